@@ -1,0 +1,1 @@
+"""wetread: train a small CNN, export it to ONNX, score folders of images with it."""

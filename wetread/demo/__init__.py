@@ -1,0 +1,1 @@
+"""Draw chest phantoms and walk the whole way with them."""

@@ -1,0 +1,92 @@
+"""Every error that wetread raises on purpose.
+
+    WetreadError                 the root; `except WetreadError` catches all of them
+    ├── ImageError               one input has no pixels: it carries the row's status (data, not failure)
+    ├── UsageError               options that contradict one another (exit code 2)
+    └── SetupError               the run cannot be right, so it does not start or does not go on
+        ├── ModelError           the model file: missing, not wetread's, of an unknown version
+        │   ├── TamperedModelError   its bytes are not those that were exported
+        │   └── MachineError         this machine computes something else from it than its author saw
+        ├── ProviderError        the execution provider that was asked for is not the one in use
+        ├── SourceError          a source that is not there or cannot be listed
+        ├── OutputError          an output that exists, cannot be written, or cannot be resumed
+        ├── DatasetError         labelled folders that cannot train or judge a network
+        ├── ConfigError          a configuration value or file that does not hold together
+        ├── ExportError          a network that cannot be converted, or whose conversion disagrees with it
+        └── MissingExtraError    an optional dependency that is not installed
+
+Messages say what was expected, what was received, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class WetreadError(Exception):
+    """Any error that wetread raises on purpose."""
+
+
+class ImageError(WetreadError):
+    """One input has no pixels; `status` is the short word that its row carries.
+
+    `status` is one of `wetread.runtime.results.STATUSES` other than `ok`.
+    """
+
+    def __init__(self, status: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class UsageError(WetreadError):
+    """Options or arguments that contradict one another."""
+
+
+class SetupError(WetreadError):
+    """The run cannot be right, so it does not start or does not go on."""
+
+
+class ModelError(SetupError):
+    """The model file is missing, not wetread's, or of an unknown version."""
+
+
+class TamperedModelError(ModelError):
+    """The bytes of the model file are not those that were exported."""
+
+
+class MachineError(ModelError):
+    """This machine computes something else from the model than its author saw."""
+
+
+class ProviderError(SetupError):
+    """The execution provider that was asked for is not the one in use."""
+
+
+class SourceError(SetupError):
+    """A source is not there or cannot be listed."""
+
+
+class OutputError(SetupError):
+    """An output exists already, cannot be written, or cannot be resumed."""
+
+
+class DatasetError(SetupError):
+    """Labelled folders cannot train or judge a network."""
+
+
+class ConfigError(SetupError):
+    """A configuration value or file does not hold together."""
+
+
+class ExportError(SetupError):
+    """A network cannot be converted, or its conversion disagrees with it."""
+
+
+class MissingExtraError(SetupError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        super().__init__(
+            f"Expected the package '{package}'. Received an installation without it. "
+            f"Install it: pip install 'wetread[{extra}]'"
+        )
+        self.package = package
+        self.extra = extra

@@ -1,0 +1,1 @@
+"""Judge probabilities, wherever they come from. Needs the extra `report`, never TensorFlow."""

@@ -1,0 +1,1 @@
+"""Train a small Keras network from labelled folders. Needs the extra `train`."""
