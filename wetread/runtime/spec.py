@@ -170,7 +170,7 @@ class ModelSpec:
         if self.positive_index is None:
             return np.argmax(probabilities, axis=1)
         yes = probabilities[:, self.positive_index] >= np.float32(self.threshold)
-        return np.where(yes, self.positive_index, 1 - self.positive_index)
+        return np.where(yes, self.positive_index, 1 - self.positive_index).astype(np.intp)
 
     def to_json(self) -> str:
         """Write the compact JSON that stands in the ONNX metadata.

@@ -1,0 +1,111 @@
+"""Classifier: one model file, one shared session, arrays to probabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ModelError
+from wetread.runtime.providers import open_session
+from wetread.runtime.spec import METADATA_KEY, ModelSpec, check_digest
+
+if TYPE_CHECKING:
+    from wetread.runtime.results import Prediction
+
+
+class Classifier:
+    """A model that is ready to read images.
+
+    `model`: the name of an ONNX file that `wetread export` wrote, or its bytes. `device`: auto, cpu, cuda,
+    tensorrt, directml, openvino or coreml. Raises ModelError for a file that is not wetread's or is of an
+    unknown version, TamperedModelError for one that changed, MachineError on a machine that computes
+    something else from it, ProviderError when the device does not start.
+
+    Safe to share between threads: the session is one, and each call runs on its caller's thread.
+    """
+
+    def __init__(self, model: str | os.PathLike[str] | bytes, *, device: str = "auto") -> None:
+        data, self.name = _read_model(model)
+        self.digest = check_digest(data, name=self.name)
+        opened = open_session(data, device=device)
+        self.session = opened.session
+        self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
+        self.spec = _read_spec(self.session, self.name)
+        _check_interface(self.session, self.spec, self.name)
+
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the probabilities of images that `read_pixels` brought to the model's size.
+
+        `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in
+        the order of `spec.labels`. Raises ModelError on another shape or dtype.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
+            raise ModelError(
+                f"Expected uint8 images of shape (N, {', '.join(map(str, self.spec.pixels.shape))}). "
+                f"Received {images.dtype} {images.shape}. Read files with wetread's read_pixels."
+            )
+        if not len(images):
+            return np.empty((0, len(self.spec.labels)), np.float32)
+        result: NDArray[np.float32] = self.session.run(["probabilities"], {"image": images})[0]
+        return result
+
+    def score(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        include: str | None = None,
+        workers: int | None = None,
+        batch_size: int = 32,
+    ) -> Iterator[Prediction]:
+        """Score a file, folder or glob: one Prediction for each input, in listing order, lazily.
+
+        A broken file is a Prediction with a status and no probability. Raises SourceError when the source
+        is not there.
+        """
+        from wetread.runtime.scoring import score_entries
+        from wetread.runtime.sources import open_source
+
+        opened = open_source(source, include=include)
+        return score_entries(self, opened.entries(), read=opened.read, workers=workers, batch_size=batch_size)
+
+
+def _read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    if isinstance(model, bytes):
+        return model, "the model"
+    try:
+        return Path(model).read_bytes(), os.fspath(model)
+    except OSError as error:
+        raise ModelError(
+            f"Expected a model file. Received {os.fspath(model)!r}: {error.strerror}. Check the name."
+        ) from error
+
+
+def _read_spec(session: object, name: str) -> ModelSpec:
+    metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{name}: Expected a model that wetread exported. Received an ONNX file without "
+            f"'{METADATA_KEY}' in its metadata. Export it with `wetread export`."
+        )
+    return ModelSpec.from_json(metadata[METADATA_KEY])
+
+
+def _check_interface(session: object, spec: ModelSpec, name: str) -> None:
+    """Hold the graph to the contract: `image` uint8 (N, H, W, C) in, `probabilities` float (N, K) out."""
+    (image, *others), outputs = session.get_inputs(), session.get_outputs()  # type: ignore[attr-defined]
+    received = (image.name, image.type, tuple(image.shape[1:]), len(others))
+    if received != ("image", "tensor(uint8)", spec.pixels.shape, 0):
+        raise ModelError(
+            f"{name}: Expected one input 'image', uint8 (N, {spec.pixels.shape}). Received {received}."
+        )
+    first = (outputs[0].name, outputs[0].type, outputs[0].shape[-1])
+    if first != ("probabilities", "tensor(float)", len(spec.labels)):
+        raise ModelError(
+            f"{name}: Expected the first output 'probabilities', float32 (N, {len(spec.labels)}). "
+            f"Received {first}."
+        )

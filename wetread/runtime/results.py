@@ -1,0 +1,164 @@
+"""Prediction, and its rows: CSV, JSON Lines and Parquet, which say the same of the same input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, MissingExtraError, UsageError
+from wetread.runtime.spec import ModelSpec
+
+STATUSES = ("ok", "empty", "not_an_image", "truncated", "too_large", "unreadable", "unsupported")
+FORMATS = ("csv", "jsonl", "parquet")
+_PARQUET_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one input is: a label with its probability, or a status that says why there is none.
+
+    `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
+    model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
+    `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong.
+    """
+
+    path: str
+    status: str
+    label: str | None = None
+    probability: float | None = None
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+
+
+def make_predictions(
+    paths: list[str], probabilities: NDArray[np.float32], spec: ModelSpec
+) -> list[Prediction]:
+    """Turn float32 probabilities (N, K) into a Prediction for each of N paths."""
+    chosen = spec.decide(probabilities).tolist()
+    predictions = []
+    for path, row, index in zip(paths, probabilities, chosen, strict=True):
+        values = tuple(float(str(value)) for value in row)
+        predictions.append(Prediction(path, "ok", spec.labels[index], values[index], values))
+    return predictions
+
+
+def make_failure(path: str, error: ImageError) -> Prediction:
+    """The Prediction of an input that has no pixels."""
+    return Prediction(path, error.status, error=str(error))
+
+
+def columns(labels: tuple[str, ...]) -> list[str]:
+    """The names of the columns: path, status, label, probability, one p_<label> each, error."""
+    return ["path", "status", "label", "probability", *(f"p_{label}" for label in labels), "error"]
+
+
+def choose_format(output: str | None) -> str:
+    """Tell the format from an output's name; CSV for standard output. Raises UsageError."""
+    if output is None:
+        return "csv"
+    suffix = output.rpartition(".")[2].lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"Expected an output that ends in .csv, .jsonl or .parquet. Received {output!r}.")
+    return suffix
+
+
+def encode_header(labels: tuple[str, ...], *, kind: str) -> bytes:
+    """The bytes before the first row: the column names in CSV, nothing in JSON Lines."""
+    return _encode_csv_rows([columns(labels)]) if kind == "csv" else b""
+
+
+def encode_rows(predictions: Iterable[Prediction], labels: tuple[str, ...], *, kind: str) -> bytes:
+    """Write rows as CSV or JSON Lines (Parquet is spooled as JSON Lines until it is whole).
+
+    A name that is not UTF-8 keeps its bytes in CSV and its surrogate escapes in JSON Lines.
+    """
+    if kind == "csv":
+        return _encode_csv_rows(_csv_row(prediction, labels) for prediction in predictions)
+    return b"".join(_encode_json(prediction, labels) for prediction in predictions)
+
+
+def _csv_row(prediction: Prediction, labels: tuple[str, ...]) -> list[Any]:
+    values: Iterable[Any] = prediction.probabilities or [""] * len(labels)
+    label, probability = prediction.label, prediction.probability
+    return [prediction.path, prediction.status, label, probability, *values, prediction.error]
+
+
+def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return encode_name(text.getvalue())
+
+
+def encode_name(text: str) -> bytes:
+    """UTF-8, with the bytes of names that are not (Linux) and unpaired surrogates (Windows) as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _encode_json(prediction: Prediction, labels: tuple[str, ...]) -> bytes:
+    values: Iterable[float | None] = prediction.probabilities or [None] * len(labels)
+    row = dict(zip(columns(labels), _json_values(prediction, values), strict=True))
+    try:
+        return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(row, ensure_ascii=True) + "\n").encode()
+
+
+def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list[Any]:
+    head = [prediction.path, prediction.status, prediction.label, prediction.probability]
+    return [*head, *values, prediction.error or None]
+
+
+def convert_to_parquet(spool: str | os.PathLike[str], output: str, labels: tuple[str, ...]) -> None:
+    """Write a spool of JSON Lines as Parquet, a bounded number of rows at a time.
+
+    Probabilities are float32. `path` is text, with U+FFFD for bytes that are not UTF-8, and `path_bytes`
+    holds the name's own bytes. Raises MissingExtraError without pyarrow.
+    """
+    pyarrow, parquet = import_parquet()
+    schema = _parquet_schema(pyarrow, labels)
+    with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
+        for rows in _read_spool(spool):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def import_parquet() -> tuple[Any, Any]:
+    """Import pyarrow and its Parquet module. Raises MissingExtraError."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", extra="parquet") from error
+    return pyarrow, pyarrow.parquet
+
+
+def _parquet_schema(pyarrow: Any, labels: tuple[str, ...]) -> Any:
+    text, real = pyarrow.string(), pyarrow.float32()
+    numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
+    fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
+    return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
+
+
+def _read_spool(spool: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    with Path(spool).open("rb") as lines:
+        for line in lines:
+            row = json.loads(line)
+            row["path_bytes"] = encode_name(row["path"])
+            row["path"] = row["path_bytes"].decode("utf-8", "replace")
+            rows.append(row)
+            if len(rows) == _PARQUET_ROWS:
+                yield rows
+                rows = []
+    yield rows

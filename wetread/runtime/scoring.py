@@ -1,0 +1,168 @@
+"""A source to predictions: chunks, workers, order, bounded memory.
+
+A worker owns a whole chunk from bytes to probabilities: no queue stands between decoding and inference,
+and the session is shared. Chunks end where the listing says (a number of files, or of bytes, so that
+large images spread over the workers), never where a worker was faster: a run can be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, UsageError
+from wetread.runtime.pixels import MAX_PIXELS, read_pixels
+from wetread.runtime.results import Prediction, make_failure, make_predictions
+from wetread.runtime.sources import Entry
+from wetread.runtime.spec import ModelSpec
+
+DEFAULT_BATCH = 32
+# A chunk ends once its files hold this many bytes: 32 full-size X-rays would keep one worker for seconds.
+_CHUNK_BYTES = 4 << 20
+_CHUNKS_AHEAD = 2
+
+
+class Model(Protocol):
+    """What scoring needs of a classifier."""
+
+    spec: ModelSpec
+    device: str
+
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute float32 probabilities (N, K) of uint8 images (N, H, W, C)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Worker seconds that one chunk took, by stage."""
+
+    read: float
+    decode: float
+    infer: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The predictions of neighbouring inputs, in listing order, with their entries."""
+
+    entries: list[Entry]
+    predictions: list[Prediction]
+    seconds: Seconds
+
+
+def score_entries(
+    model: Model,
+    entries: Iterable[Entry],
+    *,
+    read: Callable[[Entry], bytes],
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Prediction]:
+    """Yield one Prediction for each entry, in order, lazily. Arguments as in `score_chunks`."""
+    chunks = score_chunks(
+        model, entries, read=read, workers=workers, batch_size=batch_size, max_pixels=max_pixels
+    )
+    for chunk in chunks:
+        yield from chunk.predictions
+
+
+def score_chunks(
+    model: Model,
+    entries: Iterable[Entry],
+    *,
+    read: Callable[[Entry], bytes],
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Chunk]:
+    """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
+
+    `read` returns an entry's bytes or raises ImageError. `workers`: threads (default: the processors that
+    this process may use). Raises UsageError for a count below 1.
+    """
+    workers = count_processors() if workers is None else workers
+    for name, value in (("--workers", workers), ("--batch-size", batch_size)):
+        if value < 1:
+            raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+
+    def work(chunk: list[Entry]) -> Chunk:
+        return _score_chunk(model, chunk, read, max_pixels, batch_size)
+
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="wetread")
+    under_way: deque[Future[Chunk]] = deque()
+    try:
+        for chunk in group_entries(entries, batch_size=batch_size):
+            under_way.append(pool.submit(work, chunk))
+            if len(under_way) >= workers * _CHUNKS_AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def count_processors() -> int:
+    """The processors that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Windows and macOS
+        return os.cpu_count() or 1
+
+
+def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list[Entry]]:
+    """Cut a listing into chunks of `batch_size` files, or of a few MB where files are large."""
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += entry.size or 0
+        if len(chunk) == batch_size or size >= _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def _score_chunk(
+    model: Model,
+    entries: list[Entry],
+    read: Callable[[Entry], bytes],
+    max_pixels: int,
+    batch_size: int,
+) -> Chunk:
+    """One worker's work: every entry of a chunk from bytes to its Prediction."""
+    recipe = model.spec.pixels
+    # A provider that tunes itself to each shape gets one shape: the whole batch, the rest of it black.
+    rows = batch_size if model.device in ("cuda", "tensorrt") else len(entries)
+    batch = np.zeros((rows, *recipe.shape), np.uint8)
+    failures: dict[int, Prediction] = {}
+    reading = decoding = 0.0
+    for index, entry in enumerate(entries):
+        start = perf_counter()
+        middle = start
+        try:
+            data = read(entry)
+            middle = perf_counter()
+            batch[index - len(failures)] = read_pixels(data, recipe, max_pixels=max_pixels)
+        except ImageError as error:
+            failures[index] = make_failure(entry.name, error)
+        reading += middle - start
+        decoding += perf_counter() - middle
+    start = perf_counter()
+    found = len(entries) - len(failures)
+    good = [entry.name for index, entry in enumerate(entries) if index not in failures]
+    used = batch if rows == batch_size and rows > len(entries) else batch[:found]
+    predictions = make_predictions(good, model.classify(used)[:found], model.spec) if found else []
+    merged = iter(predictions)
+    ordered = [failures[i] if i in failures else next(merged) for i in range(len(entries))]
+    return Chunk(entries, ordered, Seconds(reading, decoding, perf_counter() - start))

@@ -1,0 +1,285 @@
+"""Where images come from: a file, a folder, a glob, a list of names; local here, `gs://` in gcs.py.
+
+What is an input: every regular file under the source except dot-files (and what dot-folders hold),
+`Thumbs.db`, `desktop.ini` and wetread's own outputs. Order is byte order of the whole name with `/` after
+each directory, as git and Cloud Storage sort. Listing holds one directory's names at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
+
+from wetread.errors import ImageError, SourceError
+
+_NOT_INPUTS = frozenset({"thumbs.db", "desktop.ini"})
+_OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
+RECORD_SUFFIX = ".run.json"
+PART_SUFFIX = ".part"
+_WILDCARD = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One input as listed: its name (its identity), size in bytes, and a word that changes when it does.
+
+    `version` is the modification time in nanoseconds locally and the generation in a bucket; both are
+    empty where the listing did not say (a name from a list that is not there, say).
+    """
+
+    name: str
+    size: int | None = None
+    version: str = ""
+
+
+class Source(Protocol):
+    """Something that lists inputs in order and reads them."""
+
+    def entries(self) -> Iterator[Entry]:
+        """List the inputs, in order, holding one directory's names at a time."""
+        ...
+
+    def read(self, entry: Entry) -> bytes:
+        """Return a file's bytes. Raises ImageError('unreadable')."""
+        ...
+
+
+def open_source(location: str | os.PathLike[str], *, include: str | None = None) -> Source:
+    """Open a local file, folder or glob, or a `gs://` location.
+
+    `include`: a glob that narrows what is listed, matched against the name below the source (against the
+    last part alone when it holds no `/`). Raises SourceError when nothing is there.
+    """
+    location = os.fspath(location)
+    if location.startswith("gs://"):
+        raise SourceError("Expected a local source. Received a gs:// location: not supported yet.")
+    if not os.path.lexists(location) and _WILDCARD.search(location):
+        return LocalGlob(location, include=include)
+    return LocalFolder(location, include=include)
+
+
+def open_sources(locations: Iterable[str | os.PathLike[str]], *, include: str | None = None) -> Source:
+    """Open several locations as one source, one after the other."""
+    return Chain(tuple(open_source(location, include=include) for location in locations))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several sources, one after the other."""
+
+    parts: tuple[Source, ...]
+
+    def entries(self) -> Iterator[Entry]:
+        """List each part in turn."""
+        return chain.from_iterable(part.entries() for part in self.parts)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read through the part that such a name belongs to."""
+        return self.parts[0].read(entry)
+
+
+class LocalFolder:
+    """A local folder, walked recursively, or one local file."""
+
+    def __init__(self, location: str, *, include: str | None = None) -> None:
+        self.location = location
+        self._include = compile_glob(include) if include else None
+        try:
+            mode = os.stat(location).st_mode
+        except OSError as error:
+            raise SourceError(
+                f"Expected a file or folder. Received {location!r}: {error.strerror}. Check the name."
+            ) from error
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise SourceError(
+                f"Expected a file or folder. Received {location!r}, which is a device, socket or pipe."
+            )
+        self._is_folder = stat.S_ISDIR(mode)
+
+    def entries(self) -> Iterator[Entry]:
+        """List the folder's inputs in order; a file lists itself. Raises SourceError."""
+        if not self._is_folder:
+            status = os.stat(self.location)
+            yield Entry(self.location, status.st_size, str(status.st_mtime_ns))
+            return
+        root = self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
+        for entry in walk(root):
+            if self._include is None or matches(self._include, entry.name[len(root) :]):
+                yield entry
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
+        return read_local(entry.name)
+
+
+class LocalGlob:
+    """The local files whose names match a pattern with `*`, `?`, `[...]` and `**`."""
+
+    def __init__(self, pattern: str, *, include: str | None = None) -> None:
+        parts = pattern.replace(os.sep, "/").split("/")
+        fixed = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
+        self._root = "/".join(parts[:fixed]) + "/" if fixed else ""
+        self._pattern = compile_glob("/".join(parts[fixed:]), whole=True)
+        self._include = compile_glob(include) if include else None
+        if not os.path.isdir(self._root or "."):
+            raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
+
+    def entries(self) -> Iterator[Entry]:
+        """List the matching files in order. Raises SourceError."""
+        for entry in walk(self._root):
+            name = entry.name[len(self._root) :]
+            if self._pattern.fullmatch(name) and (self._include is None or matches(self._include, name)):
+                yield entry
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
+        return read_local(entry.name)
+
+
+class NameList:
+    """The names in a list, in its order; one that is not there is an input that cannot be read."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = names
+
+    def entries(self) -> Iterator[Entry]:
+        """List the names."""
+        for name in self._names:
+            try:
+                status = os.stat(name)
+                yield Entry(name, status.st_size, str(status.st_mtime_ns))
+            except (OSError, ValueError):
+                yield Entry(name)
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of one named file. Raises ImageError('unreadable')."""
+        return read_local(entry.name)
+
+
+def read_name_list(path: str) -> Iterator[str]:
+    """Stream the names in a text file, one a line ('-' reads standard input). Raises SourceError."""
+    try:
+        stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise SourceError(f"Expected a list of names. Received {path!r}: {error.strerror}.") from error
+    with stream:
+        for line in stream:
+            name = os.fsdecode(line.rstrip(b"\r\n"))
+            if name:
+                yield name
+
+
+def walk(root: str) -> Iterator[Entry]:
+    """List the inputs under `root` ('' or a name that ends in '/'), in order.
+
+    Links to folders are followed, except where one leads back to a folder that holds it. A directory that
+    cannot be listed raises SourceError: its images would go missing without a row.
+    """
+    yield from _walk(root, ())
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+    try:
+        here = os.stat(folder or ".")
+        key = (here.st_dev, here.st_ino)
+        if key in above and here.st_ino:
+            return
+        with os.scandir(folder or ".") as listing:
+            found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
+    except OSError as error:
+        raise SourceError(
+            f"Expected a folder that can be listed. Received {folder or '.'!r}: {error.strerror}. "
+            "Give read permission, or leave it out of the source."
+        ) from error
+    own = _own_outputs(item.name for _, item in found)
+    for name, item in sorted(found, key=lambda pair: pair[0]):
+        if item.name.startswith(".") or item.name.lower() in _NOT_INPUTS or item.name in own:
+            continue
+        if name.endswith(b"/"):
+            yield from _walk(folder + item.name + "/", (*above, key))
+        else:
+            entry = _file_entry(folder + item.name, item)
+            if entry is not None:
+                yield entry
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
+
+
+def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
+    """The entry of a regular file; None for what must not be opened (a pipe, a socket, a device)."""
+    try:
+        status = item.stat()
+    except OSError:
+        return Entry(name)  # a dangling link, or vanished since: its row will say so
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Entry(name, status.st_size, str(status.st_mtime_ns))
+
+
+def _own_outputs(names: Iterable[str]) -> set[str]:
+    """Those of a directory's names that earlier runs of wetread wrote."""
+    present = set(names)
+    own: set[str] = set()
+    for name in present:
+        for suffix in (RECORD_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state"):
+            base = name.removesuffix(suffix)
+            if base != name and base.endswith(_OUTPUT_SUFFIXES):
+                own |= {name, base} if suffix == RECORD_SUFFIX else {name}
+    return own
+
+
+def read_local(name: str) -> bytes:
+    """Return a regular file's bytes. Raises ImageError('unreadable').
+
+    Opened without waiting, and only then asked what it is: a pipe that took a file's place is not read.
+    """
+    try:
+        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with open(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ImageError("unreadable", "Expected a regular file. Received something else.")
+            return file.readall()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ImageError("unreadable", f"Expected a readable file. Received: {reason}.") from error
+
+
+def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
+    """Compile a glob: `*` and `?` stop at `/`, `**/` is any number of folders, `[...]` a set.
+
+    Without a `/` in it (and unless `whole`), the pattern is for the last part of a name.
+    """
+    out, at = [], 0
+    pattern = pattern.replace(os.sep, "/")
+    while at < len(pattern):
+        if pattern.startswith("**/", at):
+            out.append("(?:[^/]+/)*")
+            at += 3
+        elif pattern.startswith("**", at):
+            out.append(".*")
+            at += 2
+        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
+            inner = pattern[at + 1 : end].replace("\\", "\\\\")
+            out.append(f"[{'^' + inner[1:] if inner[0] in '!^' else inner}]")
+            at = end + 1
+        else:
+            out.append({"*": "[^/]*", "?": "[^/]"}.get(pattern[at]) or re.escape(pattern[at]))
+            at += 1
+    anywhere = "" if whole or "/" in pattern else "(?:.*/)?"
+    return re.compile(anywhere + "".join(out), re.DOTALL)
+
+
+def matches(pattern: re.Pattern[str], name: str) -> bool:
+    """Tell whether a name below a source matches a compiled glob."""
+    return pattern.fullmatch(name.replace(os.sep, "/")) is not None
