@@ -1,1 +1,43 @@
-"""wetread: train a small CNN, export it to ONNX, score folders of images with it."""
+"""wetread: train a small CNN, export it to ONNX, score folders of images with it.
+
+    from wetread import Classifier
+
+    classifier = Classifier("model.onnx")
+    for prediction in classifier.score("folder"):
+        print(prediction.path, prediction.label, prediction.probability)
+
+The same answer from file to probability, on every machine, and never a silently wrong one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wetread import errors
+    from wetread.runtime.classifier import Classifier
+    from wetread.runtime.results import Prediction
+    from wetread.runtime.spec import ModelSpec, PixelRecipe
+
+__all__ = ["Classifier", "ModelSpec", "PixelRecipe", "Prediction", "errors"]
+
+_HOMES = {
+    "Classifier": "wetread.runtime.classifier",
+    "ModelSpec": "wetread.runtime.spec",
+    "PixelRecipe": "wetread.runtime.spec",
+    "Prediction": "wetread.runtime.results",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name's module when it is first used: `import wetread` alone loads nothing heavy."""
+    if name == "errors":
+        return import_module("wetread.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'wetread' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ModelError
 from wetread.runtime.providers import open_session
-from wetread.runtime.spec import METADATA_KEY, ModelSpec, check_digest
+from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
 
 if TYPE_CHECKING:
     from wetread.runtime.results import Prediction
@@ -30,12 +30,12 @@ class Classifier:
     """
 
     def __init__(self, model: str | os.PathLike[str] | bytes, *, device: str = "auto") -> None:
-        data, self.name = _read_model(model)
+        data, self.name = read_model(model)
+        self.spec = extract_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)
         opened = open_session(data, device=device)
         self.session = opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
-        self.spec = _read_spec(self.session, self.name)
         _check_interface(self.session, self.spec, self.name)
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -74,7 +74,8 @@ class Classifier:
         return score_entries(self, opened.entries(), read=opened.read, workers=workers, batch_size=batch_size)
 
 
-def _read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+def read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
+    """Return a model's bytes and the name to call it by. Raises ModelError."""
     if isinstance(model, bytes):
         return model, "the model"
     try:
@@ -83,16 +84,6 @@ def _read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         raise ModelError(
             f"Expected a model file. Received {os.fspath(model)!r}: {error.strerror}. Check the name."
         ) from error
-
-
-def _read_spec(session: object, name: str) -> ModelSpec:
-    metadata = session.get_modelmeta().custom_metadata_map  # type: ignore[attr-defined]
-    if METADATA_KEY not in metadata:
-        raise ModelError(
-            f"{name}: Expected a model that wetread exported. Received an ONNX file without "
-            f"'{METADATA_KEY}' in its metadata. Export it with `wetread export`."
-        )
-    return ModelSpec.from_json(metadata[METADATA_KEY])
 
 
 def _check_interface(session: object, spec: ModelSpec, name: str) -> None:

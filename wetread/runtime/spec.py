@@ -23,6 +23,8 @@ METADATA_KEY = "wetread.spec"
 FORMAT_VERSION = 1
 MAX_JSON_BYTES = 20_000
 NO_DIGEST = "0" * 64
+# A metadata entry in the file's protobuf: field 1, the key; field 2, the value, led by its length.
+_SPEC_MARK = b"\x0a" + bytes([len(METADATA_KEY)]) + METADATA_KEY.encode() + b"\x12"
 _DIGEST_MARK = re.compile(rb'"digest":"([0-9a-f]{64})"')
 
 # The only values that this version of wetread.runtime.pixels knows how to carry out.
@@ -168,7 +170,8 @@ class ModelSpec:
         `probabilities`: float32 (N, K), 0 to 1. Returns intp (N,), columns of `labels`.
         """
         if self.positive_index is None:
-            return np.argmax(probabilities, axis=1)
+            largest: NDArray[np.intp] = np.argmax(probabilities, axis=1)
+            return largest
         yes = probabilities[:, self.positive_index] >= np.float32(self.threshold)
         return np.where(yes, self.positive_index, 1 - self.positive_index).astype(np.intp)
 
@@ -244,6 +247,30 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
         raise ConfigError(f"Expected '{name}' to be {getattr(hint, '__name__', hint)}. Received {value!r}.")
     return value
+
+
+def extract_spec(model: bytes, *, name: str) -> ModelSpec:
+    """Read the spec from a model's bytes, without onnx or onnxruntime.
+
+    Raises ModelError when there is none, or one that this version does not know.
+    """
+    at = model.find(_SPEC_MARK)
+    if at < 0:
+        raise ModelError(
+            f"{name}: Expected a model that wetread exported. Received a file without '{METADATA_KEY}' in "
+            "its metadata. Export it with `wetread export`."
+        )
+    start = at + len(_SPEC_MARK)
+    size = shift = 0
+    while start < len(model):
+        byte = model[start]
+        start, size, shift = start + 1, size | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            break
+    try:
+        return ModelSpec.from_json(model[start : start + size].decode("utf-8"))
+    except (ModelError, ConfigError, UnicodeDecodeError) as error:
+        raise ModelError(f"{name}: {error}") from error
 
 
 def compute_digest(model: bytes) -> str:

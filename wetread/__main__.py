@@ -1,0 +1,6 @@
+"""`python -m wetread`."""
+
+from wetread.cli import main
+
+if __name__ == "__main__":
+    main()

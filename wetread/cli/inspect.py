@@ -1,0 +1,28 @@
+"""`wetread inspect`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+
+@app.command()
+def inspect(
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The whole spec as JSON.")] = False,
+) -> None:
+    """Show what a model file says of itself: labels, pixels, threshold, precision, origin."""
+    from wetread.runtime.inspection import describe_spec, inspect_model
+
+    spec, size = inspect_model(model)
+    if as_json:
+        print(json.dumps(json.loads(spec.to_json()), indent=2))
+        return
+    rows = [("model", f"{model} ({size:,} bytes)"), *describe_spec(spec)]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")

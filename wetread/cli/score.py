@@ -1,0 +1,142 @@
+"""`wetread score`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wetread.runtime.classifier import Classifier
+    from wetread.runtime.runs import ScoreOptions, Tally
+
+
+@app.command()
+def score(
+    sources: Annotated[
+        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL.onnx", help="The model file.")] = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet; default: CSV to stdout."
+        ),
+    ] = None,
+    from_file: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Read the names from a file, one a line; '-': stdin.")
+    ] = None,
+    include: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time in each worker.")] = 32,
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", help="An image with more is 'too_large'.")
+    ] = 300_000_000,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Score every image under SOURCE: one row for each input, in order, whatever the input is.
+
+    Columns: path, status, label, probability, p_<label> for each label, error. Exit code 0 when every
+    input has a score, 3 when some have none.
+    """
+    from wetread.runtime.runs import ScoreOptions
+
+    options = ScoreOptions(
+        sources=tuple(sources or ()),
+        from_file=from_file,
+        include=include,
+        output=output,
+        workers=workers,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    tally, number = _run(options, model, device, quiet=quiet)
+    if tally.interrupted:
+        _say_interrupted(output)
+        raise typer.Exit(128 + number)
+    if not quiet:
+        _say_done(tally, output)
+    raise typer.Exit(3 if tally.failed else 0)
+
+
+def _run(options: ScoreOptions, model: str | None, device: str, *, quiet: bool) -> tuple[Tally, int]:
+    """Open the model and score; return what was done and the signal that ended it, if any."""
+    from wetread.cli.progress import show_progress
+    from wetread.runtime.runs import score_to_file, score_to_stream
+
+    classifier = _open_model(model, device, quiet=quiet)
+    with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
+        stop = _stop(caught)
+        if options.output is not None:
+            tally = score_to_file(classifier, options, watch=watch, stop=stop)
+        else:
+            tally = score_to_stream(classifier, options, sys.stdout.buffer, watch=watch, stop=stop)
+    return tally, caught[0] if caught else 0
+
+
+def _stop(caught: list[int]) -> Callable[[], bool]:
+    return lambda: bool(caught)
+
+
+def _open_model(model: str | None, device: str, *, quiet: bool) -> Classifier:
+    from wetread.errors import UsageError
+    from wetread.runtime.classifier import Classifier
+
+    if model is None:
+        raise UsageError("Expected --model MODEL.onnx. Received none. Train and export one: wetread --help.")
+    classifier = Classifier(model, device=device)
+    if device == "auto" and not quiet:
+        print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
+    return classifier
+
+
+@contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying from them; a second one ends the process at once."""
+    caught: list[int] = []
+
+    def remember(number: int, _frame: object) -> None:
+        if caught:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        caught.append(number)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_interrupted(output: str | None) -> None:
+    how = f"Run the same command with --resume to go on with {output}." if output else ""
+    print(
+        f"wetread: interrupted; what was scored is kept. {how}" if output else "wetread: interrupted",
+        file=sys.stderr,
+    )
+
+
+def _say_done(tally: Tally, output: str | None) -> None:
+    found = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.counts.items()))
+    resumed = f" ({tally.resumed:,} of an earlier run)" if tally.resumed else ""
+    where = f" -> {output}" if output else ""
+    print(f"wetread: {tally.rows:,} inputs{resumed}: {found or 'nothing to score'}{where}", file=sys.stderr)

@@ -1,0 +1,60 @@
+"""What a model file says of itself, for people; without starting a session."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from wetread.runtime.classifier import read_model
+from wetread.runtime.spec import ModelSpec, PixelRecipe, check_digest, extract_spec
+
+
+def inspect_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, int]:
+    """Read a model file's spec and size in bytes. Raises ModelError, or TamperedModelError."""
+    data, name = read_model(model)
+    spec = extract_spec(data, name=name)
+    check_digest(data, name=name)
+    return spec, len(data)
+
+
+def describe_spec(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Lay a spec out as rows of name and value."""
+    return [
+        ("labels", ", ".join(spec.labels)),
+        ("decision", _describe_decision(spec)),
+        ("pixels", _describe_pixels(spec.pixels)),
+        ("scaling", f"pixel x {_numbers(spec.scale)} + {_numbers(spec.offset)}, inside the graph"),
+        ("temperature", f"{spec.temperature:g}, inside the graph"),
+        ("precision", spec.precision),
+        *_describe_fields("training", spec.training),
+        *_describe_fields("quantization", spec.quantization),
+        ("made with", ", ".join(f"{name} {version}" for name, version in spec.tools.items()) or "unknown"),
+        ("golden test", f"{len(spec.golden.exact)} inputs" if spec.golden else "none"),
+        ("digest", spec.digest),
+    ]
+
+
+def _describe_decision(spec: ModelSpec) -> str:
+    if spec.positive is None:
+        return "the label with the largest probability"
+    return f"{spec.positive} when its probability is >= {spec.threshold:g} (rule: {spec.threshold_rule})"
+
+
+def _describe_pixels(recipe: PixelRecipe) -> str:
+    parts = [
+        f"{recipe.width} x {recipe.height} {recipe.color}, {recipe.resize}",
+        f"orientation {recipe.orientation}",
+        f"kernel {recipe.kernel}",
+        f"JPEG decoded at >= {recipe.scaled_decoding:g} x"
+        if recipe.scaled_decoding
+        else "JPEG decoded in full",
+    ]
+    return ", ".join([*parts, f"equalize {recipe.equalize}"] if recipe.equalize != "none" else parts)
+
+
+def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(f"{group} {name}".replace("_", " "), str(value)) for name, value in values.items()]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.6g}" for value in values)

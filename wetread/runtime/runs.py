@@ -1,0 +1,252 @@
+"""One scoring run: sources, model, output, record; resumed or begun, finished or interrupted."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from time import perf_counter
+from typing import Any, BinaryIO
+
+from wetread.errors import OutputError, UsageError
+from wetread.runtime.classifier import Classifier
+from wetread.runtime.outputs import (
+    Output,
+    check_identity,
+    is_finished,
+    open_output,
+    read_record,
+    skip_written,
+)
+from wetread.runtime.pixels import MAX_PIXELS
+from wetread.runtime.providers import installed_packages
+from wetread.runtime.results import choose_format, encode_header, encode_rows, import_parquet
+from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
+from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """What a scoring run was asked for, as `wetread score` takes it.
+
+    `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
+    line. Without `output`, rows go to a stream. `max_pixels` is per image.
+    """
+
+    sources: tuple[str, ...] = ()
+    from_file: str | None = None
+    include: str | None = None
+    output: str | None = None
+    workers: int | None = None
+    batch_size: int = DEFAULT_BATCH
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        if bool(self.sources) == bool(self.from_file):
+            raise UsageError("Expected a SOURCE, or --from-file LIST. Received both or neither.")
+        if self.resume and self.overwrite:
+            raise UsageError("Expected --resume or --overwrite. Received both.")
+        if self.output is None and (self.resume or self.overwrite):
+            raise UsageError("Expected --output with --resume and --overwrite. Received none.")
+
+
+@dataclass
+class Tally:
+    """What a run has done: rows by status, those of an earlier run that it resumed, seconds by stage.
+
+    `seconds` of read, decode and infer add up over the workers; list and write are the main thread's.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def rows(self) -> int:
+        """All rows written so far."""
+        return sum(self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """Rows without a score."""
+        return self.rows - self.counts.get("ok", 0)
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Count a chunk's rows and seconds."""
+        for prediction in chunk.predictions:
+            self.counts[prediction.status] = self.counts.get(prediction.status, 0) + 1
+        for stage, seconds in asdict(chunk.seconds).items():
+            self.add_seconds(stage, seconds)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to one stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+Watch = Callable[[Tally], None]
+Stop = Callable[[], bool]
+
+
+def score_to_file(
+    classifier: Classifier, options: ScoreOptions, *, watch: Watch | None = None, stop: Stop | None = None
+) -> Tally:
+    """Score everything into `options.output`, which appears when it is whole, its record beside it.
+
+    `watch` is called after each chunk; when `stop` says so, the run ends after the chunk at hand and can be
+    resumed. Raises SourceError, OutputError or UsageError; what was written by then can be resumed.
+    """
+    if options.output is None:
+        raise UsageError("Expected an output. Received none.")
+    kind, identity = choose_format(options.output), run_identity(classifier, options)
+    if kind == "parquet":
+        import_parquet()  # before the work, not after it
+    if options.resume and is_finished(options.output):
+        return _finished_tally(options.output, identity)
+    output = Output(options.output, labels=classifier.spec.labels, kind=kind, identity=identity)
+    source = open_options(options)
+    started, tally = datetime.now(UTC), Tally()
+    with open_output(output, resume=options.resume, overwrite=options.overwrite):
+        tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
+        entries = skip_written(_timed_list(source.entries(), tally), output)
+        for chunk in _chunks(classifier, entries, source, options):
+            start = perf_counter()
+            output.write_chunk(chunk)
+            tally.add_seconds("write", perf_counter() - start)
+            if _advance(tally, chunk, watch, stop):
+                return tally
+        record = make_record(classifier, options, tally, started=started)
+        output.finish(record | {"identity": identity})
+    return tally
+
+
+def score_to_stream(
+    classifier: Classifier,
+    options: ScoreOptions,
+    stream: BinaryIO,
+    *,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+) -> Tally:
+    """Score everything as CSV into an open binary stream. Arguments and errors as in `score_to_file`."""
+    source, tally, labels = open_options(options), Tally(), classifier.spec.labels
+    stream.write(encode_header(labels, kind="csv"))
+    for chunk in _chunks(classifier, _timed_list(source.entries(), tally), source, options):
+        stream.write(encode_rows(chunk.predictions, labels, kind="csv"))
+        stream.flush()
+        if _advance(tally, chunk, watch, stop):
+            return tally
+    stream.flush()
+    return tally
+
+
+def open_options(options: ScoreOptions) -> Source:
+    """Open what the options name as one source. Raises SourceError."""
+    if options.from_file is not None:
+        return NameList(read_name_list(options.from_file))
+    return open_sources(options.sources, include=options.include)
+
+
+def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
+    """All that a run's rows depend on, apart from the inputs."""
+    return {
+        "model": classifier.digest,
+        "sources": list(options.sources),
+        "from_file": options.from_file,
+        "include": options.include,
+        "max_pixels": options.max_pixels,
+        "batch_size": options.batch_size,
+        "provider": classifier.provider,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The packages that a result depends on."""
+    names = ("wetread", "numpy", "opencv-python-headless", "simplejpeg")
+    found = {name: metadata.version(name) for name in names if _is_installed(name)}
+    return found | dict(package.split(" ") for package in installed_packages())
+
+
+def _is_installed(name: str) -> bool:
+    return any(True for _ in metadata.distributions(name=name))
+
+
+def make_record(
+    classifier: Classifier, options: ScoreOptions, tally: Tally, *, started: datetime
+) -> dict[str, Any]:
+    """Build the record that stands beside a finished output."""
+    ended = datetime.now(UTC)
+    seconds = (ended - started).total_seconds()
+    scored_now = tally.rows - tally.resumed
+    return {
+        "model": {"name": classifier.name, "sha256": classifier.digest},
+        "spec": asdict(replace(classifier.spec, golden=None)),
+        "device": classifier.device,
+        "provider": classifier.provider,
+        "provider_reason": classifier.reason,
+        "options": asdict(options),
+        "versions": versions(),
+        "machine": {
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "processors": count_processors(),
+            "python": platform.python_version(),
+        },
+        "rows": tally.rows,
+        "counts": dict(sorted(tally.counts.items())),
+        "rows_resumed": tally.resumed,
+        "images_per_second": round(scored_now / seconds, 1) if seconds else None,
+        "seconds": {stage: round(value, 3) for stage, value in tally.seconds.items()},
+        "started": started.isoformat(timespec="seconds"),
+        "ended": ended.isoformat(timespec="seconds"),
+    }
+
+
+def _chunks(
+    classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
+) -> Iterator[Chunk]:
+    return score_chunks(
+        classifier,
+        entries,
+        read=source.read,
+        workers=options.workers,
+        batch_size=options.batch_size,
+        max_pixels=options.max_pixels,
+    )
+
+
+def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
+    """Pass entries on, adding the time that listing takes to the tally."""
+    while True:
+        start = perf_counter()
+        entry = next(entries, None)
+        tally.add_seconds("list", perf_counter() - start)
+        if entry is None:
+            return
+        yield entry
+
+
+def _advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
+    """Count a chunk and tell whether to stop here."""
+    tally.add_chunk(chunk)
+    if watch is not None:
+        watch(tally)
+    tally.interrupted = stop is not None and stop()
+    return tally.interrupted
+
+
+def _finished_tally(path: str, identity: dict[str, Any]) -> Tally:
+    """The counts of an output that is whole already. Raises OutputError when another run wrote it."""
+    record = read_record(path)
+    if record is None:
+        raise OutputError(
+            f"Expected {path!r} to have been written by wetread. Received a file without a record. "
+            "Use --overwrite to replace it, or another output."
+        )
+    check_identity(record.get("identity", {}), identity, output=path)
+    return Tally(counts=dict(record["counts"]), resumed=record["rows"])
