@@ -90,14 +90,16 @@ class PixelRecipe:
 class Golden:
     """What the model's author saw: the self-test that `wetread.runtime.verify` runs at every load.
 
-    `jpeg` is the name of the drawn JPEG and `pixels` the SHA-256 of the bytes that the recipe makes of
-    it; `seed` draws the other inputs; `exact` are this file's own probabilities in exact arithmetic and
-    `keras` those of the network that it came from, one row of K for each input.
+    `jpeg` is the name of the drawn JPEG and `pixels` the SHA-256 of what the recipe makes of it; each of
+    `seeds` draws one more input, its gray levels spread like `intensities`, 17 quantiles of the training
+    images. `exact` are this file's own probabilities in exact arithmetic and `keras` those of the network
+    that it came from, one row of K for each input, to 7 decimals.
     """
 
     jpeg: str
     pixels: str
-    seed: int
+    seeds: tuple[int, ...]
+    intensities: tuple[int, ...]
     exact: tuple[tuple[float, ...], ...]
     keras: tuple[tuple[float, ...], ...]
     exact_tolerance: float
