@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+
+from tests.models import build_model, toy_spec
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +18,32 @@ def xray_data() -> Path:
     folder = Path(os.environ.get("WETREAD_DATA", Path(__file__).parents[2] / "shared" / "data"))
     if not (folder / "chest-xray-224").is_dir():
         pytest.skip(f"no real X-rays: neither $WETREAD_DATA nor {folder} holds chest-xray-224")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny valid two-label gray 64 x 64 model with random weights."""
+    path = tmp_path_factory.mktemp("model") / "toy.onnx"
+    path.write_bytes(build_model(toy_spec()))
+    return path
+
+
+def draw_image(seed: int, *, height: int = 96, width: int = 80, suffix: str = ".jpg") -> bytes:
+    """A smooth random gray picture as a file's bytes."""
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 5), dtype=np.uint8)
+    picture = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.imencode(suffix, picture)[1].tobytes()
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """A folder of twelve good images in nested folders, in every supported container."""
+    folder = tmp_path / "images"
+    suffixes = (".jpg", ".png", ".bmp", ".tiff", ".webp", ".pgm")
+    for index in range(12):
+        place = folder / f"{'abc'[index % 3]}{index % 2}"
+        place.mkdir(parents=True, exist_ok=True)
+        suffix = suffixes[index % len(suffixes)]
+        (place / f"image{index:02d}{suffix}").write_bytes(draw_image(index, suffix=suffix))
     return folder

@@ -94,7 +94,11 @@ def _csv_row(prediction: Prediction, labels: tuple[str, ...]) -> list[Any]:
 
 def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
+        (quoted if "\r" in row[0] else plain).writerow(row)
     return encode_name(text.getvalue())
 
 

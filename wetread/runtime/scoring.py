@@ -22,7 +22,7 @@ from wetread.errors import ImageError, UsageError
 from wetread.runtime.pixels import MAX_PIXELS, read_pixels
 from wetread.runtime.results import Prediction, make_failure, make_predictions
 from wetread.runtime.sources import Entry
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.spec import ModelSpec, PixelRecipe
 
 DEFAULT_BATCH = 32
 # A chunk ends once its files hold this many bytes: 32 full-size X-rays would keep one worker for seconds.
@@ -141,28 +141,44 @@ def _score_chunk(
     batch_size: int,
 ) -> Chunk:
     """One worker's work: every entry of a chunk from bytes to its Prediction."""
-    recipe = model.spec.pixels
-    # A provider that tunes itself to each shape gets one shape: the whole batch, the rest of it black.
-    rows = batch_size if model.device in ("cuda", "tensorrt") else len(entries)
-    batch = np.zeros((rows, *recipe.shape), np.uint8)
-    failures: dict[int, Prediction] = {}
+    # A provider that tunes itself to each shape gets one shape: a whole batch, the rest of it black.
+    padded = model.device in ("cuda", "tensorrt")
+    batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
+    rows, reading, decoding = _fill_batch(batch, entries, read, model.spec.pixels, max_pixels)
+    good = [entry.name for entry, row in zip(entries, rows, strict=True) if row is None]
+    start = perf_counter()
+    predictions: Iterator[Prediction] = iter(())
+    if good:
+        probabilities = model.classify(batch if padded else batch[: len(good)])
+        predictions = iter(make_predictions(good, probabilities[: len(good)], model.spec))
+    ordered = [next(predictions) if row is None else row for row in rows]
+    return Chunk(entries, ordered, Seconds(reading, decoding, perf_counter() - start))
+
+
+def _fill_batch(
+    batch: NDArray[np.uint8],
+    entries: list[Entry],
+    read: Callable[[Entry], bytes],
+    recipe: PixelRecipe,
+    max_pixels: int,
+) -> tuple[list[Prediction | None], float, float]:
+    """Put the images that can be read side by side at the front of a batch.
+
+    Returns, for each entry, None or the Prediction of its failure; then the seconds of reading and decoding.
+    """
+    rows: list[Prediction | None] = []
     reading = decoding = 0.0
-    for index, entry in enumerate(entries):
-        start = perf_counter()
-        middle = start
+    found = 0
+    for entry in entries:
+        start = middle = perf_counter()
         try:
             data = read(entry)
             middle = perf_counter()
-            batch[index - len(failures)] = read_pixels(data, recipe, max_pixels=max_pixels)
+            batch[found] = read_pixels(data, recipe, max_pixels=max_pixels)
+            found += 1
+            rows.append(None)
         except ImageError as error:
-            failures[index] = make_failure(entry.name, error)
+            rows.append(make_failure(entry.name, error))
         reading += middle - start
         decoding += perf_counter() - middle
-    start = perf_counter()
-    found = len(entries) - len(failures)
-    good = [entry.name for index, entry in enumerate(entries) if index not in failures]
-    used = batch if rows == batch_size and rows > len(entries) else batch[:found]
-    predictions = make_predictions(good, model.classify(used)[:found], model.spec) if found else []
-    merged = iter(predictions)
-    ordered = [failures[i] if i in failures else next(merged) for i in range(len(entries))]
-    return Chunk(entries, ordered, Seconds(reading, decoding, perf_counter() - start))
+    return rows, reading, decoding
