@@ -12,7 +12,7 @@ import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -59,6 +59,7 @@ class Output:
         self.kind = kind
         self.identity = dict(identity)
         self.progress = Progress()
+        self._files = ExitStack()
         self._rows: BinaryIO
         self._state: BinaryIO
 
@@ -108,14 +109,13 @@ class Output:
 
     def close(self) -> None:
         """Close the files as they stand; what was vouched for can be resumed."""
-        self._rows.close()
-        self._state.close()
+        self._files.close()
 
     def start(self) -> None:
         """Begin with the header alone."""
         data = encode_header(self.labels, kind=self.kind)
         with _explained(self.path):
-            self._rows = open(self.path + PART_SUFFIX, "wb", buffering=0)  # noqa: SIM115
+            self._rows = self._open(PART_SUFFIX, "wb")
             self._state.truncate(0)
             self._state.seek(0)
             _write_all(self._rows, data)
@@ -126,13 +126,17 @@ class Output:
     def hold(self) -> None:
         """Become the only writer. Raises OutputError when another run writes this output."""
         with _explained(self.path):
-            self._state = open(self.path + STATE_SUFFIX, "a+b", buffering=0)  # noqa: SIM115
+            self._state = self._open(STATE_SUFFIX, "a+b")
             if not (lock_file(self._state) and _is_named(self._state, self.path + STATE_SUFFIX)):
-                self._state.close()
+                self.close()
                 raise OutputError(
                     f"Expected to be the only run that writes {self.path!r}. Received another one at work. "
                     "Wait for it to end, or choose another output."
                 )
+
+    def _open(self, suffix: str, mode: str) -> BinaryIO:
+        """Open a file beside the output, unbuffered: what is written is the system's at once."""
+        return self._files.enter_context(open(self.path + suffix, mode, buffering=0))  # type: ignore[return-value]
 
     def resume(self) -> None:
         """Continue after the last chunk that the state vouches for.
@@ -147,7 +151,7 @@ class Output:
                 self.start()
                 return
             check_identity(head[0].get("identity", {}), self.identity, output=self.path)
-            self._rows = open(self.path + PART_SUFFIX, "r+b", buffering=0)  # noqa: SIM115
+            self._rows = self._open(PART_SUFFIX, "r+b")
             self._cut_to_vouched(lines, header=head[0]["header"], state_bytes=head[1])
 
     def _cut_to_vouched(
@@ -186,8 +190,7 @@ def open_output(output: Output, *, resume: bool, overwrite: bool) -> Iterator[Ou
             output.start()
         yield output
     finally:
-        with suppress(AttributeError):  # never started
-            output.close()
+        output.close()
 
 
 def check_identity(old: Mapping[str, Any], new: Mapping[str, Any], *, output: str) -> None:

@@ -1,0 +1,238 @@
+"""The command line as its users see it: whole processes, exit codes, bytes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import draw_image
+
+
+def wetread(*arguments: object, **options) -> subprocess.CompletedProcess[bytes]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "wetread", *map(os.fspath, map(str_or_path, arguments))]
+    return subprocess.run(command, capture_output=True, timeout=120, **options)
+
+
+def str_or_path(argument: object) -> str | os.PathLike[str]:
+    return argument if isinstance(argument, str | os.PathLike) else str(argument)
+
+
+def error_line(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The one line on standard error."""
+    lines = done.stderr.decode().splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_score_writes_csv_to_standard_output(toy_model, image_folder):
+    done = wetread("score", image_folder, "--model", toy_model)
+    assert done.returncode == 0
+    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+    assert len(rows) == 12
+    assert list(rows[0]) == ["path", "status", "label", "probability", "p_NORMAL", "p_PNEUMONIA", "error"]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert b"running on cpu" in done.stderr
+    assert wetread("score", image_folder, "--model", toy_model, "--quiet").stderr == b""
+
+
+def test_broken_files_are_rows_and_exit_3(toy_model, image_folder):
+    before = wetread("score", image_folder, "--model", toy_model).stdout.splitlines()
+    whole = draw_image(1)
+    (image_folder / "z-text.jpg").write_text("hello")
+    (image_folder / "a-empty.jpg").write_bytes(b"")
+    (image_folder / "b,cut 中.jpg").write_bytes(whole[: len(whole) // 2])
+    (image_folder / "a0" / "repaired.jpg").write_bytes(whole[: len(whole) // 2] + b"\xff\xd9")
+    done = wetread("score", image_folder, "--model", toy_model)
+    assert done.returncode == 3
+    after = done.stdout.splitlines()
+    new = [line for line in after if line not in before]
+    assert [line for line in after if line in before] == before
+    rows = list(csv.reader(io.StringIO(b"\n".join(new).decode())))
+    assert [(row[0].removeprefix(f"{image_folder}/"), row[1]) for row in rows] == [
+        ("a-empty.jpg", "empty"),
+        ("a0/repaired.jpg", "truncated"),
+        ("b,cut 中.jpg", "truncated"),
+        ("z-text.jpg", "not_an_image"),
+    ]
+    assert all(row[2:6] == ["", "", "", ""] and row[6] for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["score", "--nonsense"], 2, "--nonsense"),
+        (["nonsense"], 2, "nonsense"),
+        (["score"], 2, "SOURCE"),
+        (["score", "in", "--workers", "many"], 2, "--workers"),
+        (["score", "in", "--model", "MODEL", "--workers", "0"], 2, "--workers"),
+        (["score", "in", "--model", "MODEL", "--output", "s.txt"], 2, "s.txt"),
+        (["score", "in", "--model", "MODEL", "--resume"], 2, "--output"),
+        (["score", "in", "--model", "nowhere.onnx"], 1, "nowhere.onnx"),
+        (["score", "nowhere", "--model", "MODEL"], 1, "nowhere"),
+        (["score", "in", "--model", "MODEL", "--device", "tensorrt"], 1, "TensorrtExecutionProvider"),
+        (["inspect", "nowhere.onnx"], 1, "nowhere.onnx"),
+    ],
+)
+def test_errors_are_one_line(toy_model, tmp_path, arguments, code, said):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.jpg").write_bytes(draw_image(0))
+    arguments = [str(toy_model) if part == "MODEL" else part for part in arguments]
+    quiet = ["--quiet"] if arguments[0] == "score" and "--nonsense" not in arguments else []
+    done = wetread(*arguments, *quiet, cwd=tmp_path)
+    assert done.returncode == code
+    line = error_line(done)
+    assert line.startswith("wetread: ")
+    assert said in line
+    assert done.stdout in (b"", b"path,status,label,probability,p_NORMAL,p_PNEUMONIA,error\n")
+
+
+def test_inspect_shows_the_spec(toy_model):
+    done = wetread("inspect", toy_model)
+    assert done.returncode == 0
+    assert b"labels       NORMAL, PNEUMONIA" in done.stdout
+    spec = json.loads(wetread("inspect", toy_model, "--json").stdout)
+    assert spec["pixels"]["height"] == 64
+
+
+def test_version_and_a_reader_that_goes_away(toy_model, image_folder):
+    assert wetread("--version").stdout.startswith(b"wetread ")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wetread", "score", image_folder, "--model", toy_model, "--batch-size", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    stderr = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 1
+    assert b"Traceback" not in stderr
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """A folder of 1,500 files: twenty pictures, linked again and again, and some that are broken."""
+    folder = tmp_path_factory.mktemp("many")
+    pictures = [folder / f"p{index}.jpg" for index in range(20)]
+    for index, picture in enumerate(pictures):
+        picture.write_bytes(draw_image(index, height=160, width=150) if index else b"broken")
+    for index in range(1480):
+        (folder / f"q{index:04d}.jpg").hardlink_to(pictures[index % 20])
+    return folder
+
+
+def start(source: Path, model: Path, output: Path, *more: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "wetread", "score", source, "--model", model, "--output", output]
+    return subprocess.Popen([*command, "--batch-size", "8", *more], stderr=subprocess.PIPE)
+
+
+def wait_for_rows(output: Path, process: subprocess.Popen[bytes], count: int) -> None:
+    part = Path(f"{output}.part")
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= count):
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_rows_and_says_how_to_go_on(toy_model, many, tmp_path, number, code):
+    output = tmp_path / "s.csv"
+    process = start(many, toy_model, output)
+    wait_for_rows(output, process, 20)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"--resume" in stderr
+    assert b"Traceback" not in stderr
+    assert not output.exists()
+    assert start(many, toy_model, output, "--resume").communicate(timeout=60)
+    expected = tmp_path / "whole.csv"
+    start(many, toy_model, expected, "--workers", "1").communicate(timeout=60)
+    assert output.read_bytes() == expected.read_bytes()
+
+
+def kill_and_resume(source: Path, model: Path, folder: Path, *, times: int, seed: int) -> None:
+    """Kill runs at random moments, resume each, and hold every file to an uninterrupted run's."""
+    expected = folder / "whole.csv"
+    begun = time.monotonic()
+    start(source, model, expected).communicate(timeout=120)
+    length = time.monotonic() - begun
+    chance = random.Random(seed)
+    for index in range(times):
+        output = folder / f"killed{index}.csv"
+        more: tuple[str, ...] = ()
+        for _ in range(chance.randint(1, 2)):
+            process = start(source, model, output, "--workers", str(chance.randint(1, 4)), *more)
+            try:
+                process.wait(chance.uniform(0.2, 1.0) * length)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            process.communicate()
+            more = ("--resume",)
+        done = start(source, model, output, "--resume")
+        done.communicate(timeout=120)
+        assert done.returncode == 3
+        assert output.read_bytes() == expected.read_bytes()
+        assert sorted(p.name for p in folder.glob(f"*killed{index}.*")) == [
+            f"killed{index}.csv",
+            f"killed{index}.csv.run.json",
+        ]
+
+
+def test_killed_runs_resume_to_the_same_bytes(toy_model, many, tmp_path):
+    kill_and_resume(many, toy_model, tmp_path, times=4, seed=0)
+
+
+@pytest.mark.long
+def test_fifty_killed_runs_resume_to_the_same_bytes(toy_model, many, tmp_path):
+    kill_and_resume(many, toy_model, tmp_path, times=50, seed=1)
+
+
+def test_progress_is_plain_off_a_terminal(toy_model, many, tmp_path):
+    done = wetread("score", many, "--model", toy_model, "--include", "p*.jpg", "--output", tmp_path / "s.csv")
+    assert done.returncode == 3
+    assert done.stderr.decode().splitlines()[-1] == (
+        f"wetread: 20 inputs: 1 not_an_image, 19 ok -> {tmp_path / 's.csv'}"
+    )
+    assert b"\x1b" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_bar_with_a_rate(toy_model, many, tmp_path):
+    import pty
+
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "wetread",
+            "score",
+            many,
+            "--model",
+            toy_model,
+            "--output",
+            tmp_path / "s.csv",
+        ],
+        stderr=follower,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+    )
+    os.close(follower)
+    seen = b""
+    try:
+        while piece := os.read(leader, 4096):
+            seen += piece
+    except OSError:  # the terminal closed with the process
+        pass
+    os.close(leader)
+    assert process.wait(60) == 3
+    assert b"/s" in seen
+    assert b"without a score" in seen
