@@ -1,0 +1,42 @@
+# One virtual environment, .venv, with everything pinned in constraints.txt. Needs Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+EXTRAS := cpu,train,report,parquet
+DATA ?=
+WORKERS ?= 2
+
+.PHONY: demo test test-all lint format bench clean
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Expected Python 3.11 or newer. Received " + sys.version.split()[0] + \
+	  ". Name one: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	@echo "Setting up .venv (a few minutes, once)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]' --group dev
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/wetread demo --output demo $(if $(DATA),--data '$(DATA)')
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+
+test-all: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'long or not long'
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/scoring.py
+
+clean:
+	rm -rf .venv build dist demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
