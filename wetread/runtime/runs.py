@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from time import perf_counter
 from typing import Any, BinaryIO
 
@@ -167,19 +165,23 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
 
 def versions() -> dict[str, str]:
     """The packages that a result depends on."""
-    names = ("wetread", "numpy", "opencv-python-headless", "simplejpeg")
-    found = {name: metadata.version(name) for name in names if _is_installed(name)}
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in ("wetread", "numpy", "opencv-python-headless", "simplejpeg"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # another OpenCV package, or wetread run from a folder
+            continue
     return found | dict(package.split(" ") for package in installed_packages())
-
-
-def _is_installed(name: str) -> bool:
-    return any(True for _ in metadata.distributions(name=name))
 
 
 def make_record(
     classifier: Classifier, options: ScoreOptions, tally: Tally, *, started: datetime
 ) -> dict[str, Any]:
     """Build the record that stands beside a finished output."""
+    import platform
+
     ended = datetime.now(UTC)
     seconds = (ended - started).total_seconds()
     scored_now = tally.rows - tally.resumed
