@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from wetread.cli import run
+from wetread.runtime import doctor, machine
+from wetread.runtime.doctor import NOTE, OK, PROBLEM, Finding
+
+
+def install(folder, name: str, version: str) -> None:
+    """Leave what pip leaves of an installed package."""
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def by_topic(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.topic: finding for finding in findings}
+
+
+def test_this_machine_has_no_problem(tmp_path, toy_model):
+    findings = by_topic(doctor.examine(toy_model, folder=str(tmp_path)))
+    assert [f for f in findings.values() if f.level == PROBLEM] == []
+    assert {"python", "system", "processor", "memory", "disk", "opencv", "onnxruntime"} <= set(findings)
+    assert findings["device cpu"] == Finding("device cpu", OK, "starts and computes")
+    assert findings["model"].found.startswith(f"{toy_model}, digest ")
+
+
+def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(doctor, "EXTRAS", {"dicom": ("no_such_module",), "gcs": ("no.such.module",)})
+    findings = [f for f in doctor.examine(folder=str(tmp_path / "absent")) if f.level != OK]
+    assert {f.topic for f in findings} >= {"disk", "extra dicom", "extra gcs"}
+    assert [f for f in findings if not f.advice] == []
+
+
+@pytest.mark.parametrize(
+    ("rival", "topic"), [("opencv-python", "opencv"), ("onnxruntime-gpu", "onnxruntime")]
+)
+def test_packages_that_overwrite_one_another_are_a_problem(tmp_path, monkeypatch, rival, topic):
+    install(tmp_path, rival, "9.9")
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = by_topic(doctor.examine(folder=str(tmp_path)))[topic]
+    assert finding.level == PROBLEM
+    assert f"{rival} 9.9" in finding.found
+    assert "overwrite one another" in finding.found
+    assert finding.advice.startswith("pip uninstall all of them")
+
+
+def test_no_package_at_all_is_a_problem_that_names_what_to_install():
+    finding = doctor.judge_rivals("onnxruntime", [], advice="pip uninstall all, then install one")
+    assert finding == Finding("onnxruntime", PROBLEM, "none installed", "install one")
+
+
+def test_a_changed_model_is_a_problem(tmp_path, toy_model):
+    changed = bytearray(toy_model.read_bytes())
+    changed[60] ^= 1
+    (tmp_path / "changed.onnx").write_bytes(changed)
+    (finding,) = doctor.examine_model(tmp_path / "changed.onnx")
+    assert (finding.topic, finding.level) == ("model", PROBLEM)
+    assert finding.advice
+
+
+def test_a_provider_that_does_not_start_is_said(monkeypatch):
+    def refuse(model, *, device):
+        raise RuntimeError(f"no {device} here\nand more")
+
+    monkeypatch.setattr(doctor, "open_session", refuse)
+    findings = by_topic(list(doctor._examine_providers()))
+    assert findings["device cpu"] == Finding(
+        "device cpu", PROBLEM, "does not start: no cpu here", "Use --device cpu."
+    )
+
+
+def test_missing_visual_cpp_libraries_are_named():
+    libraries = dict.fromkeys(machine.VISUAL_CPP_LIBRARIES, True)
+    assert doctor.judge_visual_cpp(libraries).level == OK
+    finding = doctor.judge_visual_cpp(libraries | {"msvcp140.dll": False})
+    assert (finding.level, finding.found) == (PROBLEM, "without msvcp140.dll")
+    assert "vc_redist.x64.exe" in finding.advice
+
+
+def test_processors_are_told_apart():
+    old = machine.Processor("AMD64", 2, ("SSE4.2",))
+    new = machine.Processor("AMD64", 8, ("SSE4.2", "AVX2", "AVX-VNNI"))
+    assert doctor._judge_processor(old).level == NOTE
+    assert doctor._judge_processor(new) == Finding(
+        "processor", OK, "AMD64, 8 usable, SSE4.2, AVX2, AVX-VNNI; int8 runs on AVX-VNNI"
+    )
+
+
+def test_features_are_read_from_linux(tmp_path):
+    (tmp_path / "x86").write_text("processor\t: 0\nflags\t\t: fpu sse4_2 avx2 avx512_vnni\n")
+    (tmp_path / "arm").write_text("processor\t: 0\nFeatures\t: fp asimd asimddp\n")
+    assert machine._features_of_linux(str(tmp_path / "x86")) == {"SSE4.2", "AVX2", "AVX-512 VNNI"}
+    assert machine._features_of_linux(str(tmp_path / "arm")) == {"NEON", "NEON dot product"}
+    assert machine._features_of_linux(str(tmp_path / "absent")) == set()
+
+
+def test_the_libraries_that_a_system_lacks_are_found():
+    found = machine.find_visual_cpp()
+    assert list(found) == list(machine.VISUAL_CPP_LIBRARIES)
+    if sys.platform != "win32":
+        assert not any(found.values())
+
+
+def test_the_command_prints_findings_and_json(capsys, monkeypatch):
+    assert run(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok       python")
+    assert run(["doctor", "--json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["problems"] == 0
+    assert {"topic", "level", "found", "advice"} == set(record["findings"][0])
+    monkeypatch.setattr(doctor, "installed_packages", list)
+    assert run(["doctor"]) == 1
+    assert "problem  onnxruntime" in capsys.readouterr().out

@@ -1,0 +1,121 @@
+"""What this machine is: processor, memory, disk and, on Windows, the runtime libraries that wheels need.
+
+Nothing here raises when a fact cannot be had: it is None, and whoever asks says so.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+# What a processor's features are called: by numpy, and among the flags of /proc/cpuinfo.
+_FEATURES = {
+    "SSE4.2": ("SSE42", "sse4_2"),
+    "AVX2": ("AVX2", "avx2"),
+    "AVX-512": ("AVX512_SKX", "avx512bw"),
+    "AVX-512 VNNI": ("AVX512VNNI", "avx512_vnni"),
+    "AVX-VNNI": ("", "avx_vnni"),
+    "NEON": ("NEON", "asimd"),
+    "NEON dot product": ("ASIMDDP", "asimddp"),
+}
+_INTEGER_DOT_PRODUCTS = ("AVX-512 VNNI", "AVX-VNNI", "NEON dot product")
+# onnxruntime's Windows wheel imports these four; CPython brings the first two.
+VISUAL_CPP_LIBRARIES = ("vcruntime140.dll", "vcruntime140_1.dll", "msvcp140.dll", "msvcp140_1.dll")
+
+
+@dataclass(frozen=True)
+class Processor:
+    """A processor: its architecture, how many of it this process may use, and its features by name."""
+
+    architecture: str
+    count: int
+    features: tuple[str, ...]
+
+    @property
+    def integer_dot_product(self) -> str | None:
+        """The instructions that make int8 fast (VNNI and its like), or None."""
+        return next((name for name in _INTEGER_DOT_PRODUCTS if name in self.features), None)
+
+
+def read_processor() -> Processor:
+    """Describe the processor."""
+    from wetread.runtime.scoring import count_processors
+
+    found = _features_of_numpy() | _features_of_linux()
+    features = tuple(name for name in _FEATURES if name in found)
+    return Processor(platform.machine() or "unknown", count_processors(), features)
+
+
+def _features_of_numpy() -> set[str]:
+    try:  # where numpy keeps what it found for its own kernels; on Windows there is no other source
+        known = import_module("numpy._core._multiarray_umath").__cpu_features__
+    except (ImportError, AttributeError):
+        return set()
+    return {name for name, (key, _) in _FEATURES.items() if known.get(key)}
+
+
+def _features_of_linux(cpuinfo: str = "/proc/cpuinfo") -> set[str]:
+    try:
+        lines = Path(cpuinfo).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    flags = next((line for line in lines if line.lower().startswith(("flags", "features"))), "")
+    words = set(flags.partition(":")[2].split())
+    return {name for name, (_, flag) in _FEATURES.items() if flag in words}
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = (
+        ("length", ctypes.c_ulong),
+        ("load", ctypes.c_ulong),
+        *((name, ctypes.c_ulonglong) for name in ("total", "free", "a", "b", "c", "d", "e")),
+    )
+
+
+def read_memory() -> int | None:
+    """Tell the machine's memory in bytes, or None."""
+    if sys.platform == "win32":
+        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+        done = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.total) if done else None
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+
+
+def read_free_disk(folder: str) -> int | None:
+    """Tell the bytes that are free where a folder stands, or None."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def find_visual_cpp() -> Mapping[str, bool]:
+    """Tell which of the Visual C++ runtime's libraries Windows can load."""
+    return {name: _can_load(name) for name in VISUAL_CPP_LIBRARIES}
+
+
+def _can_load(name: str) -> bool:
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
+
+
+def read_system() -> dict[str, str]:
+    """Describe the operating system: name, and the C library where wheels depend on it."""
+    found = {"platform": platform.platform()}
+    library, version = platform.libc_ver()
+    return found | ({"libc": f"{library} {version}"} if library else {})
