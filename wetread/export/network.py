@@ -1,0 +1,254 @@
+"""The Keras side of an export: load a network, tell what it ends in, convert it, ask it for probabilities.
+
+The only module of this room that imports TensorFlow, and only inside functions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from wetread.errors import ExportError, MissingExtraError
+from wetread.export.graph import OPSET
+from wetread.runtime.spec import ModelSpec
+
+_UNSUPPORTED = re.compile(r"Tensorflow op \[([^:\]]+): (\w+)\] is not supported")
+_WAYS_ROUND = {
+    "Einsum": "use Dense or Dot layers",
+    "ScaleAndTranslate": "use Resizing with antialias=False",
+    "MatrixDiagPartV3": "compute it before training, outside the network",
+}
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, quietly. Raises MissingExtraError without it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import keras
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("tensorflow", extra="train") from error
+    return keras
+
+
+def load_network(path: str | os.PathLike[str]) -> Any:
+    """Load a `.keras` file in safe mode: no code of its author's runs.
+
+    Raises ExportError for a file that is missing, of another kind, or holds a Lambda or a custom layer.
+    """
+    path = Path(path)
+    if path.suffix != ".keras" or not path.is_file():
+        raise ExportError(
+            f"Expected a .keras file. Received {path}, which is "
+            f"{'of another kind' if path.exists() else 'not there'}. Save the network with model.save('x.keras')."
+        )
+    keras = import_keras()
+    try:
+        with quiet():
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise ExportError(_explain_load(path, str(error))) from error
+
+
+def _explain_load(path: Path, message: str) -> str:
+    if "ambda" in message:
+        return (
+            f"{path}: Expected a network of Keras' own layers. Received one with a Lambda layer, which is "
+            "arbitrary code and is not run. Put a layer in its place: Rescaling, Activation, Reshape or "
+            "keras.ops on the functional API."
+        )
+    return (
+        f"{path}: Expected a network of Keras' own layers, saved by Keras 3. Received: "
+        f"{' '.join(message.split())[:400]}. Build it from Keras' own layers and save it again."
+    )
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[list[str]]:
+    """Keep third parties' warnings and logging off the screen; yields what tf2onnx logged as errors."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in ("tf2onnx", "tensorflow", "absl")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield messages
+    finally:
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+
+
+def network_shape(model: Any) -> tuple[int | None, int | None, int | None]:
+    """(height, width, channels) that a network takes; None where it leaves a side open.
+
+    Raises ExportError unless it takes one image, channels last.
+    """
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        return (None, None, None)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
+        raise ExportError(f"Expected a network that takes one image (N, H, W, C). Received inputs {shapes}.")
+    height, width, channels = inputs[0].shape[1:]
+    if channels not in (1, 3, None):
+        raise ExportError(
+            f"Expected 1 or 3 channels, last. Received an input of shape {(height, width, channels)}."
+        )
+    return (height, width, channels)
+
+
+def wrap_network(model: Any, shape: tuple[int, int, int]) -> Any:
+    """The network in inference mode, on images of a fixed size.
+
+    Called anew with training=False, or Resizing and Random layers at its start would switch BatchNorm to
+    the statistics of the batch in what is exported.
+    """
+    keras = import_keras()
+    image = keras.Input(shape, name="image")
+    try:
+        with quiet():
+            result = model(image, training=False)
+    except Exception as error:
+        raise ExportError(
+            f"Expected a network that takes images of shape {shape}. Received: "
+            f"{' '.join(str(error).split())[:300]}. Give the size that it was trained at."
+        ) from error
+    if not hasattr(result, "shape") or len(result.shape) != 2 or result.shape[1] is None:
+        raise ExportError(f"Expected one output (N, K). Received {getattr(result, 'shape', result)}.")
+    return keras.Model(image, result, name="network")
+
+
+def convert_network(wrapped: Any) -> onnx.ModelProto:
+    """Convert a wrapped network with tf2onnx, as it stands: float32 (N, H, W, C) to its own output.
+
+    Raises ExportError naming the operation that has no ONNX form: tf2onnx only logs it.
+    """
+    from wetread.export import operators
+
+    operators.register()
+    with tempfile.TemporaryDirectory() as folder, quiet() as messages, operators.convertible(wrapped):
+        path = Path(folder) / "raw.onnx"
+        try:
+            wrapped(np.zeros((1, *wrapped.inputs[0].shape[1:]), np.float32), training=False)
+            wrapped.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
+        except Exception as error:
+            raise ExportError(_explain_conversion(messages, error)) from error
+        if any(_UNSUPPORTED.search(message) for message in messages):
+            raise ExportError(_explain_conversion(messages, None))
+        return onnx.load(str(path))
+
+
+def _explain_conversion(messages: list[str], error: Exception | None) -> str:
+    found = dict(match.groups()[::-1] for text in messages for match in _UNSUPPORTED.finditer(text))
+    if not found:
+        return (
+            "Expected a network that tf2onnx converts. Received: "
+            f"{' '.join(str(error).split())[:400]}. Replace the layer that this names."
+        )
+    parts = []
+    for operation, name in found.items():
+        layer = "/".join(name.split("/")[1:-1]) or name
+        advice = _WAYS_ROUND.get(operation, "replace it by layers of convolutions, pooling and Dense")
+        parts.append(f"layer '{layer}' uses {operation} ({advice})")
+    return f"Expected operations that ONNX has. Received a network whose {'; '.join(parts)}."
+
+
+def predict_network(wrapped: Any, images: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float64]:
+    """What Keras itself says of uint8 images (N, H, W, C): probabilities, float64 (N, K).
+
+    Scale and offset in float32, as in training; head and temperature in float64.
+    """
+    outputs = []
+    for start in range(0, len(images), 32):
+        outputs.append(np.asarray(wrapped.predict_on_batch(scale_pixels(images[start : start + 32], spec))))
+    return apply_head(np.concatenate(outputs).astype(np.float64), spec)
+
+
+def scale_pixels(images: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """uint8 images to the float32 that the network was trained on."""
+    return images.astype(np.float32) * np.float32(spec.scale) + np.float32(spec.offset)
+
+
+def apply_head(outputs: NDArray[np.float64], spec: ModelSpec) -> NDArray[np.float64]:
+    """A network's outputs (N, 1 or K), by the spec's head and temperature, as probabilities (N, K)."""
+    single = outputs.shape[1] == 1
+    tiny = np.finfo(np.float64).tiny
+    if spec.head == "sigmoid":
+        logits = np.log(np.maximum(outputs, tiny)) - np.log(np.maximum(1 - outputs, tiny))
+    elif spec.head == "softmax":
+        logits = np.log(np.maximum(outputs, tiny))
+    else:
+        logits = outputs
+    logits = logits / spec.temperature
+    if single:
+        logits = logits * np.array([-0.5, 0.5])
+    logits = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(logits)
+    return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
+    """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'.
+
+    `outputs`: what it gives for some pictures, (N, units). Raises ExportError where units and labels do
+    not fit, or its end is none of the three.
+    """
+    units = outputs.shape[1]
+    activation = _last_activation(model)
+    bounded = bool((outputs >= 0).all() and (outputs <= 1).all())
+    sums_to_one = bounded and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
+    if units == 1 and labels == 2:
+        if activation == "sigmoid" or (activation == "linear" and not bounded):
+            return "sigmoid" if activation == "sigmoid" else "logits"
+    elif units == labels:
+        if activation in ("softmax", "linear"):
+            return "softmax" if sums_to_one else "logits"
+        if activation == "sigmoid":
+            raise ExportError(
+                f"Expected probabilities that exclude one another. Received {units} independent sigmoids "
+                "(multi-label), which wetread does not read. End the network in softmax or logits."
+            )
+    else:
+        raise ExportError(f"Expected {labels} outputs for {labels} labels, or 1 for 2. Received {units}.")
+    raise ExportError(
+        f"Expected a network that ends in logits, a sigmoid or a softmax. Received {units} output(s) through "
+        f"{activation!r}{' that stay between 0 and 1' if bounded else ''}. Say what they are with --head."
+    )
+
+
+def _last_activation(model: Any) -> str:
+    """The name of the activation behind a network's output, through nested models and plain reshaping."""
+    layer = model
+    while getattr(layer, "layers", None):
+        plain = [one for one in layer.layers if type(one).__name__ not in ("Dropout", "Flatten", "Reshape")]
+        layer = _output_layer(layer) or plain[-1]
+    if type(layer).__name__ in ("Softmax", "Sigmoid"):
+        return type(layer).__name__.lower()
+    activation = getattr(layer, "activation", None)
+    return getattr(activation, "__name__", "linear") if activation is not None else "linear"
+
+
+def _output_layer(model: Any) -> Any:
+    """The layer or operation that makes a functional model's output."""
+    history = getattr(getattr(model, "output", None), "_keras_history", None)
+    operation = getattr(history, "operation", None)
+    return operation if operation is not model else None
