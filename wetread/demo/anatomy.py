@@ -45,7 +45,7 @@ def draw_anatomy(random: np.random.Generator) -> Anatomy:
         spine=random.uniform(0.035, 0.048),
         ribs=int(random.integers(8, 11)),
         rib_slope=random.uniform(0.015, 0.055),
-        vessels=random.uniform(0.15, 0.45),
+        vessels=random.uniform(0.15, 0.35),
         bubble=random.uniform(-0.05, 0.06),
         arms_up=bool(random.random() < 0.4),
     )

@@ -21,9 +21,9 @@ def draw_beam(frame: Frame, body: Anatomy, random: np.random.Generator, kind: st
     lungs = frame.fill([anatomy.lung(body, side) for side in (-1, 1)], soften=0.004)
     core = frame.fill([anatomy.heart(body)], soften=0.008)
     air = lungs * (1 - 0.9 * core) * (1 - _draw_vessels(frame, body, random))
-    air *= (1 - 0.2 * frame.clouds(random, 5)) * (1 - 0.14 * frame.clouds(random, 40))
+    air *= (1 - 0.12 * frame.clouds(random, 5)) * (1 - 0.12 * frame.clouds(random, 40))
     if kind != "none":
-        air *= 1 - random.uniform(0.4, 0.9) * OPACITIES[kind](frame, body, random)
+        air *= 1 - random.uniform(0.65, 1.0) * OPACITIES[kind](frame, body, random)
     thick = 0.58 + 0.16 * _belly(frame, body, lungs, random) + 0.12 * core + 0.06 * frame.clouds(random, 5)
     bones = _draw_bones(frame, body) * (0.4 + 0.6 * flesh)
     beam: Field = flesh * (thick - random.uniform(0.34, 0.44) * air) + bones
@@ -71,11 +71,11 @@ def _draw_bones(frame: Frame, body: Anatomy) -> Field:
 
 
 def _patchy(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
-    """Two to five ragged spots, anywhere in the lungs."""
-    count = int(random.integers(2, 6))
+    """Three to six ragged spots, anywhere in the lungs."""
+    count = int(random.integers(3, 7))
     x = random.choice((-1, 1), count) * random.uniform(0.35, 0.8, count) * body.half_width
     y = random.uniform(body.apex + 0.12, body.floor - 0.02, count)
-    spots = frame.spots(np.stack([x, y], axis=1), list(random.uniform(0.035, 0.09, count)))
+    spots = frame.spots(np.stack([x, y], axis=1), list(random.uniform(0.05, 0.1, count)))
     return np.clip(1.7 * spots * (0.35 + frame.clouds(random, 22)), 0, 1)
 
 
@@ -95,7 +95,7 @@ def _diffuse(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
     root = body.apex + 0.5 * (body.floor - body.apex)
     near = frame.spots(np.array([(-0.12, root), (0.12, root)]), [0.2, 0.2])
     mottle = np.clip(3 * frame.clouds(random, 34) - 1.1, 0, 1)
-    veil: Field = np.clip((0.25 + 0.75 * near) * (0.35 + 0.5 * mottle), 0, 1)
+    veil: Field = np.clip((0.45 + 0.55 * near) * (0.5 + 0.5 * mottle), 0, 1)
     return veil
 
 

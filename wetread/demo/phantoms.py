@@ -86,7 +86,7 @@ def _pose(random: np.random.Generator, height: int, width: int) -> Frame:
     """Shift, turn and scale the body; x and y alike, as a detector does."""
     shrink = min(1.0, _DRAWING_ROWS / height)
     height, width = round(height * shrink), round(width * shrink)
-    scale, turn = height * random.uniform(0.95, 1.3), random.normal(0, 0.045)
+    scale, turn = height * random.uniform(1.0, 1.25), random.normal(0, 0.035)
     matrix = np.empty((2, 3))
     matrix[:, :2] = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     centre = np.array([width * random.uniform(0.46, 0.54), height * random.uniform(0.44, 0.52)])
@@ -110,7 +110,7 @@ def _mark(beam: Field, frame: Frame, random: np.random.Generator) -> Field:
 
 def _expose(beam: Field, random: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Turn what the beam met into grays: exposure, contrast, grain. Returns uint8 of `size`."""
-    low, high, gamma = random.uniform(0.0, 0.16), random.uniform(0.8, 1.1), random.uniform(0.8, 1.3)
+    low, high, gamma = random.uniform(0.0, 0.12), random.uniform(0.85, 1.1), random.uniform(0.85, 1.25)
     curve = np.clip((np.arange(256) / 182 - low) / (high - low), 0, 1) ** gamma * 255
     film = cv2.LUT(cv2.convertScaleAbs(beam, alpha=182), np.round(curve).astype(np.uint8))
     film = cv2.resize(film, size[::-1], interpolation=cv2.INTER_LINEAR)

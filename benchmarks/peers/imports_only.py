@@ -1,0 +1,11 @@
+"""A bound for one image: a Python that imports numpy, OpenCV and onnxruntime, and loads the model."""
+
+from __future__ import annotations
+
+import sys
+
+import cv2  # noqa: F401
+import numpy  # noqa: F401
+import onnxruntime
+
+onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
