@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @app.command()
 def score(
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs.")
+        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
     ] = None,
     model: Annotated[str | None, typer.Option(metavar="MODEL.onnx", help="The model file.")] = None,
     output: Annotated[
@@ -48,6 +48,9 @@ def score(
     ] = 300_000_000,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    project: Annotated[
+        str | None, typer.Option(metavar="ID", help="The project to bill where a bucket's requesters pay.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
@@ -67,6 +70,7 @@ def score(
         max_pixels=max_pixels,
         resume=resume,
         overwrite=overwrite,
+        project=project,
     )
     tally, number = _run(options, model, device, quiet=quiet)
     if tally.interrupted:

@@ -71,7 +71,8 @@ class Classifier:
         from wetread.runtime.sources import open_source
 
         opened = open_source(source, include=include)
-        return score_entries(self, opened.entries(), read=opened.read, workers=workers, batch_size=batch_size)
+        entries = opened.read_ahead(opened.entries())
+        return score_entries(self, entries, read=opened.read, workers=workers, batch_size=batch_size)
 
 
 def read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:

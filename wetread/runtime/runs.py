@@ -30,7 +30,8 @@ class ScoreOptions:
     """What a scoring run was asked for, as `wetread score` takes it.
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
-    line. Without `output`, rows go to a stream. `max_pixels` is per image.
+    line. Without `output`, rows go to a stream. `max_pixels` is per image. `project` is billed where a
+    bucket's requesters pay.
     """
 
     sources: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class ScoreOptions:
     max_pixels: int = MAX_PIXELS
     resume: bool = False
     overwrite: bool = False
+    project: str | None = None
 
     def __post_init__(self) -> None:
         if bool(self.sources) == bool(self.from_file):
@@ -118,7 +120,8 @@ def score_to_file(
             if _advance(tally, chunk, watch, stop):
                 return tally
         record = make_record(classifier, options, tally, started=started)
-        output.finish(record | {"identity": identity})
+        reading = source.describe()
+        output.finish(record | ({"storage": reading} if reading else {}) | {"identity": identity})
     return tally
 
 
@@ -145,8 +148,8 @@ def score_to_stream(
 def open_options(options: ScoreOptions) -> Source:
     """Open what the options name as one source. Raises SourceError."""
     if options.from_file is not None:
-        return NameList(read_name_list(options.from_file))
-    return open_sources(options.sources, include=options.include)
+        return NameList(read_name_list(options.from_file), project=options.project)
+    return open_sources(options.sources, include=options.include, project=options.project)
 
 
 def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
@@ -214,7 +217,7 @@ def _chunks(
 ) -> Iterator[Chunk]:
     return score_chunks(
         classifier,
-        entries,
+        source.read_ahead(entries),
         read=source.read,
         workers=options.workers,
         batch_size=options.batch_size,

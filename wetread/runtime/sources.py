@@ -14,12 +14,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wetread.errors import ImageError, SourceError
 
+if TYPE_CHECKING:
+    from wetread.runtime.gcs_reads import BucketReads
+
+BUCKET_SCHEME = "gs://"
 _NOT_INPUTS = frozenset({"thumbs.db", "desktop.ini"})
-_OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
+OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 RECORD_SUFFIX = ".run.json"
 PART_SUFFIX = ".part"
 _WILDCARD = re.compile(r"[*?\[]")
@@ -30,12 +34,14 @@ class Entry:
     """One input as listed: its name (its identity), size in bytes, and a word that changes when it does.
 
     `version` is the modification time in nanoseconds locally and the generation in a bucket; both are
-    empty where the listing did not say (a name from a list that is not there, say).
+    empty where the listing did not say (a name from a list that is not there, say). `checksum` is the
+    crc32c that a bucket's listing promises, in base64.
     """
 
     name: str
     size: int | None = None
     version: str = ""
+    checksum: str = ""
 
 
 class Source(Protocol):
@@ -49,42 +55,104 @@ class Source(Protocol):
         """Return a file's bytes. Raises ImageError('unreadable')."""
         ...
 
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on, in order; where reading waits on a network, fetch them before `read` asks.
 
-def open_source(location: str | os.PathLike[str], *, include: str | None = None) -> Source:
+        Each entry is then to be read once, in about this order.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how reading went, for a run's record; nothing of local files."""
+        ...
+
+
+def is_bucket_location(location: str | os.PathLike[str]) -> bool:
+    """Tell whether a location is in Cloud Storage."""
+    return os.fspath(location).startswith(BUCKET_SCHEME)
+
+
+def open_source(
+    location: str | os.PathLike[str], *, include: str | None = None, project: str | None = None
+) -> Source:
     """Open a local file, folder or glob, or a `gs://` location.
 
     `include`: a glob that narrows what is listed, matched against the name below the source (against the
-    last part alone when it holds no `/`). Raises SourceError when nothing is there.
+    last part alone when it holds no `/`). `project` is billed where a bucket's requesters pay. Raises
+    SourceError when nothing is there, and MissingExtraError for `gs://` without the extra `gcs`.
     """
-    location = os.fspath(location)
-    if location.startswith("gs://"):
-        raise SourceError("Expected a local source. Received a gs:// location: not supported yet.")
-    if not os.path.lexists(location) and _WILDCARD.search(location):
+    reads = open_reads(project) if is_bucket_location(location) else None
+    return _open(os.fspath(location), include, reads)
+
+
+def open_sources(
+    locations: Iterable[str | os.PathLike[str]], *, include: str | None = None, project: str | None = None
+) -> Source:
+    """Open several locations as one source, one after the other. Arguments as in `open_source`."""
+    names = [os.fspath(location) for location in locations]
+    reads = open_reads(project) if any(map(is_bucket_location, names)) else None
+    return Chain(tuple(_open(name, include, reads) for name in names), reads)
+
+
+def open_reads(project: str | None) -> BucketReads:
+    """Make what reads objects. Raises MissingExtraError without the extra `gcs`, and SourceError."""
+    from wetread.runtime.gcs import Storage
+    from wetread.runtime.gcs_reads import BucketReads
+
+    return BucketReads(Storage(project=project))
+
+
+def _open(location: str, include: str | None, reads: BucketReads | None) -> Source:
+    if reads is not None and is_bucket_location(location):
+        from wetread.runtime.gcs_list import BucketFolder
+
+        return BucketFolder(reads, location, include=include)
+    if not os.path.lexists(location) and is_wildcard(location):
         return LocalGlob(location, include=include)
     return LocalFolder(location, include=include)
 
 
-def open_sources(locations: Iterable[str | os.PathLike[str]], *, include: str | None = None) -> Source:
-    """Open several locations as one source, one after the other."""
-    return Chain(tuple(open_source(location, include=include) for location in locations))
-
-
 @dataclass(frozen=True)
 class Chain:
-    """Several sources, one after the other."""
+    """Several sources, one after the other; `reads` is what reads those of them that are in buckets."""
 
     parts: tuple[Source, ...]
+    reads: BucketReads | None = None
 
     def entries(self) -> Iterator[Entry]:
         """List each part in turn."""
         return chain.from_iterable(part.entries() for part in self.parts)
 
     def read(self, entry: Entry) -> bytes:
-        """Read through the part that such a name belongs to."""
-        return self.parts[0].read(entry)
+        """Read one listed entry, wherever it is."""
+        return read_local(entry.name) if self.reads is None else self.reads.read(entry)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on, fetching ahead if a part is in a bucket."""
+        return entries if self.reads is None else self.reads.read_ahead(entries)
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how reading from buckets went."""
+        return {} if self.reads is None else self.reads.describe()
 
 
-class LocalFolder:
+class _LocalSource:
+    """What all local sources share: reading is a system call."""
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
+        return read_local(entry.name)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on: the system reads ahead."""
+        return entries
+
+    def describe(self) -> dict[str, Any]:
+        """Tell nothing."""
+        return {}
+
+
+class LocalFolder(_LocalSource):
     """A local folder, walked recursively, or one local file."""
 
     def __init__(self, location: str, *, include: str | None = None) -> None:
@@ -113,19 +181,13 @@ class LocalFolder:
             if self._include is None or matches(self._include, entry.name[len(root) :]):
                 yield entry
 
-    def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
-        return read_local(entry.name)
 
-
-class LocalGlob:
+class LocalGlob(_LocalSource):
     """The local files whose names match a pattern with `*`, `?`, `[...]` and `**`."""
 
     def __init__(self, pattern: str, *, include: str | None = None) -> None:
-        parts = pattern.replace(os.sep, "/").split("/")
-        fixed = next(i for i, part in enumerate(parts) if _WILDCARD.search(part))
-        self._root = "/".join(parts[:fixed]) + "/" if fixed else ""
-        self._pattern = compile_glob("/".join(parts[fixed:]), whole=True)
+        self._root, rest = find_fixed_parts(pattern.replace(os.sep, "/"))
+        self._pattern = compile_glob(rest, whole=True)
         self._include = compile_glob(include) if include else None
         if not os.path.isdir(self._root or "."):
             raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
@@ -137,29 +199,54 @@ class LocalGlob:
             if self._pattern.fullmatch(name) and (self._include is None or matches(self._include, name)):
                 yield entry
 
-    def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
-        return read_local(entry.name)
-
 
 class NameList:
-    """The names in a list, in its order; one that is not there is an input that cannot be read."""
+    """The names in a list, local ones and URIs, in its order.
 
-    def __init__(self, names: Iterable[str]) -> None:
+    One that is not there is an input that cannot be read. `project` as in `open_source`.
+    """
+
+    def __init__(self, names: Iterable[str], *, project: str | None = None) -> None:
         self._names = names
+        self._project = project
+        self._reads: BucketReads | None = None
 
     def entries(self) -> Iterator[Entry]:
-        """List the names."""
-        for name in self._names:
-            try:
-                status = os.stat(name)
-                yield Entry(name, status.st_size, str(status.st_mtime_ns))
-            except (OSError, ValueError):
-                yield Entry(name)
+        """List the names. Raises what opening Cloud Storage raises at the first URI."""
+        names = iter(self._names)
+        for name in names:
+            if is_bucket_location(name):
+                from wetread.runtime.gcs_list import look_up_names
+
+                self._reads = open_reads(self._project)
+                yield from look_up_names(self._reads, chain((name,), names))
+                return
+            yield find_entry(name)
 
     def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one named file. Raises ImageError('unreadable')."""
-        return read_local(entry.name)
+        """Read one listed entry, wherever it is. Raises ImageError('unreadable')."""
+        return read_local(entry.name) if self._reads is None else self._reads.read(entry)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on, fetching ahead from the first that is in a bucket."""
+        for entry in entries:
+            if self._reads is not None:
+                yield from self._reads.read_ahead(chain((entry,), entries))
+                return
+            yield entry
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how reading from buckets went."""
+        return {} if self._reads is None else self._reads.describe()
+
+
+def find_entry(name: str) -> Entry:
+    """The entry of a local name; of one that is not there, the name alone."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError):
+        return Entry(name)
+    return Entry(name, status.st_size, str(status.st_mtime_ns))
 
 
 def read_name_list(path: str) -> Iterator[str]:
@@ -197,9 +284,9 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
             f"Expected a folder that can be listed. Received {folder or '.'!r}: {error.strerror}. "
             "Give read permission, or leave it out of the source."
         ) from error
-    own = _own_outputs(item.name for _, item in found)
+    own = own_outputs(item.name for _, item in found)
     for name, item in sorted(found, key=lambda pair: pair[0]):
-        if item.name.startswith(".") or item.name.lower() in _NOT_INPUTS or item.name in own:
+        if is_hidden(item.name) or item.name in own:
             continue
         if name.endswith(b"/"):
             yield from _walk(folder + item.name + "/", (*above, key))
@@ -227,14 +314,19 @@ def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
     return Entry(name, status.st_size, str(status.st_mtime_ns))
 
 
-def _own_outputs(names: Iterable[str]) -> set[str]:
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder of this name is never an input."""
+    return name.startswith(".") or name.lower() in _NOT_INPUTS
+
+
+def own_outputs(names: Iterable[str]) -> set[str]:
     """Those of a directory's names that earlier runs of wetread wrote."""
     present = set(names)
     own: set[str] = set()
     for name in present:
         for suffix in (RECORD_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state"):
             base = name.removesuffix(suffix)
-            if base != name and base.endswith(_OUTPUT_SUFFIXES):
+            if base != name and base.endswith(OUTPUT_SUFFIXES):
                 own |= {name, base} if suffix == RECORD_SUFFIX else {name}
     return own
 
@@ -253,6 +345,18 @@ def read_local(name: str) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError("unreadable", f"Expected a readable file. Received: {reason}.") from error
+
+
+def is_wildcard(name: str) -> bool:
+    """Tell whether a name holds `*`, `?` or `[`."""
+    return _WILDCARD.search(name) is not None
+
+
+def find_fixed_parts(pattern: str) -> tuple[str, str]:
+    """Split a glob into the folders before its first wildcard, with a `/` at the end, and the rest."""
+    parts = pattern.split("/")
+    fixed = next(i for i, part in enumerate(parts) if is_wildcard(part))
+    return "/".join(parts[:fixed]) + "/" if fixed else "", "/".join(parts[fixed:])
 
 
 def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:

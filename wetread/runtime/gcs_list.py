@@ -1,0 +1,239 @@
+"""Listing in Cloud Storage: a prefix as a folder, a glob, one object, or the URIs of a list.
+
+The rules of what is an input are those of local folders (wetread.runtime.sources), and so is the order:
+byte order of the whole name, which is the order in which the service lists. One page is held at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from wetread.errors import SourceError, UsageError
+from wetread.runtime.gcs import Storage, StorageError, split_location
+from wetread.runtime.gcs_reads import BucketReads
+from wetread.runtime.sources import (
+    BUCKET_SCHEME,
+    OUTPUT_SUFFIXES,
+    RECORD_SUFFIX,
+    Entry,
+    compile_glob,
+    find_entry,
+    find_fixed_parts,
+    is_bucket_location,
+    is_hidden,
+    is_wildcard,
+    matches,
+    own_outputs,
+)
+
+_FIELDS = "items(name,size,generation,crc32c),nextPageToken"
+_PAGE = 1000
+# Opening a location answers for itself soon: a wrong endpoint should not cost the deadline of a read.
+_OPEN_SECONDS = 30.0
+_LOOK_UPS, _NAMES_AHEAD = 16, 256
+_READ_ROLE, _LIST_NEED = "roles/storage.objectViewer", "storage.objects.list"
+
+
+class BucketFolder:
+    """The objects of one bucket that are inputs: under a prefix, matching a glob, or one alone."""
+
+    def __init__(self, reads: BucketReads, location: str, *, include: str | None = None) -> None:
+        self.reads = reads
+        self.location = location
+        self._include = compile_glob(include) if include else None
+        self._pattern: re.Pattern[str] | None = None
+        self._single: Entry | None = None
+        self._bucket, name = split_location(location)
+        self._prefix = self._root = self._find_root(name)
+
+    def _find_root(self, name: str) -> str:
+        """Tell what stands at a name: an object, a folder or a glob. Raises SourceError for nothing."""
+        if not name or name.endswith("/"):
+            first = self._first(name)
+            if name and first is None:
+                raise self._nothing()
+            return name
+        found = self._first(name)
+        if found is not None and found.name == self.location:
+            self._single = found
+            return name
+        folder = name + "/"
+        if self._first(folder) is not None:
+            return folder
+        if not is_wildcard(name):
+            raise self._nothing()
+        fixed, rest = find_fixed_parts(name)
+        self._pattern = compile_glob(rest, whole=True)
+        return fixed
+
+    def _first(self, prefix: str) -> Entry | None:
+        entries, _ = _fetch_page(self.reads.storage, self._bucket, prefix, size=1, deadline=_OPEN_SECONDS)
+        return entries[0] if entries else None
+
+    def _nothing(self) -> SourceError:
+        return SourceError(
+            f"Expected an object or a folder. Received {self.location!r}, where nothing is. Check the name."
+        )
+
+    def entries(self) -> Iterator[Entry]:
+        """List the inputs in order, a page at a time. Raises SourceError."""
+        if self._single is not None:
+            yield self._single
+            return
+        root = f"{BUCKET_SCHEME}{self._bucket}/{self._root}"
+        prefix = self._root + (_literal_start(self.location, root) if self._pattern else "")
+        for entry in choose_inputs(list_objects(self.reads.storage, self._bucket, prefix), root=root):
+            name = entry.name[len(root) :]
+            if self._pattern is not None and not self._pattern.fullmatch(name):
+                continue
+            if self._include is None or matches(self._include, name):
+                yield entry
+
+    def read(self, entry: Entry) -> bytes:
+        """Return an object's bytes. Raises ImageError('unreadable'), or SourceError in an outage."""
+        return self.reads.read(entry)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on while their bytes are fetched."""
+        return self.reads.read_ahead(entries)
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how the reading went, for the run record."""
+        return self.reads.describe()
+
+
+def _literal_start(location: str, root: str) -> str:
+    """The part of a glob below its root that no wildcard has touched yet: the listing narrows by it."""
+    return re.split(r"[*?\[]", location[len(root) :], maxsplit=1)[0]
+
+
+def list_objects(storage: Storage, bucket: str, prefix: str) -> Iterator[Entry]:
+    """List every object with a prefix, in byte order of names, a page at a time. Raises SourceError."""
+    token: str | None = None
+    while True:
+        entries, token = _fetch_page(storage, bucket, prefix, token=token)
+        yield from entries
+        if not token:
+            return
+
+
+def _fetch_page(
+    storage: Storage,
+    bucket: str,
+    prefix: str,
+    *,
+    token: str | None = None,
+    size: int = _PAGE,
+    deadline: float | None = None,
+) -> tuple[list[Entry], str | None]:
+    start = f"{BUCKET_SCHEME}{bucket}/"
+
+    def fetch() -> tuple[list[Entry], str | None]:
+        listing = storage.client.list_blobs(
+            storage.bucket(bucket),
+            prefix=prefix or None,
+            page_token=token,
+            page_size=size,
+            fields=_FIELDS,
+            retry=None,
+        )
+        page = next(listing.pages, ())
+        entries = [Entry(start + b.name, b.size, str(b.generation), b.crc32c or "") for b in page]
+        return entries, listing.next_page_token
+
+    try:
+        return storage.call(fetch, deadline=deadline)
+    except StorageError as error:
+        words = storage.explain(error.failure, start + prefix, need=_LIST_NEED, role=_READ_ROLE)
+        raise SourceError(words) from error
+
+
+def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
+    """Pass on what is an input below `root`, by the rule of local folders.
+
+    An object that may be an output of wetread's own is held back until the name that would prove it (its
+    record's) has been listed or passed.
+    """
+    held: deque[Entry] = deque()
+    verdicts: dict[str, bool] = {}
+    own_folder = ""
+    for entry in listed:
+        if entry.name.endswith(RECORD_SUFFIX):
+            base = entry.name.removesuffix(RECORD_SUFFIX)
+            if base.endswith(OUTPUT_SUFFIXES):
+                held = deque(other for other in held if other.name != base)
+                own_folder = base + "/"
+        while held and not _may_be_own(held[0], before=entry.name):
+            yield held.popleft()
+        if own_folder and entry.name.startswith(own_folder):
+            continue
+        if not _is_input(entry.name[len(root) :], verdicts):
+            continue
+        if held or entry.name.endswith(OUTPUT_SUFFIXES):
+            held.append(entry)
+        else:
+            yield entry
+    yield from held
+
+
+def _may_be_own(entry: Entry, *, before: str) -> bool:
+    """Tell whether an entry's record could still be listed at or after the name `before`."""
+    return entry.name.endswith(OUTPUT_SUFFIXES) and before <= entry.name + RECORD_SUFFIX
+
+
+def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
+    """Tell whether a name below the root is an input; `verdicts` remembers the last folder's."""
+    folder, _, last = name.rpartition("/")
+    if folder not in verdicts:
+        verdicts.clear()
+        verdicts[folder] = not any(_is_left_out(part) for part in folder.split("/"))
+    return bool(last) and verdicts[folder] and not _is_left_out(last)
+
+
+def _is_left_out(part: str) -> bool:
+    return is_hidden(part) or part in own_outputs((part,))
+
+
+def look_up_names(reads: BucketReads, names: Iterable[str]) -> Iterator[Entry]:
+    """Turn URIs (and local names among them) into entries, in their order, asking for many at a time.
+
+    One that is not there, or may not be seen, is an entry of which nothing is known: its row will say why.
+    """
+    with ThreadPoolExecutor(_LOOK_UPS, thread_name_prefix="wetread-names") as pool:
+        under_way: deque[Future[Entry]] = deque()
+        try:
+            for name in names:
+                under_way.append(pool.submit(look_up, reads.storage, name))
+                if len(under_way) >= _NAMES_AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        finally:
+            for future in under_way:
+                future.cancel()
+
+
+def look_up(storage: Storage, location: str) -> Entry:
+    """Ask for one object's size, generation and checksum. Raises SourceError when nobody answers."""
+    if not is_bucket_location(location):
+        return find_entry(location)
+    try:
+        bucket, name = split_location(location)
+    except UsageError:
+        return Entry(location)
+
+    def ask() -> Any:
+        return storage.bucket(bucket).get_blob(name, retry=None)
+
+    try:
+        blob = storage.call(ask)
+    except StorageError as error:
+        if error.failure.kind in ("denied", "missing", "other"):
+            return Entry(location)
+        words = storage.explain(error.failure, location, need="storage.objects.get", role=_READ_ROLE)
+        raise SourceError(words) from error
+    return Entry(location) if blob is None else Entry(location, blob.size, str(blob.generation), blob.crc32c)
