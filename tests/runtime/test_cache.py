@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from wetread.errors import ImageError, OutputError
+from wetread.runtime.cache import Failure, cache_images
+from wetread.runtime.pixels import read_pixels
+from wetread.runtime.sources import Entry, open_source
+from wetread.runtime.spec import PixelRecipe
+
+RECIPE = PixelRecipe(height=8, width=8)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """150 small images (more than two chunks), one empty file and one cut one among them."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(150):
+        image = random.integers(0, 256, (10 + number % 7, 12, 3)).astype(np.uint8)
+        (folder / f"{number:03}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    whole = (folder / "070.png").read_bytes()
+    (folder / "070.png").write_bytes(whole[:-20])
+    (folder / "149.png").write_bytes(b"")
+    return folder
+
+
+class Reads:
+    """Counts what is read of a folder, and fails where told."""
+
+    def __init__(self, folder: Path, *, broken: str = "") -> None:
+        self.source = open_source(str(folder))
+        self.entries = list(self.source.entries())
+        self.names: list[str] = []
+        self.broken = broken
+
+    def read(self, entry: Entry) -> bytes:
+        self.names.append(entry.name)
+        if self.broken and entry.name.endswith(self.broken):
+            raise ImageError("unreadable", "Expected a readable file. Received: no answer.")
+        return self.source.read(entry)
+
+
+def test_rows_are_the_listing_and_failures_are_told(images: Path, tmp_path: Path) -> None:
+    reads, seen = Reads(images), []
+    cache = cache_images(
+        reads.entries,
+        RECIPE,
+        read=reads.read,
+        folder=tmp_path / "cache",
+        on_progress=lambda done, total: seen.append((done, total)),
+    )
+    assert sorted(reads.names) == [entry.name for entry in reads.entries]
+    assert seen == [(64, 150), (128, 150), (150, 150)]
+    assert cache.pixels.shape == (150, 8, 8, 1)
+    assert not cache.pixels.flags.writeable
+    assert {row: failure.status for row, failure in cache.failures.items()} == {70: "truncated", 149: "empty"}
+    for row, entry in enumerate(reads.entries):
+        data = Path(entry.name).read_bytes()
+        assert cache.digests[row] == hashlib.sha256(data).hexdigest()
+        expected = np.zeros((8, 8, 1)) if row in cache.failures else read_pixels(data, RECIPE)
+        assert np.array_equal(cache.pixels[row], expected)
+
+
+def test_it_is_found_again_under_another_spelling(images: Path, tmp_path: Path, monkeypatch) -> None:
+    first = Reads(images)
+    cache_images(first.entries, RECIPE, read=first.read, folder=tmp_path / "cache", root=f"{images}/")
+    monkeypatch.chdir(tmp_path)
+    again = Reads(Path("images"))
+    cache = cache_images(again.entries, RECIPE, read=again.read, folder="cache", root="images/")
+    assert again.names == []
+    assert cache.failures[149] == Failure("empty", "Expected an image. Received 0 bytes.")
+
+
+def test_it_is_made_again_when_files_or_recipe_change(images: Path, tmp_path: Path) -> None:
+    def read_again(recipe: PixelRecipe = RECIPE) -> int:
+        reads = Reads(images)
+        cache_images(reads.entries, recipe, read=reads.read, folder=tmp_path / "cache")
+        return len(reads.names)
+
+    assert [read_again(), read_again()] == [150, 0]
+    os.utime(images / "003.png", ns=(1, 1))
+    assert [read_again(), read_again()] == [150, 0]
+    (images / "004.png").unlink()
+    assert [read_again(), read_again()] == [149, 0]
+    assert read_again(PixelRecipe(height=8, width=8, resize="fit")) == 149
+    assert read_again() == 0
+
+
+def test_an_unreadable_file_is_tried_again(images: Path, tmp_path: Path) -> None:
+    reads = Reads(images, broken="005.png")
+    cache = cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    assert cache.failures[5].status == "unreadable"
+    assert cache.digests[5] == ""
+    reads = Reads(images)
+    cache = cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    assert len(reads.names) == 150
+    assert sorted(cache.failures) == [70, 149]
+
+
+def test_a_broken_setup_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
+    reads = Reads(images)
+
+    def fail(entry: Entry) -> bytes:
+        if entry.name.endswith("100.png"):
+            raise RuntimeError("the plug was pulled")
+        return reads.read(entry)
+
+    with pytest.raises(RuntimeError, match="plug"):
+        cache_images(reads.entries, RECIPE, read=fail, folder=tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_it_is_for_its_owner_alone(images: Path, tmp_path: Path) -> None:
+    reads = Reads(images)
+    cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    (place,) = (tmp_path / "cache").iterdir()
+    assert stat.S_IMODE(place.stat().st_mode) == 0o700
+    assert sorted(path.name for path in place.iterdir()) == ["digests.npy", "failures.json", "pixels.npy"]
+    assert json.loads((place / "failures.json").read_text())[1][:2] == [149, "empty"]
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    reads = Reads(images)
+    with pytest.raises(OutputError, match="150 images"):
+        cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.drawn import draw_folder, draw_shape, write_image
+from wetread.errors import DatasetError, SourceError
+from wetread.train.config import TrainConfig
+from wetread.train.dataset import load_dataset, sample_calibration
+from wetread.train.events import DataFound, ImagesRead
+
+
+def configure(data: Path, **values) -> TrainConfig:
+    return TrainConfig(
+        data=str(data), output=str(data.parent / "run"), **{"size": 16, "validation": 0.25, **values}
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return draw_folder(tmp_path / "data", counts={"bar": 12, "disc": 24})
+
+
+def test_what_is_found_is_told(folder: Path) -> None:
+    events = []
+    data = load_dataset(configure(folder), on_event=events.append)
+    assert events[0] == ImagesRead(done=36, total=36)
+    (found,) = events[1:]
+    assert found == DataFound(
+        labels=("bar", "disc"),
+        counts=found.counts,
+        patients={"train": 14, "val": 4},
+        left_out=(),
+        leaks=0,
+    )
+    assert found.counts["train"]["bar"] + found.counts["val"]["bar"] == 12
+    assert found.counts["train"]["disc"] + found.counts["val"]["disc"] == 24
+    assert 2 <= found.counts["val"]["bar"] <= 4
+    assert found.counts["val"]["disc"] == 6
+    assert data.names[0] == "bar/person0_0.jpg"
+    assert data.pixels.shape == (36, 16, 16, 1)
+    assert data.pixels.dtype == np.uint8
+
+
+def test_patients_are_on_one_side(folder: Path) -> None:
+    data = load_dataset(configure(folder))
+    sides = {side: {data.groups[i] for i in data.select(side)} for side in ("train", "val")}
+    assert not sides["train"] & sides["val"]
+    assert len(sides["train"]) + len(sides["val"]) == 18
+
+
+def test_the_split_is_the_same_elsewhere(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "else" / "where")
+    here, there = load_dataset(configure(folder)), load_dataset(configure(copy))
+    assert (here.names, here.splits, here.fingerprint) == (there.names, there.splits, there.fingerprint)
+    assert np.array_equal(here.pixels, there.pixels)
+    other = load_dataset(configure(folder, seed=1))
+    assert other.splits != here.splits
+    assert other.fingerprint == here.fingerprint
+
+
+def test_identical_files_are_on_one_side(tmp_path: Path) -> None:
+    """Every image stands twice, under two patients' names."""
+    for label in ("bar", "disc"):
+        for number in range(10):
+            image = draw_shape(label, seed=number)
+            write_image(tmp_path / "data" / label / f"person{number}_a.png", image)
+            write_image(tmp_path / "data" / label / f"person{number + 50}_b.png", image)
+    data = load_dataset(configure(tmp_path / "data"))
+    sides = {
+        name.split("/")[1].split("_")[0]: side for name, side in zip(data.names, data.splits, strict=True)
+    }
+    assert [sides[f"person{n}"] for n in range(10)] == [sides[f"person{n + 50}"] for n in range(10)]
+    assert set(sides.values()) == {"train", "val"}
+
+
+def test_corrupt_files_are_listed_and_left_out(folder: Path) -> None:
+    whole = (folder / "disc" / "person2000_0.jpg").read_bytes()
+    (folder / "disc" / "a_cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "bar" / "notes.txt").write_text("no image")
+    (folder / "bar" / "empty.png").write_bytes(b"")
+    (folder / "readme.md").write_text("beside the labels")
+    data = load_dataset(configure(folder))
+    assert {one.name: one.status for one in data.left_out} == {
+        "readme.md": "unlabelled",
+        "bar/empty.png": "empty",
+        "bar/notes.txt": "not_an_image",
+        "disc/a_cut.jpg": "truncated",
+    }
+    assert len(data.names) == 36
+    assert data.names[0] == "bar/person0_0.jpg"
+    clean = load_dataset(configure(folder, size=17))
+    assert clean.fingerprint == data.fingerprint
+    for position in (0, 20, 35):  # each image's own pixels, although rows were skipped
+        name = data.names[position]
+        assert data.targets[position] == ("bar", "disc").index(name.split("/")[0])
+        alone = draw_folder_of_one(folder, name)
+        assert np.array_equal(data.pixels[data.rows[position]], alone)
+
+
+def draw_folder_of_one(folder: Path, name: str) -> np.ndarray:
+    from wetread.runtime.pixels import read_pixels
+    from wetread.runtime.spec import PixelRecipe
+
+    return read_pixels((folder / name).read_bytes(), PixelRecipe(height=16, width=16))
+
+
+def test_folders_of_train_and_val_are_taken_as_they_are(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    draw_folder(data / "train", counts={"bar": 6, "disc": 6})
+    draw_folder(data / "val", counts={"bar": 2, "disc": 4})
+    draw_folder(data / "test", counts={"ring": 2})
+    (data / "__MACOSX").mkdir()
+    (data / "__MACOSX" / "x.png").write_bytes(b"")
+    found = load_dataset(configure(data))
+    assert found.labels == ("bar", "disc")
+    assert found.splits == ("train",) * 12 + ("val",) * 6
+    assert found.leaks == 6  # person0, person2000 and person2001 are in both
+
+
+def test_train_without_val_is_split(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "data" / "train", counts={"bar": 8, "disc": 8})
+    draw_folder(tmp_path / "data" / "test", counts={"ring": 2})
+    found = load_dataset(configure(tmp_path / "data"))
+    assert found.labels == ("bar", "disc")
+    assert sorted(found.splits) == ["train"] * 12 + ["val"] * 4
+    assert found.leaks == 0
+
+
+def test_a_subset_is_stratified_and_grouped(folder: Path) -> None:
+    found = load_dataset(configure(folder, subset=18))
+    assert len(found.names) == 18
+    assert np.bincount(found.targets).tolist() == [6, 12]
+    assert all(found.groups.count(group) == 2 for group in found.groups)
+    assert load_dataset(configure(folder, subset=18)).names == found.names
+    assert len(load_dataset(configure(folder, subset=1000)).names) == 36
+
+
+def test_the_cache_is_used_again(folder: Path, monkeypatch) -> None:
+    first = load_dataset(configure(folder))
+    monkeypatch.setattr("wetread.runtime.cache.read_pixels", None)
+    again = load_dataset(configure(folder))
+    assert np.array_equal(first.pixels, again.pixels)
+    assert again.fingerprint == first.fingerprint
+
+
+def test_calibration_files_are_of_the_training_split(folder: Path) -> None:
+    data = load_dataset(configure(folder))
+    train = {data.names[i] for i in data.select("train")}
+    names = sample_calibration(data, count=9, seed=0)
+    assert set(names) <= train
+    totals = [sum(name.startswith(label) for name in train) for label in ("bar", "disc")]
+    found = [sum(name.startswith(label) for name in names) for label in ("bar", "disc")]
+    assert found == [9 * total // len(train) for total in totals]
+    assert set(sample_calibration(data, count=512, seed=0)) == train
+
+
+def make_empty_class(data: Path) -> None:
+    draw_folder(data, counts={"bar": 4, "disc": 4})
+    (data / "ring").mkdir()
+
+
+def make_other_labels(data: Path) -> None:
+    draw_folder(data / "train", counts={"bar": 4, "disc": 4})
+    draw_folder(data / "val", counts={"bar": 4, "ring": 4})
+
+
+def make_unreadable(data: Path) -> None:
+    draw_folder(data, counts={"bar": 4})
+    (data / "disc").mkdir()
+    for number in range(4):
+        (data / "disc" / f"{number}.png").write_bytes(b"nothing")
+
+
+def make_both_layouts(data: Path) -> None:
+    draw_folder(data, counts={"bar": 4, "disc": 4})
+    draw_folder(data / "train", counts={"bar": 4, "disc": 4})
+    draw_folder(data / "test", counts={"bar": 4, "disc": 4})
+
+
+BROKEN = {
+    "one label": (lambda data: draw_folder(data, counts={"bar": 4}), "Received one: bar"),
+    "empty class folder": (make_empty_class, "no files in ring"),
+    "other labels in val": (make_other_labels, r"disc \(train\), ring \(val\)"),
+    "nothing in a label's folder": (
+        lambda data: write_image(data / "x.png", np.zeros((9, 9))),
+        "with 1 files",
+    ),
+    "nothing at all": (lambda data: data.mkdir(), "with 0 files"),
+    "nothing readable": (make_unreadable, "'disc'.*Received 0 images"),
+    "one patient of a label": (
+        lambda data: draw_folder(data, counts={"bar": 4, "disc": 2}),
+        "'disc'.*Received 2 images, of 1 patients",
+    ),
+    "both layouts": (make_both_layouts, "Received both: bar, disc, test, train"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_data_that_cannot_train_are_refused(case: str, tmp_path: Path) -> None:
+    make, message = BROKEN[case]
+    make(tmp_path / "data")
+    with pytest.raises(DatasetError, match=message):
+        load_dataset(configure(tmp_path / "data"))
+
+
+def test_data_that_are_not_there(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="nowhere"):
+        load_dataset(configure(tmp_path / "nowhere"))
+
+
+def test_the_real_names_split_by_patient(xray_data: Path, tmp_path: Path) -> None:
+    config = TrainConfig(
+        data=str(xray_data / "chest-xray-224"), output=str(tmp_path / "run"), size=8, subset=600
+    )
+    data = load_dataset(config)
+    assert 590 <= len(data.names) <= 610
+    sides = {side: {data.groups[i] for i in data.select(side)} for side in ("train", "val")}
+    assert not sides["train"] & sides["val"]
+    share = {side: data.targets[data.select(side)].mean() for side in ("train", "val")}
+    assert share["train"] == pytest.approx(0.743, abs=0.01)
+    assert share["val"] == pytest.approx(0.743, abs=0.02)
+    assert all(group.startswith(("person", "IM-", "NORMAL2-IM-")) for group in data.groups)

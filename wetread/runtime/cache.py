@@ -1,0 +1,191 @@
+"""A folder's images as one memory-mapped array at the model's size, kept so that it is made once.
+
+Training, calibration and judging read the same files again and again; this reads each once, through
+`wetread.runtime.pixels`, into `pixels.npy`, and finds it again while the listing (names, sizes, versions)
+and the recipe are the same. It holds a few chunks in memory, however large the data set, and a file
+without pixels is an entry in `failures`, not an error.
+
+A cache holds patients' pixels: it lies where its caller says, readable by its user alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, OutputError
+from wetread.runtime.pixels import read_pixels
+from wetread.runtime.scoring import count_processors
+from wetread.runtime.sources import Entry
+from wetread.runtime.spec import PixelRecipe
+
+_LAYOUT = 1  # of the files below; a change of it makes every cache new
+_PIXELS, _DIGESTS, _FAILURES = "pixels.npy", "digests.npy", "failures.json"
+_CHUNK = 64
+_CHUNKS_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file without pixels: the short status word of its row, and what was wrong."""
+
+    status: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Images in listing order.
+
+    `pixels`: uint8 (N, height, width, channels), memory-mapped, read-only; zeros where `failures` has the
+    index. `digests`: SHA-256 of each file's bytes, 64 hex characters; empty where they could not be read.
+    """
+
+    pixels: NDArray[np.uint8]
+    digests: tuple[str, ...]
+    failures: dict[int, Failure]
+
+
+def cache_images(
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    *,
+    read: Callable[[Entry], bytes],
+    folder: str | os.PathLike[str],
+    root: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageCache:
+    """Read the images of a listing, from the cache in `folder` where it has them.
+
+    `root`: the part of the names that is left out of the key, so that a listing is found again under
+    another spelling of its folder. `on_progress` is told (images done, images in all) while they are read.
+    A cache in which a file was unreadable is made again: that may have passed. Raises OutputError when the
+    cache cannot be written.
+    """
+    place = Path(folder) / _find_key(entries, recipe, root)
+    found = _open_cache(place)
+    if found is not None and all(failure.status != "unreadable" for failure in found.failures.values()):
+        return found
+    try:
+        _make_cache(place, entries, recipe, read, on_progress)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {len(entries):,} images of {recipe.shape} into {os.fspath(folder)!r}. "
+            f"Received: {error.strerror or error}. Make room there, or choose another folder."
+        ) from error
+    made = _open_cache(place)
+    if made is None:
+        raise OutputError(f"Expected the cache that was just made in {os.fspath(place)!r}. Received none.")
+    return made
+
+
+def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
+    """Name a cache by all that its content depends on."""
+    digest = hashlib.sha256(
+        json.dumps([_LAYOUT, dataclasses.asdict(recipe)], sort_keys=True, separators=(",", ":")).encode()
+    )
+    for entry in entries:
+        line = [entry.name.removeprefix(root), entry.size, entry.version]
+        digest.update(json.dumps(line).encode())
+    return digest.hexdigest()[:24]
+
+
+def _open_cache(place: Path) -> ImageCache | None:
+    if not place.is_dir():
+        return None
+    listed = json.loads((place / _FAILURES).read_text())
+    pixels = np.load(place / _PIXELS, mmap_mode="r")
+    digests = tuple(raw.tobytes().hex() if raw.any() else "" for raw in np.load(place / _DIGESTS))
+    return ImageCache(pixels, digests, {index: Failure(*why) for index, *why in listed})
+
+
+def _make_cache(
+    place: Path,
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    read: Callable[[Entry], bytes],
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Fill a folder of a passing name (mode 700), then give it its own: nobody sees half a cache."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    passing = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        _fill(passing, entries, recipe, read, on_progress)
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            os.rename(passing, place)
+        except OSError:
+            if not place.is_dir():  # another process made the same one first: that one serves as well
+                raise
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    read: Callable[[Entry], bytes],
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    pixels = np.lib.format.open_memmap(
+        folder / _PIXELS, mode="w+", dtype=np.uint8, shape=(len(entries), *recipe.shape)
+    )
+    _reserve(folder / _PIXELS)
+    digests = np.zeros((len(entries), 32), np.uint8)
+    failures: dict[int, Failure] = {}
+
+    def work(start: int) -> int:
+        for index in range(start, min(start + _CHUNK, len(entries))):
+            try:
+                data = read(entries[index])
+                digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+                pixels[index] = read_pixels(data, recipe)
+            except ImageError as error:
+                failures[index] = Failure(error.status, str(error))
+        return index + 1 - start
+
+    done = 0
+    for count in _work_ahead(work, range(0, len(entries), _CHUNK)):
+        done += count
+        if on_progress is not None:
+            on_progress(done, len(entries))
+    pixels.flush()
+    np.save(folder / _DIGESTS, digests)
+    listed = [[index, failures[index].status, failures[index].message] for index in sorted(failures)]
+    (folder / _FAILURES).write_text(json.dumps(listed))
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's room now: on a full disk, writing to mapped memory would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _work_ahead(work: Callable[[int], int], starts: range) -> Iterator[int]:
+    """Run chunks on a thread for each processor, a few ahead, and yield their counts in order."""
+    workers = count_processors()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="wetread-cache")
+    under_way: deque[Future[int]] = deque()
+    try:
+        for start in starts:
+            under_way.append(pool.submit(work, start))
+            if len(under_way) >= workers * _CHUNKS_AHEAD:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,204 @@
+"""The named networks, and one of the user's own.
+
+All take scaled pixels (float32, N x H x W x C) and end in logits: one for two labels, K for more. They
+are built of Keras' own layers alone, so `model.keras` loads without wetread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from wetread.errors import ConfigError, MissingExtraError
+
+if TYPE_CHECKING:
+    import keras
+
+Shape = tuple[int, int, int]
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow, quietly. Raises MissingExtraError, and ConfigError on another backend."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("tensorflow", extra="train") from error
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(
+            f"Expected Keras on TensorFlow. Received the backend {keras.backend.backend()!r}. "
+            "Set KERAS_BACKEND=tensorflow."
+        )
+    return keras
+
+
+def check_architecture(architecture: str) -> None:
+    """Refuse a name that is neither in ARCHITECTURES nor module:function. Raises ConfigError."""
+    module, _, function = architecture.partition(":")
+    if architecture not in ARCHITECTURES and not (module and function):
+        raise ConfigError(
+            f"Expected an architecture: {', '.join(ARCHITECTURES)} or module:function. "
+            f"Received {architecture!r}."
+        )
+
+
+def build_network(architecture: str, shape: Shape, outputs: int) -> keras.Model:
+    """Build a network, untrained.
+
+    `architecture`: a key of ARCHITECTURES, or 'module:function' for one of the user's own, called with
+    `input_shape` and `outputs` and returning a keras.Model. `shape`: (height, width, channels); `outputs`:
+    1 for two labels, K for more. Raises ConfigError.
+    """
+    keras = import_keras()
+    if architecture in ARCHITECTURES:
+        try:
+            return ARCHITECTURES[architecture](keras, shape, outputs)
+        except ValueError as error:
+            raise ConfigError(
+                f"Expected images large enough for {architecture}. Received {shape[0]} x {shape[1]}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
+    model = _find_function(architecture)(shape, outputs)
+    _check_network(model, architecture, shape, outputs)
+    return model
+
+
+def _model_1(keras: Any, shape: Shape, outputs: int) -> keras.Model:
+    """The paper's first: 13,121 parameters at 64 x 64 x 1."""
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(3),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(outputs),
+        ],
+        name="model_1",
+    )
+
+
+def _model_2(keras: Any, shape: Shape, outputs: int) -> keras.Model:
+    """The paper's second: 34,659 parameters at 64 x 64 x 1.
+
+    Its first dense layer has one unit. Linear, it leaves the second something to learn from; with a ReLU
+    it dies, and the network never leaves the majority class (docs/paper.md).
+    """
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            keras.Input(shape),
+            layers.Conv2D(32, 5, activation="relu"),
+            layers.MaxPooling2D(3),
+            layers.Conv2D(32, 5, activation="relu"),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(outputs),
+            layers.Dense(outputs),
+        ],
+        name="model_2",
+    )
+
+
+def _model_3(keras: Any, shape: Shape, outputs: int) -> keras.Model:
+    """The paper's third: 98,017 parameters at 64 x 64 x 1."""
+    layers = keras.layers
+    body = []
+    for filters, dropout in ((32, 0.0), (32, 0.25), (64, 0.25), (64, 0.25)):
+        body += [layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(2)]
+        body += [layers.Dropout(dropout)] if dropout else []
+    head = [
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(128, activation="relu"),
+        layers.Dense(outputs),
+    ]
+    return keras.Sequential([keras.Input(shape), *body, *head], name="model_3")
+
+
+def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
+    """Our own: plain 3 x 3 convolutions, each with a batch norm that folds into it, and global pooling."""
+    layers = keras.layers
+    body: list[Any] = []
+    for filters, stride in EDGE_LAYERS:
+        body += [
+            layers.Conv2D(filters, 3, strides=stride, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(),
+        ]
+    head = [layers.GlobalAveragePooling2D(), layers.Dropout(0.3), layers.Dense(outputs)]
+    return keras.Sequential([keras.Input(shape), *body, *head], name="edge")
+
+
+# Filters and stride of each convolution: docs/training.md says what else was tried.
+EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
+
+ARCHITECTURES: dict[str, Callable[[Any, Shape, int], Any]] = {
+    "edge": _edge,
+    "model-1": _model_1,
+    "model-2": _model_2,
+    "model-3": _model_3,
+}
+
+
+def _find_function(text: str) -> Callable[[Shape, int], Any]:
+    """Import 'module:function', also from the current folder, as `python -m` would."""
+    check_architecture(text)
+    module_name, _, function_name = text.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"Expected the function {text!r}. Received: {error}. Check the names.") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    return lambda shape, outputs: function(input_shape=shape, outputs=outputs)
+
+
+def _check_network(model: Any, architecture: str, shape: Shape, outputs: int) -> None:
+    """Hold a user's network to what the rest of wetread relies on."""
+    keras = import_keras()
+    if not isinstance(model, keras.Model):
+        raise ConfigError(f"Expected {architecture} to return a keras.Model. Received {type(model)}.")
+    if not model.built:
+        model.build((None, *shape))
+    if tuple(model.input_shape) != (None, *shape) or tuple(model.output_shape) != (None, outputs):
+        raise ConfigError(
+            f"Expected {architecture} to map {(None, *shape)} to {(None, outputs)}. "
+            f"Received {model.input_shape} to {model.output_shape}."
+        )
+    for layer in (model, *walk_layers(model)):
+        if not type(layer).__module__.startswith("keras.") or type(layer).__name__ == "Lambda":
+            raise ConfigError(
+                f"Expected Keras' own layers, so that model.keras loads anywhere. Received {layer.name!r}, "
+                f"a {type(layer).__module__}.{type(layer).__name__}. Build it of Keras' layers and keras.ops."
+            )
+
+
+def walk_layers(model: Any) -> Iterator[Any]:
+    """List a network's layers, those of networks and wrappers inside it too."""
+    for layer in [*getattr(model, "layers", ()), *filter(None, [getattr(model, "layer", None)])]:
+        yield layer
+        yield from walk_layers(layer)
+
+
+def find_head(model: Any) -> str:
+    """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'. Raises ConfigError for another."""
+    last = model.layers[-1]
+    while hasattr(last, "layers") and last.layers:
+        last = last.layers[-1]
+    activation = getattr(last, "activation", None)
+    name = "softmax" if type(last).__name__ == "Softmax" else str(getattr(activation, "__name__", "linear"))
+    head = "logits" if name == "linear" else name
+    if head not in ("logits", "sigmoid", "softmax") or (head == "softmax" and model.output_shape[-1] == 1):
+        raise ConfigError(
+            f"Expected a network that ends in a linear layer, a sigmoid or a softmax. Received {name!r} on "
+            f"{model.output_shape[-1]} units. A softmax over one unit is always 1: it cannot learn."
+        )
+    return head

@@ -1,0 +1,83 @@
+"""Batches for the training loop: shuffled, augmented and scaled a step ahead, on another thread."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.train.augment import Policy, augment_images, draw_uniforms
+from wetread.train.dataset import Dataset
+
+SCALE = 1 / 255
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`images`: float32 (N, H, W, C), 0 to 1; `targets`: (N,) columns of the labels; `weights`: float32."""
+
+    images: NDArray[np.float32]
+    targets: NDArray[np.intp]
+    weights: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlan:
+    """How a data set becomes batches: everything that a batch depends on but the epoch."""
+
+    dataset: Dataset
+    policy: Policy
+    weights: NDArray[np.float32]  # of each label
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+        return math.ceil(len(self.dataset.select("train")) / self.batch_size)
+
+
+def weigh_labels(dataset: Dataset, mode: str) -> NDArray[np.float32]:
+    """Return a weight for each label, float32 (K,): 'balanced' gives each label the same sum, 'none' 1."""
+    if mode == "none":
+        return np.ones(len(dataset.labels), np.float32)
+    counts = np.bincount(dataset.targets[dataset.select("train")], minlength=len(dataset.labels))
+    return np.asarray(counts.sum() / (len(counts) * counts), np.float32)
+
+
+def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the network's input, float32 0 to 1, of uint8 pixels: what `scale` in the spec says."""
+    return pixels.astype(np.float32) * np.float32(SCALE)
+
+
+def order_epoch(positions: NDArray[np.intp], *, seed: int, epoch: int, batch_size: int) -> NDArray[np.intp]:
+    """Shuffle the training images, (steps, batch_size); the first of them again fill the last batch up.
+
+    Batches of one size: TensorFlow compiles one shape, and batch norm never sees a batch of one image.
+    """
+    keys = draw_uniforms(positions, seed=seed, epoch=epoch, count=1)[:, 0]
+    shuffled = positions[np.argsort(keys, kind="stable")]
+    return np.resize(shuffled, (math.ceil(len(shuffled) / batch_size), batch_size))
+
+
+def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
+    """Yield an epoch's batches. The next one is made on another thread while this one trains."""
+    data = plan.dataset
+    order = order_epoch(data.select("train"), seed=plan.seed, epoch=epoch, batch_size=plan.batch_size)
+
+    def make(positions: NDArray[np.intp]) -> Batch:
+        pixels = data.pixels[data.rows[positions]]
+        images = augment_images(pixels, plan.policy, indices=positions, seed=plan.seed, epoch=epoch)
+        targets = data.targets[positions]
+        return Batch(scale_pixels(images), targets, plan.weights[targets])
+
+    with ThreadPoolExecutor(1, thread_name_prefix="wetread-batches") as pool:
+        ahead = pool.submit(make, order[0])
+        for positions in order[1:]:
+            batch, ahead = ahead.result(), pool.submit(make, positions)
+            yield batch
+        yield ahead.result()

@@ -1,0 +1,186 @@
+"""Labelled folders to arrays: list, choose, read, split; all before TensorFlow starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import DatasetError
+from wetread.runtime.cache import ImageCache, cache_images
+from wetread.train.config import TrainConfig
+from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
+from wetread.train.listing import Image, Listing, list_images
+from wetread.train.splits import assign_folds, compile_group_regex, find_group, hash_name, merge_groups
+
+SPLITS = ("train", "val")
+_UNLABELLED = "Expected DATA/<label>/file. Received a file beside the labels' folders."
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Readable images in listing order, and on which side of the split each is.
+
+    `targets`: intp (N,), columns of `labels`; `rows`: intp (N,), rows of `pixels`, uint8 (M, H, W, C),
+    memory-mapped; `splits`: 'train' or 'val'; `fingerprint`: SHA-256 of all names and contents.
+    """
+
+    labels: tuple[str, ...]
+    names: tuple[str, ...]
+    groups: tuple[str, ...]
+    targets: NDArray[np.intp]
+    splits: tuple[str, ...]
+    rows: NDArray[np.intp]
+    pixels: NDArray[np.uint8]
+    left_out: tuple[LeftOut, ...]
+    fingerprint: str
+    leaks: int
+
+    def select(self, split: str) -> NDArray[np.intp]:
+        """Return the positions, intp (n,), of one split's images."""
+        return np.flatnonzero(np.array(self.splits) == split)
+
+    def describe(self) -> DataFound:
+        """Count labels and patients on each side."""
+        counts, patients = {}, {}
+        for split in SPLITS:
+            chosen = self.select(split)
+            found = np.bincount(self.targets[chosen], minlength=len(self.labels))
+            counts[split] = dict(zip(self.labels, (int(n) for n in found), strict=True))
+            patients[split] = len({self.groups[i] for i in chosen})
+        return DataFound(
+            labels=self.labels, counts=counts, patients=patients, left_out=self.left_out, leaks=self.leaks
+        )
+
+
+def load_dataset(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Dataset:
+    """List, check, read and split the data of a run.
+
+    Reads through the cache in `config.cache_folder()`. Raises SourceError, and DatasetError when the
+    folders cannot train a network.
+    """
+    listing = list_images(config.data)
+    images = choose_subset(listing, config)
+    cache = cache_images(
+        [image.entry for image in images],
+        config.recipe(),
+        read=listing.source.read,
+        folder=config.cache_folder(),
+        root=listing.root,
+        on_progress=lambda done, total: on_event(ImagesRead(done=done, total=total)),
+    )
+    dataset = _split(listing, images, cache, config)
+    on_event(dataset.describe())
+    return dataset
+
+
+def choose_subset(listing: Listing, config: TrainConfig) -> tuple[Image, ...]:
+    """Choose about `config.subset` images, whole patients, labels and parts in proportion."""
+    images = listing.images
+    if config.subset is None or config.subset >= len(images):
+        return images
+    kinds = sorted({(image.part, image.label) for image in images})
+    share = config.subset / len(images)
+    folds = assign_folds(
+        _find_groups(images, config),
+        [kinds.index((image.part, image.label)) for image in images],
+        fractions=(share, 1 - share),
+        seed=config.seed,
+    )
+    return tuple(image for image, fold in zip(images, folds, strict=True) if fold == 0)
+
+
+def _find_groups(images: Sequence[Image], config: TrainConfig) -> list[str]:
+    pattern = compile_group_regex(config.group_regex)
+    return [find_group(image.name, pattern) for image in images]
+
+
+def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config: TrainConfig) -> Dataset:
+    """Leave out what cannot be read, join identical files, and choose sides."""
+    rows = [row for row in range(len(images)) if row not in cache.failures]
+    good = [images[row] for row in rows]
+    digests = [cache.digests[row] for row in rows]
+    groups = merge_groups(_find_groups(good, config), [digests])
+    targets = [listing.labels.index(image.label) for image in good]
+    splits = _choose_sides(good, groups, targets, listing.labels, config)
+    lines = sorted(f"{image.name}\n{digest}\n" for image, digest in zip(good, digests, strict=True))
+    return Dataset(
+        labels=listing.labels,
+        names=tuple(image.name for image in good),
+        groups=groups,
+        targets=np.array(targets, np.intp),
+        splits=splits,
+        rows=np.array(rows, np.intp),
+        pixels=cache.pixels,
+        left_out=_list_left_out(listing, images, cache),
+        fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
+        leaks=_count_leaks(groups, splits),
+    )
+
+
+def _choose_sides(
+    images: Sequence[Image],
+    groups: Sequence[str],
+    targets: list[int],
+    labels: tuple[str, ...],
+    config: TrainConfig,
+) -> tuple[str, ...]:
+    """Take the sides that DATA/{train,val} give, or deal patients."""
+    given = any(image.part == "val" for image in images)
+    owners: dict[int, set[str]] = defaultdict(set)
+    for image, group, target in zip(images, groups, targets, strict=True):
+        owners[target].add(image.part if given else group)
+    for target, label in enumerate(labels):
+        if len(owners[target]) < 2:
+            raise DatasetError(
+                f"Expected readable images of {label!r}, of two or more patients, to train and to validate. "
+                f"Received {targets.count(target)} images, "
+                f"{'all on one side' if given else f'of {len(owners[target])} patients'}. Add images, or say "
+                "with --group-regex which part of a name is the patient."
+            )
+    if given:
+        return tuple(image.part for image in images)
+    fractions = (1 - config.validation, config.validation)
+    folds = assign_folds(groups, targets, fractions=fractions, seed=config.seed)
+    return tuple(SPLITS[fold] for fold in folds)
+
+
+def _count_leaks(groups: Sequence[str], splits: Sequence[str]) -> int:
+    trained = {group for group, split in zip(groups, splits, strict=True) if split == "train"}
+    return sum(split == "val" and group in trained for group, split in zip(groups, splits, strict=True))
+
+
+def _list_left_out(listing: Listing, images: Sequence[Image], cache: ImageCache) -> tuple[LeftOut, ...]:
+    strays = [
+        LeftOut(
+            name=name,
+            status="unlabelled",
+            message=_UNLABELLED,
+        )
+        for name in listing.strays
+    ]
+    failed = [
+        LeftOut(name=images[row].name, status=failure.status, message=failure.message)
+        for row, failure in sorted(cache.failures.items())
+    ]
+    return tuple(strays + failed)
+
+
+def sample_calibration(dataset: Dataset, *, count: int, seed: int) -> list[str]:
+    """Choose the names of up to `count` training images that calibrate int8, labels in proportion.
+
+    They are to stand in a list, one a line: a name that holds a line's end is passed over.
+    """
+    train = dataset.select("train")
+    wanted = min(count, len(train))
+    chosen: list[str] = []
+    for label in range(len(dataset.labels)):
+        owned = [dataset.names[i] for i in train if dataset.targets[i] == label]
+        names = [name for name in owned if "\n" not in name and "\r" not in name]
+        names.sort(key=lambda name: hash_name(name, seed=seed))
+        chosen += names[: max(1, len(names) * wanted // len(train))]
+    return sorted(chosen)

@@ -1,0 +1,121 @@
+"""What a run tells its caller while it goes on: small frozen events, and each as one line of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesRead:
+    """Images are being read into the cache: `done` of `total`."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One file that does not train: its name below DATA, a status word, and what was wrong."""
+
+    name: str
+    status: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataFound:
+    """The data are read and split.
+
+    `counts` and `patients`: for each split ('train', 'val') the images of each label, and the groups in all.
+    `left_out`: corrupt files. `leaks`: images of DATA/val whose patient or whose bytes are in DATA/train too
+    (0 where wetread made the split).
+    """
+
+    labels: tuple[str, ...]
+    counts: dict[str, dict[str, int]]
+    patients: dict[str, int]
+    left_out: tuple[LeftOut, ...]
+    leaks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingStarted:
+    """The network stands. `first_epoch` is above 1 where a run goes on."""
+
+    architecture: str
+    parameters: int
+    epochs: int
+    steps: int
+    first_epoch: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepEnded:
+    """`step` of `steps` of an epoch is done; `loss` is the mean so far."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochEnded:
+    """An epoch is done and saved. `metrics`: the row of history.csv."""
+
+    epoch: int
+    epochs: int
+    metrics: dict[str, float]
+
+
+Event = ImagesRead | DataFound | TrainingStarted | StepEnded | EpochEnded
+OnEvent = Callable[[Event], Any]
+
+
+def ignore_event(event: Event) -> None:
+    """Do nothing with an event: the default listener."""
+
+
+def describe_event(event: Event) -> str:
+    """Write an event as one line, or as a few for the data."""
+    match event:
+        case ImagesRead():
+            return f"reading images: {event.done:,} of {event.total:,}"
+        case DataFound():
+            return "\n".join(_describe_data(event))
+        case TrainingStarted():
+            start = f", going on with epoch {event.first_epoch}" if event.first_epoch > 1 else ""
+            return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"
+        case StepEnded():
+            return f"epoch {event.epoch}/{event.epochs}: {event.step}/{event.steps}, loss {event.loss:.4f}"
+        case EpochEnded():
+            return f"epoch {event.epoch}/{event.epochs}: {describe_metrics(event.metrics)}"
+
+
+def describe_metrics(metrics: dict[str, float]) -> str:
+    """Write the metrics of an epoch as 'name value' pairs, without what is always there."""
+    shown = (
+        f"{name} {value:.4f}" for name, value in metrics.items() if name not in ("epoch", "learning_rate")
+    )
+    return ", ".join(shown)
+
+
+def _describe_data(found: DataFound) -> list[str]:
+    lines = []
+    for split, counts in found.counts.items():
+        total = sum(counts.values())
+        shares = ", ".join(
+            f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total
+        )
+        lines.append(f"{split}: {total:,} images of {found.patients[split]:,} patients: {shares}")
+    if found.left_out:
+        lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")
+    if found.leaks:
+        lines.append(
+            f"warning: {found.leaks:,} images of val are of a patient of train, or the same file: "
+            "validation will look better than it is"
+        )
+    return lines

@@ -1,0 +1,229 @@
+"""Train a network: config, data, network, loop, save; from top to bottom.
+
+The same seed and data give the same history on a CPU, and a run that was killed goes on with `resume` and
+ends as if it had not been: every random number is a function of the seed and the epoch, or is saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wetread.errors import ConfigError
+from wetread.evaluate.metrics import Metrics, measure
+from wetread.runtime.spec import ModelSpec
+from wetread.train import run as runs
+from wetread.train.architectures import check_architecture, find_head
+from wetread.train.augment import read_policy
+from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
+from wetread.train.config import TrainConfig
+from wetread.train.dataset import Dataset, load_dataset, sample_calibration
+from wetread.train.events import EpochEnded, OnEvent, StepEnded, TrainingStarted, ignore_event
+from wetread.train.network import (
+    list_variables,
+    make_network,
+    predict_probabilities,
+    restore_variables,
+    save_network,
+)
+from wetread.train.pictures import draw_augmentation, draw_history
+
+if TYPE_CHECKING:
+    import keras
+
+CALIBRATION_FILES = 512
+_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """A finished run: its directory, its model's spec, what metrics.json holds, and the epochs done now.
+
+    `metrics["history"]` are the rows of history.csv with the seconds of each epoch.
+    """
+
+    run: Path
+    spec: ModelSpec
+    metrics: dict[str, Any]
+    new_epochs: int
+
+
+def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = ignore_event) -> TrainResult:
+    """Train a network and leave a RUN directory.
+
+    `on_event` is told what happens (`wetread.train.events`). With `resume`, a run that was killed goes on
+    after its last whole epoch, one that has not begun begins, and a finished one is left as it is. Raises
+    DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
+    """
+    directory = Path(config.output)
+    policy = read_policy(config.augment)
+    check_architecture(config.architecture)
+    begun = runs.check_run(directory, config, resume=resume)
+    if begun and runs.is_finished(directory):
+        return _load_result(directory, new_epochs=0)
+
+    with runs.lock_run(directory):
+        data = load_dataset(config, on_event=on_event)
+        spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
+        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
+        if begun:
+            runs.check_inputs(directory, inputs)
+        else:
+            _describe_run(directory, config, data, inputs)
+            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
+        plan = BatchPlan(
+            dataset=data,
+            policy=policy,
+            weights=weigh_labels(data, config.class_weight),
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+        model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
+        spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
+        saved, history = runs.load_checkpoint(directory)
+        if saved:
+            restore_variables(model, saved)
+        done = len(history)
+        on_event(_describe_start(config, model, steps=plan.steps, done=done))
+
+        for epoch in range(done + 1, config.epochs + 1):
+            start = perf_counter()
+            loss = _train_epoch(model, plan, epoch=epoch, epochs=config.epochs, on_event=on_event)
+            row = {"epoch": epoch, "loss": loss, **_judge_epoch(model, data, spec)}
+            history.append({**row, "seconds": perf_counter() - start})
+            runs.save_checkpoint(directory, list_variables(model), history)
+            runs.write_history(directory, history)
+            on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
+
+        _finish(config, model, data, spec=spec, history=history)
+        return _load_result(directory, new_epochs=config.epochs - done)
+
+
+def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:
+    """Write what a run is held to before it begins; config.json last: with it the run has begun."""
+    rows = zip(data.names, (data.labels[t] for t in data.targets), data.groups, data.splits, strict=True)
+    runs.write_table(directory / runs.SPLITS, ("name", "label", "group", "split"), rows)
+    left_out = ((one.name, one.status, one.message) for one in data.left_out)
+    runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), left_out)
+    names = sample_calibration(data, count=CALIBRATION_FILES, seed=config.seed)
+    runs.write_names(directory / runs.CALIBRATION, names)
+    runs.write_json(directory / runs.INPUTS, inputs)
+    runs.write_bytes(directory / runs.CONFIG, config.to_json().encode())
+
+
+def _describe_start(config: TrainConfig, model: keras.Model, *, steps: int, done: int) -> TrainingStarted:
+    return TrainingStarted(
+        architecture=config.architecture,
+        parameters=model.count_params(),
+        epochs=config.epochs,
+        steps=steps,
+        first_epoch=done + 1,
+    )
+
+
+def _train_epoch(model: keras.Model, plan: BatchPlan, *, epoch: int, epochs: int, on_event: OnEvent) -> float:
+    """Train on every image once; return the mean loss. Raises ConfigError when it is no number any more."""
+    total = loss = 0.0
+    for step, batch in enumerate(iterate_batches(plan, epoch=epoch), start=1):
+        targets = batch.targets[:, None] if model.output_shape[-1] == 1 else batch.targets
+        total += float(model.train_on_batch(batch.images, targets, sample_weight=batch.weights))
+        loss = total / step
+        on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
+    if not math.isfinite(loss):
+        raise ConfigError(f"Expected a finite loss. Received {loss} in epoch {epoch}. Lower --learning-rate.")
+    return loss
+
+
+def _judge_epoch(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str, float]:
+    """Validation metrics for a row of history.csv."""
+    found = _judge(model, data, spec)
+    names = ["accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "auc"]
+    if spec.positive is None:
+        names = ["accuracy", "balanced_accuracy", "f1", "auc"]
+    return {"val_loss": found.log_loss, **{f"val_{name}": getattr(found, name) for name in names}}
+
+
+def _judge(model: keras.Model, data: Dataset, spec: ModelSpec, *, resamples: int = 0) -> Metrics:
+    chosen = data.select("val")
+    probabilities = predict_probabilities(model, data.pixels, data.rows[chosen])
+    groups = [data.groups[i] for i in chosen]
+    return measure(probabilities, data.targets[chosen], spec, groups=groups, resamples=resamples)
+
+
+def _finish(
+    config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
+) -> None:
+    """Write the network, its spec, the curves and, last of all, metrics.json."""
+    directory = Path(config.output)
+    metrics = _collect_metrics(config, model, data, spec=spec, history=history)
+    spec = dataclasses.replace(spec, training=_fingerprint(config, data, metrics), tools=_tools())
+    save_network(model, directory / runs.MODEL, sample=data.pixels[data.rows[data.select("val")[:16]]])
+    runs.write_bytes(directory / runs.SPEC, (spec.to_json() + "\n").encode())
+    draw_history(directory / runs.HISTORY_PICTURE, history)
+    runs.write_json(directory / runs.METRICS, metrics)
+    (directory / runs.CHECKPOINT).unlink(missing_ok=True)
+
+
+def _collect_metrics(
+    config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
+) -> dict[str, Any]:
+    found = data.describe()
+    return {
+        "architecture": config.architecture,
+        "parameters": model.count_params(),
+        "epochs": len(history),
+        "seconds": sum(row["seconds"] for row in history),
+        "images": found.counts,
+        "patients": found.patients,
+        "left_out": len(found.left_out),
+        "leaks": found.leaks,
+        "validation": _judge(model, data, spec, resamples=_RESAMPLES).to_dict(),
+        "history": history,
+    }
+
+
+def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) -> dict[str, Any]:
+    """What the spec tells of the training: no names, no places."""
+    return {
+        "architecture": config.architecture,
+        "parameters": metrics["parameters"],
+        "epochs": metrics["epochs"],
+        "seed": config.seed,
+        "augment": Path(config.augment).name,
+        "class_weight": config.class_weight,
+        "images": {split: sum(counts.values()) for split, counts in metrics["images"].items()},
+        "data": data.fingerprint,
+    }
+
+
+def _tools() -> dict[str, str]:
+    """The versions of what trained the network."""
+    import cv2
+    import keras
+    import tensorflow
+
+    return {
+        "wetread": version("wetread"),
+        "keras": keras.__version__,
+        "tensorflow": tensorflow.__version__,
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def _load_result(directory: Path, *, new_epochs: int) -> TrainResult:
+    """Read back a finished run."""
+    return TrainResult(
+        run=directory,
+        spec=ModelSpec.from_json((directory / runs.SPEC).read_text(encoding="utf-8")),
+        metrics=json.loads((directory / runs.METRICS).read_text(encoding="utf-8")),
+        new_epochs=new_epochs,
+    )

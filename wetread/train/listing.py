@@ -1,0 +1,115 @@
+"""What DATA holds, before anything is read: labels by folder, and all that is wrong with them.
+
+DATA is DATA/<label>/* or DATA/{train,val,test}/<label>/*; labels stand in the order of their names, and
+`test` is never read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from wetread.errors import DatasetError
+from wetread.runtime.sources import Entry, Source, open_source
+
+_PARTS = ("train", "val", "test")
+_NOT_LABELS = "__MACOSX"  # what macOS adds to its zip files
+
+
+@dataclass(frozen=True)
+class Image:
+    """One listed image: its entry, its name below DATA, its label, and 'train', 'val' or ''."""
+
+    entry: Entry
+    name: str
+    label: str
+    part: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a folder holds, before anything is read. `root` is the part of the names above DATA's own."""
+
+    source: Source
+    root: str
+    labels: tuple[str, ...]
+    images: tuple[Image, ...]
+    strays: tuple[str, ...]
+
+
+def list_images(data: str) -> Listing:
+    """List DATA and tell each file's label. Raises DatasetError and SourceError."""
+    source = open_source(data)
+    root = data if data.endswith("/") else data + "/"
+    entries = [entry for entry in source.entries() if entry.name.startswith(root)]
+    paths = [entry.name[len(root) :].replace(os.sep, "/").split("/") for entry in entries]
+    has_parts = _has_parts({path[0] for path in paths if len(path) > 1})
+    images, strays = [], []
+    for entry, path in zip(entries, paths, strict=True):
+        part = path.pop(0) if has_parts and len(path) > 1 else ""
+        name = f"{part}/{'/'.join(path)}" if part else "/".join(path)
+        if path[0] == _NOT_LABELS or part == "test":
+            continue
+        if len(path) < 2:
+            strays.append(name)
+        else:
+            images.append(Image(entry, name, path[0], part))
+    labels = tuple(sorted({image.label for image in images}))
+    listing = Listing(source, root, labels, tuple(images), tuple(strays))
+    _check_listing(listing, data)
+    return listing
+
+
+def _has_parts(folders: set[str]) -> bool:
+    """Whether DATA holds train, val and test, not labels. Raises DatasetError where it holds both."""
+    others = folders - {*_PARTS, _NOT_LABELS}
+    if "train" not in folders or (others and not folders & {"val", "test"}):
+        return False
+    if others:
+        raise DatasetError(
+            "Expected DATA/<label>/* or DATA/{train,val,test}/<label>/*. Received both: "
+            f"{', '.join(sorted(folders))}. Move what is no label elsewhere."
+        )
+    return True
+
+
+def _check_listing(listing: Listing, data: str) -> None:
+    if not listing.images:
+        raise DatasetError(
+            f"Expected images as DATA/<label>/* or DATA/{{train,val,test}}/<label>/*. Received {data}, with "
+            f"{len(listing.strays):,} files, none of them in a label's folder."
+        )
+    sides = {part: {i.label for i in listing.images if i.part == part} for part in ("train", "val")}
+    if sides["val"] and sides["train"] != sides["val"]:
+        only = {part: ", ".join(sorted(sides[part] - sides[other])) or "none" for part, other in _BOTH_WAYS}
+        raise DatasetError(
+            "Expected the same labels in DATA/train and DATA/val. Received some in one alone: "
+            f"{only['train']} (train), {only['val']} (val)."
+        )
+    empty = _find_empty_folders(listing)
+    if empty:
+        raise DatasetError(
+            f"Expected images in every label's folder. Received no files in {', '.join(empty)}. "
+            "Fill these folders or remove them."
+        )
+    if len(listing.labels) < 2:
+        raise DatasetError(
+            f"Expected two or more labels, each a folder in {data}. Received one: {listing.labels[0]}."
+        )
+
+
+_BOTH_WAYS = (("train", "val"), ("val", "train"))
+
+
+def _find_empty_folders(listing: Listing) -> list[str]:
+    """Label folders without files. A bucket has none, so only a local DATA is asked."""
+    parts = sorted({image.part for image in listing.images})
+    empty = []
+    for part in parts:
+        above = os.path.join(listing.root, part)
+        filled = {image.label for image in listing.images if image.part == part} | {*_PARTS, _NOT_LABELS}
+        if os.path.isdir(above):
+            with os.scandir(above) as found:
+                folders = {item.name for item in found if item.is_dir() and not item.name.startswith(".")}
+            empty += [os.path.join(part, name) for name in folders - filled]
+    return sorted(empty)

@@ -1,0 +1,118 @@
+"""What is done with a Keras network while it trains: made ready, judged, saved and taken up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ConfigError
+from wetread.train.architectures import build_network, find_head, import_keras
+from wetread.train.batches import scale_pixels
+from wetread.train.config import TrainConfig
+from wetread.train.run import Variables, replace_file
+
+if TYPE_CHECKING:
+    import keras
+
+_PREDICTION_BATCH = 256
+
+
+def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Model:
+    """Build and compile the network of a run, its weights drawn from the seed.
+
+    `steps`: batches in an epoch, for the schedule. Sets the seeds of Python, NumPy and TensorFlow and, on a
+    CPU, makes TensorFlow's operations deterministic: both hold for the whole process. Raises ConfigError.
+    """
+    keras = import_keras()
+    import tensorflow
+
+    keras.utils.set_random_seed(config.seed)
+    if not tensorflow.config.list_physical_devices("GPU"):
+        tensorflow.config.experimental.enable_op_determinism()
+    model = build_network(config.architecture, config.recipe().shape, outputs)
+    from_logits = find_head(model) == "logits"
+    loss = keras.losses.BinaryCrossentropy if outputs == 1 else keras.losses.SparseCategoricalCrossentropy
+    model.compile(
+        optimizer=_make_optimizer(keras, config, steps=steps),
+        loss=loss(from_logits=from_logits),
+    )
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def _make_optimizer(keras: Any, config: TrainConfig, *, steps: int) -> Any:
+    """AdamW, its rate constant or falling to 0 along half a cosine; biases and norms do not decay."""
+    rate: Any = config.learning_rate
+    if config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * config.epochs)
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
+
+
+def list_variables(model: keras.Model) -> Variables:
+    """Return all that a run needs to go on: weights, batch norms' averages, seeds, the optimizer's state."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return {f"{index:04}": np.asarray(variable) for index, variable in enumerate(variables)}
+
+
+def restore_variables(model: keras.Model, saved: Variables) -> None:
+    """Put back what `list_variables` returned. Raises ConfigError when it is another network's."""
+    variables = [*model.variables, *model.optimizer.variables]
+    shapes = [tuple(variable.shape) for variable in variables]
+    if shapes != [saved[key].shape for key in sorted(saved)]:
+        raise ConfigError(
+            f"Expected the architecture that the run began with. Received one whose {len(shapes)} variables "
+            f"differ from the {len(saved)} saved. Put it back, or start a new run in another --output."
+        )
+    for variable, key in zip(variables, sorted(saved), strict=True):
+        variable.assign(saved[key])
+
+
+def predict_probabilities(
+    model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """Return the probability of each label, float32 (N, K), for some rows of uint8 (M, H, W, C)."""
+    batches = [
+        model.predict_on_batch(scale_pixels(pixels[rows[start : start + _PREDICTION_BATCH]]))
+        for start in range(0, len(rows), _PREDICTION_BATCH)
+    ]
+    return widen(np.concatenate(batches), head=find_head(model))
+
+
+def widen(outputs: NDArray[np.floating], *, head: str) -> NDArray[np.float32]:
+    """Turn a network's outputs, (N, 1) or (N, K), into probabilities, float32 (N, 2) or (N, K)."""
+    values = outputs.astype(np.float64)
+    if head == "logits" and values.shape[1] > 1:
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        values /= values.sum(axis=1, keepdims=True)
+    elif head == "logits":
+        values = 0.5 * (1 + np.tanh(values / 2))  # the sigmoid, without overflow
+    if values.shape[1] == 1:
+        values = np.concatenate([1 - values, values], axis=1)
+    return values.astype(np.float32)
+
+
+def save_network(model: keras.Model, path: Path, *, sample: NDArray[np.uint8]) -> None:
+    """Write `model.keras`: the network alone, uncompiled, loaded again in safe mode and compared.
+
+    `sample`: uint8 (N, H, W, C). Raises ConfigError when what was written does not load or differs.
+    """
+    keras = import_keras()
+    alone = type(model).from_config(model.get_config())  # as clone_model, but not compiled
+    alone.set_weights(model.get_weights())
+    with replace_file(path) as passing:
+        alone.save(passing)
+        try:
+            loaded = keras.models.load_model(passing, compile=False, safe_mode=True)
+        except (TypeError, ValueError) as error:
+            raise ConfigError(
+                f"Expected a network that Keras loads again. Received: {str(error).splitlines()[0]}"
+            ) from error
+        images = scale_pixels(sample)
+        apart = float(np.abs(loaded.predict_on_batch(images) - model.predict_on_batch(images)).max())
+        if not apart <= 1e-4:
+            raise ConfigError(f"Expected the saved network to answer as the trained one. Off by {apart:.3g}.")
