@@ -15,7 +15,7 @@ from wetread.cli.app import app
 from wetread.errors import UsageError, WetreadError
 
 # Each of these modules adds its commands to the app as it is imported.
-from wetread.cli import doctor, inspect, score  # isort: skip  # noqa: F401
+from wetread.cli import doctor, inspect, score, train  # isort: skip  # noqa: F401
 
 
 def main() -> None:
@@ -27,6 +27,8 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     # The workers are the parallelism; a matrix product that starts threads of its own only slows them.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # TensorFlow tells of absent GPUs on standard error, where a command says only what its user must know.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from wetread.cli.app import app
+from wetread.cli.tables import print_rows
 
 
 @app.command()
@@ -22,7 +23,4 @@ def inspect(
     if as_json:
         print(json.dumps(json.loads(spec.to_json()), indent=2))
         return
-    rows = [("model", f"{model} ({size:,} bytes)"), *describe_spec(spec)]
-    width = max(len(name) for name, _ in rows)
-    for name, value in rows:
-        print(f"{name:<{width}}  {value}")
+    print_rows([("model", f"{model} ({size:,} bytes)"), *describe_spec(spec)])

@@ -1,0 +1,154 @@
+"""`wetread train`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from wetread.train.events import Event, OnEvent
+    from wetread.train.fit import TrainResult
+
+
+@app.command()
+def train(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
+    architecture: Annotated[
+        str, typer.Option(help="edge, model-1, model-2, model-3, or module:function.")
+    ] = "edge",
+    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
+    color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
+    resize: Annotated[str, typer.Option(help="stretch, fit (on black) or crop (at the centre).")] = "stretch",
+    epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32,
+    learning_rate: Annotated[float, typer.Option(metavar="X", help="Where the schedule starts.")] = 1e-3,
+    class_weight: Annotated[
+        str, typer.Option(help="balanced: every label weighs alike; or none.")
+    ] = "balanced",
+    augment: Annotated[str, typer.Option(help="xray, light, none, or a TOML file of your own.")] = "xray",
+    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
+    group_regex: Annotated[
+        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+    ] = None,
+    subset: Annotated[
+        int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Train a network on labelled folders and leave a run directory that `export` and `parity` take.
+
+    Images of one patient stay on one side of the split. Corrupt files are listed and left out.
+    """
+    from dataclasses import replace
+
+    from wetread.train.config import TrainConfig
+    from wetread.train.fit import train as fit
+
+    config = TrainConfig(
+        data=data,
+        output=output,
+        architecture=architecture,
+        size=size,
+        color=color,
+        resize=resize,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        class_weight=class_weight,
+        augment=augment,
+        validation=validation,
+        subset=subset,
+        positive=positive,
+        seed=seed,
+    )
+    if group_regex is not None:
+        config = replace(config, group_regex=group_regex)
+    with show_training(quiet=quiet) as on_event:
+        result = fit(config, resume=resume, on_event=on_event)
+    _print_result(result)
+
+
+@contextmanager
+def show_training(*, quiet: bool) -> Iterator[OnEvent]:
+    """Yield the listener of a training run: silent, a bar on a terminal, or a line an epoch elsewhere."""
+    from wetread.train.events import ignore_event
+
+    if quiet:
+        yield ignore_event
+    elif sys.stderr.isatty():
+        with _bar() as listen:
+            yield listen
+    else:
+        yield _print_line
+
+
+def _print_line(event: Event) -> None:
+    from wetread.train.events import ImagesRead, StepEnded, describe_event
+
+    if not isinstance(event, ImagesRead | StepEnded):
+        print(describe_event(event), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[OnEvent]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from wetread.train.events import ImagesRead, StepEnded, describe_event
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("reading images", total=None, loss="")
+
+        def listen(event: Event) -> None:
+            if isinstance(event, ImagesRead):
+                progress.update(task, completed=event.done, total=event.total)
+            elif isinstance(event, StepEnded):
+                what, loss = f"epoch {event.epoch}/{event.epochs}", f"loss {event.loss:.4f}"
+                progress.update(task, description=what, completed=event.step, total=event.steps, loss=loss)
+            else:
+                progress.console.print(describe_event(event), highlight=False, markup=False)
+
+        yield listen
+
+
+def _print_result(result: TrainResult) -> None:
+    """Print the class balance, the validation metrics, and where the run is."""
+    from wetread.cli.tables import print_rows
+
+    metrics = result.metrics
+    rows = [("network", f"{metrics['architecture']}, {metrics['parameters']:,} parameters")]
+    for split, counts in metrics["images"].items():
+        total = sum(counts.values())
+        shares = [f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total]
+        rows.append((split, ", ".join(shares)))
+    rows.append(("epochs", f"{metrics['epochs']} in {metrics['seconds']:.0f} s"))
+    validation = metrics["validation"]
+    intervals = validation.get("intervals") or {}
+    for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc"):
+        if validation.get(name) is not None:
+            interval = intervals.get(name)
+            between = f"  (95% by patient {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+            rows.append((f"validation {name}".replace("_", " "), f"{validation[name]:.4f}{between}"))
+    print_rows([*rows, ("run", str(result.run))])
