@@ -20,7 +20,7 @@ from wetread.errors import OutputError
 from wetread.runtime.locks import lock_file
 from wetread.runtime.results import convert_to_parquet, encode_header, encode_rows
 from wetread.runtime.scoring import Chunk
-from wetread.runtime.sources import PART_SUFFIX, RECORD_SUFFIX, Entry
+from wetread.runtime.sources import PART_SUFFIX, RECORD_SUFFIX, Entry, is_bucket_location
 
 STATE_SUFFIX = PART_SUFFIX + ".state"
 _STATE_VERSION = 1
@@ -63,24 +63,31 @@ class Output:
         self._rows: BinaryIO
         self._state: BinaryIO
 
+    def look(self) -> tuple[bool, bool]:
+        """Tell whether the output is there under its name, and whether an unfinished one is."""
+        return os.path.exists(self.path), os.path.exists(self.path + PART_SUFFIX)
+
+    def is_finished(self) -> bool:
+        """Tell whether the output is whole: it has its name, and nothing of it is under way."""
+        exists, unfinished = self.look()
+        return exists and not unfinished
+
+    def read_record(self) -> dict[str, Any] | None:
+        """Read the record beside the output; None where there is none that can be read."""
+        return read_record(self.path)
+
     def write_chunk(self, chunk: Chunk) -> None:
         """Append a chunk's rows, then vouch for them. Raises OutputError when the disk will not take them."""
-        spool = "csv" if self.kind == "csv" else "jsonl"
-        data = encode_rows(chunk.predictions, self.labels, kind=spool)
-        counts: dict[str, int] = {}
-        for prediction in chunk.predictions:
-            counts[prediction.status] = counts.get(prediction.status, 0) + 1
-        marks = "".join(mark_entry(entry) for entry in chunk.entries)
-        line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
+        data, line = encode_chunk(chunk, self.labels, kind=self.kind)
         with _explained(self.path):
             _write_all(self._rows, data)
-            _write_all(self._state, _json_line(line | {"counts": counts, "marks": marks}))
+            _write_all(self._state, _json_line(line))
             if not os.path.exists(self.path + PART_SUFFIX):
                 raise OutputError(
                     f"Expected {self.path + PART_SUFFIX!r} to stay where it is. Received its removal during "
                     "the run. Restore the folder and run again."
                 )
-        self._advance(line | {"counts": counts})
+        self._advance(line)
 
     def _advance(self, line: Mapping[str, Any]) -> None:
         self.progress.rows += line["rows"]
@@ -172,10 +179,43 @@ class Output:
             file.seek(size)
 
 
+def make_output(
+    path: str,
+    *,
+    labels: tuple[str, ...],
+    kind: str,
+    identity: Mapping[str, Any],
+    project: str | None = None,
+) -> Output:
+    """Make the writer of a local output or one in a bucket, without touching anything yet.
+
+    `project` is billed where a bucket's requesters pay. Raises MissingExtraError and SourceError as opening
+    a `gs://` source does.
+    """
+    if not is_bucket_location(path):
+        return Output(path, labels=labels, kind=kind, identity=identity)
+    from wetread.runtime.gcs import Storage
+    from wetread.runtime.gcs_output import BucketOutput
+
+    storage = Storage(project=project)
+    return BucketOutput(path, labels=labels, kind=kind, identity=identity, storage=storage)
+
+
+def encode_chunk(chunk: Chunk, labels: tuple[str, ...], *, kind: str) -> tuple[bytes, dict[str, Any]]:
+    """Write a chunk's rows as they are spooled, and the line of state that vouches for them."""
+    data = encode_rows(chunk.predictions, labels, kind="csv" if kind == "csv" else "jsonl")
+    counts: dict[str, int] = {}
+    for prediction in chunk.predictions:
+        counts[prediction.status] = counts.get(prediction.status, 0) + 1
+    marks = "".join(mark_entry(entry) for entry in chunk.entries)
+    line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
+    return data, line | {"counts": counts, "marks": marks}
+
+
 @contextmanager
 def open_output(output: Output, *, resume: bool, overwrite: bool) -> Iterator[Output]:
     """Hold an output for the length of a run. Raises OutputError when it exists and may not be touched."""
-    exists, unfinished = os.path.exists(output.path), os.path.exists(output.path + PART_SUFFIX)
+    exists, unfinished = output.look()
     if (exists or unfinished) and not (resume or overwrite):
         kind = "a finished output" if exists else "an unfinished one"
         raise OutputError(
@@ -201,11 +241,6 @@ def check_identity(old: Mapping[str, Any], new: Mapping[str, Any], *, output: st
                 f"Expected to resume {output!r} with the same {name}: {old.get(name)!r}. "
                 f"Received {new.get(name)!r}. Use --overwrite to start again, or another output."
             )
-
-
-def is_finished(path: str) -> bool:
-    """Tell whether an output is whole: it has its name, and nothing of it is under way."""
-    return os.path.exists(path) and not os.path.exists(path + PART_SUFFIX)
 
 
 def read_record(path: str) -> dict[str, Any] | None:

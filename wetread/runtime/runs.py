@@ -13,9 +13,8 @@ from wetread.runtime.classifier import Classifier
 from wetread.runtime.outputs import (
     Output,
     check_identity,
-    is_finished,
+    make_output,
     open_output,
-    read_record,
     skip_written,
 )
 from wetread.runtime.pixels import MAX_PIXELS
@@ -105,9 +104,10 @@ def score_to_file(
     kind, identity = choose_format(options.output), run_identity(classifier, options)
     if kind == "parquet":
         import_parquet()  # before the work, not after it
-    if options.resume and is_finished(options.output):
-        return _finished_tally(options.output, identity)
-    output = Output(options.output, labels=classifier.spec.labels, kind=kind, identity=identity)
+    labels, project = classifier.spec.labels, options.project
+    output = make_output(options.output, labels=labels, kind=kind, identity=identity, project=project)
+    if options.resume and output.is_finished():
+        return _finished_tally(output)
     source = open_options(options)
     started, tally = datetime.now(UTC), Tally()
     with open_output(output, resume=options.resume, overwrite=options.overwrite):
@@ -245,13 +245,13 @@ def _advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None)
     return tally.interrupted
 
 
-def _finished_tally(path: str, identity: dict[str, Any]) -> Tally:
+def _finished_tally(output: Output) -> Tally:
     """The counts of an output that is whole already. Raises OutputError when another run wrote it."""
-    record = read_record(path)
+    record = output.read_record()
     if record is None:
         raise OutputError(
-            f"Expected {path!r} to have been written by wetread. Received a file without a record. "
+            f"Expected {output.path!r} to have been written by wetread. Received a file without a record. "
             "Use --overwrite to replace it, or another output."
         )
-    check_identity(record.get("identity", {}), identity, output=path)
+    check_identity(record.get("identity", {}), output.identity, output=output.path)
     return Tally(counts=dict(record["counts"]), resumed=record["rows"])
