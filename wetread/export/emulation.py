@@ -183,7 +183,9 @@ def _unfold(node: onnx.NodeProto, x: Array, kernel: tuple[int, ...], zero: Array
     return windows.transpose(0, 2, 3, 4, 5, 1), windows.shape[2], windows.shape[3]
 
 
-def _find_pads(node: onnx.NodeProto, sides: tuple[int, ...], reach: list[int], strides: list[int]) -> list[int]:
+def _find_pads(
+    node: onnx.NodeProto, sides: tuple[int, ...], reach: list[int], strides: list[int]
+) -> list[int]:
     automatic = _attribute(node, "auto_pad", b"NOTSET")
     if automatic in (b"NOTSET", b"VALID"):
         return list(_attribute(node, "pads", [0, 0, 0, 0])) if automatic == b"NOTSET" else [0] * 4

@@ -7,6 +7,7 @@ CPU would only copy is folded away. The functions take a ModelProto and change i
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,7 @@ def attach_head(model: onnx.ModelProto, spec: ModelSpec) -> None:
         logits = "wide"
     graph.node.append(helper.make_node("Softmax", [logits], [OUTPUT], axis=-1))
     del graph.output[:]
-    graph.output.append(
-        helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(spec.labels)])
-    )
+    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", len(spec.labels)]))
     name_nodes(model)
 
 
@@ -207,7 +206,9 @@ def freeze_shapes(model: onnx.ModelProto) -> None:
 
     Two runs with different N tell: a side that stays is constant, the one that grows with N becomes -1.
     """
-    reshapes = [node for node in model.graph.node if node.op_type == "Reshape" and producer(model, node.input[1])]
+    reshapes = [
+        node for node in model.graph.node if node.op_type == "Reshape" and producer(model, node.input[1])
+    ]
     if not reshapes:
         return
     two, three = (_probe_shapes(model, [node.output[0] for node in reshapes], count) for count in (2, 3))
@@ -260,12 +261,23 @@ def add_array(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
 
 
 def rename_tensor(model: onnx.ModelProto, old: str, new: str) -> None:
-    """Give a tensor another name wherever it is made or read."""
+    """Give one tensor another name wherever it is made or read."""
+    rename_tensors(model, {old: new})
+
+
+def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Give tensors and initializers other names wherever they are made or read."""
     for node in model.graph.node:
-        for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                if name == old:
-                    names[index] = new
+        for listed in (node.input, node.output):
+            for index, name in enumerate(listed):
+                listed[index] = names.get(name, name)
+    for tensor in model.graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+
+
+def find_outputs(model: onnx.ModelProto) -> list[str]:
+    """The names of all tensors that nodes make, in graph order."""
+    return [name for node in model.graph.node for name in node.output if name]
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

@@ -92,7 +92,9 @@ def quantize_graph(
     writer = _Writer(copy, histograms, settings)
     chosen = writer.choose_nodes()
     if not any(node.op_type in _WEIGHTED for node in chosen):
-        raise ExportError("Expected a layer to quantize. Received a network of which all layers stay in float.")
+        raise ExportError(
+            "Expected a layer to quantize. Received a network of which all layers stay in float."
+        )
     writer.feed_pixels(chosen)
     for node in chosen:
         writer.quantize_node(node)
@@ -272,11 +274,11 @@ class _Writer:
         if bias is not None:
             steps = (np.float32(source) * scales).astype(np.float32)
             whole = np.rint(bias.astype(np.float64) / steps).astype(np.int32)
-            node.input[2] = self._constant(f"{node.name}/bias", whole, steps, np.zeros(len(steps), np.int32), 0)
+            node.input[2] = self._constant(
+                f"{node.name}/bias", whole, steps, np.zeros(len(steps), np.int32), 0
+            )
 
-    def _constant(
-        self, name: str, integers: Integers, scales: Floats, zeros: Integers, axis: int
-    ) -> str:
+    def _constant(self, name: str, integers: Integers, scales: Floats, zeros: Integers, axis: int) -> str:
         """Add integers with one scale for each channel and what dequantizes them; returns its output."""
         inputs = [
             add_array(self.model, f"{name}/{part}", array)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from wetread.errors import ModelError
 from wetread.runtime.providers import open_session
+from wetread.runtime.signature import check_signature, read_signature
 from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
+from wetread.runtime.verify import check_machine
 
 if TYPE_CHECKING:
     from wetread.runtime.results import Prediction
@@ -22,21 +24,32 @@ class Classifier:
     """A model that is ready to read images.
 
     `model`: the name of an ONNX file that `wetread export` wrote, or its bytes. `device`: auto, cpu, cuda,
-    tensorrt, directml, openvino or coreml. Raises ModelError for a file that is not wetread's or is of an
+    tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its signature beside the model.
+    Raises ModelError for a file that is not wetread's or is of an
     unknown version, TamperedModelError for one that changed, MachineError on a machine that computes
     something else from it, ProviderError when the device does not start.
 
     Safe to share between threads: the session is one, and each call runs on its caller's thread.
     """
 
-    def __init__(self, model: str | os.PathLike[str] | bytes, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        device: str = "auto",
+        public_key: str | os.PathLike[str] | None = None,
+    ) -> None:
         data, self.name = read_model(model)
         self.spec = extract_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)
+        if public_key is not None:
+            signature = read_signature(self.name)
+            check_signature(data, name=self.name, signature=signature, public_key=public_key)
         opened = open_session(data, device=device)
         self.session = opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
         _check_interface(self.session, self.spec, self.name)
+        check_machine(self.spec, self.classify, name=self.name, provider=self.provider)
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the probabilities of images that `read_pixels` brought to the model's size.

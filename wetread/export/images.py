@@ -1,0 +1,160 @@
+"""Which images calibrate an export, and which judge it: those of a RUN, or of a folder."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ExportError, ImageError
+from wetread.runtime.pixels import Pixels, read_pixels
+from wetread.runtime.scoring import count_processors
+from wetread.runtime.sources import Entry, open_source
+from wetread.runtime.spec import ModelSpec, PixelRecipe
+
+CALIBRATION_IMAGES = 256
+VALIDATION_IMAGES = 2000
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images at the model's size: names, uint8 (N, height, width, channels), and labels where known.
+
+    `targets`: columns of the labels, intp (N,), -1 where the label is not known.
+    """
+
+    names: tuple[str, ...]
+    pixels: NDArray[np.uint8]
+    targets: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class ExportImages:
+    """Images that calibrate, and held-out ones that judge what came of it."""
+
+    calibration: Images
+    validation: Images
+
+
+def read_images(
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    *,
+    read: Callable[[Entry], bytes],
+    find_label: Callable[[str], int],
+) -> Images:
+    """Read and decode files on all processors; those without pixels are left out."""
+
+    def decode(entry: Entry) -> Pixels | None:
+        try:
+            return read_pixels(read(entry), recipe)
+        except ImageError:
+            return None
+
+    with ThreadPoolExecutor(count_processors()) as pool:
+        found = list(zip(entries, pool.map(decode, entries), strict=True))
+    kept = [(entry.name, pixels) for entry, pixels in found if pixels is not None]
+    names = tuple(name for name, _ in kept)
+    stacked = np.stack([p for _, p in kept]) if kept else np.empty((0, *recipe.shape), np.uint8)
+    return Images(names, stacked, np.array([find_label(name) for name in names], np.intp))
+
+
+def read_run_images(
+    run: Path, spec: ModelSpec, *, calibration: str | os.PathLike[str] | None = None
+) -> ExportImages:
+    """The calibration files that a RUN lists, and its validation files.
+
+    `calibration`: where the data set stands now, if not where it was trained from; or another folder, whose
+    images then calibrate and judge. Raises ExportError where the files are not found.
+    """
+    root = Path(calibration) if calibration is not None else Path(_read_data_root(run))
+    rows = _read_splits(run)
+    held_out = [row["name"] for row in rows if row["split"] == "val"]
+    if calibration is not None and not any((root / name).is_file() for name in held_out[:20]):
+        return read_folder_images(calibration, spec)
+    listed = (run / "calibration" / "files.txt").read_bytes().splitlines()
+    labels = {f"{root}/{row['name']}": spec.labels.index(row["label"]) for row in rows}
+    source = open_source(root)
+
+    def read_names(names: list[str], limit: int) -> Images:
+        entries = [Entry(f"{root}/{name}") for name in _thin(names, limit)]
+        return read_images(entries, spec.pixels, read=source.read, find_label=lambda name: labels.get(name, -1))
+
+    images = ExportImages(
+        read_names([os.fsdecode(line) for line in listed if line], CALIBRATION_IMAGES),
+        read_names(held_out, VALIDATION_IMAGES),
+    )
+    _need_both(images, str(root))
+    return images
+
+
+def read_folder_images(folder: str | os.PathLike[str], spec: ModelSpec) -> ExportImages:
+    """The images of a folder, by the hash of their names: some calibrate, as many or more judge.
+
+    A label is known where a folder above the file carries its name. Raises ExportError without images.
+    """
+    source = open_source(folder)
+    entries = sorted(source.entries(), key=lambda entry: _hash(entry.name, os.fspath(folder)))
+    count = min(CALIBRATION_IMAGES, len(entries) // 2)
+    held_out = entries[count : count + VALIDATION_IMAGES]
+
+    def find_label(name: str) -> int:
+        parts = set(PurePosixPath(name.replace(os.sep, "/")).parts[:-1])
+        found = [index for index, label in enumerate(spec.labels) if label in parts]
+        return found[0] if len(found) == 1 else -1
+
+    def read_entries(chosen: list[Entry]) -> Images:
+        return read_images(chosen, spec.pixels, read=source.read, find_label=find_label)
+
+    images = ExportImages(read_entries(entries[:count]), read_entries(held_out))
+    _need_both(images, os.fspath(folder))
+    return images
+
+
+def _need_both(images: ExportImages, place: str) -> None:
+    if not len(images.calibration) or not len(images.validation):
+        raise ExportError(
+            f"Expected images that calibrate and images that judge, in {place}. Received "
+            f"{len(images.calibration)} and {len(images.validation)}. Say where they are with --calibration."
+        )
+
+
+def _read_data_root(run: Path) -> str:
+    try:
+        return str(json.loads((run / "config.json").read_text(encoding="utf-8"))["data"]).rstrip("/")
+    except (OSError, ValueError, KeyError) as error:
+        raise ExportError(
+            f"Expected the place of the training images in {run / 'config.json'}. Received none. Say where "
+            "they are with --calibration."
+        ) from error
+
+
+def _read_splits(run: Path) -> list[dict[str, str]]:
+    try:
+        with (run / "splits.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return list(csv.DictReader(file))
+    except OSError as error:
+        raise ExportError(f"Expected splits.csv in {run}. Received {error.strerror}.") from error
+
+
+def _thin(names: list[str], limit: int) -> list[str]:
+    """At most `limit` of the names, evenly spaced."""
+    if len(names) <= limit:
+        return names
+    return [names[index * len(names) // limit] for index in range(limit)]
+
+
+def _hash(name: str, folder: str) -> bytes:
+    below = os.fsencode(name.removeprefix(folder))
+    return hashlib.sha256(below).digest()

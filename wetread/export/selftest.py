@@ -1,0 +1,188 @@
+"""Make the golden self-test of a model: inputs that reach every layer's range, and what they must give."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from wetread.export.emulation import Emulator
+from wetread.export.graph import INPUT, OUTPUT, open_plain
+from wetread.runtime.golden import (
+    EVEN_INTENSITIES,
+    JPEG,
+    MAX_INPUTS,
+    QUANTILES,
+    draw_image,
+    draw_inputs,
+)
+from wetread.runtime.providers import import_onnxruntime
+from wetread.runtime.spec import Golden, PixelRecipe
+
+Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
+
+# Of the 50 ms that a self-test may take, what is left to the network on an older machine than this.
+_NETWORK_SECONDS = 0.02
+_CANDIDATES = 40
+_MAX_LAYERS = 64
+_MAX_NUMBERS = 700  # golden answers in a spec of at most 20,000 bytes
+# The least tolerance: other processors add floats in another order, and the spec keeps 7 decimals.
+_FLOORS = {"float32": 1e-4, "int8": 1e-4, "float16": 5e-3}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The inputs of a self-test before its answers are known: seeds, gray levels, and their pictures."""
+
+    seeds: tuple[int, ...]
+    intensities: tuple[int, ...]
+    coverage: float
+
+
+def measure_intensities(images: NDArray[np.uint8] | None) -> tuple[int, ...]:
+    """17 quantiles of the gray levels of training images, 0 to 255: no picture can be made from them."""
+    if images is None or not len(images):
+        return EVEN_INTENSITIES
+    levels = np.quantile(images[:256], np.linspace(0, 1, QUANTILES))
+    return tuple(int(level) for level in np.rint(levels))
+
+
+def choose_inputs(
+    model: onnx.ModelProto, recipe: PixelRecipe, images: NDArray[np.uint8] | None
+) -> Inputs:
+    """Choose the drawn inputs that together reach most of the range that every layer takes on `images`.
+
+    As many as the time of a load allows, 8 with the drawn JPEG at most. `model`: the float graph.
+    """
+    intensities = measure_intensities(images)
+    columns = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    session, names = _open_layers(model)
+    drawn = [draw_image(1, shape=recipe.shape, intensities=intensities)]
+    seconds = _time_one(session, drawn[0])
+    count = min(MAX_INPUTS, int(_NETWORK_SECONDS / seconds), _MAX_NUMBERS // (2 * columns)) - 1
+    if count < 1:
+        return Inputs((), intensities, 0.0)
+    tried = max(min(_CANDIDATES, int(2.0 / seconds)), count)
+    seeds = range(1, tried + 1)
+    drawn += [draw_image(seed, shape=recipe.shape, intensities=intensities) for seed in seeds[1:]]
+    reference = drawn if images is None else list(images[:64])
+    wanted = _layer_ranges(session, names, reference)
+    lows, highs = wanted[0].min(axis=0), wanted[1].max(axis=0)
+    chosen, coverage = _choose_greedily(*_layer_ranges(session, names, drawn), lows, highs, count)
+    return Inputs(tuple(seeds[index] for index in chosen), intensities, coverage)
+
+
+def _open_layers(model: onnx.ModelProto) -> tuple[object, list[str]]:
+    """A session that also gives what the layers with weights make, and the names of those outputs."""
+    arrays = {tensor.name for tensor in model.graph.initializer}
+    names = [
+        node.output[0]
+        for node in model.graph.node
+        if len(node.input) > 1 and node.input[1] in arrays and node.op_type in ("Conv", "Gemm", "MatMul")
+    ]
+    names = names[:: -(-len(names) // _MAX_LAYERS) or 1]
+    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    return open_plain(copy.SerializeToString()), [*names, OUTPUT]
+
+
+def _time_one(session: object, image: NDArray[np.uint8]) -> float:
+    best = np.inf
+    for _ in range(3):
+        start = time.perf_counter()
+        session.run([OUTPUT], {INPUT: image[None]})  # type: ignore[attr-defined]
+        best = min(best, time.perf_counter() - start)
+    return float(best)
+
+
+def _layer_ranges(
+    session: object, names: list[str], images: Sequence[NDArray[np.uint8]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The least and greatest value of each named tensor for each image: two arrays (images, tensors)."""
+    lows, highs = [], []
+    for image in images:
+        values = session.run(names, {INPUT: image[None]})  # type: ignore[attr-defined]
+        lows.append([float(value.min()) for value in values])
+        highs.append([float(value.max()) for value in values])
+    return np.array(lows), np.array(highs)
+
+
+def _choose_greedily(
+    lows: NDArray[np.float64],
+    highs: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+    count: int,
+) -> tuple[list[int], float]:
+    """Add, one at a time, the input that covers most more of all ranges; rows are inputs."""
+    width = np.maximum(high - low, 1e-9)
+    chosen: list[int] = []
+    reached_low, reached_high = np.full_like(low, np.inf), np.full_like(high, -np.inf)
+    coverage = 0.0
+    for _ in range(count):
+        least = np.maximum(np.minimum(lows, reached_low), low)
+        most = np.minimum(np.maximum(highs, reached_high), high)
+        covered = np.clip((most - least) / width, 0, 1).mean(axis=1)
+        covered[chosen] = -1
+        best = int(np.argmax(covered))
+        chosen.append(best)
+        reached_low, reached_high = np.minimum(reached_low, lows[best]), np.maximum(reached_high, highs[best])
+        coverage = float(covered[best])
+    return chosen, coverage
+
+
+def make_golden(
+    model: bytes, inputs: Inputs, recipe: PixelRecipe, *, precision: str, keras: Classify
+) -> Golden:
+    """Work out what the self-test's inputs must give.
+
+    `model`: the bytes of a file that is finished but for its self-test. `keras`: images to the original
+    network's probabilities. 'Exact' is the file's own graph without any rearrangement, and for int8 in
+    exact whole numbers; the tolerance is four times what rounding in another order changes.
+    """
+    empty = Golden(
+        jpeg=JPEG,
+        pixels="",
+        seeds=inputs.seeds,
+        intensities=inputs.intensities,
+        exact=(),
+        keras=(),
+        exact_tolerance=0.0,
+        keras_tolerance=0.0,
+    )
+    images, digest = draw_inputs(empty, recipe)
+    plain = _classify_plainly(model, images)
+    exact = Emulator(model).classify(images) if precision == "int8" else plain
+    here = open_plain(model).run([OUTPUT], {INPUT: images})[0]
+    other = plain if precision == "int8" else here
+    original = np.asarray(keras(images), np.float64)
+    tight = max(_FLOORS[precision], 4 * float(np.abs(exact - other).max()))
+    loose = max(tight, 2 * float(np.abs(exact - original).max()), 0.01 if precision == "int8" else 0.0)
+    return Golden(
+        jpeg=JPEG,
+        pixels=digest,
+        seeds=inputs.seeds,
+        intensities=inputs.intensities,
+        exact=_round_rows(exact),
+        keras=_round_rows(original),
+        exact_tolerance=float(f"{min(tight, 0.02):.2g}"),
+        keras_tolerance=float(f"{loose:.2g}"),
+    )
+
+
+def _classify_plainly(model: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Run the graph node by node as it is written, in float32: nothing fused, nothing rearranged."""
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    result: NDArray[np.float32] = open_plain(model, options).run([OUTPUT], {INPUT: images})[0]
+    return result
+
+
+def _round_rows(rows: NDArray[np.floating]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(round(float(value), 7) for value in row) for row in rows)
