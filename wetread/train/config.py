@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from wetread.errors import ConfigError
+from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex
 from wetread.runtime.spec import PixelRecipe, build_dataclass
-from wetread.train.splits import DEFAULT_GROUP_REGEX, compile_group_regex
 
 CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULES = ("cosine", "constant")

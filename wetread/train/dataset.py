@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
+from wetread.evaluate.listing import Image, Listing, list_images
+from wetread.evaluate.patients import compile_group_regex, find_group, merge_groups
 from wetread.runtime.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
-from wetread.train.listing import Image, Listing, list_images
-from wetread.train.splits import assign_folds, compile_group_regex, find_group, hash_name, merge_groups
+from wetread.train.splits import assign_folds, hash_name
 
 SPLITS = ("train", "val")
 _UNLABELLED = "Expected DATA/<label>/file. Received a file beside the labels' folders."

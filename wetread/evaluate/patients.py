@@ -1,0 +1,61 @@
+"""Whose image it is: the patient in a file's name, and images that belong together.
+
+Training splits by patient and judging resamples by patient, so both find patients here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from wetread.errors import ConfigError
+
+# The patient in `person1199_bacteria_3149.jpeg`, `IM-0115-0001.jpeg` and `NORMAL2-IM-0007-0001.jpeg`.
+# IM-0115 and NORMAL2-IM-0115 are two people: their images are no more alike than strangers' are
+# (docs/training.md).
+DEFAULT_GROUP_REGEX = r"(?:^|/)(?:(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-)[^/]*$"
+
+
+def compile_group_regex(pattern: str) -> re.Pattern[str]:
+    """Compile the expression that finds the patient in a name. Raises ConfigError."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"Expected a regular expression for --group-regex. Received {pattern!r}: {error}."
+        ) from error
+
+
+def find_group(name: str, pattern: re.Pattern[str]) -> str:
+    """Find the patient in a name below DATA.
+
+    It is the first group of the expression that took part, or the whole match where it has no groups; a
+    name that does not match is a group of its own.
+    """
+    match = pattern.search(name)
+    if match is None:
+        return name
+    return next((part for part in match.groups() if part), match.group()) or name
+
+
+def merge_groups(groups: Sequence[str], keys: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """Join groups that share a key, each under the smallest of its names.
+
+    `groups`: the patient of each image. Each of `keys` says something else of each image (the digest of its
+    bytes, say; '' says nothing): two images with one key come into one group, and so do their patients.
+    """
+    parents = {group: group for group in groups}
+
+    def find(group: str) -> str:
+        while parents[group] != group:
+            parents[group] = parents[parents[group]]
+            group = parents[group]
+        return group
+
+    for column in keys:
+        first: dict[str, str] = {}
+        for group, key in zip(groups, column, strict=True):
+            if key:
+                ends = sorted((find(group), find(first.setdefault(key, group))))
+                parents[ends[1]] = ends[0]
+    return tuple(find(group) for group in groups)
