@@ -38,6 +38,16 @@ def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXEL
     `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP or PNM file. Returns uint8 (height, width, channels),
     0 to 255. Raises ImageError with the status of a file that has no such array.
     """
+    image = resize(decode_image(data, recipe, max_pixels=max_pixels), recipe)
+    return equalize(image) if recipe.equalize == "histogram" else image
+
+
+def decode_image(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image file and turn it upright: what `read_pixels` resizes.
+
+    With `scaled_decoding` 0 in the recipe, at its own size. Returns uint8 (H, W, channels), 0 to 255. Raises
+    ImageError with the status of a file that cannot be decoded.
+    """
     header = read_header(data)
     if header.height * header.width > max_pixels:
         raise ImageError(
@@ -46,10 +56,7 @@ def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXEL
         )
     upright = recipe.orientation == "ignore" or header.orientation == 1
     image = _decode_jpeg(data, header, recipe) if header.kind == "jpeg" else _decode_other(data, recipe)
-    if not upright:
-        image = _orient(image, header.orientation)
-    image = resize(image, recipe)
-    return equalize(image) if recipe.equalize == "histogram" else image
+    return image if upright else _orient(image, header.orientation)
 
 
 def _decode_jpeg(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
