@@ -1,0 +1,46 @@
+"""Keras on TensorFlow, imported late and quietly: what `train` and `export` share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from wetread.errors import ConfigError, MissingExtraError
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow. Raises MissingExtraError, and ConfigError on another backend."""
+    try:
+        with _hushed():
+            import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("tensorflow", extra="train") from error
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(
+            f"Expected Keras on TensorFlow. Received the backend {keras.backend.backend()!r}. "
+            "Set KERAS_BACKEND=tensorflow."
+        )
+    return keras
+
+
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Close standard error to TensorFlow's libraries, which tell of absent GPUs before they can be told not to."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,197 @@
+"""`wetread export`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from wetread.export.candidates import Candidate
+    from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
+    ] = None,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="MODEL.onnx", help="The model file.")
+    ] = "model.onnx",
+    precision: Annotated[str, typer.Option(help="float32, int8 or float16.")] = "float32",
+    calibration: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and judge with.")
+    ] = None,
+    sign: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
+    ] = None,
+    max_flips: Annotated[
+        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
+    ] = 0.005,
+    max_auc_change: Annotated[
+        float, typer.Option(metavar="X", help="int8, float16: how far the AUC may move.")
+    ] = 0.002,
+    keras: Annotated[
+        str | None, typer.Option(metavar="FILE.keras", help="A network that was trained elsewhere.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="With --keras: the labels, in output order.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="With --keras: the positive one of two labels.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(metavar="X", help="With --keras: positive at or above this probability.")
+    ] = 0.5,
+    scale: Annotated[
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: pixels are multiplied by this,")
+    ] = None,
+    offset: Annotated[
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and then this is added.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: the mean of scaled pixels,")
+    ] = None,
+    std: Annotated[
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and their standard deviation.")
+    ] = None,
+    color: Annotated[
+        str | None, typer.Option(help="With --keras: gray or rgb, where its input does not tell.")
+    ] = None,
+    resize: Annotated[str, typer.Option(help="With --keras: stretch, fit or crop.")] = "stretch",
+    size: Annotated[
+        int | None, typer.Option(metavar="N", help="With --keras: the side, where its input does not tell.")
+    ] = None,
+    head: Annotated[
+        str | None, typer.Option(help="With --keras: logits, sigmoid or softmax, where it cannot be told.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Turn a trained network into the one ONNX file that scoring needs.
+
+    The file appears only after the runtime has loaded it and found it to agree with Keras. int8 and float16
+    are chosen among several forms on held-out images; where none is faithful enough, none is written.
+    """
+    from wetread.errors import UsageError
+    from wetread.export.candidates import Gate, GateError
+    from wetread.export.convert import ExportOptions, NetworkDescription
+
+    if (run is None) == (keras is None):
+        raise UsageError("Expected a RUN, or --keras FILE.keras. Received both or neither.")
+    options = ExportOptions(
+        precision=precision,
+        calibration=calibration,
+        gate=Gate(max_flips=max_flips, max_auc_change=max_auc_change),
+        sign=sign,
+        on_progress=None if quiet else _tell,
+    )
+    description = None
+    if keras is not None:
+        description = NetworkDescription(
+            labels=_split_labels(labels),
+            positive=positive,
+            threshold=threshold,
+            scale=_numbers(scale, "--scale"),
+            offset=_numbers(offset, "--offset") or (0.0,),
+            mean=_numbers(mean, "--mean"),
+            std=_numbers(std, "--std"),
+            color=color,
+            resize=resize,
+            size=None if size is None else (size, size),
+            head=head,
+        )
+    elif labels or positive or scale or offset or mean or std or color or size or head:
+        raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
+    try:
+        result = _export(run, keras, description, output, options)
+    except GateError as error:
+        if not quiet:
+            _print_candidates(error.candidates)
+        raise
+    if not quiet:
+        _print_result(result)
+
+
+def _export(
+    run: str | None,
+    keras: str | None,
+    description: NetworkDescription | None,
+    output: str,
+    options: ExportOptions,
+) -> ExportResult:
+    from wetread.export.convert import export_keras, export_run
+
+    if keras is not None and description is not None:
+        return export_keras(keras, network_description=description, output=output, options=options)
+    return export_run(run or "", output=output, options=options)
+
+
+def _tell(text: str) -> None:
+    print(f"wetread: {text}", file=sys.stderr, flush=True)
+
+
+def _split_labels(labels: str | None) -> tuple[str, ...]:
+    from wetread.errors import UsageError
+
+    if not labels:
+        raise UsageError(
+            "Expected --labels A,B,... with --keras, in the order of its outputs. Received none."
+        )
+    return tuple(label.strip() for label in labels.split(","))
+
+
+def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    from wetread.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"Expected numbers with commas for {option}. Received {text!r}.") from error
+
+
+def _print_candidates(candidates: Sequence[Candidate]) -> None:
+    from wetread.cli.tables import print_table
+
+    header = ("form", "flips", "change of AUC", "mean |dp|", "kB", "speed", "safe", "holds")
+    rows = [
+        (
+            f"{'* ' if found.chosen else '  '}{found.name}",
+            f"{found.flips} of {found.images}",
+            "-" if found.auc_change is None else f"{found.auc_change:+.4f}",
+            f"{found.mean_difference:.1e}",
+            f"{found.size / 1e3:.0f}",
+            f"{found.speedup:.2f} x" if found.speedup else "-",
+            "yes" if found.safe else "NO",
+            "yes" if found.holds else "NO",
+        )
+        for found in candidates
+    ]
+    print_table(header, rows)
+
+
+def _print_result(result: ExportResult) -> None:
+    from wetread.cli.tables import print_rows
+
+    if result.candidates:
+        _print_candidates(result.candidates)
+        print()
+    rows = [
+        ("model", f"{result.path} ({result.size:,} bytes, {result.spec.precision})"),
+        ("conversion", f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"),
+        ("digest", result.spec.digest),
+    ]
+    if result.report:
+        rows.append(("candidates", str(result.report)))
+    if result.signature:
+        rows.append(("signature", str(result.signature)))
+    if result.slower:
+        rows.append(("note", result.slower))
+    print_rows(rows)

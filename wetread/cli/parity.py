@@ -1,0 +1,54 @@
+"""`wetread parity`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+
+@app.command()
+def parity(
+    reference: Annotated[str, typer.Argument(metavar="RUN|FILE.keras", help="The network in Keras.")],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The files to compare.")],
+    images: Annotated[
+        list[str],
+        typer.Option("--images", metavar="FOLDER", help="Image files, folders or globs; repeatable."),
+    ],
+    tolerance: Annotated[
+        float, typer.Option(metavar="X", help="float32: the largest |dp| from Keras.")
+    ] = 1e-5,
+    max_flips: Annotated[
+        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
+    ] = 0.005,
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
+    ] = None,
+    certificate: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Find the first layer that departs.")] = False,
+) -> None:
+    """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
+    import json
+
+    from wetread.export.certificate import write_certificate
+    from wetread.export.parity import describe_report, measure_parity
+
+    report = measure_parity(
+        reference,
+        models=models,
+        images=images,
+        tolerance=tolerance,
+        max_flips=max_flips,
+        by_layer=layers,
+    )
+    print(describe_report(report))
+    if json_file is not None:
+        Path(json_file).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if certificate is not None:
+        write_certificate(report, certificate)
+    raise typer.Exit(0 if report.passed else 1)

@@ -1,0 +1,41 @@
+"""`wetread verify`."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
+    public_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Demand this Ed25519 public key's signature (PEM).")
+    ] = None,
+    device: Annotated[str, typer.Option(help="The device to check, as in `wetread score`.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+) -> None:
+    """Check that this machine computes what the model's author saw; exit 1 when it does not."""
+    from dataclasses import asdict
+
+    from wetread.cli.tables import print_rows, print_table
+    from wetread.runtime.verify import describe_processor, verify_model
+
+    report = verify_model(model, device=device, public_key=public_key)
+    if as_json:
+        print(json.dumps({**asdict(report), "passed": report.passed}, indent=2))
+    else:
+        print_rows(
+            [
+                ("model", f"{report.model} ({report.precision})"),
+                ("machine", f"{report.provider} on {describe_processor(report.processor)}"),
+            ]
+        )
+        rows = [(c.name, "ok" if c.passed else "FAILED", c.expected, c.received) for c in report.checks]
+        print_table(("check", "", "expected", "received"), rows)
+        print("this machine may use it" if report.passed else "this machine must not use it")
+    raise typer.Exit(0 if report.passed else 1)
