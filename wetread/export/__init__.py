@@ -1,1 +1,42 @@
 """Turn a Keras network into the one ONNX file that a workstation needs. Needs the extra `train`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wetread.export.convert import ExportOptions, export_keras, export_run
+    from wetread.export.description import NetworkDescription
+    from wetread.export.judging import Gate, GateError
+    from wetread.export.parity import assert_parity, measure_parity
+
+__all__ = [
+    "ExportOptions",
+    "Gate",
+    "GateError",
+    "NetworkDescription",
+    "assert_parity",
+    "export_keras",
+    "export_run",
+    "measure_parity",
+]
+
+_HOMES = {
+    "assert_parity": "parity",
+    "measure_parity": "parity",
+    "export_keras": "convert",
+    "export_run": "convert",
+    "ExportOptions": "convert",
+    "Gate": "judging",
+    "GateError": "judging",
+    "NetworkDescription": "description",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for: onnx and TensorFlow are not needed before."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"wetread.export.{_HOMES[name]}"), name)

@@ -8,136 +8,19 @@ tenth, the one that flips fewest labels is taken, then the one with the least me
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from wetread.errors import ExportError
-from wetread.export.graph import finish, optimize_graph
-from wetread.export.images import ExportImages
+from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.quantize import Settings, activation_names, quantize_graph, weighted_nodes
 from wetread.export.ranges import METHODS, Histogram, collect_histograms
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.saturation import prove_layers
-from wetread.runtime.spec import ModelSpec
 
-Floats = NDArray[np.floating]
+__all__ = ["Candidate", "Gate", "GateError", "search_int8"]
 
-_TIMED_IMAGES = 64
-_TIMED_BATCH = 8
-_ROUNDS = 5
 _RANKING_IMAGES = 128
 _SLOWER = 0.9
-
-
-@dataclass(frozen=True)
-class Gate:
-    """How far a smaller model may depart from Keras: the share of flipped labels, and the change of AUC."""
-
-    max_flips: float = 0.005
-    max_auc_change: float = 0.002
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One form of a model and what it measured on the held-out images.
-
-    `speed` is in images/s on one thread, `speedup` beside the float32 form in the same rounds. `safe` says
-    whether no CPU can saturate in it, proven from its bytes; `holds` whether it may be used.
-    """
-
-    name: str
-    flips: int
-    images: int
-    auc_change: float | None
-    mean_difference: float
-    max_difference: float
-    size: int
-    safe: bool
-    holds: bool
-    floats: tuple[str, ...] = ()
-    speed: float = 0.0
-    speedup: float = 0.0
-    chosen: bool = False
-
-
-class GateError(ExportError):
-    """No form of the network holds the gate; `candidates` are those that were tried."""
-
-    def __init__(self, message: str, *, candidates: tuple[Candidate, ...]) -> None:
-        super().__init__(message)
-        self.candidates = candidates
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What candidates are judged by: held-out images, Keras' probabilities for them, and the gate."""
-
-    spec: ModelSpec
-    images: ExportImages
-    keras: Floats
-    gate: Gate
-
-    def measure(self, model: onnx.ModelProto, name: str, floats: tuple[str, ...] = ()) -> Candidate:
-        """Run a form of the model through the real runtime and compare it with Keras."""
-        data = finish(model, self.spec)
-        held_out = self.images.validation
-        found = classify_all(Classifier(data, device="cpu"), held_out.pixels)
-        difference = np.abs(found - self.keras)
-        flips = int((self.spec.decide(found) != self.spec.decide(self.keras.astype(np.float32))).sum())
-        change = _auc_change(found, self.keras, held_out.targets)
-        safe = all(proof.holds for proof in prove_layers(data)) and _is_safe_when_fused(model, self.spec)
-        holds = flips <= self.gate.max_flips * len(held_out) and abs(change or 0) <= self.gate.max_auc_change
-        return Candidate(
-            name=name,
-            flips=flips,
-            images=len(held_out),
-            auc_change=change,
-            mean_difference=float(difference.mean()),
-            max_difference=float(difference.max()),
-            size=len(data),
-            safe=safe,
-            holds=holds and safe,
-            floats=floats,
-        )
-
-
-def _is_safe_when_fused(model: onnx.ModelProto, spec: ModelSpec) -> bool:
-    """Prove the layers once more as onnxruntime fuses them at load: it quantizes some by itself."""
-    fused = optimize_graph(model, "ORT_ENABLE_EXTENDED")
-    return all(proof.holds for proof in prove_layers(finish(fused, spec)))
-
-
-def classify_all(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Probabilities of any number of images, in batches."""
-    parts = [classifier.classify(pixels[start : start + 32]) for start in range(0, len(pixels), 32)]
-    return np.concatenate(parts)
-
-
-def _auc_change(found: Floats, keras: Floats, targets: NDArray[np.intp]) -> float | None:
-    """The change of AUC (the mean over labels, with more than two) from Keras; None without two labels."""
-    known = targets >= 0
-    if len(np.unique(targets[known])) < 2:
-        return None
-    columns = [1] if keras.shape[1] == 2 else [k for k in range(keras.shape[1]) if (targets[known] == k).any()]
-    changes = [
-        _area(found[known, k], targets[known] == k) - _area(keras[known, k], targets[known] == k)
-        for k in columns
-    ]
-    return float(np.mean(changes))
-
-
-def _area(scores: Floats, positive: NDArray[np.bool_]) -> float:
-    """The area under the ROC curve: how often a positive scores above a negative, ties counting half."""
-    _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    middle = np.cumsum(counts) - (counts - 1) / 2
-    positives, negatives = int(positive.sum()), int((~positive).sum())
-    above = middle[ranks][positive].sum() - positives * (positives + 1) / 2
-    return float(above / (positives * negatives))
 
 
 def search_int8(
@@ -248,27 +131,13 @@ def _choose(
     return forms[best], (float32, *timed.values())
 
 
-def _explain_refusal(gate: Gate, candidates: object) -> str:
-    tried = list(candidates)  # type: ignore[call-overload]
+def _explain_refusal(gate: Gate, candidates: Iterable[Candidate]) -> str:
+    tried = list(candidates)
     best = min(tried, key=_rank)
     change = "unknown" if best.auc_change is None else f"{best.auc_change:+.4f}"
     return (
-        f"Expected an int8 form that flips at most {gate.max_flips:.1%} of the labels and changes the AUC by at "
-        f"most {gate.max_auc_change:g}. Received {len(tried)} forms, of which the best ({best.name}) flips "
-        f"{best.flips} of {best.images}, AUC {change}. No int8 file was written: use --precision float32, or "
-        "train the network with batch normalization and without channels of very different sizes."
+        f"Expected an int8 form that flips at most {gate.max_flips:.1%} of the labels and changes the AUC by "
+        f"at most {gate.max_auc_change:g}. Received {len(tried)} forms, of which the best ({best.name}) "
+        f"flips {best.flips} of {best.images}, AUC {change}. No int8 file was written: use --precision "
+        "float32, or train the network with batch normalization and without channels of very different sizes."
     )
-
-
-def measure_speeds(models: Sequence[onnx.ModelProto], judge: Judge) -> list[float]:
-    """Images/s of each model on one thread of the runtime: the best of interleaved rounds."""
-    classifiers = [Classifier(finish(model, judge.spec), device="cpu") for model in models]
-    pixels = judge.images.validation.pixels[:_TIMED_IMAGES]
-    best = [np.inf] * len(models)
-    for _ in range(_ROUNDS):
-        for index, classifier in enumerate(classifiers):
-            start = time.perf_counter()
-            for first in range(0, len(pixels), _TIMED_BATCH):
-                classifier.classify(pixels[first : first + _TIMED_BATCH])
-            best[index] = min(best[index], time.perf_counter() - start)
-    return [len(pixels) / seconds for seconds in best]

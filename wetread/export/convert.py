@@ -9,30 +9,30 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
-from wetread.export import graph, layers, network
-from wetread.export.candidates import Candidate, Gate, GateError, Judge, classify_all, search_int8
+from wetread.export import contract, network
+from wetread.export.building import build_graph, compare_with_keras
+from wetread.export.candidates import search_int8
+from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
 from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
+from wetread.export.judging import Candidate, Gate, GateError, Judge
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.runtime.classifier import Classifier
-from wetread.runtime.golden import draw_image
 from wetread.runtime.signature import sign_model, signature_path
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.spec import ModelSpec
+
+__all__ = ["ExportOptions", "ExportResult", "NetworkDescription", "export_keras", "export_run"]
 
 PRECISIONS = ("float32", "int8", "float16")
-# A wrong conversion is off by hundredths; a right one of a deep network by less than this.
-CONVERSION_TOLERANCE = 1e-4
-_PROBES = 5
 _TOOLS = ("wetread", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
 
 Progress = Callable[[str], None]
@@ -48,7 +48,7 @@ class ExportOptions:
 
     precision: str = "float32"
     calibration: str | os.PathLike[str] | None = None
-    gate: Gate = Gate()
+    gate: Gate = field(default_factory=Gate)
     sign: str | os.PathLike[str] | None = None
     on_progress: Progress | None = None
 
@@ -60,29 +60,6 @@ class ExportOptions:
         """Say what is being done."""
         if self.on_progress is not None:
             self.on_progress(text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkDescription:
-    """How a network that was trained elsewhere wants its pixels, and what it says.
-
-    `labels` in the order of its outputs (with one output, that is the probability of the second). Pixels,
-    0 to 255, are multiplied by `scale` and then `offset` is added; `mean` and `std`, of scaled pixels, are
-    another way to say so. `size` (height, width) where the network leaves it open; `head` ('logits',
-    'sigmoid' or 'softmax') where it cannot be told. Without `scale` the network must scale by itself.
-    """
-
-    labels: tuple[str, ...]
-    positive: str | None = None
-    threshold: float = 0.5
-    scale: tuple[float, ...] | None = None
-    offset: tuple[float, ...] = (0.0,)
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-    color: str | None = None
-    resize: str = "stretch"
-    size: tuple[int, int] | None = None
-    head: str | None = None
 
 
 @dataclass(frozen=True)
@@ -169,67 +146,6 @@ def export_keras(
     return _export(model, spec, images, Path(output), options)
 
 
-def describe_network(model: Any, description: NetworkDescription) -> ModelSpec:
-    """Work out the spec of a foreign network: what it tells itself, and what its description adds."""
-    height, width, channels = network.network_shape(model)
-    size = description.size or (height, width)
-    if size[0] is None or size[1] is None or (description.size and (height, width) not in (size, (None, None))):
-        raise ExportError(
-            f"Expected the size of the images that the network takes. Received {(height, width)} from the "
-            f"network and {description.size} by option. Say it with --size."
-        )
-    color = description.color or {1: "gray", 3: "rgb", None: "rgb"}[channels]
-    recipe = PixelRecipe(height=size[0], width=size[1], color=color, resize=description.resize)
-    if channels not in (recipe.channels, None):
-        raise ExportError(f"Expected images of {channels} channels. Received --color {color}.")
-    scale, offset = _scale_and_offset(model, description)
-    spec = ModelSpec(
-        labels=description.labels,
-        pixels=recipe,
-        positive=description.positive,
-        threshold=description.threshold,
-        threshold_rule="default" if description.threshold == 0.5 else "given",
-        scale=scale,
-        offset=offset,
-    )
-    head = description.head or _find_head(model, spec)
-    return dataclasses.replace(spec, head=head)
-
-
-def _scale_and_offset(
-    model: Any, description: NetworkDescription
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Bring scale, offset, mean and std to one scale and one offset. Raises ConfigError without any."""
-    if description.scale is None and description.mean is None and description.std is None:
-        if not network.scales_itself(model):
-            raise ConfigError(
-                "Expected the scale of the pixels, 0 to 255, that the network was trained on. Received none, "
-                "and the network has no Rescaling or Normalization layer. Say it: --scale 0.00392156862745098 "
-                "for 0 to 1, --scale 1 for 0 to 255."
-            )
-        return (1.0,), description.offset
-    values = np.broadcast_arrays(
-        np.float64(description.scale or (1.0,)),
-        np.float64(description.offset),
-        np.float64(description.mean or (0.0,)),
-        np.float64(description.std or (1.0,)),
-    )
-    scale, offset, mean, std = values
-    if not np.all(std > 0):
-        raise ConfigError(f"Expected --std above 0. Received {description.std}.")
-    return tuple((scale / std).tolist()), tuple(((offset - mean) / std).tolist())
-
-
-def _find_head(model: Any, spec: ModelSpec) -> str:
-    wrapped = network.wrap_network(model, spec.pixels.shape)
-    inputs = network.scale_pixels(_draw_probes(spec), spec)
-    return network.find_head(model, np.asarray(wrapped.predict_on_batch(inputs)), len(spec.labels))
-
-
-def _draw_probes(spec: ModelSpec) -> NDArray[np.uint8]:
-    return np.stack([draw_image(seed, shape=spec.pixels.shape) for seed in range(1, _PROBES + 1)])
-
-
 def _export(
     model: Any, spec: ModelSpec, images: ExportImages | None, output: Path, options: ExportOptions
 ) -> ExportResult:
@@ -240,12 +156,15 @@ def _export(
     spec = dataclasses.replace(spec, precision="float32", tools={**spec.tools, **_versions()})
     float_graph = build_graph(wrapped, spec)
     options.tell("comparing with Keras")
-    probes = _draw_probes(spec) if images is None else np.concatenate([_draw_probes(spec), images.validation.pixels])
+    probes = (
+        draw_probes(spec) if images is None else np.concatenate([draw_probes(spec), images.validation.pixels])
+    )
     keras = network.predict_network(wrapped, probes, spec)
     difference = compare_with_keras(float_graph, spec, probes, keras)
-    chosen, candidates, facts = float_graph, (), {}
+    chosen, facts = float_graph, {}
+    candidates: tuple[Candidate, ...] = ()
     if options.precision != "float32" and images is not None:
-        judge = Judge(spec, images, keras[_PROBES:], options.gate)
+        judge = Judge(spec, images, keras[PROBES:], options.gate)
         chosen, candidates = _search(float_graph, judge, options)
         facts = _summarize(candidates)
     options.tell("making the self-test")
@@ -265,39 +184,6 @@ def _export(
     return _write(data, result, options)
 
 
-def build_graph(wrapped: Any, spec: ModelSpec) -> onnx.ModelProto:
-    """Convert a wrapped network and bring its graph to the contract, in float32, named by its layers."""
-    model = network.convert_network(wrapped)
-    graph.attach_pixels(model, spec)
-    graph.attach_head(model, spec)
-    graph.freeze_shapes(model)
-    model = graph.simplify(model)
-    probes = _draw_probes(spec)[:2]
-    recorded = layers.record_layers(wrapped, network.scale_pixels(probes, spec))
-    layers.name_layers(model, recorded, probes)
-    return model
-
-
-def compare_with_keras(
-    model: onnx.ModelProto, spec: ModelSpec, images: NDArray[np.uint8], keras: NDArray[np.float64]
-) -> float:
-    """The largest difference of a probability between a float32 graph in the runtime and Keras.
-
-    One at a time and in batches. Raises ExportError where it is more than 1e-4.
-    """
-    classifier = Classifier(graph.finish(model, spec), device="cpu")
-    alone = np.concatenate([classifier.classify(images[i : i + 1]) for i in range(min(_PROBES, len(images)))])
-    together = classify_all(classifier, images)
-    difference = max(float(np.abs(together - keras).max()), float(np.abs(alone - keras[: len(alone)]).max()))
-    if not difference <= CONVERSION_TOLERANCE:
-        raise ExportError(
-            f"Expected probabilities within {CONVERSION_TOLERANCE:g} of Keras'. Received ones that are off by "
-            f"{difference:.2g}: a layer of this network is not converted as Keras computes it. Nothing was "
-            "written. Replace unusual layers one by one to find it."
-        )
-    return difference
-
-
 def _search(
     model: onnx.ModelProto, judge: Judge, options: ExportOptions
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
@@ -308,8 +194,9 @@ def _search(
     rows = (judge.measure(model, "float32"), dataclasses.replace(measured, chosen=measured.holds))
     if not measured.holds:
         raise GateError(
-            f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels. Received "
-            f"one that flips {measured.flips} of {measured.images}. No file was written: use float32.",
+            f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels. "
+            f"Received one that flips {measured.flips} of {measured.images}. No file was written: use "
+            "float32.",
             candidates=rows,
         )
     return half, rows
@@ -336,16 +223,16 @@ def _say_slower(candidates: tuple[Candidate, ...]) -> str:
     if chosen is None or not chosen.speedup or chosen.speedup >= 1:
         return ""
     return (
-        f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread against "
-        f"{candidates[0].speed:,.0f}. Its gain here is size alone."
+        f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
+        f"against {candidates[0].speed:,.0f}. Its gain here is size alone."
     )
 
 
 def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any) -> bytes:
     """The file's bytes, its self-test inside."""
-    bare = graph.finish(model, dataclasses.replace(spec, golden=None))
+    bare = contract.finish(model, dataclasses.replace(spec, golden=None))
     golden = make_golden(bare, inputs, spec.pixels, precision=spec.precision, keras=keras)
-    return graph.finish(model, dataclasses.replace(spec, golden=golden))
+    return contract.finish(model, dataclasses.replace(spec, golden=golden))
 
 
 def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportResult:
@@ -371,7 +258,9 @@ def _replace(path: Path, data: bytes) -> None:
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise ExportError(f"Expected to write {path}. Received: {error.strerror}. Choose another --output.") from error
+        raise ExportError(
+            f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
+        ) from error
 
 
 def _check_output(output: Path) -> None:

@@ -65,7 +65,7 @@ class Emulator:
     """
 
     def __init__(self, model: bytes, *, product: Product = multiply_exactly) -> None:
-        optimized = optimize_graph(onnx.ModelProto.FromString(model), "ORT_ENABLE_EXTENDED")
+        optimized = optimize_graph(onnx.load_from_string(model), "ORT_ENABLE_EXTENDED")
         self._nodes = list(optimized.graph.node)
         self._opsets = list(optimized.opset_import)
         self._constants = {t.name: numpy_helper.to_array(t) for t in optimized.graph.initializer}
@@ -132,7 +132,8 @@ def _requantize(sums: Array, factor: Array, scale: Array, zero: Array) -> Array:
     """As MLAS does: the 32-bit sum in float32, times the factor, to the nearest even step, held to 8 bits."""
     limits = np.iinfo(zero.dtype)
     steps = np.rint(sums.astype(np.float32) * factor.astype(np.float32)) + np.float32(zero)
-    return np.clip(steps, limits.min, limits.max).astype(zero.dtype)
+    result: Array = np.clip(steps, limits.min, limits.max).astype(zero.dtype)
+    return result
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
@@ -163,7 +164,7 @@ def _convolve(node: onnx.NodeProto, inputs: list[Any], product: Product) -> Arra
 
 def _centred(left: Array, left_zero: Array, right: Array, right_zero: Array, product: Product) -> Array:
     """(left - its zero) times (right - its zero), through the products of the stored integers."""
-    sums = product(left, right)
+    sums: Array = product(left, right)
     sums = sums - np.int64(left_zero) * right.sum(axis=0, dtype=np.int64)
     if np.any(right_zero):
         kept = left.sum(axis=1, dtype=np.int64)[:, None] - left.shape[1] * np.int64(left_zero)
@@ -178,7 +179,7 @@ def _unfold(node: onnx.NodeProto, x: Array, kernel: tuple[int, ...], zero: Array
     pads = _find_pads(node, x.shape[2:], reach, strides)
     around = [(0, 0), (0, 0), (pads[0], pads[2]), (pads[1], pads[3])]
     padded = np.pad(x, around, constant_values=zero.item())
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
     windows = windows[:, :, :: strides[0], :: strides[1], :: dilations[0], :: dilations[1]]
     return windows.transpose(0, 2, 3, 4, 5, 1), windows.shape[2], windows.shape[3]
 
@@ -219,21 +220,21 @@ def _multiply_dense(node: onnx.NodeProto, inputs: list[Any], product: Product) -
 
 def _multiply_to_float(node: onnx.NodeProto, inputs: list[Any], product: Product) -> Array:
     """MatMulIntegerToFloat: a weight (K, N) on the right, the sums scaled to float, a float bias added."""
-    a, b, a_scale, b_scale, a_zero, b_zero, *rest = [*inputs, *[None] * (7 - len(inputs))]
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = [*inputs, None, None, None][:7]
     _need_matrix(node, b)
     a_zero = np.zeros((), a.dtype) if a_zero is None else a_zero
     b_zero = np.zeros((), b.dtype) if b_zero is None else b_zero
     sums = _centred(a.reshape(-1, a.shape[-1]), a_zero, b, b_zero, product)
     result = sums.astype(np.float32) * np.asarray(a_scale * b_scale, np.float32)
-    if rest[0] is not None:
-        result = result + rest[0]
+    if bias is not None:
+        result = result + bias
     return result.astype(np.float32).reshape(*a.shape[:-1], b.shape[1])
 
 
 def _need_matrix(node: onnx.NodeProto, weight: Array) -> None:
     if weight.ndim != 2:
         raise ExportError(
-            f"Expected a weight of two axes in {node.name}. Received {weight.shape}: leave this layer in float."
+            f"Expected a weight of two axes in {node.name}. Received {weight.shape}: leave it in float."
         )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from wetread.export.graph import LOGITS, name_nodes, sort_nodes
+from wetread.export.graph import LOGITS, copy_model, name_nodes, sort_nodes
 
 _HEAD = ("wide", "probabilities")
 # Inputs that stay float32 whatever the data's type is, by operation.
@@ -15,7 +15,7 @@ _FLOAT_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
 
 def halve_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy of a float32 graph that computes in float16 up to its logits."""
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = copy_model(model)
     kept = _float_names(copy)
     for tensor in copy.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:

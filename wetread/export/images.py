@@ -6,9 +6,10 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -47,27 +48,57 @@ class ExportImages:
     validation: Images
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Some files of a listing: names, SHA-256 of their bytes, pixels, and the names without pixels."""
+
+    names: tuple[str, ...]
+    digests: tuple[str, ...]
+    pixels: NDArray[np.uint8]
+    failures: tuple[str, ...]
+
+
+def read_chunks(
+    entries: Iterable[Entry], recipe: PixelRecipe, *, read: Callable[[Entry], bytes], size: int = 256
+) -> Iterator[Chunk]:
+    """Read and decode files on all processors, some at a time, in order."""
+
+    def decode(entry: Entry) -> tuple[str, Pixels | None]:
+        try:
+            data = read(entry)
+            return hashlib.sha256(data).hexdigest(), read_pixels(data, recipe)
+        except ImageError:
+            return "", None
+
+    remaining = iter(entries)
+    with ThreadPoolExecutor(count_processors()) as pool:
+        while some := list(islice(remaining, size)):
+            found = list(zip(some, pool.map(decode, some), strict=True))
+            kept = [(entry.name, digest, pixels) for entry, (digest, pixels) in found if pixels is not None]
+            yield Chunk(
+                names=tuple(name for name, _, _ in kept),
+                digests=tuple(digest for _, digest, _ in kept),
+                pixels=np.stack([p for _, _, p in kept]) if kept else np.empty((0, *recipe.shape), np.uint8),
+                failures=tuple(entry.name for entry, (_, pixels) in found if pixels is None),
+            )
+
+
 def read_images(
-    entries: Sequence[Entry],
+    entries: Iterable[Entry],
     recipe: PixelRecipe,
     *,
     read: Callable[[Entry], bytes],
     find_label: Callable[[str], int],
 ) -> Images:
-    """Read and decode files on all processors; those without pixels are left out."""
-
-    def decode(entry: Entry) -> Pixels | None:
-        try:
-            return read_pixels(read(entry), recipe)
-        except ImageError:
-            return None
-
-    with ThreadPoolExecutor(count_processors()) as pool:
-        found = list(zip(entries, pool.map(decode, entries), strict=True))
-    kept = [(entry.name, pixels) for entry, pixels in found if pixels is not None]
-    names = tuple(name for name, _ in kept)
-    stacked = np.stack([p for _, p in kept]) if kept else np.empty((0, *recipe.shape), np.uint8)
-    return Images(names, stacked, np.array([find_label(name) for name in names], np.intp))
+    """Read and decode files into memory; those without pixels are left out."""
+    chunks = list(read_chunks(entries, recipe, read=read))
+    names = tuple(name for chunk in chunks for name in chunk.names)
+    empty = np.empty((0, *recipe.shape), np.uint8)
+    return Images(
+        names,
+        np.concatenate([empty, *(chunk.pixels for chunk in chunks)]),
+        np.array([find_label(name) for name in names], np.intp),
+    )
 
 
 def read_run_images(
@@ -89,7 +120,9 @@ def read_run_images(
 
     def read_names(names: list[str], limit: int) -> Images:
         entries = [Entry(f"{root}/{name}") for name in _thin(names, limit)]
-        return read_images(entries, spec.pixels, read=source.read, find_label=lambda name: labels.get(name, -1))
+        return read_images(
+            entries, spec.pixels, read=source.read, find_label=lambda name: labels.get(name, -1)
+        )
 
     images = ExportImages(
         read_names([os.fsdecode(line) for line in listed if line], CALIBRATION_IMAGES),

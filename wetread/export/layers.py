@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from wetread.export.graph import INPUT, LOGITS, OUTPUT, find_outputs, open_plain, rename_tensors
+from wetread.export.graph import INPUT, LOGITS, OUTPUT, add_outputs, find_outputs, open_plain, rename_tensors
 from wetread.export.network import quiet
 
 _RESERVED = (INPUT, OUTPUT, LOGITS, "shuffled", "cast", "pixels", "wide", "scaled", "offsetd")
@@ -44,7 +44,8 @@ def record_layers(wrapped: Any, inputs: NDArray[np.float32]) -> list[LayerOutput
 
 @contextlib.contextmanager
 def _watch_layers(wrapped: Any, recorded: list[LayerOutput]) -> Iterator[None]:
-    watched = [layer for layer in wrapped._flatten_layers(include_self=False) if not getattr(layer, "layers", None)]
+    all_layers = wrapped._flatten_layers(include_self=False)
+    watched = [layer for layer in all_layers if not getattr(layer, "layers", None)]
     for layer in watched:
         object.__setattr__(layer, "call", _recorder(layer, layer.call, recorded))
     try:
@@ -77,7 +78,7 @@ def name_layers(model: onnx.ModelProto, layers: list[LayerOutput], images: NDArr
     `images`: the uint8 images that the layers' outputs belong to. Names that wetread gave stay.
     """
     names = [name for name in find_outputs(model) if name not in _RESERVED]
-    values = run_tensors(model.SerializeToString(), names, images)
+    values = run_tensors(model, names, images)
     known: dict[str, str] = {}
     for layer in layers:
         matched = next((n for n in names if n not in known and is_same(layer.values, values[n])), None)
@@ -93,7 +94,9 @@ def _name_the_rest(model: onnx.ModelProto, known: dict[str, str]) -> None:
     for node in reversed(model.graph.node):
         layer = known.get(node.output[0], layer)
         exact = node.output[0] in known
-        node.name = _free(f"{layer}/{node.op_type}" if not exact or node.op_type != "Identity" else layer, taken)
+        node.name = _free(
+            f"{layer}/{node.op_type}" if not exact or node.op_type != "Identity" else layer, taken
+        )
         for output in node.output:
             if output not in names and output not in _RESERVED:
                 names[output] = node.name if len(node.output) == 1 else _free(node.name, taken)
@@ -112,12 +115,11 @@ def _free(name: str, taken: set[str]) -> str:
     return found
 
 
-def run_tensors(model: bytes, names: list[str], images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+def run_tensors(
+    model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8]
+) -> dict[str, NDArray[Any]]:
     """The values of named tensors inside a graph for uint8 images."""
-    copy = onnx.ModelProto.FromString(model)
-    outputs = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
-    values = open_plain(copy.SerializeToString()).run(names, {INPUT: images})
+    values = open_plain(add_outputs(model, names).SerializeToString()).run(names, {INPUT: images})
     return dict(zip(names, values, strict=True))
 
 
@@ -136,4 +138,6 @@ def align(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any] | None:
         return found
     if found.ndim == 4 and found.transpose(0, 2, 3, 1).shape == expected.shape:
         return found.transpose(0, 2, 3, 1)
-    return found.reshape(expected.shape) if found.shape[0] == expected.shape[0] and expected.ndim < 4 else None
+    return (
+        found.reshape(expected.shape) if found.shape[0] == expected.shape[0] and expected.ndim < 4 else None
+    )

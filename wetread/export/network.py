@@ -51,7 +51,7 @@ def load_network(path: str | os.PathLike[str]) -> Any:
     if path.suffix != ".keras" or not path.is_file():
         raise ExportError(
             f"Expected a .keras file. Received {path}, which is "
-            f"{'of another kind' if path.exists() else 'not there'}. Save the network with model.save('x.keras')."
+            f"{'of another kind' if path.exists() else 'not there'}. Save one with model.save('x.keras')."
         )
     keras = import_keras()
     try:
@@ -154,11 +154,13 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
             raise ExportError(_explain_conversion(messages, error)) from error
         if any(_UNSUPPORTED.search(message) for message in messages):
             raise ExportError(_explain_conversion(messages, None))
-        return onnx.load(str(path))
+        converted: onnx.ModelProto = onnx.load(str(path))
+        return converted
 
 
 def _explain_conversion(messages: list[str], error: Exception | None) -> str:
-    found = dict(match.groups()[::-1] for text in messages for match in _UNSUPPORTED.finditer(text))
+    matches = (match for text in messages for match in _UNSUPPORTED.finditer(text))
+    found = {match[2]: match[1] for match in matches}
     if not found:
         return (
             "Expected a network that tf2onnx converts. Received: "
@@ -177,15 +179,15 @@ def predict_network(wrapped: Any, images: NDArray[np.uint8], spec: ModelSpec) ->
 
     Scale and offset in float32, as in training; head and temperature in float64.
     """
-    outputs = []
-    for start in range(0, len(images), 32):
-        outputs.append(np.asarray(wrapped.predict_on_batch(scale_pixels(images[start : start + 32], spec))))
-    return apply_head(np.concatenate(outputs).astype(np.float64), spec)
+    batches = (scale_pixels(images[start : start + 32], spec) for start in range(0, len(images), 32))
+    outputs = [np.asarray(wrapped.predict_on_batch(batch), np.float64) for batch in batches]
+    return apply_head(np.concatenate(outputs), spec)
 
 
 def scale_pixels(images: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """uint8 images to the float32 that the network was trained on."""
-    return images.astype(np.float32) * np.float32(spec.scale) + np.float32(spec.offset)
+    scale, offset = np.array(spec.scale, np.float32), np.array(spec.offset, np.float32)
+    return images.astype(np.float32) * scale + offset
 
 
 def apply_head(outputs: NDArray[np.float64], spec: ModelSpec) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What tf2onnx does not know, in terms of what it does: operations, and layers that Keras writes its own way."""
+"""What tf2onnx does not know, in terms of what it does: operations, and layers that Keras writes oddly."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from wetread.errors import ExportError
@@ -21,15 +20,15 @@ from wetread.export.graph import (
     INPUT,
     LOGITS,
     add_array,
+    copy_model,
     name_nodes,
     producer,
     prune,
     sort_nodes,
 )
 from wetread.export.ranges import Histogram, choose_range
+from wetread.export.weights import Floats, Integers, output_axis, quantize_weight
 
-WEIGHT_TYPES = ("s8", "u8")
-PAIR_BOUND = 128
 _WEIGHTED = ("Conv", "Gemm", "MatMul")
 # Layers that onnxruntime runs on quantized values: those that keep the input's scale, and the others.
 _PASSING = ("MaxPool", "Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "Pad")
@@ -37,9 +36,6 @@ _COMPUTING = ("Add", "Mul", "Concat", "AveragePool", "GlobalAveragePool", "Leaky
 _CLAMPS = ("Relu", "Clip")
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
 _HEAD = ("wide", "probabilities")
-
-Integers = NDArray[np.integer]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def quantize_graph(
 
     Raises ExportError when nothing is left to quantize.
     """
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    copy = copy_model(model)
     writer = _Writer(copy, histograms, settings)
     chosen = writer.choose_nodes()
     if not any(node.op_type in _WEIGHTED for node in chosen):
@@ -190,7 +186,7 @@ class _Writer:
         )
 
     def _absorb(self, clamp: onnx.NodeProto) -> bool:
-        """Take a clamp away whose work the zero point and the top of the range do; False where they do not."""
+        """Take away a clamp whose work the zero point and the top of the range do; False if they do not."""
         if not self._absorbs(clamp) or clamp.input[0] in self.scales:
             return False
         maker = self.makers[clamp.input[0]]
@@ -216,11 +212,9 @@ class _Writer:
         index = list(maker.output).index(name)
         maker.output[index] = f"{name}/float"
         inputs = [f"{name}/float", *self._scale_arrays(name, *scale)]
-        axis = {}
         if channels := self._float_channels(maker):
             inputs[1:] = self._channel_arrays(f"{name}/entry", *scale, channels)
-            axis = {"axis": 1}
-        self.added.append(helper.make_node("QuantizeLinear", inputs, [f"{name}/int8"], **axis))
+        self.added.append(helper.make_node("QuantizeLinear", inputs, [f"{name}/int8"], axis=1))
         self._dequantize(f"{name}/int8", name, scale)
 
     def _dequantize(self, source: str, name: str, scale: tuple[np.float32, int]) -> None:
@@ -266,7 +260,7 @@ class _Writer:
         source, _ = self.scales[node.input[0]]
         integers, scales = quantize_weight(weight, axis, self.settings.weights)
         if bias is not None:
-            # A bias must fit 32 bits at the scale of the products; a channel of zeros has no scale of its own.
+            # A bias must fit 32 bits at the products' scale, and a channel of zeros has none of its own.
             floor = np.abs(bias.astype(np.float64)) / (float(source) * 2.0**30)
             integers, scales = quantize_weight(weight, axis, self.settings.weights, floor=floor)
         zeros = np.full(len(scales), 128 if integers.dtype == np.uint8 else 0, integers.dtype)
@@ -299,10 +293,13 @@ class _Writer:
         weight = self.arrays[node.input[1]]
         groups = next((a.i for a in node.attribute if a.name == "group"), 1)
         channels = weight.shape[1] * groups if node.op_type == "Conv" else weight.shape[0]
-        source = next(n.input[0] for n in self.added if n.output[0] == name)
-        inputs = [source, *self._channel_arrays(node.name, scale, zero, channels)]
-        self.added.append(helper.make_node("DequantizeLinear", inputs, [f"{node.name}/input"], axis=1))
-        node.input[0] = f"{node.name}/input"
+        plain = next(n for n in self.added if n.output[0] == name)
+        inputs = [plain.input[0], *self._channel_arrays(node.name, scale, zero, channels)]
+        output = name if len(self.readers[name]) == 1 else f"{node.name}/input"
+        if output == name:
+            self.added.remove(plain)
+        self.added.append(helper.make_node("DequantizeLinear", inputs, [output], axis=1))
+        node.input[0] = output
 
     def finish(self) -> None:
         """Put the new nodes in, in an order in which each follows what it reads."""
@@ -316,34 +313,3 @@ class _Writer:
         sort_nodes(self.model)
         prune(self.model, [output.name for output in graph.output])
         name_nodes(self.model)
-
-
-def output_axis(node: onnx.NodeProto, rank: int) -> int:
-    """The axis of a weight that counts output channels."""
-    if node.op_type == "Conv":
-        return 0
-    transposed = any(a.name == "transB" and a.i for a in node.attribute)
-    return 0 if transposed else rank - 1
-
-
-def quantize_weight(
-    weight: Floats, axis: int, kind: str, *, floor: NDArray[np.float64] | float = 0.0
-) -> tuple[Integers, Floats]:
-    """Round a weight to 8-bit integers, with a scale for each output channel of at least `floor`.
-
-    's8': int8 of which no two in a channel sum, by size, to more than 128. 'u8': uint8 around 128.
-    """
-    flat = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1).astype(np.float64)
-    sizes = -np.sort(-np.abs(flat), axis=1)[:, :2]
-    largest = sizes[:, 0]
-    scales = largest / 127
-    if kind == "s8" and flat.shape[1] > 1:
-        # Rounding may add half to each of the two: 127 leaves room for it.
-        scales = np.maximum(scales, sizes.sum(axis=1) / (PAIR_BOUND - 1))
-    scales = np.maximum(np.maximum(scales, floor), 1e-12).astype(np.float32)
-    shape = [1] * weight.ndim
-    shape[axis] = -1
-    integers = np.clip(np.rint(weight / scales.reshape(shape)), -127, 127)
-    if kind == "u8":
-        return (integers + 128).astype(np.uint8), scales
-    return integers.astype(np.int8), scales

@@ -10,7 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from wetread.errors import ExportError
-from wetread.export.graph import open_plain, producer
+from wetread.export.graph import add_outputs, open_plain
 
 METHODS = ("minmax", "percentile", "mse")
 _BINS = 2048
@@ -36,12 +36,7 @@ def collect_histograms(
     """
     if not len(images):
         raise ExportError("Expected calibration images. Received none. Give a folder with --calibration.")
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    known = {output.name for output in copy.graph.output}
-    copy.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in names if name not in known and producer(copy, name)
-    )
-    session = open_plain(copy.SerializeToString())
+    session = open_plain(add_outputs(model, names).SerializeToString())
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for batch in batches:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from wetread.export.emulation import Emulator
-from wetread.export.graph import INPUT, OUTPUT, open_plain
+from wetread.export.graph import INPUT, OUTPUT, add_outputs, open_plain
 from wetread.runtime.golden import (
     EVEN_INTENSITIES,
     JPEG,
@@ -51,9 +52,7 @@ def measure_intensities(images: NDArray[np.uint8] | None) -> tuple[int, ...]:
     return tuple(int(level) for level in np.rint(levels))
 
 
-def choose_inputs(
-    model: onnx.ModelProto, recipe: PixelRecipe, images: NDArray[np.uint8] | None
-) -> Inputs:
+def choose_inputs(model: onnx.ModelProto, recipe: PixelRecipe, images: NDArray[np.uint8] | None) -> Inputs:
     """Choose the drawn inputs that together reach most of the range that every layer takes on `images`.
 
     As many as the time of a load allows, 8 with the drawn JPEG at most. `model`: the float graph.
@@ -76,7 +75,7 @@ def choose_inputs(
     return Inputs(tuple(seeds[index] for index in chosen), intensities, coverage)
 
 
-def _open_layers(model: onnx.ModelProto) -> tuple[object, list[str]]:
+def _open_layers(model: onnx.ModelProto) -> tuple[Any, list[str]]:
     """A session that also gives what the layers with weights make, and the names of those outputs."""
     arrays = {tensor.name for tensor in model.graph.initializer}
     names = [
@@ -85,27 +84,25 @@ def _open_layers(model: onnx.ModelProto) -> tuple[object, list[str]]:
         if len(node.input) > 1 and node.input[1] in arrays and node.op_type in ("Conv", "Gemm", "MatMul")
     ]
     names = names[:: -(-len(names) // _MAX_LAYERS) or 1]
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
-    copy.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return open_plain(copy.SerializeToString()), [*names, OUTPUT]
+    return open_plain(add_outputs(model, names).SerializeToString()), [*names, OUTPUT]
 
 
-def _time_one(session: object, image: NDArray[np.uint8]) -> float:
+def _time_one(session: Any, image: NDArray[np.uint8]) -> float:
     best = np.inf
     for _ in range(3):
         start = time.perf_counter()
-        session.run([OUTPUT], {INPUT: image[None]})  # type: ignore[attr-defined]
+        session.run([OUTPUT], {INPUT: image[None]})
         best = min(best, time.perf_counter() - start)
     return float(best)
 
 
 def _layer_ranges(
-    session: object, names: list[str], images: Sequence[NDArray[np.uint8]]
+    session: Any, names: list[str], images: Sequence[NDArray[np.uint8]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The least and greatest value of each named tensor for each image: two arrays (images, tensors)."""
     lows, highs = [], []
     for image in images:
-        values = session.run(names, {INPUT: image[None]})  # type: ignore[attr-defined]
+        values = session.run(names, {INPUT: image[None]})
         lows.append([float(value.min()) for value in values])
         highs.append([float(value.max()) for value in values])
     return np.array(lows), np.array(highs)

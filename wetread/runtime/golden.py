@@ -59,13 +59,14 @@ def draw_image(
 
 def _smooth_field(seed: int, height: int, width: int) -> NDArray[np.int64]:
     """Add lattices of noise, each grown to (height, width) by whole-number bilinear weights."""
-    total = np.zeros((height, width), np.int64)
+    total: NDArray[np.int64] = np.zeros((height, width), np.int64)
     for index, (cells, weight) in enumerate(_OCTAVES):
         noise = draw_noise(seed * 8 + index, (cells + 1) ** 2) >> np.uint64(56)
         lattice = noise.astype(np.int64).reshape(cells + 1, cells + 1)
         (top, down), (left, right) = _lattice_weights(height, cells), _lattice_weights(width, cells)
         rows = lattice[top] * (256 - down)[:, None] + lattice[top + 1] * down[:, None]
-        total += weight * (rows[:, left] * (256 - right) + rows[:, left + 1] * right)
+        grown = rows[:, left] * (256 - right) + rows[:, left + 1] * right
+        total += np.asarray(weight * grown, np.int64)
     return total
 
 
@@ -77,7 +78,7 @@ def _lattice_weights(size: int, cells: int) -> tuple[NDArray[np.int64], NDArray[
 
 
 def _spread(field: NDArray[np.int64], seed: int, intensities: tuple[int, ...]) -> Pixels:
-    """Map a field to gray levels whose histogram follows the quantiles, at an exposure that varies by seed."""
+    """Map a field to gray levels whose histogram follows the quantiles, exposed by the seed."""
     low, high = int(field.min()), int(field.max())
     levels = (field - low) * 1023 // max(high - low, 1)
     below = np.cumsum(np.bincount(levels.ravel(), minlength=1024)) * 4096 // field.size
@@ -87,7 +88,8 @@ def _spread(field: NDArray[np.int64], seed: int, intensities: tuple[int, ...]) -
     # Under- and overexposed pictures too: half to one and a half times as bright.
     exposure = 128 + int(draw_noise(seed, 1)[0] % np.uint64(257)) if seed % 2 else 256
     table = np.minimum(gray * exposure // 256, 255).astype(np.uint8)
-    return table[levels]
+    spread: Pixels = table[levels]
+    return spread
 
 
 @lru_cache(maxsize=2)
@@ -96,7 +98,7 @@ def read_golden_jpeg(name: str) -> bytes:
     file = resources.files("wetread.runtime") / name
     if "/" in name or not name.startswith("golden-") or not file.is_file():
         raise ModelError(
-            f"Expected a self-test with {JPEG}. Received {name!r}. Install the wetread that exported the model."
+            f"Expected a self-test with {JPEG}. Received {name!r}. Install the wetread that made the model."
         )
     return file.read_bytes()
 

@@ -23,7 +23,10 @@ def signature_path(model: str | os.PathLike[str]) -> Path:
 
 
 def sign_model(model: bytes, *, key: str | os.PathLike[str]) -> bytes:
-    """Sign a model's bytes with the Ed25519 private key in a PEM file. Returns 64 bytes. Raises ConfigError."""
+    """Sign a model's bytes with the Ed25519 private key in a PEM file.
+
+    Returns the 64 bytes of the signature. Raises ConfigError for a file without such a key.
+    """
     private = _load_key(key, "private")
     return bytes(private.sign(model))
 
@@ -41,15 +44,15 @@ def check_signature(
     public = _load_key(public_key, "public")
     if signature is None:
         raise TamperedModelError(
-            f"{name}: Expected a signature in {Path(name).name}{SUFFIX} beside it. Received none. Get it from "
-            "who exported the model, or export again with --sign."
+            f"{name}: Expected a signature in {Path(name).name}{SUFFIX} beside it. Received none. Get it "
+            "from who exported the model, or export again with --sign."
         )
     try:
         public.verify(signature, model)
     except InvalidSignature as error:
         raise TamperedModelError(
-            f"{name}: Expected the signature of {os.fspath(public_key)}. Received one that is not of this key "
-            "over this file. Copy model and signature again from where they were made, and check the key."
+            f"{name}: Expected the signature of {os.fspath(public_key)}. Received one that is not of this "
+            "key over this file. Copy model and signature again from where they were made; check the key."
         ) from error
 
 

@@ -1,9 +1,8 @@
-"""Does this machine compute what the model's author saw? The self-test of every load, and `wetread verify`."""
+"""Does this machine compute what the model's author saw? Asked at every load, and by `wetread verify`."""
 
 from __future__ import annotations
 
 import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass

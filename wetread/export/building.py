@@ -1,0 +1,52 @@
+"""Keras to a float32 graph that keeps the contract, and the proof that it says what Keras says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from wetread.errors import ExportError
+from wetread.export import contract, graph, layers, network
+from wetread.export.description import PROBES, draw_probes
+from wetread.export.judging import classify_all
+from wetread.runtime.classifier import Classifier
+from wetread.runtime.spec import ModelSpec
+
+# A wrong conversion is off by hundredths; a right one of a deep network by less than this.
+CONVERSION_TOLERANCE = 1e-4
+
+
+def build_graph(wrapped: Any, spec: ModelSpec) -> onnx.ModelProto:
+    """Convert a wrapped network and bring its graph to the contract, in float32, named by its layers."""
+    model = network.convert_network(wrapped)
+    contract.attach_pixels(model, spec)
+    contract.attach_head(model, spec)
+    graph.freeze_shapes(model)
+    model = graph.simplify(model)
+    probes = draw_probes(spec)[:2]
+    recorded = layers.record_layers(wrapped, network.scale_pixels(probes, spec))
+    layers.name_layers(model, recorded, probes)
+    return model
+
+
+def compare_with_keras(
+    model: onnx.ModelProto, spec: ModelSpec, images: NDArray[np.uint8], keras: NDArray[np.float64]
+) -> float:
+    """The largest difference of a probability between a float32 graph in the runtime and Keras.
+
+    One at a time and in batches. Raises ExportError where it is more than 1e-4.
+    """
+    classifier = Classifier(contract.finish(model, spec), device="cpu")
+    alone = np.concatenate([classifier.classify(images[i : i + 1]) for i in range(min(PROBES, len(images)))])
+    together = classify_all(classifier, images)
+    difference = max(float(np.abs(together - keras).max()), float(np.abs(alone - keras[: len(alone)]).max()))
+    if not difference <= CONVERSION_TOLERANCE:
+        raise ExportError(
+            f"Expected probabilities within {CONVERSION_TOLERANCE:g} of Keras'. Received ones that are off "
+            f"by {difference:.2g}: a layer of this network is not converted as Keras computes it. Nothing "
+            "was written. Replace unusual layers one by one to find it."
+        )
+    return difference

@@ -1,0 +1,70 @@
+"""Layer by layer: where does an ONNX file begin to depart from Keras?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from wetread.export import network
+from wetread.export.graph import find_outputs
+from wetread.export.layers import align, record_layers, run_tensors
+from wetread.runtime.classifier import Classifier, read_model
+from wetread.runtime.spec import ModelSpec
+
+# What a layer's error may be, beside its output, before it is said to depart.
+_LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": 0.15}
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One layer of one model: the error's root mean square beside the output's own, and the largest error.
+
+    `departs` where that share is above 1e-4 (float32), 0.02 (float16) or 0.15 (int8).
+    """
+
+    model: str
+    layer: str
+    kind: str
+    relative: float
+    largest: float
+    departs: bool
+
+
+def compare_layers(
+    wrapped: Any, classifiers: Sequence[Classifier], images: NDArray[np.uint8], spec: ModelSpec
+) -> tuple[LayerDifference, ...]:
+    """Compare what each layer gives for uint8 images (N, H, W, C), in the order in which Keras runs them.
+
+    Layers that the conversion merged into others are left out: their outputs do not exist any more.
+    """
+    recorded = record_layers(wrapped, network.scale_pixels(images, spec))
+    found = []
+    for classifier in classifiers:
+        data, _ = read_model(classifier.name)
+        model = onnx.load_from_string(data)
+        present = set(find_outputs(model))
+        wanted = [layer for layer in recorded if layer.name in present]
+        values = run_tensors(model, [layer.name for layer in wanted], images)
+        for layer in wanted:
+            aligned = align(layer.values, values[layer.name])
+            if aligned is None:
+                continue
+            error = np.abs(aligned.astype(np.float64) - layer.values)
+            size = float(np.sqrt(np.mean(layer.values.astype(np.float64) ** 2))) or 1.0
+            relative = float(np.sqrt(np.mean(error**2))) / size
+            found.append(
+                LayerDifference(
+                    model=classifier.name,
+                    layer=layer.name,
+                    kind=layer.kind,
+                    relative=relative,
+                    largest=float(error.max()),
+                    departs=not relative <= _LIMITS[classifier.spec.precision],
+                )
+            )
+    return tuple(found)

@@ -1,0 +1,106 @@
+"""A network that was trained elsewhere: how it wants its pixels, and what it says, as a spec."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ConfigError, ExportError
+from wetread.export import network
+from wetread.runtime.golden import draw_image
+from wetread.runtime.spec import ModelSpec, PixelRecipe
+
+PROBES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkDescription:
+    """How a network that was trained elsewhere wants its pixels, and what it says.
+
+    `labels` in the order of its outputs (with one output, that is the probability of the second). Pixels,
+    0 to 255, are multiplied by `scale` and then `offset` is added; `mean` and `std`, of scaled pixels, are
+    another way to say so. `size` (height, width) where the network leaves it open; `head` ('logits',
+    'sigmoid' or 'softmax') where it cannot be told. Without `scale` the network must scale by itself.
+    """
+
+    labels: tuple[str, ...]
+    positive: str | None = None
+    threshold: float = 0.5
+    scale: tuple[float, ...] | None = None
+    offset: tuple[float, ...] = (0.0,)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    color: str | None = None
+    resize: str = "stretch"
+    size: tuple[int, int] | None = None
+    head: str | None = None
+
+
+def describe_network(model: Any, description: NetworkDescription) -> ModelSpec:
+    """Work out the spec of a foreign network: what it tells itself, and what its description adds."""
+    height, width, channels = network.network_shape(model)
+    size = description.size or (height, width)
+    if (
+        size[0] is None
+        or size[1] is None
+        or (description.size and (height, width) not in (size, (None, None)))
+    ):
+        raise ExportError(
+            f"Expected the size of the images that the network takes. Received {(height, width)} from the "
+            f"network and {description.size} by option. Say it with --size."
+        )
+    color = description.color or {1: "gray", 3: "rgb", None: "rgb"}[channels]
+    recipe = PixelRecipe(height=size[0], width=size[1], color=color, resize=description.resize)
+    if channels not in (recipe.channels, None):
+        raise ExportError(f"Expected images of {channels} channels. Received --color {color}.")
+    scale, offset = _scale_and_offset(model, description)
+    spec = ModelSpec(
+        labels=description.labels,
+        pixels=recipe,
+        positive=description.positive,
+        threshold=description.threshold,
+        threshold_rule="default" if description.threshold == 0.5 else "given",
+        scale=scale,
+        offset=offset,
+    )
+    head = description.head or _find_head(model, spec)
+    return dataclasses.replace(spec, head=head)
+
+
+def _scale_and_offset(
+    model: Any, description: NetworkDescription
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Bring scale, offset, mean and std to one scale and one offset. Raises ConfigError without any."""
+    if description.scale is None and description.mean is None and description.std is None:
+        if not network.scales_itself(model):
+            raise ConfigError(
+                "Expected the scale of the pixels, 0 to 255, that the network was trained on. Received none, "
+                "and the network has no Rescaling or Normalization layer. Say it: --scale 0.003921568627 "
+                "for pixels from 0 to 1, --scale 1 for 0 to 255."
+            )
+        return (1.0,), description.offset
+    values = np.broadcast_arrays(
+        np.array(description.scale or (1.0,)),
+        np.array(description.offset),
+        np.array(description.mean or (0.0,)),
+        np.array(description.std or (1.0,)),
+    )
+    scale, offset, mean, std = values
+    if not np.all(std > 0):
+        raise ConfigError(f"Expected --std above 0. Received {description.std}.")
+    return tuple((scale / std).tolist()), tuple(((offset - mean) / std).tolist())
+
+
+def _find_head(model: Any, spec: ModelSpec) -> str:
+    wrapped = network.wrap_network(model, spec.pixels.shape)
+    inputs = network.scale_pixels(draw_probes(spec), spec)
+    return network.find_head(model, np.asarray(wrapped.predict_on_batch(inputs)), len(spec.labels))
+
+
+def draw_probes(spec: ModelSpec) -> NDArray[np.uint8]:
+    """Draw 5 pictures for a network to be compared on. uint8 (5, height, width, channels)."""
+    return np.stack([draw_image(seed, shape=spec.pixels.shape) for seed in range(1, PROBES + 1)])
