@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from wetread.errors import DatasetError
 from wetread.train.splits import assign_folds
 
-
 patients = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=12, max_size=60)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,11 +77,10 @@ def predict_probabilities(
     model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Return the probability of each label, float32 (N, K), for some rows of uint8 (M, H, W, C)."""
-    batches = [
-        model.predict_on_batch(scale_pixels(pixels[rows[start : start + _PREDICTION_BATCH]]))
-        for start in range(0, len(rows), _PREDICTION_BATCH)
-    ]
-    return widen(np.concatenate(batches), head=find_head(model))
+    size = min(_PREDICTION_BATCH, len(rows))
+    padded = np.resize(rows, (-(-len(rows) // size), size))  # one shape: TensorFlow compiles once
+    batches = [model.predict_on_batch(scale_pixels(pixels[batch])) for batch in padded]
+    return widen(np.concatenate(batches)[: len(rows)], head=find_head(model))
 
 
 def widen(outputs: NDArray[np.floating], *, head: str) -> NDArray[np.float32]:
@@ -104,7 +104,9 @@ def save_network(model: keras.Model, path: Path, *, sample: NDArray[np.uint8]) -
     keras = import_keras()
     alone = type(model).from_config(model.get_config())  # as clone_model, but not compiled
     alone.set_weights(model.get_weights())
-    with replace_file(path) as passing:
+    with replace_file(path) as passing, warnings.catch_warnings():
+        # Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
+        warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         alone.save(passing)
         try:
             loaded = keras.models.load_model(passing, compile=False, safe_mode=True)

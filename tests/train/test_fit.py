@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train.drawn import SHAPES, draw_folder, draw_shape, write_image
+from wetread.errors import ConfigError, DatasetError, OutputError
+from wetread.runtime.pixels import read_pixels
+from wetread.runtime.spec import ModelSpec
+from wetread.train.config import TrainConfig
+from wetread.train.events import DataFound, EpochEnded, StepEnded, TrainingStarted, describe_event
+from wetread.train.fit import TrainResult, train
+from wetread.train.network import widen
+
+TINY = """
+import keras
+from keras import layers
+
+def tiny(input_shape, outputs):
+    return keras.Sequential([
+        keras.Input(input_shape),
+        layers.Conv2D(12, 3, strides=2, use_bias=False),
+        layers.BatchNormalization(momentum=0.8), layers.ReLU(),
+        layers.Conv2D(24, 3, strides=2, activation="relu"), layers.Dropout(0.1),
+        layers.Conv2D(24, 3, activation="relu"), layers.GlobalMaxPooling2D(), layers.Dense(outputs),
+    ])
+
+def diverging(input_shape, outputs):
+    model = tiny(input_shape, outputs)
+    model.layers[0].set_weights([weight * float("nan") for weight in model.layers[0].get_weights()])
+    return model
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def here(tmp_path_factory: pytest.TempPathFactory):
+    """A current folder with a small network of the user's own."""
+    folder = tmp_path_factory.mktemp("here")
+    (folder / "tiny_network.py").write_text(TINY)
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
+
+
+def configure(data: Path, run: Path, **values) -> TrainConfig:
+    defaults = {
+        "architecture": "tiny_network:tiny",
+        "size": 20,
+        "epochs": 3,
+        "batch_size": 16,
+        "augment": "light",
+        "learning_rate": 0.01,
+        "validation": 0.25,
+    }
+    return TrainConfig(data=str(data), output=str(run), **{**defaults, **values})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = draw_folder(tmp_path_factory.mktemp("fit") / "data", counts={"bar": 32, "disc": 64})
+    (folder / "bar" / "person3_cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainResult, list]:
+    events: list = []
+    run = tmp_path_factory.mktemp("finished") / "run"
+    return train(configure(data, run), on_event=events.append), events
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_holds_what_the_design_says(finished: tuple[TrainResult, list]) -> None:
+    result, _ = finished
+    files = {str(path.relative_to(result.run)) for path in result.run.rglob("*") if path.is_file()}
+    assert {name for name in files if not name.startswith("cache/")} == {
+        *(".lock", "augmentation.png", "calibration/files.txt", "config.json", "corrupt.csv"),
+        *("history.csv", "history.png", "inputs.json", "metrics.json", "model.keras", "spec.json"),
+        "splits.csv",
+    }
+    assert result.new_epochs == 3
+    assert TrainConfig.from_json((result.run / "config.json").read_text()).architecture == "tiny_network:tiny"
+    assert json.loads((result.run / "metrics.json").read_text()) == result.metrics
+    assert ModelSpec.from_json((result.run / "spec.json").read_text()) == result.spec
+    assert [row["epoch"] for row in read_table(result.run / "history.csv")] == ["1", "2", "3"]
+    assert [row["name"] for row in read_table(result.run / "corrupt.csv")] == ["bar/person3_cut.jpg"]
+
+
+def test_splits_and_calibration_are_saved(finished: tuple[TrainResult, list]) -> None:
+    rows = read_table(finished[0].run / "splits.csv")
+    assert len(rows) == 96
+    assert {row["label"] for row in rows} == {"bar", "disc"}
+    sides = {side: {row["group"] for row in rows if row["split"] == side} for side in ("train", "val")}
+    assert not sides["train"] & sides["val"]
+    names = (finished[0].run / "calibration" / "files.txt").read_text().splitlines()
+    assert sorted(names) == sorted(row["name"] for row in rows if row["split"] == "train")
+
+
+def test_what_happens_is_told(finished: tuple[TrainResult, list]) -> None:
+    result, events = finished
+    found = next(event for event in events if isinstance(event, DataFound))
+    assert {split: sum(n.values()) for split, n in found.counts.items()} == {"train": 72, "val": 24}
+    assert [one.name for one in found.left_out] == ["bar/person3_cut.jpg"]
+    started = next(event for event in events if isinstance(event, TrainingStarted))
+    assert (started.parameters, started.steps, started.first_epoch) == (result.metrics["parameters"], 5, 1)
+    steps = [(event.epoch, event.step) for event in events if isinstance(event, StepEnded)]
+    assert steps == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4, 5)]
+    ended = [event for event in events if isinstance(event, EpochEnded)]
+    assert [event.metrics for event in ended] == result.metrics["history"]
+    text = "\n".join(describe_event(event) for event in events)
+    assert "left out: 1 files" in text
+    assert "tiny_network:tiny: " in text
+    assert "epoch 3/3: loss" in text
+
+
+def test_metrics_are_those_of_the_saved_network(finished: tuple[TrainResult, list], data: Path) -> None:
+    """model.keras, loaded by Keras alone and given x * scale + offset, has the validation metrics told."""
+    import keras
+
+    result, _ = finished
+    network = keras.models.load_model(result.run / "model.keras", compile=False, safe_mode=True)
+    assert network.compiled is False
+    assert (result.run / "model.keras").stat().st_size < 4 * result.metrics["parameters"] + 40_000
+    assert sum(int(np.prod(weight.shape)) for weight in network.weights) == result.metrics["parameters"]
+    rows = [row for row in read_table(result.run / "splits.csv") if row["split"] == "val"]
+    images = [read_pixels((data / row["name"]).read_bytes(), result.spec.pixels) for row in rows]
+    scaled = np.stack(images) * np.float32(result.spec.scale[0]) + np.float32(result.spec.offset[0])
+    probabilities = widen(network.predict(scaled, verbose=0), head=result.spec.head)
+    assert result.spec.head == "logits"
+    chosen = result.spec.decide(probabilities)
+    truth = np.array([result.spec.labels.index(row["label"]) for row in rows])
+    assert result.metrics["validation"]["accuracy"] == pytest.approx((chosen == truth).mean())
+    assert result.metrics["validation"]["images"] == len(rows) == 24
+    last = read_table(result.run / "history.csv")[-1]
+    assert float(last["val_accuracy"]) == pytest.approx((chosen == truth).mean(), abs=1e-4)
+    assert result.metrics["validation"]["intervals"]["accuracy"][0] <= (chosen == truth).mean()
+
+
+def test_same_seed_same_history(finished: tuple[TrainResult, list], data: Path, tmp_path: Path) -> None:
+    again = train(configure(data, tmp_path / "again"))
+    assert (again.run / "history.csv").read_bytes() == (finished[0].run / "history.csv").read_bytes()
+    assert (again.run / "splits.csv").read_bytes() == (finished[0].run / "splits.csv").read_bytes()
+    other = train(configure(data, tmp_path / "other", seed=1, epochs=1))
+    assert read_table(other.run / "history.csv")[0] != read_table(again.run / "history.csv")[0]
+
+
+def test_a_finished_run_is_left_as_it_is(finished: tuple[TrainResult, list], data: Path) -> None:
+    result, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in result.run.iterdir()}
+    again = train(configure(data, result.run), resume=True)
+    assert (again.new_epochs, again.metrics, again.spec) == (0, result.metrics, result.spec)
+    assert {path: path.stat().st_mtime_ns for path in result.run.iterdir()} == before
+    with pytest.raises(OutputError, match="finished run"):
+        train(configure(data, result.run))
+    with pytest.raises(ConfigError, match="Expected epochs 3.*Received 5"):
+        train(configure(data, result.run, epochs=5), resume=True)
+
+
+CHILD = """
+import sys
+from wetread.train.config import TrainConfig
+from wetread.train.fit import train
+from wetread.train.events import StepEnded
+def tell(event):
+    if isinstance(event, StepEnded):
+        print(event.epoch, event.step, flush=True)
+train(TrainConfig.from_json(sys.stdin.read()), resume=True, on_event=tell)
+"""
+
+
+def kill_in_epoch(config: TrainConfig, epoch: int) -> None:
+    """Train in a process of its own and kill it in the middle of an epoch."""
+    folders = [str(Path(__file__).parents[2]), str(Path.cwd())]
+    told = []
+    with subprocess.Popen(
+        [sys.executable, "-c", CHILD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
+    ) as child:
+        assert child.stdin and child.stdout
+        child.stdin.write(config.to_json())
+        child.stdin.close()
+        for line in child.stdout:
+            told.append(line)
+            if line.split() == [str(epoch), "2"]:
+                child.kill()
+                break
+    assert child.returncode == -signal.SIGKILL, "".join(told)
+
+
+def test_a_killed_run_goes_on_and_ends_the_same(
+    finished: tuple[TrainResult, list], data: Path, tmp_path: Path
+) -> None:
+    config = configure(data, tmp_path / "run")
+    kill_in_epoch(config, epoch=2)
+    assert len(read_table(tmp_path / "run" / "history.csv")) == 1
+    with pytest.raises(OutputError, match=r"unfinished run.*--resume"):
+        train(config)
+    events: list = []
+    result = train(config, resume=True, on_event=events.append)
+    assert result.new_epochs == 2
+    assert [event.first_epoch for event in events if isinstance(event, TrainingStarted)] == [2]
+    assert (result.run / "history.csv").read_bytes() == (finished[0].run / "history.csv").read_bytes()
+    assert result.metrics["validation"] == finished[0].metrics["validation"]
+    assert not (result.run / "checkpoint.npz").exists()
+
+
+def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
+    class StopError(Exception):
+        pass
+
+    def stop(event) -> None:
+        if isinstance(event, EpochEnded):
+            raise StopError
+
+    copy = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16})
+    config = configure(copy, tmp_path / "run", epochs=2)
+    with pytest.raises(StopError):
+        train(config, on_event=stop)
+    image = copy / "bar" / "person0_0.jpg"
+    whole = image.read_bytes()
+    write_image(image, draw_shape("ring", seed=1))
+    with pytest.raises(DatasetError, match="same data"):
+        train(config, resume=True)
+    image.unlink()
+    with pytest.raises(DatasetError, match="same images.*32. Received 31"):
+        train(config, resume=True)
+    image.write_bytes(whole)
+    assert train(config, resume=True).new_epochs == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "color"),
+    [(("bar", "disc"), "gray"), (SHAPES, "gray"), (("bar", "disc", "ring"), "rgb")],
+    ids=["two labels, gray", "four labels, gray", "three labels, color"],
+)
+def test_drawn_shapes_are_learned(labels: tuple[str, ...], color: str, tmp_path: Path) -> None:
+    counts = dict.fromkeys(labels, 60)
+    folder = draw_folder(tmp_path / "data", counts=counts, color=color == "rgb")
+    config = configure(folder, tmp_path / "run", color=color, epochs=8, augment="none", size=24)
+    result = train(config)
+    validation = result.metrics["validation"]
+    assert result.spec.labels == labels
+    assert result.spec.positive == (labels[-1] if len(labels) == 2 else None)
+    assert result.spec.pixels.channels == (3 if color == "rgb" else 1)
+    assert validation["accuracy"] > (1.5 if len(labels) > 2 else 1.6) / len(labels)
+    assert validation["auc"] > 0.8
+    assert set(validation["per_label"]) == set(labels)
+    assert set(result.metrics["history"][0]) == {
+        *(
+            "epoch",
+            "loss",
+            "seconds",
+            "val_loss",
+            "val_accuracy",
+            "val_balanced_accuracy",
+            "val_f1",
+            "val_auc",
+        ),
+        *(("val_sensitivity", "val_specificity") if len(labels) == 2 else ()),
+    }
+
+
+def test_the_positive_label_can_be_the_first(data: Path, tmp_path: Path) -> None:
+    result = train(configure(data, tmp_path / "run", positive="bar", epochs=1, subset=40))
+    validation = result.metrics["validation"]
+    assert result.spec.positive == validation["positive"] == "bar"
+    (bar_bar, bar_disc), (disc_bar, disc_disc) = validation["confusion"]
+    assert validation["sensitivity"] == pytest.approx(bar_bar / (bar_bar + bar_disc))
+    assert validation["specificity"] == pytest.approx(disc_disc / (disc_bar + disc_disc))
+
+
+def test_what_cannot_train_is_refused_before_tensorflow_starts(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "data", counts={"bar": 4})
+    code = (
+        "import sys\n"
+        "from wetread.errors import WetreadError\n"
+        "from wetread.train.config import TrainConfig\n"
+        "from wetread.train.fit import train\n"
+        "for values in ({}, {'architecture': 'model-9'}, {'augment': 'strong'}):\n"
+        "    config = TrainConfig(data='data', output='run', **values)\n"
+        "    try:\n"
+        "        train(config)\n"
+        "    except WetreadError as error:\n"
+        "        print(type(error).__name__)\n"
+        "print(sorted({'tensorflow', 'keras', 'matplotlib', 'sklearn'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split("\n")[:4] == ["DatasetError", "ConfigError", "ConfigError", "[]"]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_label_that_is_not_there_cannot_be_positive(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="'positive'"):
+        train(configure(data, tmp_path / "run", positive="cat"))
+
+
+def test_a_run_that_diverges_says_so(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Lower --learning-rate"):
+        train(configure(data, tmp_path / "run", architecture="tiny_network:diverging", epochs=1))
+
+
+def test_outputs_become_probabilities() -> None:
+    logits = np.array([[-1000.0], [0.0], [2.0], [1000.0]], np.float32)
+    expected = np.array([[1, 0], [0.5, 0.5], [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))], [0, 1]])
+    assert widen(logits, head="logits") == pytest.approx(expected, abs=1e-7)
+    assert widen(np.array([[0.25]]), head="sigmoid").tolist() == [[0.75, 0.25]]
+    assert widen(np.array([[0.0, np.log(3)]]), head="logits") == pytest.approx(np.array([[0.25, 0.75]]))
+    assert widen(np.array([[0.5, 0.2, 0.3]]), head="softmax") == pytest.approx(np.array([[0.5, 0.2, 0.3]]))
+    assert widen(logits, head="logits").dtype == np.float32
