@@ -82,7 +82,9 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> Setup:
         print(f"No {arguments.data / 'chest-xray-224'}: drawn phantoms stand in, which vary in size.")
     run, model = arguments.run, arguments.model
     if model is None:
-        run = run or make("run", small, scratch / "run")
+        if run is None:
+            run = scratch / "run"
+            make("run", small, run)
         model = scratch / "model-3.onnx"
         make("model", run, model)
     return Setup(
@@ -94,12 +96,17 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> Setup:
         peer_python=str(arguments.peer_python or sys.executable),
         repeats=2 if arguments.quick else arguments.repeats,
         quick=arguments.quick,
+        make=make,
     )
 
 
-def make(what: str, source: Path, target: object) -> Path:
-    subprocess.run([sys.executable, str(HERE / "prepare.py"), what, str(source), str(target)], check=True)
-    return Path(str(target))
+def make(what: str, *arguments: object) -> None:
+    """Make something in a process of its own."""
+    print(f"making the {what}", file=sys.stderr, flush=True)
+    command = [sys.executable, str(HERE / "prepare.py"), what, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
 
 
 if __name__ == "__main__":

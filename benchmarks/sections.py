@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -22,7 +22,8 @@ PEERS = Path(__file__).resolve().parent / "peers"
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What every section works with. `peer_python` runs the peers whose packages are not wetread's."""
+    """What every section works with. `peer_python` runs the peers whose packages are not
+    wetread's, and `make` makes something in a process of its own."""
 
     model: Path
     keras: Path | None
@@ -32,6 +33,7 @@ class Setup:
     peer_python: str
     repeats: int
     quick: bool
+    make: Callable[..., None]
 
 
 def score_command(setup: Setup, source: Path, *, output: Path | None) -> list[str]:
@@ -102,10 +104,7 @@ def compare_speed_full(setup: Setup) -> None:
         print("Not run: no chest-xray-full.")
         return
     source, count = setup.scratch / "full", 16 if setup.quick else 120
-    prepare = Path(__file__).resolve().parent / "prepare.py"
-    subprocess.run(
-        [sys.executable, str(prepare), "full", str(setup.full), str(source), str(count)], check=True
-    )
+    setup.make("full", setup.full, source, count)
     ours, peers, bounds = contenders(setup, source)
     peers = [one for one in peers if "one at a time" not in one.name]
     interleave([ours, *peers, *bounds], repeats=max(2, setup.repeats // 2))
@@ -122,7 +121,7 @@ def compare_memory(setup: Setup) -> None:
     """Peak memory of 5,000 and of 100,000 files (hard links to the 224-pixel set)."""
     counts = (500, 5_000) if setup.quick else (5_000, 100_000)
     few, many = (
-        wetread(setup, link_tree(setup, setup.small, count, folders=10), name=f"{count:,} files")
+        wetread(setup, link_tree(setup, setup.small, count, folders=count // 500), name=f"{count:,} files")
         for count in counts
     )
     interleave([few, many], repeats=1 if setup.quick else 2)
