@@ -1,33 +1,35 @@
 """Bytes to the uint8 array that the network sees: the only pixel code in the project.
 
-Every step is integer arithmetic, or floating point on integers small enough to be exact, so the same
-file gives the same array on every CPU: `docs/pixels.md` states the rules and the proof. Training,
-calibration, parity and scoring all come through `read_pixels`.
+After the decoder every step is whole-number arithmetic, so the same samples give the same array on every
+machine: `docs/pixels.md` states the rules and the argument. Training, calibration, parity and scoring all
+come through `read_pixels`.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil, gcd
 
 import cv2
 import numpy as np
-import simplejpeg
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError
-from wetread.runtime.formats import Header, read_header, truncated
+from wetread.runtime.formats import Header, JpegHeader, Samples, Stored, read_header
+from wetread.runtime.scaling import PARTS, Span, scale
 from wetread.runtime.spec import PixelRecipe
 
 Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 300_000_000
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
-_DCT_SCALES = (1, 2, 4, 8)
-# Below this many equal parts of a gray level, float32 rounding cannot reach the nearest tie.
-_FLOAT_SAFE_PARTS = 500
-_STRIP_ROWS = 256
+_DCT_SCALES = (1, 2, 4)
+_DEPTHS = (8, 10, 12, 14, 16)
+# Rec. 601 in 65,536ths.
+_RED, _GREEN, _BLUE, _HALF = np.uint32(19595), np.uint32(38470), np.uint32(7471), np.uint32(32768)
+# Arithmetic wider than a byte runs over this many pixels at a time.
+_STRIP_PIXELS = 1 << 16
 
+# A worker owns its core, and a broken file is a row: OpenCV starts no threads and prints nothing.
 cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -38,210 +40,183 @@ def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXEL
     `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP or PNM file. Returns uint8 (height, width, channels),
     0 to 255. Raises ImageError with the status of a file that has no such array.
     """
-    image = resize(decode_image(data, recipe, max_pixels=max_pixels), recipe)
-    return equalize(image) if recipe.equalize == "histogram" else image
-
-
-def decode_image(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-    """Decode an image file and turn it upright: what `read_pixels` resizes.
-
-    With `scaled_decoding` 0 in the recipe, at its own size. Returns uint8 (H, W, channels), 0 to 255. Raises
-    ImageError with the status of a file that cannot be decoded.
-    """
     header = read_header(data)
     if header.height * header.width > max_pixels:
-        raise ImageError(
-            "too_large",
-            f"Expected at most {max_pixels:,} pixels. Received {header.width:,} x {header.height:,}.",
-        )
-    upright = recipe.orientation == "ignore" or header.orientation == 1
-    image = _decode_jpeg(data, header, recipe) if header.kind == "jpeg" else _decode_other(data, recipe)
-    return image if upright else _orient(image, header.orientation)
-
-
-def _decode_jpeg(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
-    """Decode strictly, at the smallest DCT scale that the recipe allows. Returns (H, W, channels)."""
-    cmyk = header.jpeg_colorspace in ("CMYK", "YCCK")
-    colorspace = "CMYK" if cmyk else "GRAY" if recipe.color == "gray" else "RGB"
-    scale = _dct_scale(header, recipe)
+        raise _too_large(header, f"at most {max_pixels:,} pixels")
     try:
-        image = simplejpeg.decode_jpeg(
-            data,
-            colorspace,
-            min_height=ceil(header.height * scale / 8) if scale < 8 else 0,
-            min_width=ceil(header.width * scale / 8) if scale < 8 else 0,
-        )
-    except ValueError as error:
-        raise truncated(str(error)) from error
-    return _to_channels(_from_cmyk(image), recipe) if cmyk else image
+        return _read(data, header, recipe)
+    except (MemoryError, cv2.error) as error:
+        # What a decoder finds wrong in a file its own module has caught: memory and OpenCV's limits are left.
+        raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
 
 
-def _dct_scale(header: Header, recipe: PixelRecipe) -> int:
-    """The smallest of 1, 2, 4, 8 (eighths) that leaves `scaled_decoding` pixels for each of the model's."""
-    if not recipe.scaled_decoding:
-        return 8
-    sides = (header.height, header.width)
+def _too_large(header: Header, expected: str) -> ImageError:
+    return ImageError("too_large", f"Expected {expected}. Received {header.width:,} x {header.height:,}.")
+
+
+def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    orientation = header.orientation if recipe.orientation == "exif" else 1
+    eighths = PARTS
+    if isinstance(header, JpegHeader):
+        eighths = choose_dct_scale(header, recipe)
+        samples = header.decode_scaled(data, eighths=eighths, gray=recipe.color == "gray")
+    else:
+        samples = header.decode(data)
+    lengths = (eighths * header.height, eighths * header.width)
+    image = _bring_to_size(_convert(samples, recipe), lengths, orientation, recipe)
+    return image if image.shape[2] == recipe.channels else np.repeat(image, recipe.channels, axis=2)
+
+
+def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
+    """Choose how many eighths of its size a JPEG is decoded at: 1, 2, 4 or 8.
+
+    The fewest that leave `recipe.scaled_decoding` decoded pixels for each of the model's, along each side.
+    """
+    # Under 8 pixels different scales give the same size, and simplejpeg is asked by size.
+    if not recipe.scaled_decoding or max(header.height, header.width) < PARTS:
+        return PARTS
     if recipe.orientation == "exif" and header.orientation >= 5:
-        sides = sides[::-1]
-    height, width = inner_size(sides, recipe)
-    for scale in _DCT_SCALES:
-        enough = (
-            side * scale >= 8 * recipe.scaled_decoding * wanted
-            for side, wanted in zip(sides, (height, width), strict=True)
+        width, height = inner_size((header.width, header.height), recipe)
+    else:
+        height, width = inner_size((header.height, header.width), recipe)
+    needed = PARTS * recipe.scaled_decoding
+    for scale_ in _DCT_SCALES:
+        if header.height * scale_ >= needed * height and header.width * scale_ >= needed * width:
+            return scale_
+    return PARTS
+
+
+def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
+    """Bring samples to 8 bits, over black, and to gray if the recipe says so. Returns (H, W, 1 or 3)."""
+    color, alpha, white_is_zero = samples
+    to_gray = recipe.color == "gray" and color.shape[2] == 3
+    if color.itemsize == 1 and alpha is None and not white_is_zero and not to_gray:
+        return color
+    tops = _find_top(color), _find_top(alpha)
+    height, width, channels = color.shape
+    image = np.empty((height, width, 1 if to_gray else channels), np.uint8)
+    strip = max(_STRIP_PIXELS // width, 1)
+    for top in range(0, height, strip):
+        rows = slice(top, top + strip)
+        share = None if alpha is None else _to_eight_bits(alpha[rows, :, 0], tops[1])
+        planes = (
+            _composite(_to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
+            for channel in range(channels)
         )
-        if all(enough):
-            return scale
-    return 8
+        if to_gray:
+            image[rows, :, 0] = _to_gray(*planes)
+        else:
+            for channel, plane in enumerate(planes):
+                image[rows, :, channel] = plane
+    return image
 
 
-def _from_cmyk(image: Pixels) -> Pixels:
-    """(H, W, 4) as libjpeg gives it, Adobe's way round (255 is no ink), to RGB by multiplication."""
-    color, key = image[..., :3].astype(np.uint16), image[..., 3:].astype(np.uint16)
-    return ((color * key + 127) // 255).astype(np.uint8)
-
-
-def _decode_other(data: bytes, recipe: PixelRecipe) -> Pixels:
-    """Decode a file that is not a JPEG, as stored, and bring it to 8 bits and the recipe's channels."""
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise truncated(str(error.err or error)) from error
-    if image is None:
-        raise truncated("its decoder gave up")
-    image = _to_eight_bits(image.reshape(*image.shape[:2], -1))
-    if image.shape[2] in (3, 4):
-        image[..., :3] = image[..., 2::-1].copy()  # OpenCV's BGR to RGB
-    if image.shape[2] in (2, 4):
-        color, alpha = image[..., :-1].astype(np.uint16), image[..., -1:].astype(np.uint16)
-        image = ((color * alpha + 127) // 255).astype(np.uint8)
-    return _to_channels(image, recipe)
-
-
-def _to_eight_bits(image: NDArray[np.generic]) -> Pixels:
-    """Scale 16-bit samples by their significant bits: 10, 12, 14 or 16, the fewest that hold the largest.
+def _find_top(samples: Stored | None) -> int:
+    """The largest value of the fewest of 8, 10, 12, 14 or 16 bits that hold every sample.
 
     A 12-bit X-ray in a 16-bit file would come out nearly black by its high byte.
     """
-    if image.dtype == np.uint8:
-        return image  # type: ignore[return-value]
-    if image.dtype != np.uint16:
-        raise ImageError("unsupported", f"Expected 1 to 16 bits a sample. Received {image.dtype}.")
-    largest = int(image.max())
-    top = next((1 << bits) - 1 for bits in (8, 10, 12, 14, 16) if largest < 1 << bits)
-    return ((image.astype(np.uint32) * 255 + top // 2) // top).astype(np.uint8)
+    if samples is None or samples.itemsize == 1:
+        return 255
+    largest = int(samples.max())
+    return next((1 << bits) - 1 for bits in _DEPTHS if largest < 1 << bits)
 
 
-def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
-    """(H, W, 1 or 3) RGB to the recipe's channels; gray by Rec. 601 in OpenCV's fixed point."""
-    if image.shape[2] == recipe.channels:
-        return image
-    if recipe.channels == 1:
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]  # type: ignore[return-value]
-    return np.repeat(image, 3, axis=2)
+def _to_eight_bits(plane: Stored, top: int) -> Pixels:
+    if plane.itemsize == 1:
+        return plane
+    return ((plane * np.uint32(255) + np.uint32(top // 2)) // np.uint32(top)).astype(np.uint8)
 
 
-def _orient(image: Pixels, orientation: int) -> Pixels:
-    """Turn an image upright by its EXIF orientation (2 to 8)."""
-    if orientation >= 5:
-        image = image.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return image
+def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixels:
+    """Turn a plane's white the right way round, and multiply it by its alpha or its black ink."""
+    if white_is_zero:
+        plane = np.invert(plane)
+    if share is None:
+        return plane
+    return ((plane * share.astype(np.uint16) + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+
+
+def _to_gray(red: Pixels, green: Pixels, blue: Pixels) -> Pixels:
+    """Rec. 601, rounded half up."""
+    gray = red * _RED
+    gray += green * _GREEN
+    gray += blue * _BLUE
+    gray += _HALF
+    gray >>= np.uint32(16)
+    return gray.astype(np.uint8)
 
 
 def inner_size(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[int, int]:
     """The (height, width) to which an image of `sides` is scaled before it is padded or cropped."""
-    if recipe.resize == "stretch":
-        return recipe.height, recipe.width
-    height, width = sides
-    by_height = recipe.height * width, recipe.width * height  # compare recipe.height / height, as integers
-    tall = (by_height[0] <= by_height[1]) == (recipe.resize == "fit")
-    if tall:
-        return recipe.height, max(1, (2 * recipe.height * width + height) // (2 * height))
-    return max(1, (2 * recipe.width * height + width) // (2 * width)), recipe.width
+    return _inner_size(sides, recipe.height, recipe.width, recipe.resize)
+
+
+def _inner_size(sides: tuple[int, int], height: int, width: int, mode: str) -> tuple[int, int]:
+    if mode == "stretch":
+        return height, width
+    # The smaller of height / sides[0] and width / sides[1] fits, the larger crops.
+    if (height * sides[1] <= width * sides[0]) == (mode == "fit"):
+        return height, max(1, (2 * height * sides[1] + sides[0]) // (2 * sides[0]))
+    return max(1, (2 * width * sides[0] + sides[1]) // (2 * sides[1])), width
 
 
 def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
     """Bring an image to the model's size: stretched, fitted on black, or cropped at the centre.
 
     `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact area average of
-    what it covers (bilinear along a side that grows), rounded half up.
+    what it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
     """
-    height, width = inner_size((image.shape[0], image.shape[1]), recipe)
-    image = _scale(image, height, width)
-    if (height, width) == (recipe.height, recipe.width):
-        return image
-    if recipe.resize == "crop":
-        top, left = (height - recipe.height) // 2, (width - recipe.width) // 2
-        return image[top : top + recipe.height, left : left + recipe.width]
-    canvas = np.zeros((recipe.height, recipe.width, image.shape[2]), np.uint8)
+    return _bring_to_size(image, (PARTS * image.shape[0], PARTS * image.shape[1]), 1, recipe)
+
+
+def _bring_to_size(image: Pixels, lengths: tuple[int, int], orientation: int, recipe: PixelRecipe) -> Pixels:
+    """`resize` of an image as stored, whose true sides are `lengths` eighths of a pixel.
+
+    It is turned upright when it is small: averages are the same from either end.
+    """
+    image = scale(image, *_plan(lengths, orientation, recipe.height, recipe.width, recipe.resize))
+    if orientation > 1:
+        image = _orient(image, orientation)
+    if recipe.equalize == "histogram":
+        image = equalize(image)
+    return image if image.shape[:2] == (recipe.height, recipe.width) else _pad(image, recipe)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    lengths: tuple[int, int], orientation: int, height: int, width: int, mode: str
+) -> tuple[Span, Span]:
+    """How the rows and columns of an image as stored are scaled for a model of `height` and `width`."""
+    upright = lengths if orientation < 5 else lengths[::-1]
+    sizes = _inner_size(upright, height, width, mode)
+    rows, columns = (
+        Span(length, size, (size - min(size, wanted)) // 2, min(size, wanted))
+        for length, size, wanted in zip(upright, sizes, (height, width), strict=True)
+    )
+    rows = rows.flip() if orientation in (3, 4, 7, 8) else rows
+    columns = columns.flip() if orientation in (2, 3, 6, 7) else columns
+    return (rows, columns) if orientation < 5 else (columns, rows)
+
+
+def _orient(image: Pixels, orientation: int) -> Pixels:
+    """Turn an image upright by its EXIF orientation."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _pad(image: Pixels, recipe: PixelRecipe) -> Pixels:
+    """Put an image in the middle of a black one of the model's size."""
+    height, width, channels = image.shape
+    canvas = np.zeros((recipe.height, recipe.width, channels), np.uint8)
     top, left = (recipe.height - height) // 2, (recipe.width - width) // 2
     canvas[top : top + height, left : left + width] = image
     return canvas
-
-
-def _scale(image: Pixels, height: int, width: int) -> Pixels:
-    """Scale both sides by exact weighted sums of whole numbers."""
-    if image.shape[:2] == (height, width):
-        return image
-    rows, row_parts = _weights(image.shape[0], height)
-    columns, column_parts = _weights(image.shape[1], width)
-    parts = row_parts * column_parts
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    if shrinks and parts % 2 and parts <= _FLOAT_SAFE_PARTS:
-        # An odd number of parts has no ties and float32 cannot cross the nearest: OpenCV's is exact here.
-        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        return small.reshape(height, width, -1)  # type: ignore[return-value]
-    sums = _weigh(_weigh(image, columns, axis=1), rows, axis=0)
-    return ((2 * sums + parts) // (2 * parts)).astype(np.uint8)
-
-
-def _weigh(image: NDArray[np.integer], weights: NDArray[np.float64], *, axis: int) -> NDArray[np.int64]:
-    """Sum along one axis of (H, W, C) with whole-number weights (new, old), exactly, a strip at a time.
-
-    A float holds every partial sum, whatever the order, as long as the largest sum is below its 2**24
-    (float32) or 2**53: so the matrix product's library and instructions do not matter.
-    """
-    height, width, channels = image.shape
-    new = len(weights)
-    if axis == 0:
-        flat = image.reshape(height, width * channels)
-        return _product(weights, flat).reshape(new, width, channels)
-    sums = np.empty((height, new, channels), np.int64)
-    for top in range(0, height, _STRIP_ROWS):
-        strip = image[top : top + _STRIP_ROWS].transpose(0, 2, 1).reshape(-1, width)
-        product = _product(strip, weights.T).reshape(-1, channels, new)
-        sums[top : top + _STRIP_ROWS] = product.transpose(0, 2, 1)
-    return sums
-
-
-def _product(left: NDArray[np.number], right: NDArray[np.number]) -> NDArray[np.int64]:
-    """Matrix product of non-negative whole numbers, exact: float32 where it holds the largest sum."""
-    bound = (
-        left.sum(axis=1).max() * right.max() if left.dtype == np.float64 else right.sum(axis=0).max() * 255
-    )
-    exact = np.float32 if bound < 1 << 24 else np.float64
-    product: NDArray[np.floating] = left.astype(exact) @ right.astype(exact)
-    return product.astype(np.int64)
-
-
-@lru_cache(maxsize=16)
-def _weights(old: int, new: int) -> tuple[NDArray[np.float64], int]:
-    """Whole-number weights (new, old), and their sum along each row.
-
-    Shrinking, an old pixel counts by the length of it that the new one covers; growing, the two nearest
-    centres count by their distance.
-    """
-    step, unit = old // gcd(old, new), new // gcd(old, new)
-    i, j = np.arange(new, dtype=np.int64)[:, None], np.arange(old, dtype=np.int64)[None, :]
-    if new <= old:
-        covered = np.minimum((i + 1) * step, (j + 1) * unit) - np.maximum(i * step, j * unit)
-        return np.maximum(covered, 0).astype(np.float64), step
-    # Centres in units of 1 / (2 unit) of an old pixel, held to the first and last centre.
-    centre = np.clip((2 * i + 1) * step - unit, 0, 2 * unit * (old - 1))
-    return np.maximum(2 * unit - np.abs(centre - 2 * unit * j), 0).astype(np.float64), 2 * unit
 
 
 def equalize(image: Pixels) -> Pixels:
@@ -252,5 +227,6 @@ def equalize(image: Pixels) -> Pixels:
         counts = np.bincount(plane.ravel(), minlength=256)
         below = np.cumsum(counts) - counts[np.flatnonzero(counts)[0]]
         span = max(int(below[-1]), 1)
-        planes.append(((below * 510 + span) // (2 * span)).astype(np.uint8)[plane])
+        table = (np.maximum(below, 0) * 510 + span) // (2 * span)
+        planes.append(table.astype(np.uint8)[plane])
     return np.stack(planes, axis=2)

@@ -1,0 +1,111 @@
+"""What every image format has in common: a header, samples, and the errors of a broken file."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError
+
+EXIF_MARK = b"Exif\0\0"
+Stored = NDArray[Any]  # uint8 or uint16
+_STRIP_PIXELS = 1 << 16
+
+
+class Samples(NamedTuple):
+    """A decoded picture, as stored: uint8 or uint16 (H, W, 1 or 3), gray or RGB; the same (H, W, 1) of alpha.
+
+    `white_is_zero`: 0 is white, and the largest value of the sample's significant bits is black.
+    """
+
+    color: Stored
+    alpha: Stored | None = None
+    white_is_zero: bool = False
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: kind, height and width in pixels as stored, EXIF orientation 1 to 8."""
+
+    kind: str
+    height: int
+    width: int
+    orientation: int = 1
+
+    def __post_init__(self) -> None:
+        if self.height <= 0 or self.width <= 0:
+            raise truncated("it has no size")
+
+    def decode(self, data: bytes) -> Samples:
+        """Decode the file's samples. Raises ImageError('truncated') where they are cut or damaged."""
+        raise NotImplementedError
+
+
+def truncated(reason: str) -> ImageError:
+    """The error of a file that is cut short or damaged."""
+    return ImageError("truncated", f"Expected a whole image. Received one that is cut or damaged: {reason}.")
+
+
+def unsupported(received: str) -> ImageError:
+    """The error of an image of a kind that wetread does not read: `received` says what, and what to do."""
+    return ImageError("unsupported", f"Expected a kind of image that wetread reads. Received {received}.")
+
+
+def read_orientation(tiff: bytes) -> int:
+    """Read tag 274 (Orientation) from an EXIF block; 1 where it is absent, damaged or out of range."""
+    tiff = tiff.removeprefix(EXIF_MARK)
+    try:
+        order = {b"II": "<", b"MM": ">"}[tiff[:2]]
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == 274 and kind == 3:
+                return valid_orientation(value)
+    except (KeyError, struct.error):
+        return 1
+    return 1
+
+
+def valid_orientation(value: int) -> int:
+    """1 to 8 as it is; 1 for any other number."""
+    return value if 1 <= value <= 8 else 1
+
+
+def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Look up (H, W) indices in a table of colors (N, 3). Returns uint8 (H, W, 3), or (H, W, 1) if all gray.
+
+    Raises ImageError('truncated') where an index is past the table's end.
+    """
+    if int(indices.max()) >= len(table):
+        raise truncated("a pixel has a color that its palette lacks")
+    channels = 1 if bool((table == table[:, :1]).all()) else 3
+    full = np.zeros((256, channels), np.uint8)
+    full[: len(table)] = table[:, :channels]
+    image = np.empty((*indices.shape, channels), np.uint8)
+    for channel in range(channels):
+        image[..., channel] = cv2.LUT(indices, full[:, channel].copy())
+    return image
+
+
+def order_rgb(image: Stored) -> Stored:
+    """Turn OpenCV's blue, green, red (and alpha) into red, green, blue, in place: (H, W, 3 or 4)."""
+    code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
+    rows = max(_STRIP_PIXELS // image.shape[1], 1)
+    for top in range(0, len(image), rows):
+        image[top : top + rows] = cv2.cvtColor(image[top : top + rows], code)
+    return image
+
+
+def unpack_bits(rows: NDArray[np.uint8], bits: int, width: int) -> NDArray[np.uint8]:
+    """Unpack (H, bytes) rows of 1, 2, 4 or 8-bit samples, highest bits first. Returns uint8 (H, width)."""
+    if bits == 8:
+        return rows[:, :width]
+    shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+    samples = rows[:, :, None] >> shifts & np.uint8((1 << bits) - 1)
+    return samples.reshape(len(rows), -1)[:, :width]
