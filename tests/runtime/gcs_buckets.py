@@ -87,6 +87,12 @@ class Buckets:
             self._objects.setdefault(bucket, {})
             self._names.setdefault(bucket, [])
 
+    def drop(self, bucket: str) -> None:
+        """Remove a bucket with all that it holds, if it is there."""
+        with self._lock:
+            self._objects.pop(bucket, None)
+            self._names.pop(bucket, None)
+
     def put(
         self,
         bucket: str,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -32,7 +33,8 @@ class Faults:
     `throttle` answers 429 and 503 in turn; `truncate`, `reset` and `corrupt` hit answers that carry an
     object's bytes. `objects` names a lasting fault of one object: truncate, reset, corrupt, or a status.
     `denied` are actions that are answered 403 ('list', 'get', 'create', 'delete'); `token`, if set, is the
-    only bearer token that is let in; `requester_pays` asks for a project to bill.
+    only bearer token that is let in, and `token_served` the one that /token hands out instead of it;
+    `requester_pays` asks for a project to bill.
     """
 
     latency: float = 0.0
@@ -44,6 +46,7 @@ class Faults:
     objects: dict[str, str] = field(default_factory=dict)
     denied: tuple[str, ...] = ()
     token: str = ""
+    token_served: str = ""
     requester_pays: bool = False
 
 
@@ -71,7 +74,7 @@ class Answer:
 class Server:
     """Listens on a free port of 127.0.0.1, a thread for each connection."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.buckets = Buckets()
         self.faults = Faults()
         self.counts: Counter[str] = Counter()
@@ -82,7 +85,8 @@ class Server:
         self.lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
         self._connections: set[socket.socket] = set()
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._tls = tls
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def start(self) -> None:
         """Accept connections in the background."""
@@ -111,6 +115,12 @@ class Server:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
+        if self._tls is not None:
+            try:
+                connection = self._tls.wrap_socket(connection, server_side=True)
+            except OSError:
+                connection.close()
+                return
         with (
             connection,
             connection.makefile("rb", buffering=1 << 16) as stream,
@@ -199,7 +209,7 @@ class Server:
 
         if request.path == "/token":
             token = {
-                "access_token": faults.token or "ya29.secret",
+                "access_token": faults.token_served or faults.token,
                 "expires_in": 3600,
                 "token_type": "Bearer",
             }
@@ -283,9 +293,9 @@ def decode_name(text: str) -> str:
 
 
 @contextmanager
-def serve() -> Iterator[Server]:
+def serve(*, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     """Run a server in this process for as long as the block lasts."""
-    server = Server()
+    server = Server(tls=tls)
     server.start()
     try:
         yield server

@@ -116,7 +116,7 @@ class Storage:
         bucket, who = split_location(location)[0], self.name_principal(failure.words)
         if failure.kind == "missing":
             return (
-                f"Expected the bucket '{bucket}' of {location!r}. Received {failure.words} Check its name, "
+                f"Expected the bucket '{bucket}' of {location!r}. Received {failure.words}. Check its name, "
                 f"and that {who} may see it."
             )
         if failure.kind == "requester_pays":
@@ -146,8 +146,10 @@ def _open_client(project: str | None) -> tuple[Any, Any]:
     # Otherwise each client asks for its buckets' metadata in the background, which needs a permission.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
     try:
-        from google.cloud import storage
-        from requests.adapters import HTTPAdapter
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of grpcio-status, which nothing here needs
+            from google.cloud import storage
+            from requests.adapters import HTTPAdapter
     except ImportError as error:
         raise MissingExtraError("google-cloud-storage", extra="gcs") from error
     credentials, found = _find_credentials()

@@ -21,6 +21,7 @@ _SECRETS = re.compile(
 )
 _TOKENS = re.compile(r"\b(?:ya29\.|1//|AIza)[\w.-]+|-----BEGIN [^-]*-----.*?-----END [^-]*-----", re.DOTALL)
 _SERVER_WORDS = re.compile(r'"message":\s*"((?:[^"\\]|\\.)*)"')
+_LOCATION = re.compile(r"https?://")
 _OBSTORE_STATUS = re.compile(r"returned non-2xx status code: (\d{3})")
 
 
@@ -37,7 +38,7 @@ class RetryPolicy:
 
     def wait(self, attempt: int) -> float:
         """Choose the seconds to wait after attempt 0, 1, 2..."""
-        return random.uniform(0.2, 1.0) * min(self.longest, self.first * 2.0**attempt)
+        return random.uniform(0.2, 1.0) * min(self.longest, self.first * 2.0 ** min(attempt, 60))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,8 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, GoogleAuthError):
         return _classify_auth(error)
     if isinstance(error, GoogleAPICallError) and error.code:
-        return classify_status(int(error.code), str(error))
+        said = [str(one["message"]) for one in error.errors if isinstance(one, dict) and "message" in one]
+        return classify_status(int(error.code), said[0] if said else str(error))
     status = _OBSTORE_STATUS.search(str(error))
     if status:
         return classify_status(int(status.group(1)), str(error))
@@ -98,13 +100,14 @@ def classify(error: Exception) -> Failure:
 
 
 def classify_status(status: int, text: str) -> Failure:
-    """Tell what an HTTP status means, with the server's own words where it gave some."""
+    """Tell what an HTTP status means, with the server's words: `text`, or the message in its JSON."""
     try:
         phrase = f"{status} {HTTPStatus(status).phrase}"
     except ValueError:
         phrase = str(status)
     said = _SERVER_WORDS.search(text.replace('\\"', '"'))
-    words = redact(f"{phrase}: {said.group(1)}" if said else phrase)
+    message = said.group(1) if said else "" if _LOCATION.search(text) else text
+    words = redact(f"{phrase}: {message}" if message else phrase).rstrip(".")
     if status == 400 and "requester pays" in text.lower():
         return Failure(kind="requester_pays", status=status, words=words)
     kinds = {401: "credentials", 403: "denied", 404: "missing", 410: "missing", 412: "precondition"}

@@ -10,6 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 from wetread.errors import SourceError, UsageError
@@ -35,7 +36,7 @@ _PAGE = 1000
 # Opening a location answers for itself soon: a wrong endpoint should not cost the deadline of a read.
 _OPEN_SECONDS = 30.0
 _LOOK_UPS, _NAMES_AHEAD = 16, 256
-_READ_ROLE, _LIST_NEED = "roles/storage.objectViewer", "storage.objects.list"
+_READ_ROLE = "roles/storage.objectViewer"
 
 
 class BucketFolder:
@@ -71,8 +72,19 @@ class BucketFolder:
         return fixed
 
     def _first(self, prefix: str) -> Entry | None:
-        entries, _ = _fetch_page(self.reads.storage, self._bucket, prefix, size=1, deadline=_OPEN_SECONDS)
-        return entries[0] if entries else None
+        with self._explained():
+            found, _ = fetch_page(self.reads.storage, self._bucket, prefix, size=1, deadline=_OPEN_SECONDS)
+        return found[0] if found else None
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            words = self.reads.storage.explain(
+                error.failure, self.location, need="storage.objects.list", role=_READ_ROLE
+            )
+            raise SourceError(words) from error
 
     def _nothing(self) -> SourceError:
         return SourceError(
@@ -86,12 +98,13 @@ class BucketFolder:
             return
         root = f"{BUCKET_SCHEME}{self._bucket}/{self._root}"
         prefix = self._root + (_literal_start(self.location, root) if self._pattern else "")
-        for entry in choose_inputs(list_objects(self.reads.storage, self._bucket, prefix), root=root):
-            name = entry.name[len(root) :]
-            if self._pattern is not None and not self._pattern.fullmatch(name):
-                continue
-            if self._include is None or matches(self._include, name):
-                yield entry
+        with self._explained():
+            for entry in choose_inputs(list_objects(self.reads.storage, self._bucket, prefix), root=root):
+                name = entry.name[len(root) :]
+                if self._pattern is not None and not self._pattern.fullmatch(name):
+                    continue
+                if self._include is None or matches(self._include, name):
+                    yield entry
 
     def read(self, entry: Entry) -> bytes:
         """Return an object's bytes. Raises ImageError('unreadable'), or SourceError in an outage."""
@@ -112,24 +125,25 @@ def _literal_start(location: str, root: str) -> str:
 
 
 def list_objects(storage: Storage, bucket: str, prefix: str) -> Iterator[Entry]:
-    """List every object with a prefix, in byte order of names, a page at a time. Raises SourceError."""
+    """List every object with a prefix, in byte order of names, a page at a time. Raises StorageError."""
     token: str | None = None
     while True:
-        entries, token = _fetch_page(storage, bucket, prefix, token=token)
+        entries, token = fetch_page(storage, bucket, prefix, token=token)
         yield from entries
         if not token:
             return
 
 
-def _fetch_page(
+def fetch_page(
     storage: Storage,
     bucket: str,
     prefix: str,
     *,
     token: str | None = None,
-    size: int = _PAGE,
+    size: int | None = None,
     deadline: float | None = None,
 ) -> tuple[list[Entry], str | None]:
+    """Fetch one page of names with a prefix, and the token of the next. Raises StorageError."""
     start = f"{BUCKET_SCHEME}{bucket}/"
 
     def fetch() -> tuple[list[Entry], str | None]:
@@ -137,7 +151,7 @@ def _fetch_page(
             storage.bucket(bucket),
             prefix=prefix or None,
             page_token=token,
-            page_size=size,
+            page_size=size or _PAGE,
             fields=_FIELDS,
             retry=None,
         )
@@ -145,11 +159,7 @@ def _fetch_page(
         entries = [Entry(start + b.name, b.size, str(b.generation), b.crc32c or "") for b in page]
         return entries, listing.next_page_token
 
-    try:
-        return storage.call(fetch, deadline=deadline)
-    except StorageError as error:
-        words = storage.explain(error.failure, start + prefix, need=_LIST_NEED, role=_READ_ROLE)
-        raise SourceError(words) from error
+    return storage.call(fetch, deadline=deadline)
 
 
 def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
@@ -162,11 +172,10 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     verdicts: dict[str, bool] = {}
     own_folder = ""
     for entry in listed:
-        if entry.name.endswith(RECORD_SUFFIX):
-            base = entry.name.removesuffix(RECORD_SUFFIX)
-            if base.endswith(OUTPUT_SUFFIXES):
-                held = deque(other for other in held if other.name != base)
-                own_folder = base + "/"
+        base = _find_proven(entry.name, root)
+        if base:
+            held = deque(other for other in held if other.name != base)
+            own_folder = base + "/"
         while held and not _may_be_own(held[0], before=entry.name):
             yield held.popleft()
         if own_folder and entry.name.startswith(own_folder):
@@ -180,9 +189,22 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     yield from held
 
 
+def _find_proven(name: str, root: str) -> str:
+    """The name of the output that a record's name proves to be wetread's own; '' for other names.
+
+    A folder that is called like a record counts too, as it does on disk.
+    """
+    at = name.find(RECORD_SUFFIX, len(root))
+    end = at + len(RECORD_SUFFIX)
+    if at < 0 or not (end == len(name) or name[end] == "/"):
+        return ""
+    return name[:at] if name[:at].endswith(OUTPUT_SUFFIXES) else ""
+
+
 def _may_be_own(entry: Entry, *, before: str) -> bool:
     """Tell whether an entry's record could still be listed at or after the name `before`."""
-    return entry.name.endswith(OUTPUT_SUFFIXES) and before <= entry.name + RECORD_SUFFIX
+    # "0" follows "/": whatever lies in a folder called like the record comes before it.
+    return entry.name.endswith(OUTPUT_SUFFIXES) and before < entry.name + RECORD_SUFFIX + "0"
 
 
 def _is_input(name: str, verdicts: dict[str, bool]) -> bool:

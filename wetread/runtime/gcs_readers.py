@@ -127,7 +127,7 @@ def _find_trusted() -> str:
 
 def open_fast_reader(storage: Storage) -> Reader | None:
     """Open obstore; None where it is missing or cannot do what this caller's way to the service asks."""
-    if storage.billed is not None or _needs_plain(storage.endpoint):
+    if _needs_plain(storage.endpoint):
         return None
     try:
         return ObstoreReader(storage)

@@ -47,7 +47,7 @@ class BucketReads:
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Pass entries on, in order, while their bytes are fetched for `read`."""
-        most = _PLAIN_REQUESTS if self._fast is None else _FAST_REQUESTS
+        most = _PLAIN_REQUESTS if self._first is self._plain else _FAST_REQUESTS
         ahead = ReadAhead(self.fetch, limits=Limits(most_requests=most))
         self._ahead.append(ahead)
         return ahead.entries(entries)
@@ -82,7 +82,6 @@ class BucketReads:
                 reader = self._plain  # a second opinion, at once: only its errors are believed
                 continue
             if failure.kind == "requester_pays" and self.storage.bill():
-                self._fast = None
                 continue
             wait = policy.wait(attempt)
             late = monotonic() - start + wait > policy.deadline
@@ -94,8 +93,12 @@ class BucketReads:
 
     def _choose(self, entry: Entry) -> Reader:
         """Choose the client: obstore tells neither generation nor checksum where the listing did not."""
-        fast = self._fast
-        return fast if fast is not None and entry.version and entry.checksum else self._plain
+        return self._first if entry.version and entry.checksum else self._plain
+
+    @property
+    def _first(self) -> Reader:
+        """The client to begin with: obstore, unless it was given up or a project is to be billed."""
+        return self._plain if self._fast is None or self.storage.billed else self._fast
 
     def _note_success(self, reader: Reader, first: Reader) -> None:
         self.storage.last_success = monotonic()
@@ -155,7 +158,7 @@ class BucketReads:
     def describe(self) -> dict[str, Any]:
         """Tell how the reading went, for the run record."""
         found: dict[str, Any] = {
-            "reader": (self._fast or self._plain).name,
+            "reader": self._first.name,
             "objects": self._objects,
             "failed_requests": dict(sorted(self._failed.items())),
         }

@@ -174,7 +174,7 @@ def delete_object(storage: Storage, written: Written) -> None:
 
 
 def list_written(storage: Storage, prefix: str) -> list[Written]:
-    """List what stands under a location that ends in `/`, in byte order of names. Raises SourceError."""
+    """List what stands under a location that ends in `/`, in byte order of names. Raises StorageError."""
     from wetread.runtime.gcs_list import list_objects
 
     bucket, name = split_location(prefix)

@@ -1,0 +1,133 @@
+"""What an error means and what may be said of it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wetread.runtime.gcs_faults import Failure, RetryPolicy, classify, classify_status, redact, storage_errors
+
+SECRETS = (
+    "ya29.a0AfH6SMBx-secret_token",
+    "1//0gSecretRefresh-token",
+    "AIzaSySecretKey",
+)
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer {}",
+        'answer {{"access_token": "{}", "expires_in": 3599}}',
+        "GET https://h/b/o?x-goog-signature={}&x=1",
+        "https://h/upload?uploadType=resumable&upload_id={} failed",
+        "POST assertion={}&grant_type=x",
+        "refresh_token={}",
+        "plain {} words",
+    ],
+)
+def test_secrets_are_taken_out(text, secret):
+    found = redact(text.format(secret))
+    assert "ecret" not in found
+    assert "***" in found
+
+
+@given(st.text(alphabet="abcdef0123456789", min_size=20, max_size=60))
+def test_signatures_of_any_look_are_taken_out(signature):
+    url = f"https://h/b/o?X-Goog-Signature={signature}&X-Goog-Credential={signature}%2Fauto&upload_id={signature}"
+    assert signature not in redact(url)
+
+
+def test_private_keys_are_taken_out():
+    text = "bad -----BEGIN PRIVATE KEY-----\nMIIEvsecret\n-----END PRIVATE KEY----- file"
+    assert redact(text) == "bad *** file"
+
+
+def test_other_words_stay():
+    text = "403 Forbidden: reader@p.iam.gserviceaccount.com does not have storage.objects.list access to b"
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "throttled"),
+    [
+        (400, "other", False),
+        (401, "credentials", False),
+        (403, "denied", False),
+        (404, "missing", False),
+        (408, "transient", False),
+        (410, "missing", False),
+        (412, "precondition", False),
+        (416, "other", False),
+        (429, "transient", True),
+        (500, "transient", False),
+        (502, "transient", False),
+        (503, "transient", True),
+        (504, "transient", False),
+        (599, "other", False),
+    ],
+)
+def test_statuses(status, kind, throttled):
+    found = classify_status(status, 'x: {"error": {"message": "the server\'s \\"own\\" words"}}')
+    assert (found.kind, found.status, found.throttled) == (kind, status, throttled)
+    assert "the server's" in found.words
+
+
+def test_requesters_pay_is_told_from_other_bad_requests():
+    text = '{"message": "Bucket is a requester pays bucket but no user project provided."}'
+    assert classify_status(400, text).kind == "requester_pays"
+
+
+@pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning")
+def test_errors_of_every_package():
+    import requests
+    import urllib3
+    from google.api_core.exceptions import TooManyRequests
+    from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
+    from google.cloud.storage.exceptions import DataCorruption
+    from obstore.exceptions import GenericError
+
+    found = {
+        "throttled": TooManyRequests("slow"),
+        "reset": ConnectionResetError(104, "Connection reset by peer"),
+        "short": urllib3.exceptions.ProtocolError("Connection broken"),
+        "late": requests.exceptions.ReadTimeout("late"),
+        "corrupt": DataCorruption(None, "Checksum mismatch"),
+        "obstore": GenericError("Generic GCS error: HTTP error: request or response body error\n\nDebug..."),
+        "obstore 502": GenericError(
+            "Error performing GET - Server returned non-2xx status code: 502 Bad Gateway"
+        ),
+        "name": ValueError("Could not parse path"),
+        "token server": TransportError("no route to the token server"),
+        "temporary": RefreshError("try later", retryable=True),
+        "revoked": RefreshError("invalid_grant: Token has been expired or revoked."),
+        "none": DefaultCredentialsError("none found"),
+    }
+    kinds = {name: classify(error).kind for name, error in found.items()}
+    assert kinds == {
+        **dict.fromkeys(list(found)[:7], "transient"),
+        "name": "other",
+        "token server": "transient",
+        "temporary": "transient",
+        "revoked": "credentials",
+        "none": "credentials",
+    }
+    assert all(isinstance(error, storage_errors()) for error in found.values())
+    assert classify(found["obstore 502"]).status == 502
+    assert classify(found["obstore"]).words == "Generic GCS error: HTTP error: request or response body error"
+
+
+@given(attempt=st.integers(0, 2000), first=st.floats(0.001, 1), longest=st.floats(1, 60))
+def test_waits_double_up_to_the_longest(attempt, first, longest):
+    wait = RetryPolicy(first=first, longest=longest).wait(attempt)
+    assert 0.2 * min(longest, first) <= wait <= min(longest, first * 2.0 ** min(attempt, 900))
+
+
+def test_waits_are_jittered():
+    assert len({RetryPolicy().wait(3) for _ in range(20)}) > 10
+
+
+def test_a_failure_without_a_status_is_not_throttling():
+    assert not Failure(kind="transient", status=0, words="").throttled
