@@ -11,7 +11,6 @@ from wetread.train.architectures import (
     build_network,
     check_architecture,
     find_head,
-    import_keras,
     walk_layers,
 )
 
@@ -163,11 +162,3 @@ def test_an_end_that_gives_no_probability_is_refused(own: str, function: str) ->
 def test_a_module_that_is_not_there(own: str) -> None:
     with pytest.raises(ConfigError, match="no_such_module"):
         build_network("no_such_module:make", (8, 8, 3), 1)
-
-
-def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import keras
-
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(ConfigError, match="KERAS_BACKEND=tensorflow"):
-        import_keras()

@@ -12,29 +12,13 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import ConfigError, MissingExtraError
+from wetread.backend import import_keras
+from wetread.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
 
 Shape = tuple[int, int, int]
-
-
-def import_keras() -> Any:
-    """Import Keras on TensorFlow, quietly. Raises MissingExtraError, and ConfigError on another backend."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        import tensorflow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("tensorflow", extra="train") from error
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigError(
-            f"Expected Keras on TensorFlow. Received the backend {keras.backend.backend()!r}. "
-            "Set KERAS_BACKEND=tensorflow."
-        )
-    return keras
 
 
 def check_architecture(architecture: str) -> None:

@@ -77,8 +77,8 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
         if begun:
             runs.check_inputs(directory, inputs)
         else:
-            _describe_run(directory, config, data, inputs)
             draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
+            _describe_run(directory, config, data, inputs)
         plan = BatchPlan(
             dataset=data,
             policy=policy,

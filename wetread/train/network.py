@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.backend import import_keras
 from wetread.errors import ConfigError
-from wetread.train.architectures import build_network, find_head, import_keras
+from wetread.train.architectures import build_network, find_head
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.run import Variables, replace_file

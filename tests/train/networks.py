@@ -1,0 +1,30 @@
+"""Small networks for tests, named as a user would: --architecture tests.train.networks:tiny."""
+
+from __future__ import annotations
+
+import keras
+from keras import layers
+
+
+def tiny(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """A batch norm, a dropout, three convolutions: everything that a resumed run has to bring back."""
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Conv2D(12, 3, strides=2, use_bias=False),
+            layers.BatchNormalization(momentum=0.8),
+            layers.ReLU(),
+            layers.Conv2D(24, 3, strides=2, activation="relu"),
+            layers.Dropout(0.1),
+            layers.Conv2D(24, 3, activation="relu"),
+            layers.GlobalMaxPooling2D(),
+            layers.Dense(outputs),
+        ]
+    )
+
+
+def diverging(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """A network whose loss is no number from the first step on."""
+    model = tiny(input_shape, outputs)
+    model.layers[0].set_weights([weight * float("nan") for weight in model.layers[0].get_weights()])
+    return model
