@@ -20,8 +20,8 @@ from typing import Any
 NOT_RUN = 9
 """Exit code of a peer that cannot run here; its last line says why."""
 
-# No peer may ask a network, and TensorFlow's greetings are not results.
-_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONHASHSEED": "0", "OPENVINO_TELEMETRY_OPT_OUT": "1"}
+# TensorFlow's greetings are not results, and an installed package has its bytecode beside it.
+_ENVIRONMENT = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @dataclass(frozen=True, kw_only=True)

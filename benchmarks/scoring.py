@@ -33,6 +33,10 @@ SECTIONS = {
 def main() -> None:
     arguments = parse_arguments()
     print(f"# Scoring benchmark: {' '.join(sys.argv[1:]) or 'all'}\n\n{describe_machine()}", flush=True)
+    if arguments.quick:
+        print(
+            "\nSmall sets (--quick): start-up dominates, so what is met or missed means nothing.", flush=True
+        )
     with tempfile.TemporaryDirectory(prefix="wetread-bench-", dir=arguments.scratch) as scratch:
         setup = prepare(arguments, Path(scratch))
         for name in arguments.only or SECTIONS:
