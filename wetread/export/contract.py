@@ -159,5 +159,9 @@ def finish(model: onnx.ModelProto, spec: ModelSpec) -> bytes:
     del model.metadata_props[:]
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, spec.to_json()
+    # tf2onnx writes counters of its process here: the same network would make another file each time.
+    model.graph.name, model.graph.doc_string, model.doc_string = "wetread", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
     model.producer_name, model.producer_version = "wetread", spec.tools.get("wetread", "")
     return stamp_digest(model.SerializeToString(deterministic=True))

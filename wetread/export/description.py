@@ -98,7 +98,9 @@ def _scale_and_offset(
 def _find_head(model: Any, spec: ModelSpec) -> str:
     wrapped = network.wrap_network(model, spec.pixels.shape)
     inputs = network.scale_pixels(draw_probes(spec), spec)
-    return network.find_head(model, np.asarray(wrapped.predict_on_batch(inputs)), len(spec.labels))
+    with network.quiet():
+        outputs = np.asarray(wrapped.predict_on_batch(inputs))
+    return network.find_head(model, outputs, len(spec.labels))
 
 
 def draw_probes(spec: ModelSpec) -> NDArray[np.uint8]:

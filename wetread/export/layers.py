@@ -82,7 +82,7 @@ def name_layers(model: onnx.ModelProto, layers: list[LayerOutput], images: NDArr
     known: dict[str, str] = {}
     for layer in layers:
         matched = next((n for n in names if n not in known and is_same(layer.values, values[n])), None)
-        if matched is not None and layer.name not in known.values():
+        if matched is not None and layer.name not in (*known.values(), *_RESERVED):
             known[matched] = layer.name
     _name_the_rest(model, known)
 

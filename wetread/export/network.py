@@ -180,7 +180,8 @@ def predict_network(wrapped: Any, images: NDArray[np.uint8], spec: ModelSpec) ->
     Scale and offset in float32, as in training; head and temperature in float64.
     """
     batches = (scale_pixels(images[start : start + 32], spec) for start in range(0, len(images), 32))
-    outputs = [np.asarray(wrapped.predict_on_batch(batch), np.float64) for batch in batches]
+    with quiet():
+        outputs = [np.asarray(wrapped.predict_on_batch(batch), np.float64) for batch in batches]
     return apply_head(np.concatenate(outputs), spec)
 
 

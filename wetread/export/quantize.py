@@ -51,9 +51,12 @@ class Settings:
     excluded: tuple[str, ...] = ()
 
     def describe(self) -> str:
-        """A short name: u8s8 percentile, without 2 nodes."""
-        kept = f", {len(self.excluded)} in float" if self.excluded else ""
-        return f"u8{self.weights} {self.method}{kept}"
+        """A short name, as in tables: u8s8 mse, conv2d/Conv in float."""
+        name = f"u8{self.weights} {self.method}"
+        if not self.excluded:
+            return name
+        few = " and ".join(self.excluded) if len(self.excluded) < 3 else f"{len(self.excluded)} layers"
+        return f"{name}, {few} in float"
 
 
 def weighted_nodes(model: onnx.ModelProto) -> list[str]:

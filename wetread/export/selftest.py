@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +25,10 @@ from wetread.runtime.spec import Golden, PixelRecipe
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
-# Of the 50 ms that a self-test may take, what is left to the network on an older machine than this.
-_NETWORK_SECONDS = 0.02
+# Multiplications of a self-test: 20 ms or so on one older core, of the 50 ms that a load may take. Counted
+# and not timed, so that the same network makes the same file.
+_MAX_PRODUCTS = 400_000_000
+_OUTPUT_AXIS = {"Conv": 0, "Gemm": -1, "MatMul": -1}
 _CANDIDATES = 40
 _MAX_LAYERS = 64
 _MAX_NUMBERS = 700  # golden answers in a spec of at most 20,000 bytes
@@ -55,45 +56,38 @@ def measure_intensities(images: NDArray[np.uint8] | None) -> tuple[int, ...]:
 def choose_inputs(model: onnx.ModelProto, recipe: PixelRecipe, images: NDArray[np.uint8] | None) -> Inputs:
     """Choose the drawn inputs that together reach most of the range that every layer takes on `images`.
 
-    As many as the time of a load allows, 8 with the drawn JPEG at most. `model`: the float graph.
+    As many as a load has time for, 8 with the drawn JPEG at most. `model`: the float graph.
     """
     intensities = measure_intensities(images)
     columns = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    session, names = _open_layers(model)
-    drawn = [draw_image(1, shape=recipe.shape, intensities=intensities)]
-    seconds = _time_one(session, drawn[0])
-    count = min(MAX_INPUTS, int(_NETWORK_SECONDS / seconds), _MAX_NUMBERS // (2 * columns)) - 1
-    if count < 1:
+    layers, products = _count_products(model, recipe)
+    most = min(MAX_INPUTS, _MAX_PRODUCTS // products, _MAX_NUMBERS // (2 * columns))
+    if most < 2:
         return Inputs((), intensities, 0.0)
-    tried = max(min(_CANDIDATES, int(2.0 / seconds)), count)
+    names = [*layers[:: -(-len(layers) // _MAX_LAYERS) or 1], OUTPUT]
+    session = open_plain(add_outputs(model, names).SerializeToString())
+    tried = max(min(_CANDIDATES, 50 * _MAX_PRODUCTS // products), most)
     seeds = range(1, tried + 1)
-    drawn += [draw_image(seed, shape=recipe.shape, intensities=intensities) for seed in seeds[1:]]
+    drawn = [draw_image(seed, shape=recipe.shape, intensities=intensities) for seed in seeds]
     reference = drawn if images is None else list(images[:64])
     wanted = _layer_ranges(session, names, reference)
     lows, highs = wanted[0].min(axis=0), wanted[1].max(axis=0)
-    chosen, coverage = _choose_greedily(*_layer_ranges(session, names, drawn), lows, highs, count)
+    chosen, coverage = _choose_greedily(*_layer_ranges(session, names, drawn), lows, highs, most - 1)
     return Inputs(tuple(seeds[index] for index in chosen), intensities, coverage)
 
 
-def _open_layers(model: onnx.ModelProto) -> tuple[Any, list[str]]:
-    """A session that also gives what the layers with weights make, and the names of those outputs."""
-    arrays = {tensor.name for tensor in model.graph.initializer}
-    names = [
-        node.output[0]
+def _count_products(model: onnx.ModelProto, recipe: PixelRecipe) -> tuple[list[str], int]:
+    """The outputs of the layers with weights, and how often all of them multiply for one image."""
+    sizes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    layers = {
+        node.output[0]: int(np.prod(sizes[node.input[1]])) // sizes[node.input[1]][_OUTPUT_AXIS[node.op_type]]
         for node in model.graph.node
-        if len(node.input) > 1 and node.input[1] in arrays and node.op_type in ("Conv", "Gemm", "MatMul")
-    ]
-    names = names[:: -(-len(names) // _MAX_LAYERS) or 1]
-    return open_plain(add_outputs(model, names).SerializeToString()), [*names, OUTPUT]
-
-
-def _time_one(session: Any, image: NDArray[np.uint8]) -> float:
-    best = np.inf
-    for _ in range(3):
-        start = time.perf_counter()
-        session.run([OUTPUT], {INPUT: image[None]})
-        best = min(best, time.perf_counter() - start)
-    return float(best)
+        if node.op_type in _OUTPUT_AXIS and node.input[1] in sizes
+    }
+    session = open_plain(add_outputs(model, layers).SerializeToString())
+    values = session.run(list(layers), {INPUT: np.zeros((1, *recipe.shape), np.uint8)})
+    made = sum(value.size * each for value, each in zip(values, layers.values(), strict=True))
+    return list(layers), max(int(made), 1)
 
 
 def _layer_ranges(

@@ -1,0 +1,259 @@
+"""From a RUN directory or a Keras file to the model file: what appears, and what never does."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network
+from wetread.errors import ConfigError, ExportError
+from wetread.export import ExportOptions, GateError, NetworkDescription, export_keras, export_run
+from wetread.export import convert as convert_module
+from wetread.export.description import draw_probes
+from wetread.export.judging import Gate
+from wetread.export.network import load_network, predict_network, wrap_network
+from wetread.runtime.classifier import Classifier
+
+pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
+
+
+def test_float32_says_what_keras_says(toy, float32_model):
+    classifier = Classifier(float32_model, device="cpu")
+    wrapped = wrap_network(load_network(toy.run / "model.keras"), (SIDE, SIDE, 1))
+    images = draw_probes(classifier.spec)
+    keras = predict_network(wrapped, images, classifier.spec)
+    assert np.abs(classifier.classify(images) - keras).max() <= 1e-5
+    assert np.abs(classifier.classify(images[:1]) - keras[:1]).max() <= 1e-5
+    assert keras[:, 1].std() > 0.01  # or the comparison would show nothing
+
+
+def test_the_file_keeps_the_contract(float32_model):
+    model = onnx.load(float32_model)
+    onnx.checker.check_model(model, full_check=True)
+    (image,), (probabilities,) = model.graph.input, model.graph.output
+    dims = [d.dim_param or d.dim_value for d in image.type.tensor_type.shape.dim]
+    assert (image.name, image.type.tensor_type.elem_type, dims) == ("image", 2, ["N", SIDE, SIDE, 1])
+    dims = [d.dim_param or d.dim_value for d in probabilities.type.tensor_type.shape.dim]
+    assert (probabilities.name, probabilities.type.tensor_type.elem_type, dims) == (
+        "probabilities",
+        1,
+        ["N", 2],
+    )
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 17)]
+
+
+def test_the_graph_is_lean_and_named_by_the_layers(float32_model):
+    nodes = onnx.load(float32_model).graph.node
+    assert [node.name for node in nodes] == [
+        "conv2d/Reshape",
+        "conv2d/Cast",
+        "conv2d/Conv",
+        "conv2d/Relu",
+        "max_pooling2d/MaxPool",
+        "conv2d_1/Conv",
+        "conv2d_1/Relu",
+        "max_pooling2d_1/MaxPool",
+        "flatten/Transpose",
+        "dense/Reshape",
+        "dense/Gemm",
+        "dense/Relu",
+        "head/Gemm",
+        "head/Mul",
+        "head/Softmax",
+    ]
+
+
+def test_an_export_can_be_repeated_to_the_byte(toy, float32_model, tmp_path):
+    export_run(toy.run, output=tmp_path / "again.onnx")
+    assert (tmp_path / "again.onnx").read_bytes() == float32_model.read_bytes()
+
+
+def test_int8_is_smaller_faithful_and_says_how_it_was_chosen(toy, float32_model, int8_model):
+    spec = Classifier(int8_model, device="cpu").spec
+    assert spec.precision == "int8"
+    assert spec.quantization["flips"] <= 0.005 * spec.quantization["images"]
+    assert int8_model.stat().st_size < 0.6 * float32_model.stat().st_size
+    report = json.loads(int8_model.with_suffix(".quantization.json").read_text())
+    assert report["chosen"] == spec.quantization
+    assert report["gate"] == {"max_flips": 0.005, "max_auc_change": 0.002}
+    (chosen,) = [candidate for candidate in report["candidates"] if candidate["chosen"]]
+    assert chosen["name"] == spec.quantization["form"]
+    assert report["candidates"][0]["name"] == "float32"
+    assert len(report["candidates"]) >= 7
+    assert len(spec.to_json()) <= 20_000
+
+
+def test_float16_holds_the_gate(toy, float32_model, tmp_path):
+    output = tmp_path / "half.onnx"
+    result = export_run(toy.run, output=output, options=ExportOptions(precision="float16"))
+    assert result.candidates[1].flips <= 0.005 * result.candidates[1].images
+    assert result.size < 0.65 * float32_model.stat().st_size
+    assert Classifier(output, device="cpu").spec.precision == "float16"
+
+
+def test_nothing_appears_when_the_conversion_disagrees(toy, tmp_path, monkeypatch):
+    right = convert_module.network.predict_network
+    monkeypatch.setattr(
+        convert_module.network, "predict_network", lambda *arguments: right(*arguments) + 2e-4
+    )
+    with pytest.raises(ExportError, match="within 0.0001 of Keras"):
+        export_run(toy.run, output=tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["int8", "float16"])
+def test_nothing_appears_when_no_form_holds_the_gate(toy, tmp_path, precision):
+    options = ExportOptions(precision=precision, gate=Gate(max_flips=-1.0))
+    with pytest.raises(GateError, match=r"No (int8 )?file was written") as caught:
+        export_run(toy.run, output=tmp_path / "model.onnx", options=options)
+    assert list(tmp_path.iterdir()) == []
+    assert caught.value.candidates[0].name == "float32"
+    assert not any(candidate.chosen or candidate.holds for candidate in caught.value.candidates[1:])
+
+
+def test_a_run_moved_with_its_images_elsewhere(toy, tmp_path):
+    moved = tmp_path / "data"
+    moved.symlink_to(toy.data)
+    options = ExportOptions(precision="float16", calibration=moved)
+    result = export_run(toy.run, output=tmp_path / "model.onnx", options=options)
+    assert result.compared == 5 + 80
+
+
+def test_an_unfinished_run_and_a_bad_output_are_refused(toy, tmp_path):
+    with pytest.raises(ExportError, match=r"spec\.json"):
+        export_run(tmp_path, output=tmp_path / "model.onnx")
+    for name in ("model.txt", "nowhere/model.onnx"):
+        with pytest.raises(ExportError, match="ends in .onnx"):
+            export_run(toy.run, output=tmp_path / name)
+    with pytest.raises(ConfigError, match="Expected a precision"):
+        ExportOptions(precision="int4")
+
+
+def save(model, path):
+    model.save(path)
+    return path
+
+
+HEADS = [
+    (1, "sigmoid", ("no", "yes"), "sigmoid"),
+    (1, None, ("no", "yes"), "logits"),
+    (2, "softmax", ("no", "yes"), "softmax"),
+    (4, None, ("a", "b", "c", "d"), "logits"),
+]
+
+
+@pytest.mark.parametrize(("units", "end", "labels", "head"), HEADS)
+def test_a_foreign_network_of_every_head(tmp_path, units, end, labels, head):
+    from keras import layers
+
+    model = build_network(lambda x: layers.Conv2D(4, 3)(x), units=units, end=end)
+    if head == "logits" and units == 1:  # its first answers must not look like probabilities
+        model.layers[-1].set_weights([w * 40 for w in model.layers[-1].get_weights()])
+    file = save(model, tmp_path / "net.keras")
+    description = NetworkDescription(labels=labels, scale=(1 / 255,))
+    result = export_keras(file, network_description=description, output=tmp_path / "net.onnx")
+    assert result.spec.head == head
+    classifier = Classifier(tmp_path / "net.onnx", device="cpu")
+    images = draw_probes(result.spec)
+    outputs = model.predict(images.astype(np.float32) / np.float32(255), verbose=0).astype(np.float64)
+    found = classifier.classify(images)
+    if units == 1:
+        probability = outputs[:, 0] if end else 1 / (1 + np.exp(-outputs[:, 0]))
+        assert found[:, 1] == pytest.approx(probability, abs=1e-5)
+    else:
+        expected = outputs if end else np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+        assert found == pytest.approx(expected, abs=1e-5)
+    assert found.sum(axis=1) == pytest.approx(np.ones(len(found)), abs=1e-6)
+
+
+def test_scale_offset_mean_and_std_stand_inside(tmp_path):
+    from keras import layers
+
+    model = build_network(lambda x: layers.Conv2D(4, 3, padding="same")(x), units=2)
+    file = save(model, tmp_path / "net.keras")
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    description = NetworkDescription(labels=LABELS, scale=(1 / 255,), mean=mean, std=std)
+    result = export_keras(file, network_description=description, output=tmp_path / "net.onnx")
+    images = draw_probes(result.spec)
+    scaled = (images / 255 - np.array(mean)) / np.array(std)
+    logits = model.predict(scaled.astype(np.float32), verbose=0).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    found = Classifier(tmp_path / "net.onnx", device="cpu").classify(images)
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_temperature_divides_the_logits(toy, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.keras").write_bytes((toy.run / "model.keras").read_bytes())
+    spec = json.loads((toy.run / "spec.json").read_text())
+    (run / "spec.json").write_text(json.dumps(spec | {"temperature": 2.5}))
+    export_run(run, output=tmp_path / "warm.onnx")
+    export_run(toy.run, output=tmp_path / "cold.onnx")
+    warm, cold = (Classifier(tmp_path / f"{name}.onnx", device="cpu") for name in ("warm", "cold"))
+    images = draw_probes(warm.spec)
+    logit = np.log(cold.classify(images).astype(np.float64))
+    expected = 1 / (1 + np.exp((logit[:, 0] - logit[:, 1]) / 2.5))
+    assert warm.classify(images)[:, 1] == pytest.approx(expected, abs=1e-5)
+
+
+REFUSED = [
+    (3, "sigmoid", ("a", "b", "c"), "independent sigmoids"),
+    (1, "softmax", ("a", "b"), "ends in logits, a sigmoid or a softmax"),
+    (1, "relu", ("a", "b"), "ends in logits, a sigmoid or a softmax"),
+    (3, "softmax", ("a", "b"), "Expected 2 outputs"),
+]
+
+
+@pytest.mark.parametrize(("units", "end", "labels", "message"), REFUSED)
+def test_heads_that_say_something_else_are_refused(tmp_path, units, end, labels, message):
+    from keras import layers
+
+    model = build_network(lambda x: layers.Conv2D(4, 3)(x), units=units, end=end)
+    file = save(model, tmp_path / "net.keras")
+    description = NetworkDescription(labels=labels, scale=(1 / 255,))
+    with pytest.raises(ExportError, match=message):
+        export_keras(file, network_description=description, output=tmp_path / "net.onnx")
+    assert not (tmp_path / "net.onnx").exists()
+
+
+def test_the_scale_must_be_said_or_inside(tmp_path):
+    from keras import layers
+
+    bare = save(build_network(lambda x: layers.Conv2D(4, 3)(x)), tmp_path / "bare.keras")
+    own = build_network(lambda x: layers.Conv2D(4, 3)(layers.Rescaling(1 / 127.5, offset=-1)(x)))
+    description = NetworkDescription(labels=("a", "b", "c"))
+    with pytest.raises(ConfigError, match="Expected the scale"):
+        export_keras(bare, network_description=description, output=tmp_path / "net.onnx")
+    scaling = save(own, tmp_path / "own.keras")
+    result = export_keras(scaling, network_description=description, output=tmp_path / "net.onnx")
+    assert result.spec.scale == (1.0,)
+
+
+def test_int8_of_a_foreign_network_needs_and_takes_a_folder(toy, tmp_path):
+    description = NetworkDescription(labels=LABELS, scale=(1 / 255,))
+    output, file = tmp_path / "net.onnx", toy.run / "model.keras"
+    with pytest.raises(ExportError, match="--calibration"):
+        export_keras(
+            file, network_description=description, output=output, options=ExportOptions(precision="int8")
+        )
+    options = ExportOptions(precision="int8", calibration=toy.data)
+    result = export_keras(file, network_description=description, output=output, options=options)
+    assert result.spec.quantization["images"] == 320 - 160
+    assert result.spec.quantization["auc_change"] is not None  # the folders carry the labels' names
+
+
+def test_the_size_comes_from_the_network_or_must_be_said(tmp_path):
+    from keras import layers
+
+    model = build_network(lambda x: layers.Conv2D(4, 3)(x), shape=(None, None, 3))
+    file = save(model, tmp_path / "net.keras")
+    description = NetworkDescription(labels=("a", "b", "c"), scale=(1 / 255,))
+    with pytest.raises(ExportError, match="--size"):
+        export_keras(file, network_description=description, output=tmp_path / "net.onnx")
+    sized = NetworkDescription(labels=("a", "b", "c"), scale=(1 / 255,), size=(24, 20))
+    result = export_keras(file, network_description=sized, output=tmp_path / "net.onnx")
+    assert result.spec.pixels.shape == (24, 20, 3)
