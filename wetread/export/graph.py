@@ -128,7 +128,7 @@ def add_array(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
     taken = {tensor.name for tensor in model.graph.initializer}
     while name in taken:
         name += "_"
-    model.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array(array, order="C"), name))
     return name
 
 

@@ -31,6 +31,9 @@ _WEIGHT_INPUT = {
 }
 _CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
+# What may stand between them and their QuantizeLinear or DequantizeLinear: onnxruntime moves those.
+_CLAMPS = ("Relu", "Clip")
+_MOVED_THROUGH = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather")
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,8 @@ def _find_requantized(node: Node, graph: Graph, makers: Mapping[str, Node]) -> L
     if node.operation not in _REQUANTIZED or len(node.inputs) < 2 or node.inputs[0] not in makers:
         return None
     weight, above = graph.tensors.get(node.inputs[1]), makers[node.inputs[0]]
+    while above.operation in _MOVED_THROUGH and above.inputs[0] in makers:
+        above = makers[above.inputs[0]]
     if weight is None or weight.kind != "<f4" or above.operation != "DequantizeLinear":
         return None
     scale = graph.tensors.get(above.inputs[1])
@@ -122,8 +127,10 @@ def _find_requantized(node: Node, graph: Graph, makers: Mapping[str, Node]) -> L
     below = node
     while True:
         readers = [other for other in graph.nodes if below.outputs[0] in other.inputs]
-        if len(readers) != 1 or readers[0].operation not in ("Relu", "Clip", "QuantizeLinear"):
+        if len(readers) != 1:
             return None
         below = readers[0]
         if below.operation == "QuantizeLinear":
             return LayerProof(node.name or node.outputs[0], node.operation, "float32", None, False)
+        if below.operation not in (*_CLAMPS, *_MOVED_THROUGH):
+            return None
