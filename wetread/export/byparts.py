@@ -11,8 +11,8 @@ import onnx
 from numpy.typing import NDArray
 
 from wetread.export import network
-from wetread.export.graph import find_outputs
-from wetread.export.layers import align, record_layers, run_tensors
+from wetread.export.graph import LOGITS, find_outputs
+from wetread.export.layers import LayerOutput, align, record_layers, run_tensors
 from wetread.runtime.classifier import Classifier, read_model
 from wetread.runtime.spec import ModelSpec
 
@@ -45,26 +45,34 @@ def compare_layers(
     recorded = record_layers(wrapped, network.scale_pixels(images, spec))
     found = []
     for classifier in classifiers:
-        data, _ = read_model(classifier.name)
-        model = onnx.load_from_string(data)
-        present = set(find_outputs(model))
-        wanted = [layer for layer in recorded if layer.name in present]
-        values = run_tensors(model, [layer.name for layer in wanted], images)
-        for layer in wanted:
-            aligned = align(layer.values, values[layer.name])
-            if aligned is None:
-                continue
-            error = np.abs(aligned.astype(np.float64) - layer.values)
-            size = float(np.sqrt(np.mean(layer.values.astype(np.float64) ** 2))) or 1.0
-            relative = float(np.sqrt(np.mean(error**2))) / size
-            found.append(
-                LayerDifference(
-                    model=classifier.name,
-                    layer=layer.name,
-                    kind=layer.kind,
-                    relative=relative,
-                    largest=float(error.max()),
-                    departs=not relative <= _LIMITS[classifier.spec.precision],
-                )
-            )
+        model = onnx.load_from_string(read_model(classifier.name)[0])
+        places = _find_places(model, recorded, spec)
+        values = run_tensors(model, list(dict.fromkeys(places.values())), images)
+        for layer in recorded:
+            aligned = align(layer.values, values[places[layer.name]]) if layer.name in places else None
+            if aligned is not None:
+                found.append(_measure(classifier, layer, aligned))
     return tuple(found)
+
+
+def _find_places(model: onnx.ModelProto, recorded: list[LayerOutput], spec: ModelSpec) -> dict[str, str]:
+    """Which tensor holds which layer's output: the one of its name, and the logits for the last."""
+    present = set(find_outputs(model))
+    places = {layer.name: layer.name for layer in recorded if layer.name in present}
+    if spec.head == "logits" and recorded:
+        places[recorded[-1].name] = LOGITS
+    return places
+
+
+def _measure(classifier: Classifier, layer: LayerOutput, found: NDArray[Any]) -> LayerDifference:
+    error = np.abs(found.astype(np.float64) - layer.values)
+    size = float(np.sqrt(np.mean(layer.values.astype(np.float64) ** 2))) or 1.0
+    relative = float(np.sqrt(np.mean(error**2))) / size
+    return LayerDifference(
+        model=classifier.name,
+        layer=layer.name,
+        kind=layer.kind,
+        relative=relative,
+        largest=float(error.max()),
+        departs=not relative <= _LIMITS[classifier.spec.precision],
+    )

@@ -118,13 +118,14 @@ def _auc_change(found: Floats, keras: Floats, targets: NDArray[np.intp]) -> floa
         [1] if keras.shape[1] == 2 else [k for k in range(keras.shape[1]) if (targets[known] == k).any()]
     )
     changes = [
-        _area(found[known, k], targets[known] == k) - _area(keras[known, k], targets[known] == k)
+        measure_area(found[known, k], targets[known] == k)
+        - measure_area(keras[known, k], targets[known] == k)
         for k in columns
     ]
     return float(np.mean(changes))
 
 
-def _area(scores: Floats, positive: NDArray[np.bool_]) -> float:
+def measure_area(scores: Floats, positive: NDArray[np.bool_]) -> float:
     """The area under the ROC curve: how often a positive scores above a negative, ties counting half."""
     _, ranks, counts = np.unique(scores, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - (counts - 1) / 2

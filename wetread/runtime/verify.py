@@ -144,10 +144,11 @@ def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
 
 
 def describe_processor(processor: Processor) -> str:
-    """A processor in a few words: architecture, features, and whether it has exact 8-bit products."""
+    """A processor in a few words: architecture, features, and whether an x86 lacks exact 8-bit products."""
     features = ", ".join(processor.features) or "features unknown"
-    exact = "" if processor.integer_dot_product else ", no VNNI"
-    return f"{processor.architecture} with {features}{exact}"
+    intel = processor.architecture.lower() in ("x86_64", "amd64", "i386", "x86")
+    missing = ", no VNNI" if intel and not processor.integer_dot_product else ""
+    return f"{processor.architecture} with {features}{missing}"
 
 
 def verify_model(

@@ -1,0 +1,175 @@
+"""Keras beside ONNX files, from image files: figures, flips, layers, and the helper for pytest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from tests.export.networks import KERAS_WARNING, LABELS, draw_lamps, toy_spec
+from wetread.errors import ExportError
+from wetread.export import assert_parity, measure_parity
+from wetread.export.certificate import hash_statement, make_certificate, write_certificate
+from wetread.export.contract import finish
+from wetread.export.parity import measure_margins
+from wetread.export.report import describe_report, tabulate
+from wetread.runtime.classifier import Classifier
+from wetread.runtime.pixels import read_pixels
+from wetread.runtime.spec import ModelSpec, extract_spec
+
+pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh")
+    draw_lamps(folder, count=90, first=5000)
+    (folder / "left" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(toy, float32_model, int8_model, folder):
+    return measure_parity(toy.run, models=[float32_model, int8_model], images=folder, by_layer=True)
+
+
+@pytest.fixture(scope="module")
+def shifted(float32_model, tmp_path_factory):
+    """The float32 file with one bias of its second convolution off, a valid model all the same."""
+    model = onnx.load(float32_model)
+    (layer,) = [node for node in model.graph.node if node.name == "conv2d_1/Conv"]
+    (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == layer.input[2]]
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.5), bias.name))
+    path = tmp_path_factory.mktemp("shifted") / "shifted.onnx"
+    spec = extract_spec(float32_model.read_bytes(), name="float32")
+    values = {**json.loads(spec.to_json()), "golden": None}
+    path.write_bytes(finish(model, ModelSpec.from_json(json.dumps(values))))
+    return path
+
+
+def test_the_figures_are_those_of_the_images(toy, report, float32_model, folder):
+    import keras
+
+    spec = toy_spec()
+    names = sorted(str(path) for path in folder.rglob("lamp*.jpg"))
+    pixels = np.stack([read_pixels(Path(name).read_bytes(), spec.pixels) for name in names])
+    model = keras.saving.load_model(toy.run / "model.keras", compile=False)
+    logits = model.predict(pixels.astype(np.float32) / np.float32(255), verbose=0).astype(np.float64)
+    expected = 1 / (1 + np.exp(-logits[:, 0]))
+    found = Classifier(float32_model, device="cpu").classify(pixels)
+    assert report.images == 90
+    assert report.failures == (f"{folder}/left/broken.jpg",)
+    difference = np.abs(found[:, 1] - expected)
+    assert report.models[0].max_difference == pytest.approx(difference.max(), abs=2e-7)
+    assert report.models[0].max_difference <= 1e-5
+    assert report.models[1].max_difference > 1e-5
+    assert report.passed
+
+
+def test_a_model_that_departs_fails_and_names_its_flips_and_its_layer(toy, shifted, folder):
+    report = measure_parity(toy.run, models=[shifted], images=folder, by_layer=True)
+    (model,) = report.models
+    assert not report.passed
+    assert model.flips == len(model.flipped) > 0
+    for flip in model.flipped:
+        assert flip.path.startswith(str(folder))
+        assert {flip.keras_label, flip.label} == set(LABELS)
+        assert flip.keras_probability < 0.5 <= flip.probability
+    first = next(layer for layer in report.layers if layer.departs)
+    assert first.layer == "conv2d_1"
+    assert "first layer that departs" in describe_report(report)
+    with pytest.raises(AssertionError, match="flip in .*shifted.onnx"):
+        assert_parity(toy.run, models=[shifted], images=folder)
+
+
+def test_layers_of_a_faithful_model_do_not_depart(report, float32_model, int8_model):
+    names = ["conv2d", "max_pooling2d", "conv2d_1", "max_pooling2d_1", "flatten", "dense", "dense_1"]
+    for path in (float32_model, int8_model):
+        layers = [layer for layer in report.layers if layer.model == str(path)]
+        found = [layer.layer for layer in layers]
+        assert found == [name for name in names if name in found]
+        assert {"conv2d_1", "dense", "dense_1"} <= set(found)
+        assert not any(layer.departs for layer in layers)
+
+
+def test_flips_are_few_or_the_test_fails(toy, int8_model, folder):
+    with pytest.raises(AssertionError, match="NO"):
+        assert_parity(toy.run, models=[int8_model], images=folder, max_flips=-0.1)
+    recorded: dict[str, object] = {}
+    report = assert_parity(
+        toy.run / "model.keras", models=[int8_model], images=[folder], record=recorded.__setitem__
+    )
+    assert recorded["int8.onnx flips"] == report.models[0].flips
+    assert len(recorded) == 5
+
+
+def test_tolerance_is_held(toy, float32_model, folder):
+    with pytest.raises(AssertionError, match="NO"):
+        assert_parity(toy.run, models=[float32_model], images=folder, tolerance=1e-12)
+
+
+def test_the_report_is_json_and_a_table(report, float32_model):
+    values = json.loads(json.dumps(report.to_dict()))
+    assert values["passed"] is True
+    assert values["models"][0]["path"] == str(float32_model)
+    rows = tabulate(report)
+    assert [row[0] for row in rows[1:]] == [
+        report.reference,
+        f"{float32_model} (float32)",
+        f"{report.models[1].path} (int8)",
+    ]
+    assert all(len(row) == len(rows[0]) for row in rows)
+
+
+def test_models_of_two_networks_are_not_compared(toy, float32_model, folder, tmp_path):
+    spec = extract_spec(float32_model.read_bytes(), name="float32")
+    values = {**json.loads(spec.to_json()), "labels": ["x", "y"], "positive": "y", "golden": None}
+    other = tmp_path / "other.onnx"
+    other.write_bytes(finish(onnx.load(float32_model), ModelSpec.from_json(json.dumps(values))))
+    with pytest.raises(ExportError, match="labels"):
+        measure_parity(toy.run, models=[float32_model, other], images=folder)
+    with pytest.raises(ExportError, match="one or more"):
+        measure_parity(toy.run, models=[], images=folder)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ExportError, match="none that decode"):
+        measure_parity(toy.run, models=[float32_model], images=tmp_path / "empty")
+
+
+def test_margins():
+    probabilities = np.array([[0.3, 0.7], [0.51, 0.49]])
+    assert measure_margins(probabilities, toy_spec()) == pytest.approx([0.2, 0.01])
+    three = ModelSpec(labels=("a", "b", "c"))
+    assert measure_margins(np.array([[0.2, 0.5, 0.3]]), three) == pytest.approx([0.2])
+
+
+def test_a_certificate_says_the_same_when_it_is_made_again(toy, report, float32_model, int8_model, tmp_path):
+    import shutil
+
+    moved = tmp_path / "moved"
+    shutil.copytree(str(report.failures[0]).rsplit("/", 2)[0], moved)
+    again = measure_parity(toy.run, models=[float32_model, int8_model], images=moved)
+    one, other = make_certificate(report), make_certificate(again)
+    assert one["statement"] == other["statement"]
+    assert one["statement_sha256"] == other["statement_sha256"] == hash_statement(one["statement"])
+    assert set(one["circumstances"]) == {"made", "milliseconds_per_image"}
+    (moved / "left" / "broken.jpg").unlink()
+    (moved / "left" / "extra.jpg").write_bytes(next(moved.rglob("lamp*.jpg")).read_bytes())
+    changed = measure_parity(toy.run, models=[float32_model, int8_model], images=moved)
+    assert make_certificate(changed)["statement_sha256"] != one["statement_sha256"]
+
+
+@pytest.mark.parametrize("suffix", ["json", "txt", "html"])
+def test_certificates_are_written(report, tmp_path, suffix):
+    path = tmp_path / f"certificate.{suffix}"
+    write_certificate(report, path)
+    text = path.read_text()
+    for word in (report.reference_sha256, report.models[0].digest, report.listing_sha256, "no VNNI"):
+        if word == "no VNNI" and "no VNNI" not in report.machine:
+            continue
+        assert word in text
+    with pytest.raises(ExportError, match=r"\.json, \.txt or \.html"):
+        write_certificate(report, tmp_path / "certificate.pdf")
