@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 PARTS = 8
 # Of one summed-area table: 255 times this stays below 2**31.
 _STRIP_PIXELS = 1 << 21
-# Averages of up to so many equal parts, an odd number, are far enough from a tie for OpenCV's float32.
-_FLOAT_SAFE_PARTS = 500
+# A sum below this may be taken from a table that wraps around at 2**32: what wraps cancels out.
+_WRAPS_BELOW = 1 << 31
+# Averages of up to so many equal parts, an odd number, are further from a tie than OpenCV's float32 can err.
+_FLOAT_SAFE_PARTS = 225
 
 Sums = NDArray[Any]  # uint32 or int64
 
@@ -75,8 +77,9 @@ def scale(image: NDArray[np.uint8], rows: Span, columns: Span) -> NDArray[np.uin
     if parts % 2 and parts <= _FLOAT_SAFE_PARTS and _is_plain(rows, height) and _is_plain(columns, width):
         small = cv2.resize(image, (columns.size, rows.size), interpolation=cv2.INTER_AREA)
         return small.reshape(rows.size, columns.size, channels).astype(np.uint8, copy=False)
-    # What one new pixel adds up to stays below 2**31: it may come from a table that wraps around at 2**32.
-    kind = np.uint32 if parts * 511 < 1 << 31 else np.int64
+    if rows.wanted < rows.size or columns.wanted < columns.size:
+        image, down, across = _trim(image, down, across)
+    kind = np.uint32 if parts * 511 < _WRAPS_BELOW else np.int64
     sums = _sum_rows(image, down, grows=rows.grows, kind=kind)
     if columns.grows:
         sums = _weigh_columns(sums[:, channels:] - sums[:, :-channels], across)
@@ -114,6 +117,16 @@ def _find_taps(span: Span, old: int, channels: int) -> Taps:
     before, part = points // unit, (points % unit).astype(np.uint32)
     after, channel = np.minimum(before + 1, last), np.arange(len(points)) % channels
     return Taps(before * channels + channel, after * channels + channel, unit - part, part, unit, parts)
+
+
+def _trim(image: NDArray[np.uint8], down: Taps, across: Taps) -> tuple[NDArray[np.uint8], Taps, Taps]:
+    """Leave out the rows and columns of an image that no tap touches."""
+    channels = image.shape[2]
+    top, left = int(down.before[0]), int(across.before[0]) // channels
+    image = image[top : down.after[-1] + 1, left : across.after[-1] // channels + 1]
+    down = down._replace(before=down.before - top, after=down.after - top)
+    shift = left * channels
+    return image, down, across._replace(before=across.before - shift, after=across.after - shift)
 
 
 def _weigh_rows(values: Sums, taps: Taps, kind: type[Any]) -> Sums:

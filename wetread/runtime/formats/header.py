@@ -93,6 +93,22 @@ def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArr
     return image
 
 
+def decode_by_opencv(data: bytes) -> Stored:
+    """Decode a file as it is stored: (H, W) or (H, W, C) in OpenCV's order. Raises ImageError('truncated').
+
+    Past a limit of OpenCV (OPENCV_IO_MAX_IMAGE_PIXELS, ...) or of memory it raises cv2.error.
+    """
+    try:
+        image: Stored | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        if "CV_IO_MAX" in str(error) or error.code == cv2.Error.STS_NO_MEM:
+            raise
+        image = None
+    if image is None:
+        raise truncated("its decoder gave up")
+    return image
+
+
 def order_rgb(image: Stored) -> Stored:
     """Turn OpenCV's blue, green, red (and alpha) into red, green, blue, in place: (H, W, 3 or 4)."""
     code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA

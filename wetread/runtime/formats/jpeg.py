@@ -6,7 +6,6 @@ import re
 import struct
 from dataclasses import dataclass
 
-import numpy as np
 import simplejpeg
 
 from wetread.errors import ImageError
@@ -21,29 +20,31 @@ from wetread.runtime.formats.header import (
 
 MAX_SIDE = 65_500  # libjpeg's own
 _MAX_SCANS = 500
+# A block takes a bit or more, and a unit of up to 32 x 32 pixels four blocks or more: a few bytes that claim
+# to be a huge image are found before memory is set aside for it.
+_PIXELS_PER_BYTE = 2048
 _SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
-_START_OF_SCAN, _END, _APP1, _APP14 = 0xDA, 0xD9, 0xE1, 0xEE
+_START_OF_SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_TELLING = _FRAMES | {_START_OF_SCAN, _APP1, _APP14, _END, 0xFF}
+_TELLING = _FRAMES | {_START_OF_SCAN, _APP1, _END, 0xFF}
 # In entropy-coded data FF 00 is a stuffed byte, FF D0 to FF D7 are restarts; all else after FF is a marker.
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class JpegHeader(Header):
-    """A JPEG's header: 1 (gray), 3 (color) or 4 (inks) components; `adobe` says that inks are inverted."""
+    """A JPEG's header: 1 (gray), 3 (color) or 4 (inks) components."""
 
     components: int = 3
-    adobe: bool = False
 
     def decode_scaled(self, data: bytes, *, eighths: int, gray: bool) -> Samples:
         """Decode strictly, each 8 x 8 block as `eighths` x `eighths` pixels (1, 2, 4 or 8).
 
         Returns uint8 samples, (ceil(height * eighths / 8), ceil(width * eighths / 8), 1 if `gray` else 3).
-        The color of a file with 4 inks is to be multiplied by its black, as if that were alpha. Raises
-        ImageError('truncated').
+        Inks are taken as Adobe stores them, 255 for none, with or without its marker, as other decoders do;
+        their color is to be multiplied by their black, as if that were alpha. Raises ImageError('truncated').
         """
         shape = (-(-self.height * eighths // 8), -(-self.width * eighths // 8))
         least = shape if eighths < 8 else (0, 0)
@@ -56,14 +57,12 @@ class JpegHeader(Header):
             raise truncated("its size is not the one in its header")
         if self.components < 4:
             return Samples(image)
-        if not self.adobe:  # Adobe stores 255 for no ink, the others for all of it
-            np.invert(image, out=image)
         return Samples(image[..., :3], image[..., 3:])
 
 
 def read_jpeg(data: bytes) -> JpegHeader:
     """Read the marker segments up to the first scan, and the headers of all scans where there are several."""
-    at, orientation, adobe, frame = 2, 0, False, 0
+    at, orientation, frame = 2, 0, 0
     while True:
         start, marker, size = _SEGMENT.unpack_from(data, at)
         if start != 0xFF:
@@ -78,15 +77,13 @@ def read_jpeg(data: bytes) -> JpegHeader:
                 raise truncated("it ends before its picture")
             if marker == _APP1 and not orientation and data.startswith(EXIF_MARK, at + 4):
                 orientation = read_orientation(data[at + 4 : at + 2 + size])
-            elif marker == _APP14:
-                adobe = adobe or data.startswith(b"Adobe", at + 4)
             elif marker in _FRAMES:
                 frame = at
         at += 2 + size
     if not frame:
         raise truncated("it has no frame header")
     height, width, components = _read_frame(data, frame, at)
-    return JpegHeader("jpeg", height, width, orientation or 1, components, adobe)
+    return JpegHeader("jpeg", height, width, orientation or 1, components)
 
 
 def _read_frame(data: bytes, frame: int, scan: int) -> tuple[int, int, int]:
@@ -100,6 +97,8 @@ def _read_frame(data: bytes, frame: int, scan: int) -> tuple[int, int, int]:
         raise unsupported(f"a JPEG of {components} x {bits} bits: save it as 16-bit PNG")
     if max(height, width) > MAX_SIDE:
         raise ImageError("too_large", f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}.")
+    if height * width > _PIXELS_PER_BYTE * len(data):
+        raise truncated("it is too short for its size")
     if kind == _PROGRESSIVE or data[scan + 4] != components:
         _check_scans(data, scan, data[frame + 10 : frame + 10 + 3 * components : 3])
     return height, width, components

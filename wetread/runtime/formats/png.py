@@ -13,7 +13,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,6 +22,7 @@ from wetread.runtime.formats.header import (
     Samples,
     Stored,
     apply_palette,
+    decode_by_opencv,
     order_rgb,
     read_orientation,
     truncated,
@@ -68,10 +68,9 @@ class PngHeader(Header):
         ihdr = self.ihdr[:9] + bytes((kind,)) + self.ihdr[10:]
         png = b"".join([SIGNATURE, _chunk(b"IHDR", ihdr), stream, _chunk(b"IEND", b"")])
         del stream
-        image: Stored | None = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
-        if image is None or image.shape[:2] != (self.height, self.width):
-            # The file is known to be whole: a limit of OpenCV's own (OPENCV_IO_MAX_IMAGE_PIXELS) is left.
-            raise ImageError("too_large", "Expected an image within OpenCV's limits. Received one past them.")
+        image = decode_by_opencv(png)
+        if image.shape[:2] != (self.height, self.width):
+            raise truncated("its size is not the one in its header")
         return _arrange(image.reshape(self.height, self.width, -1), self)
 
 

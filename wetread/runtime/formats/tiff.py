@@ -12,7 +12,6 @@ import sys
 import zlib
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +20,7 @@ from wetread.runtime.formats.header import (
     Samples,
     Stored,
     apply_palette,
+    decode_by_opencv,
     truncated,
     unpack_bits,
     unsupported,
@@ -253,11 +253,8 @@ def _decode_gray(packed: bytes, shape: tuple[int, int], kind: tuple[int, int]) -
     start = (b"II*\0" if native == "<" else b"MM\0*") + struct.pack(native + "IH", 8, len(entries))
     tags = b"".join(struct.pack(native + "HHII", tag, 4, 1, value) for tag, value in entries)
     file = start + tags + bytes(4) + packed
-    try:
-        image = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise truncated("a strip or tile is damaged") from error
-    if image is None or image.shape != shape or image.itemsize * 8 != kind[0]:
+    image = decode_by_opencv(file)
+    if image.shape != shape or image.itemsize * 8 != kind[0]:
         raise truncated("a strip or tile is damaged")
     return image.tobytes()
 

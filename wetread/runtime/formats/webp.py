@@ -6,14 +6,11 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import cv2
-import numpy as np
-
 from wetread.errors import ImageError
 from wetread.runtime.formats.header import (
     Header,
     Samples,
-    Stored,
+    decode_by_opencv,
     order_rgb,
     read_orientation,
     truncated,
@@ -29,13 +26,8 @@ class WebpHeader(Header):
 
     def decode(self, data: bytes) -> Samples:
         """Decode by OpenCV (libwebp), which gives up on a cut or damaged stream."""
-        try:
-            image: Stored | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error as error:
-            raise truncated("its decoder gave up") from error
-        if image is None or image.ndim != 3 or image.dtype != np.uint8:
-            raise truncated("its decoder gave up")
-        if image.shape[:2] != (self.height, self.width):
+        image = decode_by_opencv(data)
+        if image.ndim != 3 or image.shape[:2] != (self.height, self.width):
             raise truncated("its size is not the one in its header")
         image = order_rgb(image)
         return Samples(image[..., :3], image[..., 3:] if image.shape[2] == 4 else None)
