@@ -34,9 +34,8 @@ def main() -> None:
     rows = np.array([read_pixels(listing.source.read(i.entry), recipe).ravel() for i in images], np.float64)
     rows -= rows.mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    print(
-        "| NORMAL images that share | pairs | 5% | 25% | 50% | 75% | 95% |\n|---|---:|---:|---:|---:|---:|---:|"
-    )
+    print("| NORMAL images that share | pairs | 5% | 25% | 50% | 75% | 95% |")
+    print("|---|" + "---:|" * 6)
     for words, pairs in find_pairs([image.name for image in images]).items():
         alike = np.percentile([rows[i] @ rows[j] for i, j in pairs], [5, 25, 50, 75, 95])
         print(f"| {words} | {len(pairs):,} | " + " | ".join(f"{value:.2f}" for value in alike) + " |")
