@@ -1,13 +1,14 @@
 """What DATA holds, before anything is read: labels by folder, and all that is wrong with them.
 
-DATA is DATA/<label>/* or DATA/{train,val,test}/<label>/*; labels stand in the order of their names, and
-`test` is never read.
+DATA is DATA/<label>/* or DATA/{train,val,test}/<label>/*; labels stand in the order of their names.
+Training never reads `test`; judging reads what it is told to.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from wetread.errors import DatasetError
 from wetread.runtime.sources import Entry, Source, open_source
@@ -18,7 +19,7 @@ _NOT_LABELS = "__MACOSX"  # what macOS adds to its zip files
 
 @dataclass(frozen=True)
 class Image:
-    """One listed image: its entry, its name below DATA, its label, and 'train', 'val' or ''."""
+    """One listed image: its entry, its name below DATA, its label, and 'train', 'val', 'test' or ''."""
 
     entry: Entry
     name: str
@@ -38,26 +39,56 @@ class Listing:
 
 
 def list_images(data: str) -> Listing:
-    """List DATA and tell each file's label. Raises DatasetError and SourceError."""
+    """List DATA to train on, without `test`. Raises DatasetError and SourceError."""
+    listing = _list_data(data, has_parts=_has_parts)
+    images = tuple(image for image in listing.images if image.part != "test")
+    strays = tuple(name for name in listing.strays if not name.startswith("test/"))
+    labels = tuple(sorted({image.label for image in images}))
+    listing = replace(listing, images=images, labels=labels, strays=strays)
+    _check_listing(listing, data)
+    return listing
+
+
+def list_judged(data: str, *, labels: tuple[str, ...]) -> Listing:
+    """List DATA to judge a model with `labels` on: every part of it, the labels in the model's order.
+
+    Raises SourceError, and DatasetError for a folder that the model has no label for.
+    """
+    listing = _list_data(data, has_parts=lambda folders: _holds_parts(folders, labels))
+    unknown = {image.label for image in listing.images} - set(labels)
+    if unknown:
+        raise DatasetError(
+            f"Expected folders named by the model's labels: {', '.join(labels)}. Received {data} with "
+            f"{', '.join(sorted(unknown))}. Point at the folder that holds the labels, rename these or move "
+            "them elsewhere."
+        )
+    return replace(listing, labels=labels)
+
+
+def _list_data(data: str, *, has_parts: Callable[[set[str]], bool]) -> Listing:
     source = open_source(data)
     root = data if data.endswith("/") else data + "/"
     entries = [entry for entry in source.entries() if entry.name.startswith(root)]
     paths = [entry.name[len(root) :].replace(os.sep, "/").split("/") for entry in entries]
-    has_parts = _has_parts({path[0] for path in paths if len(path) > 1})
+    in_parts = has_parts({path[0] for path in paths if len(path) > 1})
     images, strays = [], []
     for entry, path in zip(entries, paths, strict=True):
-        part = path.pop(0) if has_parts and len(path) > 1 else ""
+        part = path.pop(0) if in_parts and len(path) > 1 else ""
         name = f"{part}/{'/'.join(path)}" if part else "/".join(path)
-        if path[0] == _NOT_LABELS or part == "test":
+        if path[0] == _NOT_LABELS or part == _NOT_LABELS:
             continue
         if len(path) < 2:
             strays.append(name)
         else:
             images.append(Image(entry, name, path[0], part))
     labels = tuple(sorted({image.label for image in images}))
-    listing = Listing(source, root, labels, tuple(images), tuple(strays))
-    _check_listing(listing, data)
-    return listing
+    return Listing(source, root, labels, tuple(images), tuple(strays))
+
+
+def _holds_parts(folders: set[str], labels: tuple[str, ...]) -> bool:
+    """Whether DATA holds nothing but train, val and test, and the model calls no label so."""
+    folders = folders - {_NOT_LABELS}
+    return bool(folders) and folders <= set(_PARTS) and not folders & set(labels)
 
 
 def _has_parts(folders: set[str]) -> bool:

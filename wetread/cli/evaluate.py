@@ -1,0 +1,133 @@
+"""`wetread evaluate`."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from wetread.evaluate.evaluation import Evaluation
+
+
+@app.command()
+def evaluate(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")],
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The model file.")],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where metrics.json, predictions.csv and report.html go; default: print only.",
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None, typer.Option(metavar="OTHER.onnx", help="A second model, on the same images.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Judge on the folder DATA/NAME; with --run, on that side of it."),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="The run that trained the model: its split, its curves."),
+    ] = None,
+    group_regex: Annotated[
+        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: none.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0,
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Put pictures, of patients then, into report.html.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Judge a model on labelled folders: metrics with 95% intervals by patient, and a report.
+
+    Needs no TensorFlow. Exit code 0 when every image has a score, 3 when some have none.
+    """
+    from wetread.errors import UsageError
+    from wetread.evaluate.evaluation import EvaluateOptions
+    from wetread.evaluate.evaluation import evaluate as judge
+    from wetread.evaluate.outputs import check_output, write_outputs
+    from wetread.runtime.classifier import Classifier
+
+    options = EvaluateOptions(
+        data=data,
+        split=split,
+        run=run,
+        group_regex=group_regex,
+        resamples=resamples,
+        seed=seed,
+        workers=workers,
+    )
+    if output is None and (thumbnails or overwrite):
+        raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    other = None if compare is None else Classifier(compare, device=device)
+    with show_count(quiet=quiet) as on_progress:
+        evaluation = judge(Classifier(model, device=device), options, other=other, on_progress=on_progress)
+    if output is not None:
+        write_outputs(evaluation, output, thumbnails=thumbnails)
+    _print_evaluation(evaluation, output)
+    raise typer.Exit(3 if evaluation.unscored else 0)
+
+
+@contextmanager
+def show_count(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Yield what is told (images done, images in all): a bar on a terminal, nothing elsewhere."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    with Progress(
+        BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=Console(stderr=True), transient=True
+    ) as bar:
+        task = bar.add_task("scoring", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
+    """Print notes, metrics, confusion, labels and the comparison as plain tables."""
+    from wetread.cli.tables import print_rows, print_table
+    from wetread.evaluate import tables
+
+    print_rows(tables.describe_data(evaluation))
+    print()
+    print_table(*tables.tabulate_metrics(evaluation.metrics))
+    print()
+    print_table(*tables.tabulate_confusion(evaluation.metrics))
+    if evaluation.metrics.positive is None:
+        print()
+        print_table(*tables.tabulate_labels(evaluation.metrics))
+    if evaluation.comparison is not None:
+        print()
+        print_rows(tables.describe_comparison(evaluation.comparison))
+        print()
+        print_table(*tables.tabulate_differences(evaluation.comparison))
+    if evaluation.notes:
+        print()
+    for note in evaluation.notes:
+        print(f"note: {note}")
+    if output is not None:
+        print(f"\nwritten: {output}/metrics.json, predictions.csv")

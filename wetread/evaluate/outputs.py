@@ -1,0 +1,96 @@
+"""What judging leaves in a folder: metrics.json, predictions.csv and report.html, each of them whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from wetread.errors import OutputError
+from wetread.evaluate.evaluation import Evaluation
+from wetread.evaluate.scores import Scores
+from wetread.runtime.results import columns, encode_name
+
+METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
+REPORT = "report.html"
+FILES = (METRICS, PREDICTIONS, OTHER_PREDICTIONS, REPORT)
+
+
+def check_output(folder: str, *, overwrite: bool) -> None:
+    """Make sure, before anything is scored, that a folder can take the files. Raises OutputError."""
+    place = Path(folder)
+    there = [name for name in FILES if (place / name).exists()]
+    if there and not overwrite:
+        raise OutputError(
+            f"Expected an --output without {', '.join(there)}. Received {folder}. Replace them by "
+            "--overwrite, or choose another folder."
+        )
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / f".{METRICS}.part").open("wb"):
+            pass
+        (place / f".{METRICS}.part").unlink()
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write into {folder}. Received: {error.strerror}. Choose another --output."
+        ) from error
+
+
+def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = False) -> None:
+    """Write every file into a folder that exists; metrics.json last: what stands there is whole.
+
+    `thumbnails` puts pictures into the report: of patients, then. Raises OutputError.
+    """
+    files = {
+        PREDICTIONS: encode_predictions(evaluation.scores),
+    }
+    if evaluation.other is not None:
+        files[OTHER_PREDICTIONS] = encode_predictions(evaluation.other)
+    files[METRICS] = (json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+    for name in FILES:
+        (Path(folder) / name).unlink(missing_ok=True)
+    for name, data in files.items():
+        _replace(Path(folder) / name, data)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    passing = path.with_name(f".{path.name}.part")
+    try:
+        with passing.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(passing, path)
+    except OSError as error:
+        raise OutputError(f"Expected to write {path}. Received: {error.strerror}.") from error
+
+
+def encode_predictions(scores: Scores) -> bytes:
+    """Write a row for each image: the columns of `wetread score`, then the truth and the patient."""
+    labels = scores.spec.labels
+    rows: list[list[Any]] = [[*columns(labels), "truth", "patient"]]
+    for image, found, group in zip(scores.images, scores.predictions, scores.groups, strict=True):
+        values: Iterable[Any] = found.probabilities or [""] * len(labels)
+        rows.append(
+            [
+                found.path,
+                found.status,
+                found.label,
+                found.probability,
+                *values,
+                found.error,
+                image.label,
+                group,
+            ]
+        )
+    text = io.StringIO(newline="")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
+        (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
+    return encode_name(text.getvalue())

@@ -1,0 +1,103 @@
+"""Labelled files to scores, through the runtime that scores everything else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.evaluate.listing import Image, Listing
+from wetread.evaluate.patients import merge_groups
+from wetread.runtime.results import Prediction
+from wetread.runtime.scoring import Model, score_chunks
+from wetread.runtime.sources import Entry
+from wetread.runtime.spec import ModelSpec
+
+OnProgress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """One prediction for each of the images, in listing order, scored or not.
+
+    `groups`: the patient of each image; `digests`: SHA-256 of its bytes ('' where they could not be read).
+    """
+
+    spec: ModelSpec
+    images: tuple[Image, ...]
+    predictions: tuple[Prediction, ...]
+    groups: tuple[str, ...]
+    digests: tuple[str, ...]
+
+    @property
+    def scored(self) -> NDArray[np.intp]:
+        """The positions, intp (n,), of the images that have a score."""
+        return np.flatnonzero([prediction.status == "ok" for prediction in self.predictions])
+
+    @property
+    def failures(self) -> Counter[str]:
+        """The images without a score, by status."""
+        return Counter(found.status for found in self.predictions if found.status != "ok")
+
+    def truth(self, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The true labels of the chosen images, intp (n,), columns of `spec.labels`."""
+        columns = {label: column for column, label in enumerate(self.spec.labels)}
+        return np.array([columns[self.images[i].label] for i in chosen], np.intp)
+
+    def probabilities(self, chosen: NDArray[np.intp]) -> NDArray[np.float32]:
+        """The probabilities of the chosen images, float32 (n, K)."""
+        rows = [self.predictions[i].probabilities for i in chosen]
+        return np.array(rows, np.float32).reshape(len(rows), len(self.spec.labels))
+
+    def patients(self, chosen: NDArray[np.intp]) -> list[str]:
+        """The patient of each of the chosen images."""
+        return [self.groups[i] for i in chosen]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of all names and contents that could be decoded, as training computes it."""
+        lines = sorted(
+            f"{image.name}\n{digest}\n"
+            for image, digest, found in zip(self.images, self.digests, self.predictions, strict=True)
+            if found.status == "ok"
+        )
+        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def score_images(
+    model: Model,
+    listing: Listing,
+    *,
+    groups: Sequence[str],
+    workers: int | None = None,
+    batch_size: int = 32,
+    on_progress: OnProgress | None = None,
+) -> Scores:
+    """Score the images of a listing and join the patients of identical files.
+
+    `groups`: the patient of each image, from its name. `on_progress` is told (images done, images in all).
+    """
+    digests: dict[str, str] = {}
+
+    def read(entry: Entry) -> bytes:
+        data = listing.source.read(entry)
+        digests[entry.name] = hashlib.sha256(data).hexdigest()
+        return data
+
+    predictions: list[Prediction] = []
+    entries = listing.source.read_ahead(iter([image.entry for image in listing.images]))
+    for chunk in score_chunks(model, entries, read=read, workers=workers, batch_size=batch_size):
+        predictions += chunk.predictions
+        if on_progress is not None:
+            on_progress(len(predictions), len(listing.images))
+    found = tuple(digests.get(image.entry.name, "") for image in listing.images)
+    return Scores(
+        spec=model.spec,
+        images=listing.images,
+        predictions=tuple(predictions),
+        groups=merge_groups(groups, [found]),
+        digests=found,
+    )

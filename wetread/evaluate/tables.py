@@ -1,0 +1,169 @@
+"""An evaluation's numbers as tables of text: the terminal and the report show the same."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+from wetread.evaluate.comparison import Comparison, DeLong
+from wetread.evaluate.evaluation import Evaluation
+from wetread.evaluate.metrics import Metrics
+from wetread.evaluate.scores import Scores
+
+# In the order of a report: what is decided, how well it is ranked, how far a probability can be believed.
+TITLES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "mcc": "MCC",
+    "auc": "AUC",
+    "average_precision": "average precision",
+    "brier": "Brier score",
+    "ece": "calibration error",
+    "log_loss": "log loss",
+}
+_FAILURES = 20  # as many as are listed one by one
+Table = tuple[list[str], list[list[str]]]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of Metrics: its field, its title, itself (NaN: not defined) and its interval, if any."""
+
+    name: str
+    title: str
+    value: float
+    interval: tuple[float, float] | None
+
+
+def list_values(metrics: Metrics) -> list[Value]:
+    """List the numbers of Metrics, without those that more than two labels do not have."""
+    names = [n for n in TITLES if metrics.positive or n not in ("sensitivity", "specificity", "ppv", "npv")]
+    return [Value(n, TITLES[n], getattr(metrics, n), metrics.intervals.get(n)) for n in names]
+
+
+def format_number(value: float) -> str:
+    """Four decimals; 'not defined' for NaN."""
+    return "not defined" if math.isnan(value) else f"{value:.4f}"
+
+
+def format_interval(interval: tuple[float, float] | None) -> str:
+    """'low to high', four decimals each; '' without one."""
+    if interval is None or math.isnan(interval[0]):
+        return ""
+    return f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def format_p(value: float) -> str:
+    """A p-value: three significant digits, or that it is below 0.0001."""
+    if math.isnan(value):
+        return "not defined"
+    return "< 0.0001" if value < 1e-4 else f"{value:.3g}"
+
+
+def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """What was judged, and with what."""
+    scores, spec = evaluation.scores, evaluation.scores.spec
+    counts = Counter(image.label for image in scores.images)
+    rows = [
+        ("model", f"{evaluation.model} ({spec.precision}, {spec.digest[:12]}, {evaluation.provider})"),
+        ("images", ", ".join(f"{label} {counts[label]:,}" for label in spec.labels)),
+        ("judged", f"{evaluation.metrics.images:,} images of {evaluation.metrics.patients:,} patients"),
+    ]
+    if evaluation.options.split is not None:
+        rows.insert(1, ("split", evaluation.options.split))
+    if scores.failures:
+        found = ", ".join(f"{count:,} {status}" for status, count in sorted(scores.failures.items()))
+        rows.append(("without a score", found))
+        rows += _list_failures(scores)
+    if evaluation.strays:
+        more = ", ..." if len(evaluation.strays) > 3 else ""
+        rows.append(("in no label's folder", ", ".join(evaluation.strays[:3]) + more))
+    if spec.positive is not None:
+        rows.append(("decision", f"{spec.positive} at >= {spec.threshold:g} (rule: {spec.threshold_rule})"))
+    return rows
+
+
+def _list_failures(scores: Scores) -> list[tuple[str, str]]:
+    failed = [found for found in scores.predictions if found.status != "ok"]
+    rows = [("", f"{found.path}: {found.error}") for found in failed[:_FAILURES]]
+    more = len(failed) - _FAILURES
+    return [*rows, ("", f"and {more:,} more, all of them in predictions.csv")] if more > 0 else rows
+
+
+def tabulate_metrics(metrics: Metrics) -> Table:
+    """Every value with its 95% interval."""
+    rows = [[v.title, format_number(v.value), format_interval(v.interval)] for v in list_values(metrics)]
+    return ["", "value", "95% by patient"], rows
+
+
+def tabulate_confusion(metrics: Metrics) -> Table:
+    """True labels down, chosen labels across."""
+    rows = [
+        [label, *(f"{count:,}" for count in row)]
+        for label, row in zip(metrics.labels, metrics.confusion, strict=True)
+    ]
+    return ["truth \\ chosen", *metrics.labels], rows
+
+
+def tabulate_labels(metrics: Metrics) -> Table:
+    """Each label against all the others."""
+    names = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
+    rows = [
+        [label, f"{found.images:,}", *(format_number(getattr(found, name)) for name in names)]
+        for label, found in metrics.per_label.items()
+    ]
+    return ["label", "images", *(TITLES[name] for name in names)], rows
+
+
+def describe_comparison(found: Comparison) -> list[tuple[str, str]]:
+    """The tests of two models, in words."""
+    mcnemar = found.mcnemar
+    rows = [
+        ("compared with", f"{found.second}, on {found.images:,} images of {found.patients:,} patients"),
+        (
+            f"McNemar ({mcnemar.test})",
+            f"right alone: {mcnemar.only_first:,} and {mcnemar.only_second:,}, p {format_p(mcnemar.p_value)}",
+        ),
+        *((f"DeLong, AUC of {test.label}", _describe_delong(test)) for test in found.delong),
+    ]
+    if found.repeated:
+        rows.append(
+            (
+                "patients repeat",
+                f"{found.repeated:,} images are of a patient who has another here; both tests take images "
+                "for independent, so trust the intervals by patient below",
+            )
+        )
+    return rows
+
+
+def _describe_delong(test: DeLong) -> str:
+    areas = f"{format_number(test.first)} and {format_number(test.second)}"
+    if math.isnan(test.p_value):
+        return f"{areas}, nothing to test"
+    return f"{areas}, z {test.z:.2f}, p {format_p(test.p_value)}"
+
+
+def tabulate_differences(found: Comparison) -> Table:
+    """The first model's values minus the second's, with intervals by patient."""
+    rows = [
+        [TITLES[name], _sign(found.differences[name][0]), _between(found.differences[name][1:])]
+        for name in TITLES
+        if name in found.differences
+    ]
+    return ["difference", "value", "95% by patient"], rows
+
+
+def _between(interval: tuple[float, ...]) -> str:
+    return "" if math.isnan(interval[0]) else f"{_sign(interval[0])} to {_sign(interval[1])}"
+
+
+def _sign(value: float) -> str:
+    """Four decimals with their sign; none where they are all 0."""
+    return f"{value:+.4f}" if abs(value) >= 5e-5 else "0.0000"
