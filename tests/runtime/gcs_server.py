@@ -1,4 +1,4 @@
-"""A loopback Cloud Storage server for tests: the JSON API, what obstore asks of the XML one, and faults.
+"""A loopback Cloud Storage server for tests: the JSON API, reads of the XML one, and faults.
 
 In a test: `with serve() as server: server.buckets.put(...)`, then set STORAGE_EMULATOR_HOST to `server.url`.
 In a process of its own (so that its CPU time is not the client's), it ends with its standard input:

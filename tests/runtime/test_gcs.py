@@ -202,7 +202,7 @@ def test_a_private_certificate_authority(cloud, monkeypatch, tmp_path):
         source = open_source("gs://b")
         bodies = [source.read(entry) for entry in source.read_ahead(source.entries())]
         assert bodies == [b"x" * index for index in range(30)]
-        assert source.describe()["reader"] == "obstore"
+        assert source.describe()["reader"] == "direct"
         assert source.describe()["failed_requests"] == {}
 
 

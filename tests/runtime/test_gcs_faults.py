@@ -87,7 +87,8 @@ def test_errors_of_every_package():
     from google.api_core.exceptions import TooManyRequests
     from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
     from google.cloud.storage.exceptions import DataCorruption
-    from obstore.exceptions import GenericError
+
+    from wetread.runtime.gcs_direct import StatusError
 
     found = {
         "throttled": TooManyRequests("slow"),
@@ -95,10 +96,7 @@ def test_errors_of_every_package():
         "short": urllib3.exceptions.ProtocolError("Connection broken"),
         "late": requests.exceptions.ReadTimeout("late"),
         "corrupt": DataCorruption(None, "Checksum mismatch"),
-        "obstore": GenericError("Generic GCS error: HTTP error: request or response body error\n\nDebug..."),
-        "obstore 502": GenericError(
-            "Error performing GET - Server returned non-2xx status code: 502 Bad Gateway"
-        ),
+        "status": StatusError(502, '{"error": {"message": "a bad gateway"}}'),
         "name": ValueError("Could not parse path"),
         "token server": TransportError("no route to the token server"),
         "temporary": RefreshError("try later", retryable=True),
@@ -107,7 +105,7 @@ def test_errors_of_every_package():
     }
     kinds = {name: classify(error).kind for name, error in found.items()}
     assert kinds == {
-        **dict.fromkeys(list(found)[:7], "transient"),
+        **dict.fromkeys(list(found)[:6], "transient"),
         "name": "other",
         "token server": "transient",
         "temporary": "transient",
@@ -115,8 +113,7 @@ def test_errors_of_every_package():
         "none": "credentials",
     }
     assert all(isinstance(error, storage_errors()) for error in found.values())
-    assert classify(found["obstore 502"]).status == 502
-    assert classify(found["obstore"]).words == "Generic GCS error: HTTP error: request or response body error"
+    assert classify(found["status"]).words == "502 Bad Gateway: a bad gateway"
 
 
 @given(attempt=st.integers(0, 2000), first=st.floats(0.001, 1), longest=st.floats(1, 60))

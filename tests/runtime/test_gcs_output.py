@@ -70,7 +70,7 @@ def test_the_record_tells_how_the_reading_went(cloud, classifier, images):
     run(classifier)
     record = json.loads(stored(cloud, OUT + ".run.json"))
     assert record["counts"] == {"not_an_image": 5, "ok": 35}
-    assert record["storage"]["reader"] == "obstore"
+    assert record["storage"]["reader"] == "direct"
     assert record["storage"]["objects"] == 40
     assert set(record["seconds"]) == {"list", "read", "decode", "infer", "write"}
     assert "identity" in record

@@ -159,6 +159,13 @@ def _open_client(project: str | None) -> tuple[Any, Any]:
     return client, credentials
 
 
+def find_trusted() -> str:
+    """The file of certificates that Google's client trusts."""
+    from certifi import where
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+
+
 def _find_credentials() -> tuple[Any, str | None]:
     """The application default credentials and their project; anonymous ones where there are none."""
     import google.auth

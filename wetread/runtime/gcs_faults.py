@@ -1,7 +1,7 @@
 """What a failed request to Cloud Storage means, how long to wait before the next, and what may be said.
 
-Google's client and obstore raise errors of six packages; here each becomes one `Failure`. The words of a
-failure never hold a token, a signature or an upload's address: whoever reads a log could use them.
+Reading and writing raise errors of five packages; here each becomes one `Failure`. The words of a failure
+never hold a token, a signature or an upload's address: whoever reads a log could use them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ _SECRETS = re.compile(
 _TOKENS = re.compile(r"\b(?:ya29\.|1//|AIza)[\w.-]+|-----BEGIN [^-]*-----.*?-----END [^-]*-----", re.DOTALL)
 _SERVER_WORDS = re.compile(r'"message":\s*"((?:[^"\\]|\\.)*)"')
 _LOCATION = re.compile(r"https?://")
-_OBSTORE_STATUS = re.compile(r"returned non-2xx status code: (\d{3})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,24 +59,16 @@ class Failure:
 
 @cache
 def storage_errors() -> tuple[type[Exception], ...]:
-    """Every exception that a request can raise, through either client."""
+    """Every exception that a request can raise, whoever sends it."""
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
-    # OSError: resets, timeouts, and obstore's FileNotFoundError. ValueError: names that obstore refuses.
+    # OSError: resets and timeouts. ValueError: names that cannot be asked for.
     found = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, RequestException, HTTPError)
-    return (*found, *_obstore_errors(), OSError, ValueError)
-
-
-def _obstore_errors() -> tuple[type[Exception], ...]:
-    try:
-        from obstore.exceptions import BaseError
-    except ImportError:
-        return ()
-    return (BaseError,)
+    return (*found, OSError, ValueError)
 
 
 def classify(error: Exception) -> Failure:
@@ -90,9 +81,8 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, GoogleAPICallError) and error.code:
         said = [str(one["message"]) for one in error.errors if isinstance(one, dict) and "message" in one]
         return classify_status(int(error.code), said[0] if said else str(error))
-    status = _OBSTORE_STATUS.search(str(error))
-    if status:
-        return classify_status(int(status.group(1)), str(error))
+    if status := getattr(error, "http_status", 0):
+        return classify_status(int(status), str(error))
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return Failure(kind="other", status=0, words=redact(_first_line(error)))
     # What carries no status broke on the way: a reset, a timeout, a short body, a changed byte.

@@ -1,23 +1,20 @@
-"""Reading objects: by obstore where it can, by google-cloud-storage where it must, held to the listing.
+"""Reading objects: what every way of it shares, and the way through google-cloud-storage.
 
-Every object is asked for in the generation that was listed and held to its size and crc32c. obstore, which
-costs a fraction of the processor time, makes the first attempts; Google's client the later ones, and all of
-those that obstore cannot make (a bucket whose requesters pay, a proxy, names such as `a//b`, objects stored
-with gzip encoding). The figures are in docs/gcs.md.
+Every object is asked for in the generation that was listed and held to its size and crc32c. The lean reader
+(wetread.runtime.gcs_direct), which costs a fraction of the processor time, makes the first attempts; Google's
+client the later ones, and all of those that the lean one cannot make.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import threading
 import zlib
-from datetime import UTC, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from wetread.errors import UsageError
-from wetread.runtime.gcs import Storage, split_location
+from wetread.runtime.gcs import Storage, find_trusted, split_location
 from wetread.runtime.sources import Entry
 
 _TIMEOUT = 60.0
@@ -57,93 +54,24 @@ class GoogleReader:
             raw_download=True, checksum=None if listed else "crc32c", retry=None, timeout=_TIMEOUT
         )
         check_bytes(data, entry)
-        return _unpack(data) if blob.content_encoding == "gzip" else data
-
-
-class ObstoreReader:
-    """obstore: a fraction of the processor time, fewer ways in."""
-
-    name = "obstore"
-
-    def __init__(self, storage: Storage) -> None:
-        import obstore
-        from obstore.store import GCSStore
-
-        self._get: Any = obstore.get
-        self._make: Any = GCSStore
-        self._storage = storage
-        self._stores: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one generation."""
-        bucket, name = split_name(entry)
-        store = self._stores.get(bucket) or self._open(bucket)
-        data = bytes(self._get(store, name, options={"version": entry.version}).bytes())
-        check_bytes(data, entry)
-        return data
-
-    def _open(self, bucket: str) -> Any:
-        storage = self._storage
-        with self._lock:
-            if bucket not in self._stores:
-                self._stores[bucket] = self._make(
-                    bucket,
-                    config={"base_url": storage.endpoint, "skip_signature": storage.anonymous},
-                    client_options=_connect(storage.endpoint),
-                    retry_config={"max_retries": 0},
-                    credential_provider=None if storage.anonymous else self._provide,
-                )
-            return self._stores[bucket]
-
-    def _provide(self) -> dict[str, Any]:
-        """Hand obstore the token of the credentials that Google's client uses."""
-        from google.auth.transport.requests import Request
-
-        credentials = self._storage.credentials
-        with self._lock:
-            if not credentials.valid:
-                credentials.refresh(Request())
-            expiry = credentials.expiry
-        return {"token": credentials.token, "expires_at": expiry and expiry.replace(tzinfo=UTC)}
-
-
-def _connect(endpoint: str) -> dict[str, Any]:
-    """How obstore connects: as Google's client does, which trusts what REQUESTS_CA_BUNDLE names."""
-    options: dict[str, Any] = {
-        "allow_http": endpoint.startswith("http://"),
-        "timeout": timedelta(seconds=_TIMEOUT),
-        "connect_timeout": timedelta(seconds=10),
-    }
-    if endpoint.startswith("https://") and (trusted := _find_trusted()):
-        options["root_certificate"] = Path(trusted).read_bytes()
-    return options
-
-
-def _find_trusted() -> str:
-    """The file or folder of certificates that Google's client is told to trust; '' for its own."""
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
+        return unpack(data) if blob.content_encoding == "gzip" else data
 
 
 def open_fast_reader(storage: Storage) -> Reader | None:
-    """Open obstore; None where it is missing or cannot do what this caller's way to the service asks."""
-    if _needs_plain(storage.endpoint):
-        return None
-    try:
-        return ObstoreReader(storage)
-    except ImportError:
-        return None
+    """Open the lean reader; None where this caller's way to the service asks for more than it knows.
 
-
-def _needs_plain(endpoint: str) -> bool:
-    """Tell whether a proxy or a client certificate stands in the way, or the user chose Google's client."""
+    That is a proxy, a client certificate, a folder of trusted certificates, or the user's own choice
+    (WETREAD_GCS_READER=google).
+    """
     from requests.utils import get_environ_proxies
 
-    if Path(_find_trusted()).is_dir() and _find_trusted():
-        return True
-    if get_environ_proxies(endpoint) or os.environ.get("GOOGLE_API_USE_CLIENT_CERTIFICATE") == "true":
-        return True
-    return os.environ.get("WETREAD_GCS_READER") == "google"
+    from wetread.runtime.gcs_direct import DirectReader
+
+    if get_environ_proxies(storage.endpoint) or not Path(find_trusted()).is_file():
+        return None
+    if os.environ.get("GOOGLE_API_USE_CLIENT_CERTIFICATE") == "true":
+        return None
+    return None if os.environ.get("WETREAD_GCS_READER") == "google" else DirectReader(storage)
 
 
 def split_name(entry: Entry) -> tuple[str, str]:
@@ -169,8 +97,8 @@ def compute_checksum(data: bytes) -> str:
     return base64.b64encode(value(data).to_bytes(4, "big")).decode()
 
 
-def _unpack(data: bytes) -> bytes:
-    """Unpack gzip, up to a bound. Raises BadBytesError."""
+def unpack(data: bytes) -> bytes:
+    """Unpack gzip, up to 1 GB. Raises BadBytesError."""
     packed = zlib.decompressobj(31)
     try:
         found = packed.decompress(data, _UNPACKED)

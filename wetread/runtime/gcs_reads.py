@@ -23,13 +23,13 @@ from wetread.runtime.sources import Entry, is_bucket_location, read_local
 _PLAIN_REQUESTS, _FAST_REQUESTS = 32, 128
 # Wrong bytes are asked for this often: what is stored wrong stays so, and the workers wait meanwhile.
 _MISMATCHES = 5
-# The fast client makes so many attempts at an object, and is left for good once Google's succeeded this
+# The lean reader makes so many attempts at an object, and is left for good once Google's succeeded this
 # often in a row where it could not.
 _FAST_ATTEMPTS, _STRIKES = 2, 8
 
 
 class BucketReads:
-    """Reads the objects of one run through both clients, and counts how it went."""
+    """Reads the objects of one run, and counts how it went."""
 
     def __init__(self, storage: Storage) -> None:
         try:
@@ -92,13 +92,13 @@ class BucketReads:
             self.storage.closing.wait(wait)
 
     def _choose(self, entry: Entry) -> Reader:
-        """Choose the client: obstore tells neither generation nor checksum where the listing did not."""
+        """Choose the reader: the lean one knows no checksum but the listing's."""
         return self._first if entry.version and entry.checksum else self._plain
 
     @property
     def _first(self) -> Reader:
-        """The client to begin with: obstore, unless it was given up or a project is to be billed."""
-        return self._plain if self._fast is None or self.storage.billed else self._fast
+        """The reader to begin with: the lean one, where there is one and it was not given up."""
+        return self._plain if self._fast is None else self._fast
 
     def _note_success(self, reader: Reader, first: Reader) -> None:
         self.storage.last_success = monotonic()
