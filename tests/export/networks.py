@@ -57,15 +57,15 @@ def train_toy(rows: list[tuple[str, str]], folder: Path):
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
         [
-            keras.Input((SIDE, SIDE, 1)),
-            layers.Conv2D(16, 3, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(24, 3, activation="relu"),
-            layers.MaxPooling2D(2),
+            keras.Input((SIDE, SIDE, 1), name="image"),
+            layers.Conv2D(16, 3, activation="relu", name="conv2d"),
+            layers.MaxPooling2D(2, name="max_pooling2d"),
+            layers.Conv2D(24, 3, activation="relu", name="conv2d_1"),
+            layers.MaxPooling2D(2, name="max_pooling2d_1"),
             layers.Dropout(0.2),
-            layers.Flatten(),
-            layers.Dense(24, activation="relu"),
-            layers.Dense(1),
+            layers.Flatten(name="flatten"),
+            layers.Dense(24, activation="relu", name="dense"),
+            layers.Dense(1, name="dense_1"),
         ]
     )
     model.compile(keras.optimizers.Adam(2e-3), keras.losses.BinaryCrossentropy(from_logits=True))

@@ -144,7 +144,7 @@ def test_among_fast_forms_the_most_faithful_is_taken(float32_model, judge, monke
     assert rows[2].speedup == pytest.approx(1.95)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     scores=st.lists(st.integers(0, 5), min_size=4, max_size=30),
     data=st.data(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -13,14 +14,17 @@ from hypothesis.extra import numpy as hnp
 
 from tests.export.networks import draw_lamp, toy_spec
 from tests.export.test_quantize import residual_graph
+from wetread.errors import MachineError
 from wetread.export.contract import finish
 from wetread.export.emulation import Emulator, multiply_exactly, multiply_saturating
 from wetread.export.quantize import Settings, activation_names, quantize_graph
 from wetread.export.ranges import collect_histograms
+from wetread.export.selftest import choose_inputs, make_golden
 from wetread.export.weights import quantize_weight
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
 from wetread.runtime.pixels import resize
+from wetread.runtime.verify import verify_model
 
 NAIVE = ("s8s8", "u8s8")
 
@@ -30,7 +34,7 @@ def matrices(left: np.dtype, right: np.dtype):
     return sizes.flatmap(lambda s: st.tuples(hnp.arrays(left, (s[0], s[1])), hnp.arrays(right, (s[1], s[2]))))
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(pair=matrices(np.uint8, np.int8))
 def test_saturating_products_by_hand(pair):
     left, right = pair
@@ -43,7 +47,7 @@ def test_saturating_products_by_hand(pair):
     assert (multiply_exactly(left, right) == left.astype(int) @ right.astype(int)).all()
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(pair=matrices(np.uint8, np.float32))
 def test_weights_of_ours_cannot_saturate(pair):
     left, right = pair
@@ -100,6 +104,28 @@ def test_a_naive_file_computes_differently_on_other_processors(naive, pixels, fo
     here = Classifier(naive[form], device="cpu").classify(pixels)
     expected = exact if processor.integer_dot_product else saturating
     assert np.abs(here - expected).max() <= 1e-6
+
+
+@pytest.mark.parametrize("form", NAIVE)
+def test_verify_refuses_a_naive_file(naive, float32_model, pixels, form, tmp_path):
+    """Given the self-test that export gives its own files, a naive one fails it on a CPU without VNNI."""
+    keras = Classifier(float32_model, device="cpu")
+    inputs = choose_inputs(onnx.load(float32_model), toy_spec().pixels, pixels)
+    golden = make_golden(
+        naive[form], inputs, toy_spec().pixels, precision="int8", keras=lambda images: keras.classify(images)
+    )
+    path = tmp_path / "naive.onnx"
+    spec = dataclasses.replace(toy_spec(precision="int8"), golden=golden)
+    path.write_bytes(finish(onnx.load_from_string(naive[form]), spec))
+    report = verify_model(path)
+    failed = {check.name for check in report.checks if not check.passed}
+    processor = read_processor()
+    old = processor.architecture in ("x86_64", "AMD64") and not processor.integer_dot_product
+    assert not report.passed
+    assert failed >= ({"integers", "exact answers"} if old else {"integers"})
+    if old:
+        with pytest.raises(MachineError, match="no VNNI.*Use the float32 file of this network"):
+            Classifier(path, device="cpu")
 
 
 def test_our_file_computes_the_same_on_all(int8_model, pixels):

@@ -18,7 +18,7 @@ weights = hnp.arrays(
 )
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(weight=weights, axis=st.sampled_from([0, 1, 3]))
 def test_no_two_weights_of_a_channel_sum_past_the_bound(weight, axis):
     integers, scales = quantize_weight(weight, axis, "s8")
@@ -30,7 +30,7 @@ def test_no_two_weights_of_a_channel_sum_past_the_bound(weight, axis):
     assert (error <= 0.5001 * scales.reshape(shape)).all()
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(weight=weights)
 def test_unsigned_weights_stand_around_128(weight):
     integers, scales = quantize_weight(weight, 0, "u8")

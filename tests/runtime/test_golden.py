@@ -35,7 +35,7 @@ def golden(*seeds: int) -> Golden:
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 20))
 def test_noise_is_splitmix64(seed, count):
     expected, state, mask = [], seed, 2**64 - 1

@@ -19,7 +19,7 @@ kinds = st.sampled_from([np.float32, np.int8, np.uint8, np.int32, np.int64, np.f
 arrays = kinds.flatmap(lambda kind: hnp.arrays(kind, hnp.array_shapes(min_dims=0, max_dims=4, max_side=5)))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(
     tensors=st.dictionaries(names, arrays, max_size=4),
     attributes=st.dictionaries(names, st.integers(-(2**63), 2**63 - 1), max_size=3),
@@ -74,7 +74,7 @@ def test_a_real_model_is_read_whole():
         assert np.array_equal(found.tensors[tensor.name].array, numpy_helper.to_array(tensor))
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(data=st.binary(max_size=60))
 def test_other_bytes_are_refused_and_nothing_else_happens(data):
     try:

@@ -27,7 +27,7 @@ def dequantize(source: str, output: str, **attributes):
     return helper.make_node("DequantizeLinear", [source, "scale", "zero"], [output], **attributes)
 
 
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 @given(
     weight=hnp.arrays(np.int8, hnp.array_shapes(min_dims=2, max_dims=4, max_side=4)), axis=st.integers(0, 1)
 )

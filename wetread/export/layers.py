@@ -24,7 +24,10 @@ _CLOSE = 1e-3
 
 @dataclass(frozen=True)
 class LayerOutput:
-    """What one Keras layer gave: float32, (N, ...), channels last."""
+    """What one Keras layer gave: float32, (N, ...), channels last.
+
+    A layer that runs again, or another of its name inside another network, has `:2` after its name.
+    """
 
     name: str
     kind: str
@@ -47,7 +50,7 @@ def _watch_layers(wrapped: Any, recorded: list[LayerOutput]) -> Iterator[None]:
     all_layers = wrapped._flatten_layers(include_self=False)
     watched = [layer for layer in all_layers if not getattr(layer, "layers", None)]
     for layer in watched:
-        object.__setattr__(layer, "call", _recorder(layer, layer.call, recorded))
+        object.__setattr__(layer, "call", _recorder(layer, recorded))
     try:
         yield
     finally:
@@ -55,21 +58,19 @@ def _watch_layers(wrapped: Any, recorded: list[LayerOutput]) -> Iterator[None]:
             object.__delattr__(layer, "call")
 
 
-def _recorder(layer: Any, call: Any, recorded: list[LayerOutput]) -> Any:
+def _recorder(layer: Any, recorded: list[LayerOutput]) -> Any:
+    name, call = layer.name, layer.call
+
     def record(*args: Any, **kwargs: Any) -> Any:
         result = call(*args, **kwargs)
         same = args and result is args[0]
         if hasattr(result, "numpy") and not same and str(result.dtype).endswith("float32'>"):
-            recorded.append(LayerOutput(_layer_name(layer), type(layer).__name__, result.numpy()))
+            again = sum(one.name.split(":")[0] == name for one in recorded)
+            unique = f"{name}:{again + 1}" if again else name
+            recorded.append(LayerOutput(unique, type(layer).__name__, result.numpy()))
         return result
 
     return record
-
-
-def _layer_name(layer: Any) -> str:
-    """A layer's path below the network."""
-    path = getattr(layer, "path", "") or layer.name
-    return str(path.split("/", 1)[1] if "/" in path else path)
 
 
 def name_layers(model: onnx.ModelProto, layers: list[LayerOutput], images: NDArray[np.uint8]) -> None:
@@ -133,11 +134,15 @@ def is_same(expected: NDArray[np.float32], found: NDArray[Any]) -> bool:
 
 
 def align(expected: NDArray[Any], found: NDArray[Any]) -> NDArray[Any] | None:
-    """A tensor in the layout of a layer's output; None where it has another shape."""
-    if found.shape == expected.shape:
-        return found
+    """A tensor in the layout of a layer's output; None where it has another shape.
+
+    Where the shape fits both layouts (as many channels as rows), the one that is nearer.
+    """
+    fitting = [found] if found.shape == expected.shape else []
     if found.ndim == 4 and found.transpose(0, 2, 3, 1).shape == expected.shape:
-        return found.transpose(0, 2, 3, 1)
-    return (
-        found.reshape(expected.shape) if found.shape[0] == expected.shape[0] and expected.ndim < 4 else None
-    )
+        fitting.append(found.transpose(0, 2, 3, 1))
+    if not fitting and expected.ndim < 4 and found.size == expected.size and len(found) == len(expected):
+        fitting.append(found.reshape(expected.shape))
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    return min(fitting, key=lambda one: float(np.abs(one.astype(np.float64) - expected).sum()))
