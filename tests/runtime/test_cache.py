@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -43,6 +44,9 @@ class Reads:
         self.names: list[str] = []
         self.broken = broken
 
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        return entries
+
     def read(self, entry: Entry) -> bytes:
         self.names.append(entry.name)
         if self.broken and entry.name.endswith(self.broken):
@@ -55,7 +59,7 @@ def test_rows_are_the_listing_and_failures_are_told(images: Path, tmp_path: Path
     cache = cache_images(
         reads.entries,
         RECIPE,
-        read=reads.read,
+        source=reads,
         folder=tmp_path / "cache",
         on_progress=lambda done, total: seen.append((done, total)),
     )
@@ -73,10 +77,10 @@ def test_rows_are_the_listing_and_failures_are_told(images: Path, tmp_path: Path
 
 def test_it_is_found_again_under_another_spelling(images: Path, tmp_path: Path, monkeypatch) -> None:
     first = Reads(images)
-    cache_images(first.entries, RECIPE, read=first.read, folder=tmp_path / "cache", root=f"{images}/")
+    cache_images(first.entries, RECIPE, source=first, folder=tmp_path / "cache", root=f"{images}/")
     monkeypatch.chdir(tmp_path)
     again = Reads(Path("images"))
-    cache = cache_images(again.entries, RECIPE, read=again.read, folder="cache", root="images/")
+    cache = cache_images(again.entries, RECIPE, source=again, folder="cache", root="images/")
     assert again.names == []
     assert cache.failures[149] == Failure("empty", "Expected an image. Received 0 bytes.")
 
@@ -84,7 +88,7 @@ def test_it_is_found_again_under_another_spelling(images: Path, tmp_path: Path, 
 def test_it_is_made_again_when_files_or_recipe_change(images: Path, tmp_path: Path) -> None:
     def read_again(recipe: PixelRecipe = RECIPE) -> int:
         reads = Reads(images)
-        cache_images(reads.entries, recipe, read=reads.read, folder=tmp_path / "cache")
+        cache_images(reads.entries, recipe, source=reads, folder=tmp_path / "cache")
         return len(reads.names)
 
     assert [read_again(), read_again()] == [150, 0]
@@ -98,31 +102,31 @@ def test_it_is_made_again_when_files_or_recipe_change(images: Path, tmp_path: Pa
 
 def test_an_unreadable_file_is_tried_again(images: Path, tmp_path: Path) -> None:
     reads = Reads(images, broken="005.png")
-    cache = cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    cache = cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
     assert cache.failures[5].status == "unreadable"
     assert cache.digests[5] == ""
     reads = Reads(images)
-    cache = cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    cache = cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
     assert len(reads.names) == 150
     assert sorted(cache.failures) == [70, 149]
 
 
 def test_a_broken_setup_leaves_nothing_behind(images: Path, tmp_path: Path) -> None:
-    reads = Reads(images)
+    class Unplugged(Reads):
+        def read(self, entry: Entry) -> bytes:
+            if entry.name.endswith("100.png"):
+                raise RuntimeError("the plug was pulled")
+            return super().read(entry)
 
-    def fail(entry: Entry) -> bytes:
-        if entry.name.endswith("100.png"):
-            raise RuntimeError("the plug was pulled")
-        return reads.read(entry)
-
+    reads = Unplugged(images)
     with pytest.raises(RuntimeError, match="plug"):
-        cache_images(reads.entries, RECIPE, read=fail, folder=tmp_path / "cache")
+        cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_it_is_for_its_owner_alone(images: Path, tmp_path: Path) -> None:
     reads = Reads(images)
-    cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+    cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
     (place,) = (tmp_path / "cache").iterdir()
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
     assert sorted(path.name for path in place.iterdir()) == ["digests.npy", "failures.json", "pixels.npy"]
@@ -133,4 +137,4 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(images: Path, tmp_pa
     (tmp_path / "cache").write_text("a file where the folder should be")
     reads = Reads(images)
     with pytest.raises(OutputError, match="150 images"):
-        cache_images(reads.entries, RECIPE, read=reads.read, folder=tmp_path / "cache")
+        cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from wetread.errors import ExportError, ImageError
 from wetread.runtime.pixels import Pixels, read_pixels
 from wetread.runtime.scoring import count_processors
-from wetread.runtime.sources import Entry, open_source
+from wetread.runtime.sources import Entry, find_entry, is_bucket_location, open_source
 from wetread.runtime.spec import ModelSpec, PixelRecipe
 
 CALIBRATION_IMAGES = 256
@@ -109,17 +109,18 @@ def read_run_images(
     `calibration`: where the data set stands now, if not where it was trained from; or another folder, whose
     images then calibrate and judge. Raises ExportError where the files are not found.
     """
-    root = Path(calibration) if calibration is not None else Path(_read_data_root(run))
+    root = (_read_data_root(run) if calibration is None else os.fspath(calibration)).rstrip("/")
     rows = _read_splits(run)
     held_out = [row["name"] for row in rows if row["split"] == "val"]
-    if calibration is not None and not any((root / name).is_file() for name in held_out[:20]):
+    find = _find_entries(root)
+    if calibration is not None and not any(find(name).size is not None for name in held_out[:20]):
         return read_folder_images(calibration, spec)
     listed = (run / "calibration" / "files.txt").read_bytes().splitlines()
     labels = {f"{root}/{row['name']}": spec.labels.index(row["label"]) for row in rows}
     source = open_source(root)
 
     def read_names(names: list[str], limit: int) -> Images:
-        entries = [Entry(f"{root}/{name}") for name in _thin(names, limit)]
+        entries = source.read_ahead(find(name) for name in _thin(names, limit))
         return read_images(
             entries, spec.pixels, read=source.read, find_label=lambda name: labels.get(name, -1)
         )
@@ -128,8 +129,16 @@ def read_run_images(
         read_names([os.fsdecode(line) for line in listed if line], CALIBRATION_IMAGES),
         read_names(held_out, VALIDATION_IMAGES),
     )
-    _need_both(images, str(root))
+    _need_both(images, root)
     return images
+
+
+def _find_entries(root: str) -> Callable[[str], Entry]:
+    """How a name below a data set's root becomes an entry; in a bucket by one listing, with its checksums."""
+    if not is_bucket_location(root):
+        return lambda name: find_entry(f"{root}/{name}")
+    listed = {entry.name: entry for entry in open_source(root).entries()}
+    return lambda name: listed.get(f"{root}/{name}", Entry(f"{root}/{name}"))
 
 
 def read_folder_images(folder: str | os.PathLike[str], spec: ModelSpec) -> ExportImages:
@@ -148,7 +157,8 @@ def read_folder_images(folder: str | os.PathLike[str], spec: ModelSpec) -> Expor
         return found[0] if len(found) == 1 else -1
 
     def read_entries(chosen: list[Entry]) -> Images:
-        return read_images(chosen, spec.pixels, read=source.read, find_label=find_label)
+        ahead = source.read_ahead(iter(chosen))
+        return read_images(ahead, spec.pixels, read=source.read, find_label=find_label)
 
     images = ExportImages(read_entries(entries[:count]), read_entries(held_out))
     _need_both(images, os.fspath(folder))

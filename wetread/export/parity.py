@@ -128,7 +128,7 @@ def _collect(
     locations = [images] if isinstance(images, str | os.PathLike) else list(images)
     source, spec = open_sources(locations), classifiers[0].spec
     found = _Findings(len(classifiers))
-    for chunk in read_chunks(source.entries(), spec.pixels, read=source.read):
+    for chunk in read_chunks(source.read_ahead(source.entries()), spec.pixels, read=source.read):
         found.failures += chunk.failures
         if not chunk.names:
             continue

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError, OutputError
 from wetread.runtime.pixels import read_pixels
 from wetread.runtime.scoring import count_processors
-from wetread.runtime.sources import Entry
+from wetread.runtime.sources import Entry, Reading
 from wetread.runtime.spec import PixelRecipe
 
 _LAYOUT = 1  # of the files below; a change of it makes every cache new
@@ -62,15 +63,15 @@ def cache_images(
     entries: Sequence[Entry],
     recipe: PixelRecipe,
     *,
-    read: Callable[[Entry], bytes],
+    source: Reading,
     folder: str | os.PathLike[str],
     root: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
     """Read the images of a listing, from the cache in `folder` where it has them.
 
-    `root`: the part of the names that is left out of the key, so that a listing is found again under
-    another spelling of its folder. `on_progress` is told (images done, images in all) while they are read.
+    `source` reads the entries. `root`: the part of the names that is left out of the key, so that a listing
+    is found again under another spelling of its folder. `on_progress` is told (images done, images in all).
     A cache in which a file was unreadable is made again: that may have passed. Raises OutputError when the
     cache cannot be written.
     """
@@ -79,7 +80,7 @@ def cache_images(
     if found is not None and all(failure.status != "unreadable" for failure in found.failures.values()):
         return found
     try:
-        _make_cache(place, entries, recipe, read, on_progress)
+        _make_cache(place, entries, recipe, source, on_progress)
     except OSError as error:
         raise OutputError(
             f"Expected to write {len(entries):,} images of {recipe.shape} into {os.fspath(folder)!r}. "
@@ -115,14 +116,14 @@ def _make_cache(
     place: Path,
     entries: Sequence[Entry],
     recipe: PixelRecipe,
-    read: Callable[[Entry], bytes],
+    source: Reading,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Fill a folder of a passing name (mode 700), then give it its own: nobody sees half a cache."""
     place.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
-        _fill(passing, entries, recipe, read, on_progress)
+        _fill(passing, entries, recipe, source, on_progress)
         shutil.rmtree(place, ignore_errors=True)
         try:
             os.rename(passing, place)
@@ -137,7 +138,7 @@ def _fill(
     folder: Path,
     entries: Sequence[Entry],
     recipe: PixelRecipe,
-    read: Callable[[Entry], bytes],
+    source: Reading,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     pixels = np.lib.format.open_memmap(
@@ -147,18 +148,18 @@ def _fill(
     digests = np.zeros((len(entries), 32), np.uint8)
     failures: dict[int, Failure] = {}
 
-    def work(start: int) -> int:
-        for index in range(start, min(start + _CHUNK, len(entries))):
+    def work(chunk: list[tuple[int, Entry]]) -> int:
+        for index, entry in chunk:
             try:
-                data = read(entries[index])
+                data = source.read(entry)
                 digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
                 pixels[index] = read_pixels(data, recipe)
             except ImageError as error:
                 failures[index] = Failure(error.status, str(error))
-        return index + 1 - start
+        return len(chunk)
 
     done = 0
-    for count in _work_ahead(work, range(0, len(entries), _CHUNK)):
+    for count in _work_ahead(work, _cut_chunks(source.read_ahead(iter(entries)))):
         done += count
         if on_progress is not None:
             on_progress(done, len(entries))
@@ -175,14 +176,22 @@ def _reserve(path: Path) -> None:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
-def _work_ahead(work: Callable[[int], int], starts: range) -> Iterator[int]:
+def _cut_chunks(entries: Iterator[Entry]) -> Iterator[list[tuple[int, Entry]]]:
+    numbered = enumerate(entries)
+    while chunk := list(islice(numbered, _CHUNK)):
+        yield chunk
+
+
+def _work_ahead(
+    work: Callable[[list[tuple[int, Entry]]], int], chunks: Iterator[list[tuple[int, Entry]]]
+) -> Iterator[int]:
     """Run chunks on a thread for each processor, a few ahead, and yield their counts in order."""
     workers = count_processors()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="wetread-cache")
     under_way: deque[Future[int]] = deque()
     try:
-        for start in starts:
-            under_way.append(pool.submit(work, start))
+        for chunk in chunks:
+            under_way.append(pool.submit(work, chunk))
             if len(under_way) >= workers * _CHUNKS_AHEAD:
                 yield under_way.popleft().result()
         while under_way:

@@ -44,12 +44,8 @@ class Entry:
     checksum: str = ""
 
 
-class Source(Protocol):
-    """Something that lists inputs in order and reads them."""
-
-    def entries(self) -> Iterator[Entry]:
-        """List the inputs, in order, holding one directory's names at a time."""
-        ...
+class Reading(Protocol):
+    """Something that reads listed inputs."""
 
     def read(self, entry: Entry) -> bytes:
         """Return a file's bytes. Raises ImageError('unreadable')."""
@@ -60,6 +56,14 @@ class Source(Protocol):
 
         Each entry is then to be read once, in about this order.
         """
+        ...
+
+
+class Source(Reading, Protocol):
+    """Something that lists inputs in order and reads them."""
+
+    def entries(self) -> Iterator[Entry]:
+        """List the inputs, in order, holding one directory's names at a time."""
         ...
 
     def describe(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def load_dataset(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Da
     cache = cache_images(
         [image.entry for image in images],
         config.recipe(),
-        read=listing.source.read,
+        source=listing.source,
         folder=config.cache_folder(),
         root=listing.root,
         on_progress=lambda done, total: on_event(ImagesRead(done=done, total=total)),
