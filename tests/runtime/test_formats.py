@@ -108,7 +108,6 @@ def draw_unsupported() -> dict[str, tuple[bytes, str]]:
         "JPEG 2000": (save(gray, "JPEG2000"), "JPEG 2000"),
         "HEIC": (b"\0\0\0\x18ftypheic" + bytes(20), "HEIC"),
         "BigTIFF": (b"II+\0\x08\0\0\0" + bytes(20), "BigTIFF"),
-        "DICOM": (bytes(128) + b"DICM" + bytes(20), "DICOM"),
         "12 bits": (replace(jpeg, frame + 4, b"\x0c"), "3 x 12 bits"),
         "two components": (replace(jpeg, frame + 9, b"\2"), "2 x 8 bits"),
         "arithmetic": (replace(jpeg, frame + 1, b"\xc9"), "arithmetic"),

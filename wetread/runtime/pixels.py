@@ -37,8 +37,8 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an image file and bring it to the model's size.
 
-    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP or PNM file. Returns uint8 (height, width, channels),
-    0 to 255. Raises ImageError with the status of a file that has no such array.
+    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. Returns uint8 (height, width,
+    channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
     """
     header = read_header(data)
     if header.height * header.width > max_pixels:

@@ -37,6 +37,7 @@ _PIXEL_CHOICES: dict[str, tuple[str, ...]] = {
     "alpha": ("over-black",),
     "kernel": ("area",),
     "equalize": ("none", "histogram"),
+    "dicom": ("voi-first",),
 }
 
 
@@ -61,6 +62,8 @@ class PixelRecipe:
     # pixel of the model, along each side. 0 decodes at full size.
     scaled_decoding: float = 1.5
     equalize: str = "none"
+    # How stored values become gray levels: docs/dicom.md.
+    dicom: str = "voi-first"
 
     def __post_init__(self) -> None:
         for name, choices in _PIXEL_CHOICES.items():

@@ -11,7 +11,9 @@ import struct
 from collections.abc import Callable
 
 from wetread.errors import ImageError
+from wetread.runtime.dicom import has_preamble, looks_like_dicom
 from wetread.runtime.formats.bitmap import read_bmp, read_pnm
+from wetread.runtime.formats.dicom import read_dicom
 from wetread.runtime.formats.header import Header, Samples, Stored, truncated, unsupported
 from wetread.runtime.formats.jpeg import JpegHeader, read_jpeg
 from wetread.runtime.formats.png import SIGNATURE, read_png
@@ -41,7 +43,6 @@ _UNSUPPORTED = (
     (0, b"\xff\x0a", "JPEG XL: save it as PNG"),
     (0, b"8BPS", "a Photoshop document: save it as PNG"),
     (4, b"ftyp", "HEIC, AVIF or a video: save the picture that counts as PNG"),
-    (128, b"DICM", "DICOM: save it as 16-bit PNG"),
 )
 
 
@@ -53,6 +54,8 @@ def read_header(data: bytes) -> Header:
     """
     if not data:
         raise ImageError("empty", "Expected an image. Received 0 bytes.")
+    if has_preamble(data):
+        return read_dicom(data)
     for magic, reader in _READERS:
         if data.startswith(magic):
             try:
@@ -62,6 +65,10 @@ def read_header(data: bytes) -> Header:
     for start, magic, name in _UNSUPPORTED:
         if data.startswith(magic, start):
             raise unsupported(name)
+    if looks_like_dicom(data):
+        return read_dicom(data)
     if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
         raise truncated("its header ends early")
-    raise ImageError("not_an_image", "Expected JPEG, PNG, TIFF, WebP, BMP or PNM. Received something else.")
+    raise ImageError(
+        "not_an_image", "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
+    )
