@@ -50,7 +50,7 @@ def test_json_is_read_strictly(text: str, message: str) -> None:
         ("seed", -1),
         ("group_regex", "("),
         ("data", ""),
-        ("output", "gs://bucket/run"),
+        ("cache", "gs://bucket/cache"),
     ],
 )
 def test_values_that_make_no_sense_are_refused_by_name(field: str, value: object) -> None:

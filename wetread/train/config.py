@@ -20,14 +20,15 @@ SCHEDULES = ("cosine", "constant")
 class TrainConfig:
     """The options of `wetread train`.
 
-    `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; both are
-    made absolute, so that the run can be resumed and exported from anywhere. `architecture`: a name of
-    `wetread.train.architectures` or 'module:function'. `size` in pixels, square. `color`, `resize`,
-    `equalize`: as in `PixelRecipe`. `learning_rate` is where the `schedule` starts; `weight_decay` is
-    AdamW's. `class_weight`: 'balanced' weighs every label alike. `augment`: 'xray', 'light', 'none' or a
-    TOML file. `validation`: the fraction of images set aside, where no DATA/val is. `group_regex` finds
-    the patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `cache`:
-    a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache). Raises ConfigError.
+    `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may be a
+    gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
+    anywhere. `architecture`: a name of `wetread.train.architectures` or 'module:function'. `size` in pixels,
+    square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `learning_rate` is where the `schedule`
+    starts; `weight_decay` is AdamW's. `class_weight`: 'balanced' weighs every label alike. `augment`:
+    'xray', 'light', 'none' or a TOML file. `validation`: the fraction of images set aside, where no DATA/val
+    is. `group_regex` finds the patient in a name. `subset`: train on about this many images. `positive`: one
+    of two labels. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache). Raises
+    ConfigError.
     """
 
     data: str
@@ -69,8 +70,8 @@ class TrainConfig:
             raise ConfigError(f"Expected weight_decay from 0 to 1. Received {self.weight_decay}.")
         if not 0 <= self.seed < 2**32:
             raise ConfigError(f"Expected seed from 0 to 4294967295. Received {self.seed}.")
-        if self.output.startswith("gs://"):
-            raise ConfigError("Expected output to be a local folder. Received a gs:// location.")
+        if self.cache is not None and self.cache.startswith("gs://"):
+            raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
         compile_group_regex(self.group_regex)
         self.recipe()
 

@@ -35,6 +35,7 @@ from wetread.train.network import (
     save_network,
 )
 from wetread.train.pictures import draw_augmentation, draw_history
+from wetread.train.remote import stage_run
 
 if TYPE_CHECKING:
     import keras
@@ -47,22 +48,30 @@ _RESAMPLES = 1000
 class TrainResult:
     """A finished run: its directory, its model's spec, what metrics.json holds, and the epochs done now.
 
-    `metrics["history"]` are the rows of history.csv with the seconds of each epoch.
+    `run` is a gs:// location where the run is in a bucket. `metrics["history"]` are the rows of history.csv
+    with the seconds of each epoch.
     """
 
-    run: Path
+    run: Path | str
     spec: ModelSpec
     metrics: dict[str, Any]
     new_epochs: int
 
 
 def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = ignore_event) -> TrainResult:
-    """Train a network and leave a RUN directory.
+    """Train a network and leave a RUN directory, on this disk or in a bucket.
 
     `on_event` is told what happens (`wetread.train.events`). With `resume`, a run that was killed goes on
     after its last whole epoch, one that has not begun begins, and a finished one is left as it is. Raises
     DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
+    with stage_run(config, on_event) as (staged, tell):
+        result = _train(staged, resume=resume, on_event=tell)
+    return result if staged is config else dataclasses.replace(result, run=config.output)
+
+
+def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResult:
+    """Train in a directory on this disk."""
     directory = Path(config.output)
     policy = read_policy(config.augment)
     check_architecture(config.architecture)

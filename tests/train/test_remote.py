@@ -1,0 +1,143 @@
+"""Training from a bucket and into one: the same arrays, the same run, and what a lost machine costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.runtime.gcs_server import Faults, Server
+from tests.train.drawn import draw_folder
+from wetread.errors import OutputError, SourceError
+from wetread.train.config import TrainConfig
+from wetread.train.dataset import load_dataset
+from wetread.train.events import EpochEnded
+from wetread.train.fit import train
+
+RUN = "gs://runs/one"
+
+
+def configure(data: Path | str, output: Path | str, **values) -> TrainConfig:
+    defaults = {
+        "architecture": "tests.train.networks:tiny",
+        "size": 20,
+        "epochs": 3,
+        "batch_size": 16,
+        "augment": "light",
+        "validation": 0.25,
+    }
+    return TrainConfig(data=str(data), output=str(output), **{**defaults, **values})
+
+
+@pytest.fixture
+def data(cloud, tmp_path) -> Path:
+    """A labelled folder, and the same in the bucket `b`; an empty bucket for runs."""
+    folder = draw_folder(tmp_path / "data", counts={"bar": 24, "disc": 36})
+    (folder / "bar" / "person3_cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    cloud.buckets.fill("b", str(folder), prefix="data/")
+    cloud.buckets.create("runs")
+    return folder
+
+
+def count_reads(cloud: Server) -> int:
+    return sum("('alt', 'media')" in line for line in cloud.log)
+
+
+def test_the_same_arrays_bit_for_bit(cloud, data, tmp_path):
+    cloud.faults = Faults(throttle=20, truncate=40, corrupt=30)
+    local = load_dataset(configure(data, tmp_path / "run"))
+    remote = load_dataset(configure("gs://b/data", tmp_path / "run", cache=str(tmp_path / "cache")))
+    assert remote.pixels.tobytes() == local.pixels.tobytes()
+    assert remote.pixels.shape == local.pixels.shape
+    for name in ("labels", "names", "groups", "splits", "left_out", "fingerprint", "leaks"):
+        assert getattr(remote, name) == getattr(local, name), name
+    assert np.array_equal(remote.targets, local.targets)
+
+
+def test_images_stream_once_for_all_runs(cloud, data, tmp_path):
+    cloud.keep_log = True
+    cache = str(tmp_path / "cache")
+    first = load_dataset(configure("gs://b/data", tmp_path / "one", cache=cache))
+    assert count_reads(cloud) == 61
+    second = load_dataset(configure("gs://b/data", tmp_path / "two", cache=cache, seed=4))
+    assert count_reads(cloud) == 61
+    assert second.pixels.tobytes() == first.pixels.tobytes()
+    # An object that was replaced, by the same bytes even, has another generation: it is read again.
+    cloud.buckets.put("b", "data/bar/person0_0.jpg", cloud.buckets.get("b", "data/bar/person0_0.jpg").data)
+    load_dataset(configure("gs://b/data", tmp_path / "three", cache=cache))
+    assert count_reads(cloud) == 122
+
+
+@pytest.fixture(scope="module")
+def local_history(tmp_path_factory) -> bytes:
+    folder = draw_folder(tmp_path_factory.mktemp("local") / "data", counts={"bar": 24, "disc": 36})
+    (folder / "bar" / "person3_cut.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    train(configure(folder, folder.parent / "run"))
+    return (folder.parent / "run" / "history.csv").read_bytes()
+
+
+def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
+    result = train(configure("gs://b/data", RUN))
+    assert result.run == RUN
+    names = [name.removeprefix("one/") for name in cloud.buckets.names("runs")]
+    assert names == sorted(
+        [
+            "augmentation.png",
+            "calibration/files.txt",
+            "config.json",
+            "corrupt.csv",
+            "history.csv",
+            "history.png",
+            "inputs.json",
+            "metrics.json",
+            "model.keras",
+            "spec.json",
+            "splits.csv",
+        ]
+    )
+    assert cloud.buckets.get("runs", "one/history.csv").data == local_history
+    config = json.loads(cloud.buckets.get("runs", "one/config.json").data)
+    assert (config["data"], config["output"]) == ("gs://b/data", RUN)
+
+
+class PulledPlugError(Exception):
+    pass
+
+
+def pull_plug(event: object) -> None:
+    if isinstance(event, EpochEnded) and event.epoch == 2:
+        raise PulledPlugError
+
+
+def test_a_lost_machine_costs_the_epoch_at_hand(cloud, data, local_history):
+    with pytest.raises(PulledPlugError):
+        train(configure("gs://b/data", RUN), on_event=pull_plug)
+    assert "one/checkpoint.npz" in cloud.buckets.names("runs")
+    assert "one/metrics.json" not in cloud.buckets.names("runs")
+    with pytest.raises(OutputError, match="which holds an unfinished run"):
+        train(configure("gs://b/data", RUN))
+    result = train(configure("gs://b/data", RUN), resume=True)
+    assert result.new_epochs == 2
+    assert cloud.buckets.get("runs", "one/history.csv").data == local_history
+    assert "one/checkpoint.npz" not in cloud.buckets.names("runs")
+    assert train(configure("gs://b/data", RUN), resume=True).new_epochs == 0
+
+
+def test_another_trainer_in_the_same_place_is_noticed(cloud, data):
+    def intrude(event: object) -> None:
+        if isinstance(event, EpochEnded):
+            cloud.buckets.put("runs", "one/history.csv", b"another trainer's")
+
+    with pytest.raises(OutputError, match="Expected to be the only one that writes into 'gs://runs/one/'"):
+        train(configure("gs://b/data", RUN), on_event=intrude)
+    assert cloud.buckets.get("runs", "one/history.csv").data == b"another trainer's"
+
+
+def test_setup_errors_come_before_any_work(cloud, data):
+    with pytest.raises(SourceError, match="Expected the bucket 'nowhere'"):
+        train(configure("gs://b/data", "gs://nowhere/run"))
+    with pytest.raises(SourceError, match="where nothing is"):
+        train(configure("gs://b/nothing", RUN))
+    assert cloud.buckets.names("runs") == []

@@ -1,0 +1,54 @@
+"""A run whose directory is in a bucket: trained in a passing folder, published after every epoch.
+
+What a lost machine costs is the epoch at hand. The arrays stay on this machine: where `cache` or
+$WETREAD_CACHE says, or in the passing folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from wetread.runtime.sources import is_bucket_location
+from wetread.runtime.staging import stage_folder
+from wetread.train import run as runs
+from wetread.train.config import TrainConfig
+from wetread.train.events import EpochEnded, Event, OnEvent, TrainingStarted
+
+_CACHE = "cache"
+
+
+@contextmanager
+def stage_run(config: TrainConfig, on_event: OnEvent) -> Iterator[tuple[TrainConfig, OnEvent]]:
+    """Yield the configuration and the listener to train with; a local run's are its own.
+
+    Raises SourceError and OutputError where the bucket cannot be read or written, or another trainer
+    writes there.
+    """
+    if not is_bucket_location(config.output):
+        yield config, on_event
+        return
+    with stage_folder(config.output, last=runs.METRICS, leave_out=(_CACHE,)) as staged:
+        folder = Path(staged.folder)
+
+        def publish() -> None:
+            _name_output(folder / runs.CONFIG, config.output)
+            staged.publish()
+
+        def tell(event: Event) -> None:
+            on_event(event)
+            if isinstance(event, TrainingStarted | EpochEnded):
+                publish()
+
+        yield replace(config, output=staged.folder), tell
+        publish()
+
+
+def _name_output(path: Path, output: str) -> None:
+    """Let config.json say where the run is, not where it passed through."""
+    values = json.loads(path.read_text(encoding="utf-8"))
+    if values["output"] != output:
+        runs.write_json(path, {**values, "output": output})
