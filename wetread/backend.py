@@ -30,7 +30,7 @@ def import_keras() -> Any:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Close standard error to TensorFlow's libraries, which tell of absent GPUs before they can be told not to."""
+    """Close standard error to TensorFlow's libraries: they tell of absent GPUs, whatever they are told."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" in sys.modules:
         yield

@@ -151,8 +151,7 @@ def test_what_the_listing_raises_comes_after_what_it_listed():
     ahead = ReadAhead(Fetching())
     seen = []
     with pytest.raises(SourceError, match="the listing broke"):
-        for entry in ahead.entries(list_entries()):
-            seen.append(entry.name)
+        seen.extend(entry.name for entry in ahead.entries(list_entries()))
     assert seen == ["n0000", "n0001", "n0002"]
 
 
