@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "errors": set(),
     "runtime": {"errors", "runtime"},
     "evaluate": {"errors", "runtime", "evaluate"},
-    "train": {"errors", "runtime", "evaluate", "train"},
-    "export": {"errors", "runtime", "evaluate", "export"},
+    "backend": {"errors"},
+    "train": {"errors", "backend", "runtime", "evaluate", "train"},
+    "export": {"errors", "backend", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 

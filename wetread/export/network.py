@@ -19,7 +19,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from wetread.errors import ExportError, MissingExtraError
+from wetread.backend import import_keras
+from wetread.errors import ExportError
 from wetread.export.graph import OPSET
 from wetread.runtime.spec import ModelSpec
 
@@ -29,17 +30,6 @@ _WAYS_ROUND = {
     "ScaleAndTranslate": "use Resizing with antialias=False",
     "MatrixDiagPartV3": "compute it before training, outside the network",
 }
-
-
-def import_keras() -> Any:
-    """Import Keras on TensorFlow, quietly. Raises MissingExtraError without it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        import keras
-        import tensorflow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("tensorflow", extra="train") from error
-    return keras
 
 
 def load_network(path: str | os.PathLike[str]) -> Any:
