@@ -130,4 +130,4 @@ def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
     for note in evaluation.notes:
         print(f"note: {note}")
     if output is not None:
-        print(f"\nwritten: {output}/metrics.json, predictions.csv")
+        print(f"\nwritten: {output}/report.html, metrics.json, predictions.csv")

@@ -127,21 +127,22 @@ def evaluate(
     scores = _score(model, listing, groups, options, on_progress)
     compared = None if other is None else _score(other, listing, groups, options, on_progress)
     scored = scores.scored
+    metrics = measure(
+        scores.probabilities(scored),
+        scores.truth(scored),
+        model.spec,
+        groups=scores.patients(scored),
+        resamples=options.resamples,
+        seed=options.seed,
+    )
     return Evaluation(
         options=options,
         model=PurePath(model.name).name,
         provider=model.provider,
         scores=scores,
-        metrics=measure(
-            scores.probabilities(scored),
-            scores.truth(scored),
-            model.spec,
-            groups=scores.patients(scored),
-            resamples=options.resamples,
-            seed=options.seed,
-        ),
+        metrics=metrics,
         strays=listing.strays,
-        notes=tuple(_find_notes(scores, listing, options, run)),
+        notes=(*_find_notes(scores, listing, options, run), *_find_certainties(scores, metrics)),
         run=run,
         other=compared,
         comparison=None
@@ -274,4 +275,20 @@ def _find_notes(scores: Scores, listing: Listing, options: EvaluateOptions, run:
         notes.append("These images trained the model: the numbers say nothing of new patients.")
     if scores.failures:
         notes.append(f"{scores.failures.total():,} images have no score and are not judged.")
+    return notes
+
+
+def _find_certainties(scores: Scores, metrics: Metrics) -> list[str]:
+    """Say how far a rate without a single error may still be off: a bootstrap draws no error from none."""
+    truth, groups = scores.truth(scores.scored), scores.patients(scores.scored)
+    notes = []
+    for column, label in enumerate(metrics.labels):
+        patients = len({group for group, own in zip(groups, truth, strict=True) if own == column})
+        if patients and metrics.per_label[label].sensitivity == 1:
+            # Clopper and Pearson, Biometrika 26 (1934), for n of n.
+            notes.append(
+                f"No image of {label} was missed, so the bootstrap sees no doubt there. By the exact 95% "
+                f"interval over its {patients:,} patients, up to {1 - 0.025 ** (1 / patients):.2%} may "
+                "be missed."
+            )
     return notes

@@ -45,8 +45,11 @@ def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = Fal
 
     `thumbnails` puts pictures into the report: of patients, then. Raises OutputError.
     """
+    from wetread.evaluate.report import render_report
+
     files = {
         PREDICTIONS: encode_predictions(evaluation.scores),
+        REPORT: render_report(evaluation, thumbnails=thumbnails).encode(),
     }
     if evaluation.other is not None:
         files[OTHER_PREDICTIONS] = encode_predictions(evaluation.other)

@@ -153,7 +153,7 @@ def _describe_delong(test: DeLong) -> str:
 def tabulate_differences(found: Comparison) -> Table:
     """The first model's values minus the second's, with intervals by patient."""
     rows = [
-        [TITLES[name], _sign(found.differences[name][0]), _between(found.differences[name][1:])]
+        [TITLES[name], format_sign(found.differences[name][0]), _between(found.differences[name][1:])]
         for name in TITLES
         if name in found.differences
     ]
@@ -161,9 +161,9 @@ def tabulate_differences(found: Comparison) -> Table:
 
 
 def _between(interval: tuple[float, ...]) -> str:
-    return "" if math.isnan(interval[0]) else f"{_sign(interval[0])} to {_sign(interval[1])}"
+    return "" if math.isnan(interval[0]) else f"{format_sign(interval[0])} to {format_sign(interval[1])}"
 
 
-def _sign(value: float) -> str:
-    """Four decimals with their sign; none where they are all 0."""
+def format_sign(value: float) -> str:
+    """Four decimals with their sign; without one where they are all 0."""
     return f"{value:+.4f}" if abs(value) >= 5e-5 else "0.0000"

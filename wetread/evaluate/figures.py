@@ -1,0 +1,103 @@
+"""The report's figures, each chart with its legend and its caption."""
+
+from __future__ import annotations
+
+from wetread.evaluate import charts
+from wetread.evaluate.curves import (
+    bin_reliability,
+    count_probabilities,
+    trace_precision_recall,
+    trace_roc,
+)
+from wetread.evaluate.evaluation import Evaluation
+from wetread.evaluate.page import make_figure, make_legend, show_number, show_text
+from wetread.evaluate.runs import Run
+from wetread.evaluate.tables import format_number
+
+_PANELS = (
+    ("Loss", ("loss", "val_loss")),
+    ("Validation", ("val_accuracy", "val_balanced_accuracy", "val_auc")),
+    ("Sensitivity and specificity", ("val_sensitivity", "val_specificity")),
+)
+
+
+def show_ranking(evaluation: Evaluation) -> str:
+    """ROC and precision-recall of the positive label, or of each label against the others."""
+    scores, metrics = evaluation.scores, evaluation.metrics
+    truth, probabilities = scores.truth(scores.scored), scores.probabilities(scores.scored)
+    positive = scores.spec.positive_index
+    columns = range(len(metrics.labels)) if positive is None else [positive]
+    labels = [(column, metrics.labels[column]) for column in columns]
+    roc = [trace_roc(probabilities, truth, column=column, label=label) for column, label in labels]
+    recall = [
+        trace_precision_recall(probabilities, truth, column=column, label=label) for column, label in labels
+    ]
+    rates = [metrics.per_label[label] for _, label in labels]
+    said = [
+        f"{label}: sensitivity {format_number(rate.sensitivity)}, specificity "
+        f"{format_number(rate.specificity)}, PPV {format_number(rate.ppv)}"
+        for rate, (_, label) in zip(rates, labels, strict=True)
+    ]
+    points = [(1 - rate.specificity, rate.sensitivity, text) for rate, text in zip(rates, said, strict=True)]
+    precise = [(rate.sensitivity, rate.ppv, text) for rate, text in zip(rates, said, strict=True)]
+    ring = f"threshold {metrics.threshold:g}" if positive is not None else "where the largest wins"
+    legend = make_legend(labels, ring=ring)
+    area = show_number(metrics.auc, "metrics.auc")
+    average = show_number(metrics.average_precision, "metrics.average_precision")
+    mean = "" if positive is not None else "Mean over the labels: "
+    figures = (
+        make_figure(
+            charts.draw_roc(roc, points),
+            f"<b>ROC.</b> {mean}AUC {area}. The dashed line is chance.",
+            legend=legend,
+        ),
+        make_figure(
+            charts.draw_precision_recall(recall, precise),
+            f"<b>Precision and recall.</b> {mean}AP {average}.",
+            legend=legend,
+        ),
+    )
+    return f'<div class="pair">{"".join(figures)}</div>'
+
+
+def show_probabilities(evaluation: Evaluation) -> str:
+    """Reliability, and how probabilities spread for each true label."""
+    scores, metrics = evaluation.scores, evaluation.metrics
+    truth, probabilities = scores.truth(scores.scored), scores.probabilities(scores.scored)
+    positive = scores.spec.positive_index
+    bins = bin_reliability(probabilities, truth, scores.spec)
+    said = metrics.positive or "the chosen label"
+    reliability = make_figure(
+        charts.draw_reliability(bins, said, color=positive or 0),
+        f"<b>Reliability.</b> On the dashed line, what was said is what was so. Calibration error "
+        f"{show_number(metrics.ece, 'metrics.ece')}; bars are 95% Wilson intervals by image, dots grow with "
+        "the number of images.",
+    )
+    threshold = metrics.threshold if positive is not None else None
+    shown = probabilities.max(axis=1) if positive is None else probabilities[:, positive]
+    histograms = "".join(
+        charts.draw_histogram(
+            count_probabilities(shown[truth == column]).tolist(),
+            f"truth {label}: {int((truth == column).sum()):,} images",
+            color=column,
+            threshold=threshold,
+        )
+        for column, label in enumerate(metrics.labels)
+    )
+    what = f"of {show_text(said)}" if positive is not None else "of the largest"
+    line = " The dashed line is the threshold." if threshold is not None else ""
+    histogram = make_figure(histograms, f"<b>Probability {what}</b>, counts on a scale of logarithms.{line}")
+    return f'<div class="pair">{reliability}{histogram}</div>'
+
+
+def show_history(run: Run) -> str:
+    """A run's curves over its epochs; '' where it has none."""
+    if not run.history:
+        return ""
+    figures = []
+    for title, wanted in _PANELS:
+        names = [name for name in wanted if any(name in row for row in run.history)]
+        if names:
+            chart = charts.draw_history(run.history, names)
+            figures.append(make_figure(chart, f"<b>{title}</b>", legend=make_legend(list(enumerate(names)))))
+    return f'<div class="pair">{"".join(figures)}</div>'
