@@ -7,6 +7,7 @@ come through `read_pixels`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -40,11 +41,27 @@ def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXEL
     `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. Returns uint8 (height, width,
     channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
     """
+    return _guard(data, recipe, max_pixels, _read)
+
+
+def read_picture(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image file at its own size, upright as the recipe sees it: what is drawn upon for people.
+
+    Returns uint8 (H, W, channels), 0 to 255, without the recipe's size and equalization. Raises as
+    `read_pixels` does.
+    """
+    return _guard(data, recipe, max_pixels, _read_whole)
+
+
+def _guard(
+    data: bytes, recipe: PixelRecipe, max_pixels: int, read: Callable[[bytes, Header, PixelRecipe], Pixels]
+) -> Pixels:
+    """Refuse what is too large, by its header or by what happens."""
     header = read_header(data)
     if header.height * header.width > max_pixels:
         raise _too_large(header, f"at most {max_pixels:,} pixels")
     try:
-        return _read(data, header, recipe)
+        return read(data, header, recipe)
     except (MemoryError, cv2.error) as error:
         # What a decoder finds wrong in a file its own module has caught: memory and OpenCV's limits are left.
         raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
@@ -63,7 +80,15 @@ def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     else:
         samples = header.decode(data)
     lengths = (eighths * header.height, eighths * header.width)
-    image = _bring_to_size(_convert(samples, recipe), lengths, orientation, recipe)
+    return _to_channels(_bring_to_size(_convert(samples, recipe), lengths, orientation, recipe), recipe)
+
+
+def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    orientation = header.orientation if recipe.orientation == "exif" else 1
+    return _to_channels(_orient(_convert(header.decode(data), recipe), orientation), recipe)
+
+
+def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
     return image if image.shape[2] == recipe.channels else np.repeat(image, recipe.channels, axis=2)
 
 
