@@ -73,19 +73,21 @@ def _too_large(header: Header, expected: str) -> ImageError:
 
 def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     orientation = header.orientation if recipe.orientation == "exif" else 1
-    eighths = PARTS
-    if isinstance(header, JpegHeader):
-        eighths = choose_dct_scale(header, recipe)
-        samples = header.decode_scaled(data, eighths=eighths, gray=recipe.color == "gray")
-    else:
-        samples = header.decode(data)
+    eighths = choose_dct_scale(header, recipe) if isinstance(header, JpegHeader) else PARTS
+    samples = _decode(data, header, recipe, eighths)
     lengths = (eighths * header.height, eighths * header.width)
     return _to_channels(_bring_to_size(_convert(samples, recipe), lengths, orientation, recipe), recipe)
 
 
 def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     orientation = header.orientation if recipe.orientation == "exif" else 1
-    return _to_channels(_orient(_convert(header.decode(data), recipe), orientation), recipe)
+    return _to_channels(_orient(_convert(_decode(data, header, recipe, PARTS), recipe), orientation), recipe)
+
+
+def _decode(data: bytes, header: Header, recipe: PixelRecipe, eighths: int) -> Samples:
+    if isinstance(header, JpegHeader):
+        return header.decode_scaled(data, eighths=eighths, gray=recipe.color == "gray")
+    return header.decode(data)
 
 
 def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
