@@ -11,7 +11,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +26,7 @@ _NOT_INPUTS = frozenset({"thumbs.db", "desktop.ini"})
 OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 RECORD_SUFFIX = ".run.json"
 PART_SUFFIX = ".part"
+JOURNAL_SUFFIX = ".watch"
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -266,16 +267,17 @@ def read_name_list(path: str) -> Iterator[str]:
                 yield name
 
 
-def walk(root: str) -> Iterator[Entry]:
+def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
     """List the inputs under `root` ('' or a name that ends in '/'), in order.
 
+    `pruned`: folders that are passed over, by their whole names, each with a '/' at its end.
     Links to folders are followed, except where one leads back to a folder that holds it. A directory that
     cannot be listed raises SourceError: its images would go missing without a row.
     """
-    yield from _walk(root, ())
+    yield from _walk(root, (), pruned)
 
 
-def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
+def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str]) -> Iterator[Entry]:
     try:
         here = os.stat(folder or ".")
         key = (here.st_dev, here.st_ino)
@@ -293,7 +295,8 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...]) -> Iterator[Entry]:
         if is_hidden(item.name) or item.name in own:
             continue
         if name.endswith(b"/"):
-            yield from _walk(folder + item.name + "/", (*above, key))
+            if folder + item.name + "/" not in pruned:
+                yield from _walk(folder + item.name + "/", (*above, key), pruned)
         else:
             entry = _file_entry(folder + item.name, item)
             if entry is not None:
@@ -328,10 +331,10 @@ def own_outputs(names: Iterable[str]) -> set[str]:
     present = set(names)
     own: set[str] = set()
     for name in present:
-        for suffix in (RECORD_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state"):
+        for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state"):
             base = name.removesuffix(suffix)
             if base != name and base.endswith(OUTPUT_SUFFIXES):
-                own |= {name, base} if suffix == RECORD_SUFFIX else {name}
+                own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX) else {name}
     return own
 
 
