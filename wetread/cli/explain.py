@@ -1,0 +1,86 @@
+"""`wetread explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from wetread.runtime.explain import Explanation
+
+
+@app.command()
+def explain(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
+    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The model file.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="FILE", help="The picture; JSON goes to stdout without it."),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="png|json", help="An overlay, or the raw map.")
+    ] = "png",
+    label: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the one it gets.")
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+    ] = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+) -> None:
+    """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
+
+    Red speaks for the label, blue against it, over the original at its full size.
+    """
+    from wetread.errors import OutputError, UsageError
+    from wetread.runtime.classifier import Classifier
+    from wetread.runtime.explain import explain_image
+
+    if format_ not in ("png", "json"):
+        raise UsageError(f"Expected --format png or json. Received {format_!r}.")
+    if output is None and format_ == "png":
+        raise UsageError("Expected --output PNG, or --format json. Received neither.")
+    if output is not None and Path(output).exists() and not overwrite:
+        raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
+    found = explain_image(Classifier(model, device=device), _read(image), label=label)
+    _write(_encode(found, image, format_), output)
+
+
+def _read(image: str) -> bytes:
+    """The bytes of one file. Raises ImageError and SourceError."""
+    from wetread.errors import SourceError
+    from wetread.runtime.sources import open_source
+
+    source = open_source(image)
+    entries = list(source.entries())
+    if len(entries) != 1 or entries[0].name != image:
+        raise SourceError(f"Expected one image file. Received {image!r}, with {len(entries):,} inputs.")
+    return source.read(entries[0])
+
+
+def _encode(found: Explanation, image: str, format_: str) -> bytes:
+    from wetread.runtime.overlay import draw_explanation, encode_png
+
+    if format_ == "png":
+        return encode_png(draw_explanation(found))
+    return (json.dumps({"image": image, **found.to_dict()}) + "\n").encode()
+
+
+def _write(data: bytes, output: str | None) -> None:
+    from wetread.errors import OutputError
+
+    if output is None:
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        Path(output).write_bytes(data)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {output}. Received: {error.strerror}. Choose another --output."
+        ) from error

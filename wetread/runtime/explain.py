@@ -1,0 +1,193 @@
+"""Where a model looked: hide a patch, score again, and see how far the label's log-odds fall.
+
+Occlusion (Zeiler and Fergus, ECCV 2014) needs the ONNX file alone, whatever the network. Two sizes of patch
+slide over the image at the model's size; each pixel of the map is the mean fall over all patches that cover
+it. Log-odds, because a probability that is nearly 1 stays so while evidence goes. The same file and model
+give the same map.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import UsageError
+from wetread.runtime.pixels import MAX_PIXELS, Pixels, inner_size, read_picture, read_pixels
+from wetread.runtime.scoring import Model, count_processors
+from wetread.runtime.spec import PixelRecipe
+
+METHOD = "occlusion"
+# Patches with sides of these parts of the image's, each moved by this part of it.
+_PARTS = (4, 8)
+_STEP_PART = 16
+_BATCH = 64
+# float32 tells probabilities from 0 and 1 down to about this.
+_SMALLEST = 1e-7
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """The part of the upright original that the model saw, in its pixels: top, left, height, width."""
+
+    top: float
+    left: float
+    height: float
+    width: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """What speaks for a label in an image, and where.
+
+    `map`: float32 (h, w), at the model's size without what only pads it: how far the label's log-odds fall
+    when a place is hidden; above 0 it speaks for the label, below 0 against it. `box` is where the map lies
+    on `picture`, uint8 (H, W, 1 or 3): the original, upright, at its own size.
+    """
+
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    map: Floats
+    box: Box
+    picture: Pixels
+    patches: tuple[tuple[int, int], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what JSON holds: the map as rows of numbers, the picture by its size alone."""
+        return {
+            "method": METHOD,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+            "unit": "fall of the label's log-odds when a place is hidden",
+            "patches": [list(patch) for patch in self.patches],
+            "picture": {"height": self.picture.shape[0], "width": self.picture.shape[1]},
+            "box": [self.box.top, self.box.left, self.box.height, self.box.width],
+            "map": [[float(f"{value:.6g}") for value in row] for row in self.map],
+        }
+
+
+def explain_image(
+    model: Model, data: bytes, *, label: str | None = None, max_pixels: int = MAX_PIXELS
+) -> Explanation:
+    """Find what in an image speaks for a label (by default the one that the model chooses).
+
+    `data`: the bytes of an image file. Raises ImageError when it has no pixels, and UsageError for a label
+    that the model does not have.
+    """
+    spec = model.spec
+    if label is not None and label not in spec.labels:
+        raise UsageError(f"Expected --label to be one of {', '.join(spec.labels)}. Received {label!r}.")
+    pixels = read_pixels(data, spec.pixels, max_pixels=max_pixels)
+    found = model.classify(pixels[None])
+    column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
+    patches = choose_patches(spec.pixels)
+    heat = map_occlusion(model, pixels, column=column, patches=patches)
+    picture = read_picture(data, spec.pixels, max_pixels=max_pixels)
+    inside, box = place_map((picture.shape[0], picture.shape[1]), spec.pixels)
+    values = [float(str(value)) for value in found[0]]
+    return Explanation(
+        label=spec.labels[column],
+        probability=values[column],
+        probabilities=dict(zip(spec.labels, values, strict=True)),
+        map=heat[inside],
+        box=box,
+        picture=picture,
+        patches=patches,
+    )
+
+
+def choose_patches(recipe: PixelRecipe) -> tuple[tuple[int, int], ...]:
+    """The (height, width) of the patches: a quarter and an eighth of the model's sides."""
+    sizes = ((max(1, recipe.height // part), max(1, recipe.width // part)) for part in _PARTS)
+    return tuple(dict.fromkeys(sizes))
+
+
+def map_occlusion(
+    model: Model, pixels: Pixels, *, column: int, patches: tuple[tuple[int, int], ...]
+) -> Floats:
+    """Hide each patch of an image in its mean colour and map the fall of one label's log-odds.
+
+    `pixels`: uint8 (H, W, C), as `read_pixels` returns them; `column`: the label's. Returns float32 (H, W).
+    """
+    height, width, channels = pixels.shape
+    fill = np.round(pixels.reshape(-1, channels).mean(axis=0, dtype=np.float64)).astype(np.uint8)
+    whole = _log_odds(model.classify(pixels[None]), column)[0]
+    total = np.zeros((height, width))
+    for patch in patches:
+        spots = _list_spots((height, width), patch)
+        fall, covered = np.zeros((height, width)), np.zeros((height, width))
+        hidden = _classify_hidden(model, pixels, spots, fill)
+        for (rows, columns), after in zip(spots, _log_odds(hidden, column), strict=True):
+            fall[rows, columns] += whole - after
+            covered[rows, columns] += 1
+        total += fall / covered
+    return (total / len(patches)).astype(np.float32)
+
+
+def _list_spots(sides: tuple[int, int], patch: tuple[int, int]) -> list[tuple[slice, slice]]:
+    """Where the patch goes: past every edge as far as it goes over, so that edges are hidden as often."""
+    starts = [
+        range(step - size, side, step)
+        for side, size, step in zip(sides, patch, (max(1, side // _STEP_PART) for side in sides), strict=True)
+    ]
+    return [
+        (slice(max(0, top), top + patch[0]), slice(max(0, left), left + patch[1]))
+        for top in starts[0]
+        for left in starts[1]
+    ]
+
+
+def _classify_hidden(model: Model, pixels: Pixels, spots: list[tuple[slice, slice]], fill: Pixels) -> Floats:
+    """Score the image once for each spot that is hidden. Returns float32 (spots, K)."""
+
+    def classify(first: int) -> Floats:
+        chosen = spots[first : first + _BATCH]
+        # Always whole batches: a provider may compute another shape in another order.
+        batch = np.repeat(pixels[None], _BATCH, axis=0)
+        for image, (rows, columns) in zip(batch, chosen, strict=False):
+            image[rows, columns] = fill
+        return model.classify(batch)[: len(chosen)]
+
+    with ThreadPoolExecutor(count_processors()) as pool:
+        return np.concatenate(list(pool.map(classify, range(0, len(spots), _BATCH))))
+
+
+def _log_odds(probabilities: Floats, column: int) -> NDArray[np.float64]:
+    """log(p / (1 - p)) of one label, 1 - p taken from the other labels, which float32 holds better."""
+    exact = probabilities.astype(np.float64)
+    others = np.delete(exact, column, axis=1).sum(axis=1)
+    odds: NDArray[np.float64] = np.log(np.maximum(exact[:, column], _SMALLEST))
+    odds -= np.log(np.maximum(others, _SMALLEST))
+    return odds
+
+
+def place_map(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[tuple[slice, slice], Box]:
+    """Tell which part of the model's image shows the original, and which part of the original that is.
+
+    `sides`: (height, width) of the upright original. Returns slices of the model's rows and columns, and
+    their box on the original.
+    """
+    rows, columns = (
+        _place_side(side, size, wanted)
+        for side, size, wanted in zip(
+            sides, inner_size(sides, recipe), (recipe.height, recipe.width), strict=True
+        )
+    )
+    box = Box(top=rows[1], left=columns[1], height=rows[2], width=columns[2])
+    return (rows[0], columns[0]), box
+
+
+def _place_side(side: int, size: int, wanted: int) -> tuple[slice, float, float]:
+    """One side of the original, scaled to `size` and cut or padded to `wanted`."""
+    if size <= wanted:
+        before = (wanted - size) // 2
+        return slice(before, before + size), 0.0, float(side)
+    before = (size - wanted) // 2
+    return slice(0, wanted), before * side / size, wanted * side / size
