@@ -66,27 +66,33 @@ def evaluate(
     from wetread.errors import UsageError
     from wetread.evaluate.evaluation import EvaluateOptions
     from wetread.evaluate.evaluation import evaluate as judge
-    from wetread.evaluate.outputs import check_output, write_outputs
+    from wetread.evaluate.outputs import FILES, check_output, write_outputs
     from wetread.runtime.classifier import Classifier
+    from wetread.runtime.staging import RUN_FILES, stage_folder
 
-    options = EvaluateOptions(
-        data=data,
-        split=split,
-        run=run,
-        group_regex=group_regex,
-        resamples=resamples,
-        seed=seed,
-        workers=workers,
-    )
     if output is None and (thumbnails or overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
-    if output is not None:
-        check_output(output, overwrite=overwrite)
-    other = None if compare is None else Classifier(compare, device=device)
-    with show_count(quiet=quiet) as on_progress:
+    with (
+        stage_folder(run or "", names=RUN_FILES) as trained,
+        stage_folder(output or "", names=FILES) as place,
+        show_count(quiet=quiet) as on_progress,
+    ):
+        options = EvaluateOptions(
+            data=data,
+            split=split,
+            run=run and trained.folder,
+            group_regex=group_regex,
+            resamples=resamples,
+            seed=seed,
+            workers=workers,
+        )
+        if output is not None:
+            check_output(place.folder, overwrite=overwrite)
+        other = None if compare is None else Classifier(compare, device=device)
         evaluation = judge(Classifier(model, device=device), options, other=other, on_progress=on_progress)
-    if output is not None:
-        write_outputs(evaluation, output, thumbnails=thumbnails)
+        if output is not None:
+            write_outputs(evaluation, place.folder, thumbnails=thumbnails)
+            place.publish()
     _print_evaluation(evaluation, output)
     raise typer.Exit(3 if evaluation.unscored else 0)
 

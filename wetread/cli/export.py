@@ -10,7 +10,8 @@ import typer
 from wetread.cli.app import app
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from wetread.export.candidates import Candidate
     from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
@@ -81,6 +82,7 @@ def export(
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
     from wetread.export.convert import ExportOptions, NetworkDescription
+    from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
     if (run is None) == (keras is None):
         raise UsageError("Expected a RUN, or --keras FILE.keras. Received both or neither.")
@@ -109,13 +111,14 @@ def export(
     elif labels or positive or scale or offset or mean or std or color or size or head:
         raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
     try:
-        result = _export(run, keras, description, output, options)
+        with stage_folder(run or "", names=RUN_FILES) as staged, stage_file(output) as file:
+            result = _export(run and staged.folder, keras, description, file.path, options)
     except GateError as error:
         if not quiet:
             _print_candidates(error.candidates)
         raise
     if not quiet:
-        _print_result(result)
+        _print_result(result, file.name_of)
 
 
 def _export(
@@ -177,21 +180,21 @@ def _print_candidates(candidates: Sequence[Candidate]) -> None:
     print_table(header, rows)
 
 
-def _print_result(result: ExportResult) -> None:
+def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     from wetread.cli.tables import print_rows
 
     if result.candidates:
         _print_candidates(result.candidates)
         print()
     rows = [
-        ("model", f"{result.path} ({result.size:,} bytes, {result.spec.precision})"),
+        ("model", f"{name_of(result.path)} ({result.size:,} bytes, {result.spec.precision})"),
         ("conversion", f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"),
         ("digest", result.spec.digest),
     ]
     if result.report:
-        rows.append(("candidates", str(result.report)))
+        rows.append(("candidates", name_of(result.report)))
     if result.signature:
-        rows.append(("signature", str(result.signature)))
+        rows.append(("signature", name_of(result.signature)))
     if result.slower:
         rows.append(("note", result.slower))
     print_rows(rows)

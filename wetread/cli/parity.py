@@ -34,21 +34,27 @@ def parity(
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
     import json
+    from dataclasses import replace
 
     from wetread.export.certificate import write_certificate
     from wetread.export.parity import describe_report, measure_parity
+    from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
-    report = measure_parity(
-        reference,
-        models=models,
-        images=images,
-        tolerance=tolerance,
-        max_flips=max_flips,
-        by_layer=layers,
-    )
+    with stage_folder(reference, names=RUN_FILES) as staged:
+        report = measure_parity(
+            staged.folder,
+            models=models,
+            images=images,
+            tolerance=tolerance,
+            max_flips=max_flips,
+            by_layer=layers,
+        )
+    report = replace(report, reference=reference)
     print(describe_report(report))
     if json_file is not None:
-        Path(json_file).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        with stage_file(json_file) as file:
+            Path(file.path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     if certificate is not None:
-        write_certificate(report, certificate)
+        with stage_file(certificate) as file:
+            write_certificate(report, file.path)
     raise typer.Exit(0 if report.passed else 1)

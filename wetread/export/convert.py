@@ -28,6 +28,7 @@ from wetread.export.judging import Candidate, Gate, GateError, Judge
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.signature import sign_model, signature_path
+from wetread.runtime.sources import is_bucket_location
 from wetread.runtime.spec import ModelSpec
 
 __all__ = ["ExportOptions", "ExportResult", "NetworkDescription", "export_keras", "export_run"]
@@ -118,7 +119,8 @@ def _has_images(run: Path, options: ExportOptions) -> bool:
     if options.calibration is not None:
         return True
     try:
-        return Path(json.loads((run / "config.json").read_text(encoding="utf-8"))["data"]).is_dir()
+        data = json.loads((run / "config.json").read_text(encoding="utf-8"))["data"]
+        return is_bucket_location(data) or Path(data).is_dir()
     except (OSError, ValueError, KeyError):
         return False
 

@@ -188,7 +188,7 @@ def _compare(
         path=classifier.name,
         digest=classifier.digest,
         precision=spec.precision,
-        size=Path(classifier.name).stat().st_size,
+        size=classifier.size,
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         p999_difference=float(np.quantile(difference, 0.999)),

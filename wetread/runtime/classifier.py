@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ModelError
+from wetread.errors import ModelError, SourceError
 from wetread.runtime.providers import open_session
 from wetread.runtime.signature import check_signature, read_signature
+from wetread.runtime.sources import is_bucket_location
 from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
 from wetread.runtime.verify import check_machine
 
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 class Classifier:
     """A model that is ready to read images.
 
-    `model`: the name of an ONNX file that `wetread export` wrote, or its bytes. `device`: auto, cpu, cuda,
-    tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its signature beside the model.
-    Raises ModelError for a file that is not wetread's or is of an
-    unknown version, TamperedModelError for one that changed, MachineError on a machine that computes
-    something else from it, ProviderError when the device does not start.
+    `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes.
+    `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its
+    signature beside the model. Raises ModelError for a file that is not wetread's or is of an unknown
+    version, TamperedModelError for one that changed, MachineError on a machine that computes something else
+    from it, ProviderError when the device does not start.
 
     Safe to share between threads: the session is one, and each call runs on its caller's thread.
     """
@@ -40,6 +41,7 @@ class Classifier:
         public_key: str | os.PathLike[str] | None = None,
     ) -> None:
         data, self.name = read_model(model)
+        self.size = len(data)
         self.spec = extract_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)
         if public_key is not None:
@@ -93,7 +95,13 @@ def read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
     if isinstance(model, bytes):
         return model, "the model"
     try:
+        if is_bucket_location(model):
+            from wetread.runtime.staging import read_file
+
+            return read_file(model), os.fspath(model)
         return Path(model).read_bytes(), os.fspath(model)
+    except SourceError as error:
+        raise ModelError(str(error)) from error
     except OSError as error:
         raise ModelError(
             f"Expected a model file. Received {os.fspath(model)!r}: {error.strerror}. Check the name."

@@ -13,12 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from wetread.runtime.sources import is_bucket_location
-from wetread.runtime.staging import stage_folder
+from wetread.runtime.staging import RUN_FILES, stage_folder
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.events import EpochEnded, Event, OnEvent, TrainingStarted
-
-_CACHE = "cache"
 
 
 @contextmanager
@@ -31,7 +29,7 @@ def stage_run(config: TrainConfig, on_event: OnEvent) -> Iterator[tuple[TrainCon
     if not is_bucket_location(config.output):
         yield config, on_event
         return
-    with stage_folder(config.output, last=runs.METRICS, leave_out=(_CACHE,)) as staged:
+    with stage_folder(config.output, names=RUN_FILES, last=runs.METRICS) as staged:
         folder = Path(staged.folder)
 
         def publish() -> None:
