@@ -1,9 +1,9 @@
 """Where a model looked: hide a patch, score again, and see how far the label's log-odds fall.
 
 Occlusion (Zeiler and Fergus, ECCV 2014) needs the ONNX file alone, whatever the network. Two sizes of patch
-slide over the image at the model's size; each pixel of the map is the mean fall over all patches that cover
-it. Log-odds, because a probability that is nearly 1 stays so while evidence goes. The same file and model
-give the same map.
+slide over the image at the model's size; each pixel of the map is the mean fall over the patches that cover
+it, and the nearer its middle the more a patch counts. Log-odds, because a probability that is nearly 1 stays
+so while evidence goes. The same file and model give the same map.
 """
 
 from __future__ import annotations
@@ -122,37 +122,49 @@ def map_occlusion(
     total = np.zeros((height, width))
     for patch in patches:
         spots = _list_spots((height, width), patch)
-        fall, covered = np.zeros((height, width)), np.zeros((height, width))
-        hidden = _classify_hidden(model, pixels, spots, fill)
-        for (rows, columns), after in zip(spots, _log_odds(hidden, column), strict=True):
-            fall[rows, columns] += whole - after
-            covered[rows, columns] += 1
-        total += fall / covered
+        after = _log_odds(_classify_hidden(model, pixels, spots, patch, fill), column)
+        total += _spread_falls(whole - after, spots, patch, (height, width))
     return (total / len(patches)).astype(np.float32)
 
 
-def _list_spots(sides: tuple[int, int], patch: tuple[int, int]) -> list[tuple[slice, slice]]:
-    """Where the patch goes: past every edge as far as it goes over, so that edges are hidden as often."""
-    starts = [
+def _spread_falls(
+    falls: NDArray[np.float64], spots: list[tuple[int, int]], patch: tuple[int, int], sides: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Give each pixel the mean fall of the patches over it, weighted by a tent over each."""
+    tents = [np.minimum(np.arange(size) + 0.5, size - 0.5 - np.arange(size)) for size in patch]
+    tent = np.outer(*tents)
+    # Wide enough for the patches that go over an edge.
+    fall = np.zeros((sides[0] + 2 * patch[0], sides[1] + 2 * patch[1]))
+    weight = np.zeros_like(fall)
+    for (top, left), value in zip(spots, falls, strict=True):
+        place = slice(top + patch[0], top + 2 * patch[0]), slice(left + patch[1], left + 2 * patch[1])
+        fall[place] += value * tent
+        weight[place] += tent
+    inside = slice(patch[0], patch[0] + sides[0]), slice(patch[1], patch[1] + sides[1])
+    spread: NDArray[np.float64] = fall[inside] / weight[inside]
+    return spread
+
+
+def _list_spots(sides: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
+    """Where the patch's top left corner goes: past every edge too, so that edges are hidden as often."""
+    tops, lefts = (
         range(step - size, side, step)
         for side, size, step in zip(sides, patch, (max(1, side // _STEP_PART) for side in sides), strict=True)
-    ]
-    return [
-        (slice(max(0, top), top + patch[0]), slice(max(0, left), left + patch[1]))
-        for top in starts[0]
-        for left in starts[1]
-    ]
+    )
+    return [(top, left) for top in tops for left in lefts]
 
 
-def _classify_hidden(model: Model, pixels: Pixels, spots: list[tuple[slice, slice]], fill: Pixels) -> Floats:
+def _classify_hidden(
+    model: Model, pixels: Pixels, spots: list[tuple[int, int]], patch: tuple[int, int], fill: Pixels
+) -> Floats:
     """Score the image once for each spot that is hidden. Returns float32 (spots, K)."""
 
     def classify(first: int) -> Floats:
         chosen = spots[first : first + _BATCH]
         # Always whole batches: a provider may compute another shape in another order.
         batch = np.repeat(pixels[None], _BATCH, axis=0)
-        for image, (rows, columns) in zip(batch, chosen, strict=False):
-            image[rows, columns] = fill
+        for image, (top, left) in zip(batch, chosen, strict=False):
+            image[max(0, top) : top + patch[0], max(0, left) : left + patch[1]] = fill
         return model.classify(batch)[: len(chosen)]
 
     with ThreadPoolExecutor(count_processors()) as pool:
