@@ -114,6 +114,16 @@ def test_nothing_appears_when_no_form_holds_the_gate(toy, tmp_path, precision):
     assert not any(candidate.chosen or candidate.holds for candidate in caught.value.candidates[1:])
 
 
+def test_a_signed_export(toy, tmp_path):
+    pytest.importorskip("cryptography")
+    from tests.keys import write_keys
+
+    private, public = write_keys(tmp_path)
+    result = export_run(toy.run, output=tmp_path / "model.onnx", options=ExportOptions(sign=private))
+    assert result.signature == tmp_path / "model.onnx.sig"
+    assert Classifier(result.path, device="cpu", public_key=public).spec == result.spec
+
+
 def test_a_run_moved_with_its_images_elsewhere(toy, tmp_path):
     moved = tmp_path / "data"
     moved.symlink_to(toy.data)

@@ -66,7 +66,7 @@ def pixels():
     return np.stack([resize(draw_lamp(seed)[0][..., None], toy_spec().pixels) for seed in range(500, 564)])
 
 
-def quantize_naively(source, target, pixels, form: str) -> bytes:
+def quantize_naively(source, target, pixels, form: str, spec=None) -> bytes:
     """What onnxruntime's own function makes by its defaults (s8s8), or per channel with uint8 (u8s8)."""
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
@@ -84,7 +84,7 @@ def quantize_naively(source, target, pixels, form: str) -> bytes:
         quantize_static(source, target, Reader(), **options)
     finally:
         logging.disable(logging.NOTSET)
-    return finish(onnx.load(target), toy_spec(precision="int8"))
+    return finish(onnx.load(target), spec or toy_spec(precision="int8"))
 
 
 @pytest.fixture(scope="module")

@@ -9,29 +9,13 @@ import pytest
 
 pytest.importorskip("cryptography")
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.keys import write_keys
 from wetread.errors import ConfigError, TamperedModelError
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.signature import check_signature, read_signature, sign_model, signature_path
 from wetread.runtime.verify import verify_model
-
-
-def write_keys(folder, key=None, name="key"):
-    key = key or ed25519.Ed25519PrivateKey.generate()
-    private, public = folder / f"{name}.pem", folder / f"{name}.pub.pem"
-    private.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )
-    public.write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return private, public
 
 
 @pytest.fixture

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from wetread.errors import MissingExtraError
+
+if find_spec("onnx") is None:
+    raise MissingExtraError("onnx", extra="train")
 
 if TYPE_CHECKING:
     from wetread.export.convert import ExportOptions, export_keras, export_run

@@ -45,10 +45,13 @@ def search_int8(
     best = min(tried, key=lambda settings: _rank(tried[settings]))
     for settings in _variants(best, weighted_nodes(model)):
         measure(settings)
+    first = list(tried)
     if not any(candidate.holds for candidate in tried.values()):
         _revert_nodes(model, histograms, judge, tried, tell)
     tell("timing")
-    return _choose(model, histograms, judge, tried)
+    timed = [settings for settings in tried if settings in first or tried[settings].holds]
+    forms = {settings: quantize_graph(model, histograms, settings) for settings in timed}
+    return _choose(model, judge, tried, forms)
 
 
 def _variants(best: Settings, nodes: Sequence[str]) -> list[Settings]:
@@ -110,18 +113,17 @@ def _shorten(judge: Judge) -> Judge:
 
 def _choose(
     model: onnx.ModelProto,
-    histograms: Mapping[str, Histogram],
     judge: Judge,
     tried: Mapping[Settings, Candidate],
+    forms: Mapping[Settings, onnx.ModelProto],
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
-    """Time the forms that hold the gate beside float32, and choose among the fast ones the most faithful."""
-    holding = [settings for settings, candidate in tried.items() if candidate.holds]
-    forms = {settings: quantize_graph(model, histograms, settings) for settings in holding}
+    """Time the forms beside float32; of the fast ones that hold the gate, choose the most faithful."""
     speeds = measure_speeds([model, *forms.values()], judge)
     float32 = dataclasses.replace(judge.measure(model, "float32"), speed=speeds[0], speedup=1.0)
     timed = dict(tried)
-    for settings, speed in zip(holding, speeds[1:], strict=True):
+    for settings, speed in zip(forms, speeds[1:], strict=True):
         timed[settings] = dataclasses.replace(tried[settings], speed=speed, speedup=speed / speeds[0])
+    holding = [settings for settings, candidate in tried.items() if candidate.holds]
     if not holding:
         raise GateError(_explain_refusal(judge.gate, timed.values()), candidates=(float32, *timed.values()))
     fastest = max(timed[settings].speed for settings in holding)
