@@ -6,10 +6,15 @@ import os
 from pathlib import Path
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
 
 from tests.models import build_model, toy_spec
+
+# A busy machine is not a failure: speed is measured in benchmarks/, never here.
+hypothesis.settings.register_profile("wetread", deadline=None)
+hypothesis.settings.load_profile("wetread")
 
 
 @pytest.fixture(scope="session")
