@@ -1,0 +1,63 @@
+"""What the pages say, held to what the program has."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+from wetread.cli.app import app
+from wetread.runtime.results import STATUSES
+
+import wetread.cli  # isort: skip  # noqa: F401 - registers the commands
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+}
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_and_option_has_help_and_a_page(name):
+    command = COMMANDS[name]
+    assert command.help
+    assert any(f"wetread {name}" in page for page in PAGES.values())
+    for parameter in command.params:
+        if parameter.name != "help":
+            assert getattr(parameter, "help", ""), f"{name} {parameter.name} has no help"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_commands_in_the_pages_have_the_options_that_they_show(name):
+    known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
+    shown = set()
+    for page in PAGES.values():
+        for line in re.findall(rf"wetread {name} ([^\n`]*)", page):
+            shown |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line.split("#")[0].split(" ; ")[0]))
+    assert shown - known == set()
+
+
+def test_links_between_pages_lead_somewhere():
+    links = [
+        (name, target)
+        for name, page in PAGES.items()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page)
+    ]
+    broken = [link for link in links if not (ROOT / link[0]).parent.joinpath(link[1]).exists()]
+    assert broken == []
+
+
+def test_every_status_is_documented():
+    for status in STATUSES:
+        assert f"`{status}`" in PAGES["docs/scoring.md"]
+
+
+def test_pages_name_no_machine_and_no_package_host():
+    host = "pypi" + "." + "org"
+    for name, page in PAGES.items():
+        assert host not in page, name
+        assert not re.search(r"(?<![\w.])/(work|root|home)/", page), name
