@@ -1,4 +1,4 @@
-"""Draw the JPEG of the golden self-test: `python benchmarks/draw_golden_jpeg.py`. Run once; it ships as bytes.
+"""Draw the JPEG of the golden self-test: `python benchmarks/draw_golden_jpeg.py`. It ships as bytes.
 
 Its digest is part of every exported model, so a new drawing gets a new name and the old one stays.
 """
