@@ -251,9 +251,11 @@ def settle(model, spec) -> None:
 
 
 def spread_logits(model, inputs, *, to: float) -> None:
-    """Scale the last layer until the logits of some images have this standard deviation."""
+    """Scale and shift the last layer until the logits of some images have this deviation around 0."""
     outputs = np.asarray(model(inputs, training=False))
     if model.layers[-1].activation.__name__ == "softmax":
         outputs = np.log(outputs + 1e-30)
-    spread = max(float(outputs.std(axis=0).max()), 1e-6)
-    model.layers[-1].set_weights([weight * (to / spread) for weight in model.layers[-1].get_weights()])
+    factor = min(to / max(float(outputs.std(axis=0).max()), 1e-6), 1000.0)
+    weight, bias = model.layers[-1].get_weights()
+    shift = bias - outputs.mean(axis=0)
+    model.layers[-1].set_weights([weight * factor, (shift - shift.mean()) * factor])

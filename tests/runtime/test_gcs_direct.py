@@ -117,6 +117,7 @@ def test_a_server_that_says_close_is_believed(monkeypatch):
         ([b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\nx"], ConnectionError),
         ([b"HTTP/1.1 200 OK\r\n" + b"x-filler: y\r\n" * 6000], ConnectionError),
         ([ok(BODY + b"more")], BadBytesError),
+        ([ok(BODY) + b"more"], ConnectionError),
         ([ok(BODY[:-1])], BadBytesError),
         ([ok(BODY[::-1])], BadBytesError),
         ([ok(b"x" * len(BODY), "content-encoding: gzip")], BadBytesError),

@@ -22,7 +22,7 @@ from wetread.runtime.gcs_readers import BadBytesError, check_bytes, split_name, 
 from wetread.runtime.sources import Entry
 
 _TIMEOUT = 60.0
-_MOST_HEADERS = 64 << 10
+_BUFFER = 64 << 10
 _MOST_WORDS = 64 << 10
 
 
@@ -44,7 +44,7 @@ class _Connection:
     def __init__(self, make: Callable[[], HTTPConnection]) -> None:
         self._http = make()
         self._http.connect()
-        self._buffer = bytearray(_MOST_HEADERS)
+        self._buffer = bytearray(_BUFFER)
         self.used = False
 
     def get(self, request: bytes, entry: Entry) -> tuple[bytes, bytes]:
@@ -64,15 +64,12 @@ class _Connection:
             raise BadBytesError(f"an answer of {size:,} bytes where the listing says {entry.size:,}")
         if status != 200 and size > _MOST_WORDS:
             raise StatusGoneError(status, "")
-        body = bytearray(size)
-        have = min(got - start, size)
-        body[:have] = memoryview(self._buffer)[start : start + have]
-        _fill(socket, memoryview(body)[have:])
+        body = self._read_body(socket, start, got, size)
         if b"\r\nconnection: close" in headers:
             self.close()
         if status != 200:
             raise StatusError(status, body.decode("utf-8", "replace"))
-        return headers, bytes(body)
+        return headers, body
 
     def _read_head(self, socket: Any) -> tuple[bytes, int, int]:
         """Read up to the end of the headers: they, the bytes in the buffer, and where the body begins."""
@@ -81,14 +78,26 @@ class _Connection:
         while True:
             count = socket.recv_into(view[got:])
             if not count:
-                kind = ConnectionResetError if got == 0 else ConnectionError
-                raise kind("the connection ended before the answer")
+                raise ConnectionResetError("the connection ended before the answer")
             at = buffer.find(b"\r\n\r\n", max(0, got - 3), got + count)
             got += count
             if at >= 0:
                 return bytes(view[: at + 2]), got, at + 4
             if got == len(buffer):
                 raise ConnectionError("an answer with endless headers")
+
+    def _read_body(self, socket: Any, start: int, got: int, size: int) -> bytes:
+        """Read the rest of a body whose beginning is in the buffer; small ones stay there until whole."""
+        view, end = memoryview(self._buffer), start + size
+        if got > end:
+            raise ConnectionError("more bytes than were announced")
+        if end <= len(view):
+            _fill(socket, view[got:end])
+            return bytes(view[start:end])
+        body = bytearray(size)
+        body[: got - start] = view[start:got]
+        _fill(socket, memoryview(body)[got - start :])
+        return bytes(body)
 
     @property
     def open(self) -> bool:
