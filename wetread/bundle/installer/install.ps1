@@ -1,0 +1,100 @@
+# Checks this folder's files, finds a Python, and lets install.py do the rest. Windows PowerShell 5.1 or newer.
+$to = ""
+$python = ""
+$ErrorActionPreference = "Stop"
+Set-StrictMode -Version 2
+
+function Stop-Install([string]$text) {
+    [Console]::Error.WriteLine("install: " + $text)
+    exit 1
+}
+
+function Get-Digest([byte[]]$data) {
+    $sha = [System.Security.Cryptography.SHA256]::Create()
+    try { return -join ($sha.ComputeHash($data) | ForEach-Object { $_.ToString("x2") }) } finally { $sha.Dispose() }
+}
+
+function Get-FileDigest([string]$path) {
+    $stream = [System.IO.File]::OpenRead($path)
+    $sha = [System.Security.Cryptography.SHA256]::Create()
+    try { return -join ($sha.ComputeHash($stream) | ForEach-Object { $_.ToString("x2") }) } finally { $sha.Dispose(); $stream.Dispose() }
+}
+
+function Test-Files([string]$root) {
+    $sums = Join-Path $root "SHA256SUMS"
+    if (-not (Test-Path -LiteralPath $sums -PathType Leaf)) { Stop-Install "Expected SHA256SUMS beside install.ps1. Received a folder without it. Unpack the bundle again." }
+    $utf8 = New-Object System.Text.UTF8Encoding($false)
+    $text = $utf8.GetString([System.IO.File]::ReadAllBytes($sums))
+    $cut = $text.TrimEnd("`n").LastIndexOf("`n") + 1
+    $listed = $text.Substring(0, $cut)
+    if ($text.Substring($cut) -cne ((Get-Digest ($utf8.GetBytes($listed))) + "  SHA256SUMS`n")) { Stop-Install "SHA256SUMS changed after the bundle was made. Copy the bundle again." }
+    $names = @{}
+    foreach ($line in $listed.TrimEnd("`n").Split("`n")) {
+        $name = $line.Substring(66)
+        $names[$name] = $true
+        $path = Join-Path $root ($name.Replace("/", "\"))
+        if (-not (Test-Path -LiteralPath $path -PathType Leaf)) { Stop-Install "$name is missing. Unpack the bundle again." }
+        if ((Get-FileDigest $path) -cne $line.Substring(0, 64)) { Stop-Install "$name changed after the bundle was made. Copy the bundle again." }
+    }
+    $present = @(Get-ChildItem -LiteralPath $root -Recurse -Force | Where-Object { -not $_.PSIsContainer })
+    foreach ($file in $present) {
+        if (@("Thumbs.db", "desktop.ini") -contains $file.Name) { continue }
+        $name = $file.FullName.Substring($root.Length).TrimStart("\").Replace("\", "/")
+        if ($name -ne "SHA256SUMS" -and -not $names.ContainsKey($name)) { Stop-Install "$name does not belong to the bundle. Unpack the bundle again, into an empty folder." }
+    }
+}
+
+function Test-Python([string[]]$command, [string]$wanted) {
+    $check = "import struct, sys; sys.exit(sys.version_info[:2] != tuple(map(int, '$wanted'.split('.'))) or struct.calcsize('P') != 8)"
+    $rest = @($command | Select-Object -Skip 1)
+    try { & $command[0] @rest -I -c $check 2>$null | Out-Null } catch { return $false }
+    return $LASTEXITCODE -eq 0
+}
+
+for ($index = 0; $index -lt $args.Count; $index += 2) {
+    if ($index + 1 -ge $args.Count -or @("--to", "--python") -notcontains $args[$index]) {
+        Write-Output "usage: install.cmd [--to FOLDER] [--python PYTHON.EXE]"
+        exit 2
+    }
+    if ($args[$index] -eq "--to") { $to = $args[$index + 1] } else { $python = $args[$index + 1] }
+}
+$root = (Get-Item -LiteralPath $PSScriptRoot).FullName
+Test-Files $root
+$bundle = Get-Content -Raw -LiteralPath (Join-Path $root "bundle.json") | ConvertFrom-Json
+$wanted = $bundle.python
+if (-not $to) { $to = Join-Path $env:LOCALAPPDATA "wetread" }
+# Without the last backslash, which would quote the quotation mark behind it.
+$to = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($to).TrimEnd("\")
+$archives = @()
+$shipped = Join-Path $root "python"
+if (Test-Path -LiteralPath $shipped) { $archives = @(Get-ChildItem -LiteralPath $shipped) }
+$found = $null
+$options = @()
+if ($python) {
+    if (-not (Test-Python @($python) $wanted)) { Stop-Install "Expected --python to be a 64-bit Python $wanted. Received $python." }
+    $found = @($python)
+} elseif ($archives.Count -gt 0) {
+    if (Test-Path -LiteralPath $to) { Stop-Install "Expected no $to yet. Received one. Delete it, or choose another folder with --to." }
+    $place = Join-Path $to "python"
+    New-Item -ItemType Directory -Force -Path $place | Out-Null
+    & (Join-Path $env:SystemRoot "System32\tar.exe") -xf $archives[0].FullName -C $place
+    foreach ($name in "python.exe", "python\python.exe", "tools\python.exe") {
+        $candidate = Join-Path $place $name
+        if (Test-Path -LiteralPath $candidate) { $found = @($candidate); break }
+    }
+    if ($null -eq $found -or -not (Test-Python $found $wanted)) {
+        Remove-Item -Recurse -Force -LiteralPath $to
+        Stop-Install "Expected a 64-bit Python $wanted in the bundle's archive. Received none that runs here."
+    }
+    $options = @("--has-python")
+} else {
+    foreach ($candidate in @("py", "-$wanted"), @("python"), @("python3")) {
+        if ((Get-Command $candidate[0] -ErrorAction SilentlyContinue) -and (Test-Python $candidate $wanted)) { $found = $candidate; break }
+    }
+    if ($null -eq $found) { Stop-Install "Expected a 64-bit Python $wanted on this machine. Received none. Install one, name it with --python, or ask for a bundle with --python-archive." }
+}
+$rest = @($found | Select-Object -Skip 1)
+& $found[0] @rest -I (Join-Path $root "install.py") $to @options
+$code = $LASTEXITCODE
+if ($code -ne 0 -and $options.Count -gt 0) { Remove-Item -Recurse -Force -LiteralPath $to -ErrorAction SilentlyContinue }
+exit $code

@@ -1,0 +1,213 @@
+"""Install the bundle that this file stands in. Run by install.sh and install.ps1; standard library only."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import platform
+import shutil
+import struct
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+WINDOWS = os.name == "nt"
+# Beyond this, files of the environment would pass Windows' 260 characters.
+LONGEST_WINDOWS_FOLDER = 110
+# What file managers leave in a folder that somebody looked at.
+LEFT_BY_BROWSING = ("Thumbs.db", "desktop.ini", ".DS_Store")
+
+
+class InstallError(Exception):
+    """What was expected, what was received, what to do."""
+
+
+def main(arguments: list[str]) -> int:
+    """Install into the folder that is named first; leave nothing behind where that fails."""
+    has_python = "--has-python" in arguments
+    folder = Path(arguments[0]).absolute()
+    made = done = False
+    try:
+        check_files()
+        bundle = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
+        check_machine(bundle)
+        check_folder(folder, has_python=has_python)
+        folder.mkdir(parents=True, exist_ok=True)
+        made = True
+        install(bundle, folder)
+        prove(bundle, folder)
+        done = True
+    except (InstallError, OSError, subprocess.SubprocessError) as error:
+        sys.stderr.write(f"install: {error}\n")
+        return 1
+    finally:
+        if made and not done:
+            shutil.rmtree(folder, ignore_errors=True)
+    launcher = folder / ("wetread.cmd" if WINDOWS else "wetread")
+    say(f"wetread is installed: {launcher}")
+    say(f"score with: {launcher} score FOLDER --model {folder / 'model.onnx'}")
+    return 0
+
+
+def say(text: str) -> None:
+    """Tell what is being done."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def check_files() -> None:
+    """Hold every file to SHA256SUMS, a second time: what did so first may be the one that changed."""
+    sums = (HERE / "SHA256SUMS").read_bytes()
+    listed, last = sums[: sums.rstrip(b"\n").rfind(b"\n") + 1], sums[sums.rstrip(b"\n").rfind(b"\n") + 1 :]
+    if last != f"{hashlib.sha256(listed).hexdigest()}  SHA256SUMS\n".encode():
+        raise InstallError("SHA256SUMS changed after the bundle was made. Copy the bundle again.")
+    names = {"SHA256SUMS"}
+    for line in listed.decode().splitlines():
+        wanted, name = line[:64], line[66:]
+        names.add(name)
+        if not (HERE / name).is_file():
+            raise InstallError(f"{name} is missing. Unpack the bundle again.")
+        if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != wanted:
+            raise InstallError(f"{name} changed after the bundle was made. Copy the bundle again.")
+    for path in HERE.rglob("*"):
+        if (
+            path.name not in LEFT_BY_BROWSING
+            and path.is_file()
+            and path.relative_to(HERE).as_posix() not in names
+        ):
+            raise InstallError(
+                f"{path.relative_to(HERE)} does not belong to the bundle. Unpack it into an empty folder."
+            )
+
+
+def check_machine(bundle: dict[str, Any]) -> None:
+    """Compare this machine and Python with those that the bundle was made for."""
+    here = ".".join(map(str, sys.version_info[:2]))
+    system = "win_amd64" if WINDOWS else f"manylinux_{platform.machine()}"
+    if WINDOWS and platform.machine().upper() != "AMD64":
+        system = f"Windows on {platform.machine()}"
+    if here != bundle["python"] or struct.calcsize("P") != 8:
+        raise InstallError(f"Expected a 64-bit Python {bundle['python']}. Received {here}.")
+    if not WINDOWS and sys.platform != "linux":
+        system = sys.platform
+    if system != bundle["platform"]:
+        raise InstallError(
+            f"Expected {bundle['platform']}. Received {system}. Ask for a bundle for this machine."
+        )
+
+
+def check_folder(folder: Path, *, has_python: bool) -> None:
+    """The folder must be new, but for the Python that was just unpacked there."""
+    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if folder.exists() and present != (["python"] if has_python else []):
+        raise InstallError(
+            f"Expected no {folder} yet. Received one. Delete it, or choose another folder with --to."
+        )
+    if WINDOWS and len(str(folder)) > LONGEST_WINDOWS_FOLDER:
+        raise InstallError(
+            f"Expected a folder of at most {LONGEST_WINDOWS_FOLDER} characters. Received {folder}."
+        )
+
+
+def install(bundle: dict[str, Any], folder: Path) -> None:
+    """Make the environment from the bundle's wheels, and the command that runs in it."""
+    say("making the environment")
+    environment = folder / "env"
+    venv.EnvBuilder(with_pip=False, symlinks=not WINDOWS).create(environment)
+    python = python_in(environment)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
+    clean |= {"PIP_CONFIG_FILE": os.devnull, "PYTHONNOUSERSITE": "1"}
+    command = [python, HERE / bundle["pip"] / "pip", "--isolated", "install", "--quiet", "--no-index"]
+    command += [
+        "--disable-pip-version-check",
+        "--no-cache-dir",
+        "--no-warn-script-location",
+        "--require-hashes",
+    ]
+    command += ["--find-links", HERE / "wheels", "--requirement", HERE / "requirements.txt"]
+    run(command, env=clean)
+    shutil.copyfile(HERE / "model.onnx", folder / "model.onnx")
+    write_launcher(folder)
+    shutil.copyfile(HERE / "bundle.json", folder / "bundle.json")
+    shutil.copyfile(HERE / "sbom.cdx.json", folder / "sbom.cdx.json")
+
+
+def python_in(environment: Path) -> Path:
+    """The environment's interpreter."""
+    return environment / ("Scripts/python.exe" if WINDOWS else "bin/python")
+
+
+def write_launcher(folder: Path) -> None:
+    """The command `wetread`: this environment's, whatever else the machine has."""
+    if WINDOWS:
+        text = '@"%~dp0env\\Scripts\\python.exe" -I -X utf8 -m wetread %*\r\n'
+        (folder / "wetread.cmd").write_text(text, encoding="ascii", newline="")
+        return
+    launcher = folder / "wetread"
+    launcher.write_text(
+        '#!/bin/sh\nexec "$(dirname "$(readlink -f "$0")")/env/bin/python" -I -m wetread "$@"\n',
+        encoding="ascii",
+    )
+    launcher.chmod(0o755)
+
+
+def prove(bundle: dict[str, Any], folder: Path) -> None:
+    """Let the model check this machine, then score three pictures and compare."""
+    say("checking this machine")
+    wetread = [python_in(folder / "env"), "-I", "-X", "utf8", "-m", "wetread"]
+    run([*wetread, "doctor", "--model", folder / "model.onnx"])
+    run([*wetread, "verify", folder / "model.onnx"])
+    output = folder / "selftest.csv"
+    pictures = HERE / "selftest" / "pictures"
+    run(
+        [*wetread, "score", pictures, "--model", folder / "model.onnx", "--output", output, "--device", "cpu"]
+    )
+    compare(read_rows(HERE / "selftest" / "expected.csv"), read_rows(output), tolerance=bundle["tolerance"])
+    for name in (output, output.with_name(output.name + ".run.json")):
+        name.unlink(missing_ok=True)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """A CSV's rows, with bare names."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [row | {"path": Path(row["path"]).name} for row in csv.DictReader(file)]
+
+
+def compare(expected: list[dict[str, str]], received: list[dict[str, str]], *, tolerance: float) -> None:
+    """Demand the same rows, and probabilities that differ by no more than the tolerance."""
+    if len(expected) != len(received):
+        raise InstallError(f"Expected {len(expected)} rows of the self-test. Received {len(received)}.")
+    for wanted, found in zip(expected, received):  # noqa: B905 - told above
+        numbers = [name for name in wanted if name == "probability" or name.startswith("p_")]
+        same = all(wanted[name] == found.get(name) for name in ("path", "status", "label"))
+        near = same and all(abs(float(wanted[n]) - float(found[n])) <= tolerance for n in numbers)
+        if not near:
+            raise InstallError(
+                f"Expected the self-test's row {wanted}. Received {found}. Do not use this machine."
+            )
+
+
+def run(command: list[object], *, env: dict[str, str] | None = None) -> None:
+    """Run a command; its output is shown where it fails."""
+    done = subprocess.run(
+        list(map(str, command)),
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    if done.returncode:
+        raise InstallError(
+            f"{' '.join(map(str, command[1:6]))} ... ended with {done.returncode}:\n{done.stdout}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,96 @@
+#!/bin/sh
+# Checks this folder's files, finds a Python, and lets install.py do the rest. POSIX sh and sha256sum only.
+set -eu
+LC_ALL=C
+export LC_ALL
+
+stop() {
+    echo "install: $*" >&2
+    exit 1
+}
+
+digest() {
+    if command -v sha256sum >/dev/null 2>&1; then
+        sha256sum | cut -c1-64
+    elif command -v shasum >/dev/null 2>&1; then
+        shasum -a 256 | cut -c1-64
+    else
+        stop "Expected sha256sum or shasum. Received neither. Install coreutils."
+    fi
+}
+
+check_files() {
+    [ -f SHA256SUMS ] || stop "Expected SHA256SUMS beside install.sh. Received a folder without it. Unpack the bundle again."
+    listed=$(sed '$d' SHA256SUMS | digest)
+    [ "$(tail -n 1 SHA256SUMS)" = "$listed  SHA256SUMS" ] ||
+        stop "SHA256SUMS changed after the bundle was made. Copy the bundle again."
+    sed '$d' SHA256SUMS >"$work/listed"
+    while read -r wanted name; do
+        [ -f "$name" ] || stop "$name is missing. Unpack the bundle again."
+        [ "$(digest <"$name")" = "$wanted" ] || stop "$name changed after the bundle was made. Copy the bundle again."
+    done <"$work/listed"
+    cut -c67- "$work/listed" | sort >"$work/names"
+    find . -type f ! -path ./SHA256SUMS ! -name Thumbs.db ! -name desktop.ini ! -name .DS_Store | sed 's|^\./||' | sort >"$work/found"
+    strange=$(comm -13 "$work/names" "$work/found" | head -n 1)
+    [ -z "$strange" ] || stop "$strange does not belong to the bundle. Unpack the bundle again, into an empty folder."
+}
+
+suits() {
+    "$1" -I -c 'import struct, sys; sys.exit(sys.version_info[:2] != tuple(map(int, sys.argv[1].split("."))) or struct.calcsize("P") != 8)' "$wanted_python" 2>/dev/null
+}
+
+find_python() {
+    wanted_python=$(sed -n 's/.*"python": "\(3\.[0-9]*\)".*/\1/p' bundle.json)
+    if [ -n "$python" ]; then
+        suits "$python" || stop "Expected --python to be a 64-bit Python $wanted_python. Received $python."
+        return
+    fi
+    for archive in python/*; do
+        [ -f "$archive" ] || continue
+        mkdir -p "$work/python"
+        tar -xf "$archive" -C "$work/python" || stop "Expected a tar archive that tar can unpack. Received $archive."
+        python=bundled
+        return
+    done
+    for candidate in "python$wanted_python" python3 python; do
+        if command -v "$candidate" >/dev/null 2>&1 && suits "$candidate"; then
+            python=$candidate
+            return
+        fi
+    done
+    stop "Expected a 64-bit Python $wanted_python on this machine. Received none. Install one, name it with --python, or ask for a bundle with --python-archive."
+}
+
+main() {
+    python= to=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --to) to=${2:?--to needs a folder}; shift 2 ;;
+            --python) python=${2:?--python needs a program}; shift 2 ;;
+            *) echo "usage: sh install.sh [--to FOLDER] [--python PYTHON]"; [ "$1" = --help ] && exit 0; exit 2 ;;
+        esac
+    done
+    case $to in "" | /*) ;; *) to=$PWD/$to ;; esac
+    [ -n "$to" ] || to=$HOME/wetread
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    cd "$(dirname "$0")"
+    check_files
+    find_python
+    if [ "$python" = bundled ]; then
+        [ ! -e "$to" ] || stop "Expected no $to yet. Received one. Delete it, or choose another folder with --to."
+        mkdir -p "$to"
+        mv "$work/python" "$to/python"
+        for candidate in "$to"/python/bin/python3 "$to"/python/*/bin/python3; do
+            if [ -x "$candidate" ]; then python=$candidate; break; fi
+        done
+        suits "$python" || { rm -rf "$to"; stop "Expected a 64-bit Python $wanted_python in the bundle's archive. Received none that runs here."; }
+        "$python" -I install.py "$to" --has-python || { rm -rf "$to"; exit 1; }
+    else
+        "$python" -I install.py "$to"
+    fi
+}
+
+main "$@"

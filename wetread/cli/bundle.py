@@ -1,0 +1,61 @@
+"""`wetread bundle`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+
+@app.command()
+def bundle(
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model that comes along.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.zip", help="The bundle.")],
+    platform: Annotated[str, typer.Option(help="win_amd64, manylinux_x86_64 or manylinux_aarch64.")],
+    python: Annotated[str, typer.Option(metavar="3.X", help="The Python of that machine.")] = "3.12",
+    extras: Annotated[
+        list[str] | None, typer.Option("--with", metavar="EXTRA", help="Also 'dicom' or 'parquet'.")
+    ] = None,
+    wheel: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="wetread's own wheel; default: made from the installed files."),
+    ] = None,
+    python_archive: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A Python for machines that have none.")
+    ] = None,
+    constraint: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Versions, name==version; default: those installed here."),
+    ] = None,
+    wheels: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Take wheels from here; ask no index.")
+    ] = None,
+    certificate: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A certificate of parity that comes along.")
+    ] = None,
+) -> None:
+    """Make one file that installs wetread and a model on a machine without a network.
+
+    Prints the file's SHA-256, for whoever receives it to compare.
+    """
+    from wetread.bundle.build import BundleOptions, build_bundle
+
+    options = BundleOptions(
+        model=model,
+        output=output,
+        platform=platform,
+        python=python,
+        extras=tuple(extras or ()),
+        wheel=wheel,
+        python_archive=python_archive,
+        constraint=constraint,
+        wheels=wheels,
+        certificate=certificate,
+    )
+    made = build_bundle(options, report=lambda text: print(f"wetread: {text}", file=sys.stderr))
+    for one in made.wheels:
+        print(f"{one.name} {one.version}")
+    print(f"{made.size:,} bytes\nsha256 {made.sha256}  {made.path}")
