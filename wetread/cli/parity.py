@@ -30,7 +30,7 @@ def parity(
     certificate: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
-    layers: Annotated[bool, typer.Option("--layers", help="Find the first layer that departs.")] = False,
+    layers: Annotated[bool, typer.Option("--by-layer", help="Find the first layer that departs.")] = False,
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
     import json
