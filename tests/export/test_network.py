@@ -251,11 +251,12 @@ def settle(model, spec) -> None:
 
 
 def spread_logits(model, inputs, *, to: float) -> None:
-    """Scale and shift the last layer until the logits of some images have this deviation around 0."""
+    """Scale and shift the last layer that has weights until the logits of some images deviate so around 0."""
     outputs = np.asarray(model(inputs, training=False))
     if model.layers[-1].activation.__name__ == "softmax":
         outputs = np.log(outputs + 1e-30)
     factor = min(to / max(float(outputs.std(axis=0).max()), 1e-6), 1000.0)
-    weight, bias = model.layers[-1].get_weights()
+    last = next(layer for layer in reversed(model.layers) if layer.get_weights())
+    weight, bias = last.get_weights()
     shift = bias - outputs.mean(axis=0)
-    model.layers[-1].set_weights([weight * factor, (shift - shift.mean()) * factor])
+    last.set_weights([weight * factor, (shift - shift.mean()) * factor])

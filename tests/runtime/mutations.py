@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import random
 import re
-import resource
 import struct
 import sys
 import time
 import zlib
 from functools import cache
 
+from tests.memory import read_peak
 from tests.runtime.corpus import chunk, draw_corpus, find_segment
 from wetread.errors import ImageError
 from wetread.runtime.pixels import read_pixels
@@ -154,9 +154,8 @@ def main(first: int, count: int) -> None:
         start = time.perf_counter()
         status = read_status(data, number)
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         line = {"number": number, "name": name, "way": way, "status": status}
-        line |= {"seconds": seconds, "peak": peak}
+        line |= {"seconds": seconds, "peak": read_peak()}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
 
