@@ -24,7 +24,7 @@ def tiny(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
 
 
 def diverging(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
-    """A network whose loss is no number from the first step on."""
+    """A network whose weights are no numbers from the first step on, whether or not the loss shows it."""
     model = tiny(input_shape, outputs)
     model.layers[0].set_weights([weight * float("nan") for weight in model.layers[0].get_weights()])
     return model

@@ -146,8 +146,12 @@ def _train_epoch(model: keras.Model, plan: BatchPlan, *, epoch: int, epochs: int
         total += float(model.train_on_batch(batch.images, targets, sample_weight=batch.weights))
         loss = total / step
         on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
-    if not math.isfinite(loss):
-        raise ConfigError(f"Expected a finite loss. Received {loss} in epoch {epoch}. Lower --learning-rate.")
+    # On some processors a ReLU makes 0 of what is no number, and the loss does not show it.
+    if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in model.get_weights())):
+        raise ConfigError(
+            f"Expected a finite loss and weights. Received a loss of {loss} or weights that are no numbers "
+            f"in epoch {epoch}. Lower --learning-rate."
+        )
     return loss
 
 
