@@ -57,31 +57,19 @@ def measure_parity(
     spec = _shared_spec(classifiers)
     wrapped = network.wrap_network(network.load_network(file), spec.pixels.shape)
     found = _collect(wrapped, classifiers, images)
-    names, keras = found.names, np.concatenate(found.keras)
-    compared = tuple(
-        _compare(classifier, np.concatenate(probabilities), keras, names, (tolerance, max_flips))
-        for classifier, probabilities in zip(classifiers, found.probabilities, strict=True)
-    )
-    timed = [
-        dataclasses.replace(
-            model,
-            milliseconds=seconds / len(names) * 1e3,
-            batch_difference=_vary_batches(classifier, found.few),
-        )
-        for model, classifier, seconds in zip(compared, classifiers, found.seconds, strict=True)
-    ]
+    compared = _compare_all(classifiers, found, (tolerance, max_flips))
     layers = compare_layers(wrapped, classifiers, found.few[:8], spec) if by_layer else ()
     return ParityReport(
         reference=os.fspath(reference),
         reference_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
-        images=len(names),
+        images=len(found.names),
         failures=tuple(found.failures),
         listing_sha256=found.listing.hexdigest(),
         tolerance=tolerance,
         max_flips=max_flips,
-        keras_milliseconds=found.keras_seconds / len(names) * 1e3,
+        keras_milliseconds=found.keras_seconds / len(found.names) * 1e3,
         keras_size=file.stat().st_size,
-        models=tuple(timed),
+        models=compared,
         layers=layers,
         machine=f"{classifiers[0].provider} on {describe_processor(read_processor())}",
         versions=versions(),
@@ -169,6 +157,21 @@ def _vary_batches(classifier: Classifier, pixels: NDArray[np.uint8]) -> float:
     return float(max(np.abs(alone - full).max(), np.abs(odd - full).max()))
 
 
+def _compare_all(
+    classifiers: list[Classifier], found: _Findings, limits: tuple[float, float]
+) -> tuple[ModelParity, ...]:
+    """Every model's figures, in the order of the files."""
+    keras, count = np.concatenate(found.keras), len(found.names)
+    models = []
+    for classifier, parts, seconds in zip(classifiers, found.probabilities, found.seconds, strict=True):
+        model = _compare(classifier, np.concatenate(parts), keras, found.names, limits)
+        batches = _vary_batches(classifier, found.few)
+        models.append(
+            dataclasses.replace(model, milliseconds=seconds / count * 1e3, batch_difference=batches)
+        )
+    return tuple(models)
+
+
 def _compare(
     classifier: Classifier,
     found: NDArray[np.float32],
@@ -176,14 +179,11 @@ def _compare(
     names: list[str],
     limits: tuple[float, float],
 ) -> ModelParity:
-    """One model's figures but for its timing."""
+    """One model's figures but for its timing. `limits`: the tolerance of float32, the share of flips."""
     spec = classifier.spec
     difference = np.abs(found - keras).max(axis=1)
-    before, after = spec.decide(keras.astype(np.float32)), spec.decide(found)
-    flipped = np.flatnonzero(before != after)
-    margins = measure_margins(keras, spec)
-    tolerance, max_flips = limits
-    within = float(difference.max()) <= tolerance if spec.precision == "float32" else True
+    flips = _find_flips(spec, found, keras, names)
+    within = spec.precision != "float32" or float(difference.max()) <= limits[0]
     return ModelParity(
         path=classifier.name,
         digest=classifier.digest,
@@ -192,23 +192,32 @@ def _compare(
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         p999_difference=float(np.quantile(difference, 0.999)),
-        flips=len(flipped),
-        near_flips=int((margins[flipped] <= BAND).sum()),
+        flips=len(flips),
+        near_flips=sum(flip.margin <= BAND for flip in flips),
         batch_difference=0.0,
         milliseconds=0.0,
-        passed=bool(within and len(flipped) <= max_flips * len(names) and np.isfinite(difference).all()),
-        flipped=tuple(
-            Flip(
-                path=names[index],
-                keras_label=spec.labels[before[index]],
-                label=spec.labels[after[index]],
-                keras_probability=float(keras[index, after[index]]),
-                probability=float(found[index, after[index]]),
-                margin=float(margins[index]),
-            )
-            for index in flipped[:_LISTED_FLIPS]
-        ),
+        passed=bool(within and len(flips) <= limits[1] * len(names) and np.isfinite(difference).all()),
+        flipped=tuple(flips[:_LISTED_FLIPS]),
     )
+
+
+def _find_flips(
+    spec: ModelSpec, found: NDArray[np.float32], keras: NDArray[np.float64], names: list[str]
+) -> list[Flip]:
+    """The images whose label is another than Keras'."""
+    before, after = spec.decide(keras.astype(np.float32)), spec.decide(found)
+    margins = measure_margins(keras, spec)
+    return [
+        Flip(
+            path=names[index],
+            keras_label=spec.labels[before[index]],
+            label=spec.labels[after[index]],
+            keras_probability=float(keras[index, after[index]]),
+            probability=float(found[index, after[index]]),
+            margin=float(margins[index]),
+        )
+        for index in np.flatnonzero(before != after)
+    ]
 
 
 def measure_margins(probabilities: NDArray[np.float64], spec: ModelSpec) -> NDArray[np.float64]:
