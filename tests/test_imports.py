@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "evaluate": {"errors", "runtime", "evaluate"},
     "backend": {"errors"},
     "train": {"errors", "backend", "runtime", "evaluate", "train"},
+    "bundle": {"errors", "runtime", "bundle"},
     "export": {"errors", "backend", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }

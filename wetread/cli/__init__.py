@@ -15,7 +15,7 @@ from wetread.cli.app import app
 from wetread.errors import UsageError, WetreadError
 
 # Each of these modules adds its commands to the app as it is imported.
-from wetread.cli import demo, doctor, evaluate, explain, export  # isort: skip  # noqa: F401
+from wetread.cli import bundle, demo, doctor, evaluate, explain, export  # isort: skip  # noqa: F401
 from wetread.cli import inspect, parity, score, train, verify, watch  # isort: skip  # noqa: F401
 
 

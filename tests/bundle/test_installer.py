@@ -1,0 +1,206 @@
+"""The installer's checks, on a bundle with next to nothing in it: whatever changed is named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wetread.bundle.build import _read_installer, sum_files
+from wetread.bundle.target import Target
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="install.sh is for Linux")
+HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """An unpacked bundle."""
+    folder = tmp_path_factory.mktemp("bundle") / "wetread-bündle 1"
+    pip = "wheels/a-1-py3-none-any.whl"
+    about = {"pip": pip, "platform": f"manylinux_{os.uname().machine}", "python": HERE}
+    files: dict[str, bytes] = {
+        "bundle.json": json.dumps(about, indent=2).encode(),
+        "model.onnx": bytes(range(256)),
+        "requirements.txt": b"a==1\n",
+        "wheels/a-1-py3-none-any.whl": b"PK" + bytes(100),
+        "licenses/a-1/LICENSE of a.txt": b"text",
+        **_read_installer(Target("manylinux_x86_64", "3.12")),
+    }
+    files["SHA256SUMS"] = sum_files(files)
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def bundle(whole, tmp_path) -> Path:
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(whole, tmp_path / "unpacked"))
+
+
+def install(bundle: Path, *more: str, to: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [
+        "sh",
+        str(bundle / "install.sh"),
+        "--to",
+        str(to or bundle.parent / "target"),
+        "--python",
+        sys.executable,
+    ]
+    return subprocess.run([*command, *more], capture_output=True, text=True, errors="replace")
+
+
+def install_by_python(bundle: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-I", str(bundle / "install.py"), str(bundle.parent / "target")]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace")
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+
+
+FILES = [
+    "SHA256SUMS",
+    "bundle.json",
+    "install.py",
+    "install.sh",
+    "README.txt",
+    "model.onnx",
+    "requirements.txt",
+    "wheels/a-1-py3-none-any.whl",
+    "licenses/a-1/LICENSE of a.txt",
+]
+
+
+def test_the_list_is_complete(whole):
+    assert {path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()} == set(FILES)
+
+
+def test_a_whole_bundle_passes_its_checks(bundle):
+    """It then fails for want of real wheels, and leaves nothing behind."""
+    done = install(bundle)
+    assert "making the environment" in done.stdout
+    assert "changed" not in done.stderr
+    assert done.returncode == 1
+    assert not (bundle.parent / "target").exists()
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("where", [0.0, 0.5, 1.0])
+def test_one_changed_byte_anywhere_stops_it_and_names_the_file(bundle, name, where):
+    path = bundle / name
+    # In install.sh's own first line, a comment, and its last, nothing else would notice.
+    flip(path, int(where * (path.stat().st_size - 1)))
+    for done in (install(bundle), install_by_python(bundle)):
+        assert done.returncode != 0
+        assert name in done.stderr
+    assert not (bundle.parent / "target").exists()
+
+
+def flip_the_script(bundle: Path, positions: range) -> None:
+    script = bundle / "install.sh"
+    good = script.read_bytes()
+    for at in positions:
+        script.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+        done = install(bundle)
+        assert "making the environment" not in done.stdout, at
+        # It may be the very digit of `exit 1` that changed.
+        assert done.returncode != 0 or "install.sh changed" in done.stderr, at
+    assert not (bundle.parent / "target").exists()
+
+
+def test_a_damaged_script_never_installs(bundle):
+    flip_the_script(bundle, range(0, (bundle / "install.sh").stat().st_size, 97))
+
+
+@pytest.mark.long
+def test_a_script_damaged_anywhere_never_installs(bundle):
+    flip_the_script(bundle, range((bundle / "install.sh").stat().st_size))
+
+
+@pytest.mark.long
+def test_sums_damaged_anywhere_are_named(bundle):
+    sums = bundle / "SHA256SUMS"
+    good = sums.read_bytes()
+    for at in range(len(good)):
+        for bit in (1, 128):
+            sums.write_bytes(good[:at] + bytes([good[at] ^ bit]) + good[at + 1 :])
+            done = install(bundle)
+            assert done.returncode == 1
+            assert "SHA256SUMS changed" in done.stderr
+
+
+def test_random_damage_is_named(bundle):
+    random = np.random.default_rng(3)
+    for _ in range(12):
+        name = FILES[random.integers(4, len(FILES))]
+        good = (bundle / name).read_bytes()
+        flip(bundle / name, int(random.integers(len(good))))
+        done = install(bundle)
+        assert (done.returncode, name in done.stderr) == (1, True)
+        (bundle / name).write_bytes(good)
+
+
+@pytest.mark.parametrize("run", [install, install_by_python])
+def test_a_missing_and_a_strange_file_are_named(bundle, run):
+    (bundle / "wheels" / "b-1-py3-none-any.whl").write_bytes(b"no one asked for this")
+    done = run(bundle)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "install: wheels/b-1-py3-none-any.whl does not belong to the bundle. Unpack "
+        + ("the bundle again, into an empty folder.\n" if run is install else "it into an empty folder.\n"),
+    )
+    (bundle / "wheels" / "b-1-py3-none-any.whl").unlink()
+    (bundle / "licenses" / "Thumbs.db").write_bytes(b"somebody looked")
+    (bundle / "model.onnx").unlink()
+    done = run(bundle)
+    assert (done.returncode, done.stderr) == (1, "install: model.onnx is missing. Unpack the bundle again.\n")
+
+
+def test_a_folder_that_exists_is_left_alone(bundle):
+    target = bundle.parent / "target"
+    target.mkdir()
+    (target / "mine").write_text("kept")
+    done = install(bundle)
+    assert done.returncode == 1
+    assert f"Expected no {target} yet" in done.stderr
+    assert (target / "mine").read_text() == "kept"
+
+
+def test_another_python_is_refused(bundle):
+    data = (bundle / "bundle.json").read_text().replace(HERE, "3.99")
+    (bundle / "bundle.json").write_text(data)
+    files = {name: (bundle / name).read_bytes() for name in FILES if name != "SHA256SUMS"}
+    (bundle / "SHA256SUMS").write_bytes(sum_files(files))
+    assert "Expected --python to be a 64-bit Python 3.99" in install(bundle).stderr
+    assert f"Expected a 64-bit Python 3.99. Received {HERE}." in install_by_python(bundle).stderr
+    bare = subprocess.run(
+        ["sh", str(bundle / "install.sh"), "--to", "/nowhere"], capture_output=True, text=True
+    )
+    assert "Expected a 64-bit Python 3.99 on this machine. Received none." in bare.stderr
+
+
+def test_another_platform_is_refused(bundle):
+    data = (bundle / "bundle.json").read_text().replace(os.uname().machine, "riscv64")
+    (bundle / "bundle.json").write_text(data)
+    files = {name: (bundle / name).read_bytes() for name in FILES if name != "SHA256SUMS"}
+    (bundle / "SHA256SUMS").write_bytes(sum_files(files))
+    done = install(bundle)
+    assert f"Expected manylinux_riscv64. Received manylinux_{os.uname().machine}." in done.stderr
+
+
+def test_usage(bundle):
+    done = subprocess.run(["sh", str(bundle / "install.sh"), "--help"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "usage: sh install.sh [--to FOLDER] [--python PYTHON]\n")
+    assert subprocess.run(["sh", str(bundle / "install.sh"), "--odd"], capture_output=True).returncode == 2
