@@ -193,18 +193,65 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     assert not (result.run / "checkpoint.npz").exists()
 
 
-def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
-    class StopError(Exception):
-        pass
+class StopError(Exception):
+    """The run is cut off after an epoch."""
 
-    def stop(event) -> None:
-        if isinstance(event, EpochEnded):
+
+def stop_after(epoch: int):
+    def listen(event) -> None:
+        if isinstance(event, EpochEnded) and event.epoch == epoch:
             raise StopError
 
+    return listen
+
+
+def load_weights(run: Path) -> list[np.ndarray]:
+    import keras
+
+    return keras.models.load_model(run / "model.keras", compile=False).get_weights()
+
+
+MORE = {
+    "epochs": 5,
+    "ema": 0.9,
+    "warmup": 1.5,
+    "label_smoothing": 0.1,
+    "loss": "focal",
+    "best": "loss",
+    "early_stopping": 2,
+    "learning_rate": 0.03,
+}
+
+
+def test_a_run_with_all_options_resumes_as_exactly(data: Path, tmp_path: Path) -> None:
+    whole = train(configure(data, tmp_path / "whole", **MORE))
+    config = configure(data, tmp_path / "cut", **MORE)
+    with pytest.raises(StopError):
+        train(config, on_event=stop_after(2))
+    resumed = train(config, resume=True)
+    assert (resumed.run / "history.csv").read_bytes() == (whole.run / "history.csv").read_bytes()
+    assert resumed.metrics["validation"] == whole.metrics["validation"]
+    assert resumed.metrics["kept_epoch"] == whole.metrics["kept_epoch"]
+    weights = zip(load_weights(resumed.run), load_weights(whole.run), strict=True)
+    assert all(np.array_equal(a, b) for a, b in weights)
+
+
+def test_the_best_epoch_is_kept_and_training_ends_early(data: Path, tmp_path: Path) -> None:
+    """At this rate the loss of validation goes up and down: the best epoch is not the last."""
+    values = {"epochs": 9, "learning_rate": 0.1, "schedule": "constant", "best": "loss", "early_stopping": 2}
+    result = train(configure(data, tmp_path / "run", **values))
+    losses = [row["val_loss"] for row in result.metrics["history"]]
+    kept = losses.index(min(losses)) + 1
+    assert len(losses) == min(kept + 2, 9)
+    assert result.metrics["kept_epoch"] == kept < len(losses)
+    assert result.metrics["validation"]["log_loss"] == pytest.approx(min(losses), abs=1e-6)
+
+
+def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
     copy = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16})
     config = configure(copy, tmp_path / "run", epochs=2)
     with pytest.raises(StopError):
-        train(config, on_event=stop)
+        train(config, on_event=stop_after(1))
     image = copy / "bar" / "person0_0.jpg"
     whole = image.read_bytes()
     write_image(image, draw_shape("ring", seed=1))

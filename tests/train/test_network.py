@@ -8,15 +8,9 @@ import pytest
 
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.train.batches import encode_targets
 from wetread.train.config import TrainConfig
-from wetread.train.network import (
-    list_variables,
-    make_network,
-    predict_probabilities,
-    restore_variables,
-    save_network,
-    widen,
-)
+from wetread.train.network import FOCAL_GAMMA, make_network, predict_probabilities, save_network, widen
 
 CONFIG = TrainConfig(data="data", output="run", architecture="tests.train.networks:tiny", size=20, epochs=4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 20, 20, 1)).astype(np.uint8)
@@ -27,36 +21,48 @@ def step(model, count: int = 1) -> None:
         model.train_on_batch(IMAGES[:16].astype(np.float32) / 255, np.arange(16)[:, None] % 2)
 
 
-def test_what_is_saved_brings_everything_back() -> None:
-    """Weights, batch norms' averages, dropout's seeds and the optimizer: the next step is the same."""
-    first = make_network(CONFIG, 1, steps=5)
-    step(first, 3)
-    saved = {name: array.copy() for name, array in list_variables(first).items()}
-    step(first)
-    second = make_network(CONFIG, 1, steps=5)
-    restore_variables(second, saved)
-    step(second)
-    after = list_variables(first), list_variables(second)
-    assert after[0].keys() == after[1].keys()
-    assert all(np.array_equal(after[0][name], after[1][name]) for name in after[0])
-    assert any(not np.array_equal(after[0][name], saved[name]) for name in saved)
-
-
-def test_another_networks_variables_are_refused() -> None:
-    saved = list_variables(make_network(CONFIG, 1, steps=5))
-    with pytest.raises(ConfigError, match="architecture that the run began with"):
-        restore_variables(make_network(CONFIG, 3, steps=5), saved)
-
-
-@pytest.mark.parametrize(("schedule", "rates"), [("cosine", [0.001, 0.0005, 0.0]), ("constant", [0.001] * 3)])
-def test_the_learning_rate_follows_its_schedule(schedule: str, rates: list[float]) -> None:
-    config = replace(CONFIG, epochs=2, schedule=schedule)
-    model = make_network(config, 1, steps=2)
+@pytest.mark.parametrize(
+    ("values", "rates"),
+    [
+        ({"schedule": "cosine"}, [0.001, 0.0005, 0.0]),
+        ({"schedule": "constant"}, [0.001] * 3),
+        ({"schedule": "cosine", "warmup": 1.0}, [0.0005, 0.001, 0.0]),
+        ({"schedule": "constant", "warmup": 0.5}, [0.001] * 3),
+        ({"schedule": "constant", "warmup": 1.5}, [0.001 / 3, 0.001 / 3 * (1 + 2 * 2 / 3), 0.001]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(values: dict, rates: list[float]) -> None:
+    """At the start of the first and of the second epoch of two steps each, and at the end."""
+    model = make_network(replace(CONFIG, epochs=2, **values), 1, steps=2)
     found = []
     for _ in range(3):
         found.append(float(model.optimizer.learning_rate))
         step(model, 2)
     assert found == pytest.approx(rates, abs=1e-9)
+
+
+LOGITS = np.array([[1.5, -0.5, 0.25], [0.1, 0.2, -3.0]])
+TRUTH = np.array([0, 2])
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("loss", ["crossentropy", "focal"])
+def test_losses_are_what_their_papers_say(outputs: int, smoothing: float, loss: str) -> None:
+    """The loss of a network's outputs, beside the formula written out over all labels."""
+    model = make_network(replace(CONFIG, loss=loss, label_smoothing=smoothing), outputs, steps=5)
+    logits, truth = LOGITS[:, :outputs], np.minimum(TRUTH, max(outputs - 1, 1))
+    found = float(model.loss(encode_targets(truth, outputs), logits.astype(np.float32)))
+    probabilities = widen(logits, head="logits").astype(np.float64)
+    labels = probabilities.shape[1]
+    wanted = np.eye(labels)[truth] * (1 - smoothing) + smoothing / labels
+    losses = -wanted * np.log(probabilities)
+    if loss == "focal" and outputs == 1:
+        right = wanted * probabilities + (1 - wanted) * (1 - probabilities)
+        losses *= (1 - right) ** FOCAL_GAMMA
+    elif loss == "focal":
+        losses *= (1 - probabilities) ** FOCAL_GAMMA
+    assert found == pytest.approx(losses.sum(axis=1).mean(), rel=1e-5)
 
 
 def test_probabilities_do_not_depend_on_the_batch() -> None:

@@ -31,10 +31,34 @@ def train(
     resize: Annotated[str, typer.Option(help="stretch, fit (on black) or crop (at the centre).")] = "stretch",
     epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32,
-    learning_rate: Annotated[float, typer.Option(metavar="X", help="Where the schedule starts.")] = 1e-3,
+    learning_rate: Annotated[
+        float, typer.Option(metavar="X", help="The highest; along a cosine it falls to 0.")
+    ] = 1e-3,
+    warmup: Annotated[
+        float, typer.Option(metavar="EPOCHS", help="Epochs in which the learning rate rises in a line.")
+    ] = 0.0,
+    ema: Annotated[
+        float, typer.Option(metavar="X", help="Average the weights: what a step keeps, 0.999 say; 0: no.")
+    ] = 0.0,
     class_weight: Annotated[
         str, typer.Option(help="balanced: every label weighs alike; or none.")
     ] = "balanced",
+    loss: Annotated[str, typer.Option(help="crossentropy, or focal (gamma 2).")] = "crossentropy",
+    label_smoothing: Annotated[
+        float, typer.Option(metavar="X", help="How much of a label is shared among all, 0.1 say.")
+    ] = 0.0,
+    best: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC",
+            help="Keep the best epoch by this metric of validation: loss, accuracy, balanced_accuracy, "
+            "sensitivity, specificity, f1, auc. Default: the last epoch.",
+        ),
+    ] = None,
+    early_stopping: Annotated[
+        int | None,
+        typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
+    ] = None,
     augment: Annotated[str, typer.Option(help="xray, light, none, or a TOML file of your own.")] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
     group_regex: Annotated[
@@ -69,7 +93,13 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        warmup=warmup,
+        ema=ema,
         class_weight=class_weight,
+        loss=loss,
+        label_smoothing=label_smoothing,
+        best=best,
+        early_stopping=early_stopping,
         augment=augment,
         validation=validation,
         subset=subset,

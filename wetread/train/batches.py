@@ -49,6 +49,11 @@ def weigh_labels(dataset: Dataset, mode: str) -> NDArray[np.float32]:
     return np.asarray(counts.sum() / (len(counts) * counts), np.float32)
 
 
+def encode_targets(targets: NDArray[np.intp], outputs: int) -> NDArray[np.float32]:
+    """Return what the loss takes, float32 (N, outputs): 0 or 1 for one output, else a 1 in each row."""
+    return np.asarray(targets[:, None] if outputs == 1 else np.eye(outputs)[targets], np.float32)
+
+
 def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the network's input, float32 0 to 1, of uint8 pixels: what `scale` in the spec says."""
     return pixels.astype(np.float32) * np.float32(SCALE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -14,62 +15,99 @@ from wetread.runtime.spec import PixelRecipe, build_dataclass
 
 CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULES = ("cosine", "constant")
+LOSSES = ("crossentropy", "focal")
+METRICS = ("loss", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "auc")
+
+# What a number may be: the smallest and the largest, each with whether it may itself be taken.
+_RANGES = {
+    "epochs": ("[", 1, math.inf, ")"),
+    "batch_size": ("[", 1, math.inf, ")"),
+    "subset": ("[", 4, math.inf, ")"),
+    "early_stopping": ("[", 1, math.inf, ")"),
+    "validation": ("(", 0, 1, ")"),
+    "learning_rate": ("(", 0, 10, "]"),
+    "weight_decay": ("[", 0, 1, "]"),
+    "warmup": ("[", 0, math.inf, ")"),
+    "ema": ("[", 0, 1, ")"),
+    "label_smoothing": ("[", 0, 1, ")"),
+    "seed": ("[", 0, 2**32, ")"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The options of `wetread train`.
 
-    `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may be a
-    gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
-    anywhere. `architecture`: a name of `wetread.train.architectures` or 'module:function'. `size` in pixels,
-    square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `learning_rate` is where the `schedule`
-    starts; `weight_decay` is AdamW's. `class_weight`: 'balanced' weighs every label alike. `augment`:
-    'xray', 'light', 'none' or a TOML file. `validation`: the fraction of images set aside, where no DATA/val
-    is. `group_regex` finds the patient in a name. `subset`: train on about this many images. `positive`: one
-    of two labels. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache). Raises
-    ConfigError.
+    Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may
+    be a gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
+    anywhere. `validation`: the fraction of images set aside, where no DATA/val is. `group_regex` finds the
+    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `cache`: a
+    folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
+
+    Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
+    'light', 'none' or a TOML file.
+
+    Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'.
+
+    Loss. `class_weight`: 'balanced' weighs every label alike. `loss`: 'focal' weighs what is already right
+    down (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: how much of a label is shared among all.
+
+    Optimizer. `learning_rate` is the highest of the `schedule`, reached after `warmup` epochs;
+    `weight_decay` is AdamW's. `ema`: how much of the average of weights a step keeps, 0 for none.
+
+    Which epoch. `best`: keep the epoch with the best of METRICS on validation, not the last.
+    `early_stopping`: end after so many epochs without a better one, by `best` or the loss.
+
+    Raises ConfigError.
     """
 
     data: str
     output: str
-    architecture: str = "edge"
-    size: int = 64
-    color: str = "gray"
-    resize: str = "stretch"
-    equalize: str = "none"
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    schedule: str = "cosine"
-    class_weight: str = "balanced"
-    augment: str = "xray"
     validation: float = 0.1
     group_regex: str = DEFAULT_GROUP_REGEX
     subset: int | None = None
     positive: str | None = None
-    seed: int = 0
     cache: str | None = None
+
+    size: int = 64
+    color: str = "gray"
+    resize: str = "stretch"
+    equalize: str = "none"
+    augment: str = "xray"
+
+    architecture: str = "edge"
+
+    class_weight: str = "balanced"
+    loss: str = "crossentropy"
+    label_smoothing: float = 0.0
+
+    epochs: int = 10
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: float = 0.0
+    weight_decay: float = 1e-2
+    ema: float = 0.0
+
+    best: str | None = None
+    early_stopping: int | None = None
+
+    seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("data", "output", "cache"):
             object.__setattr__(self, name, _make_absolute(getattr(self, name)))
         _expect_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
         _expect_choice("schedule", self.schedule, SCHEDULES)
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Expected {name} of 1 or more. Received {getattr(self, name)}.")
-        if self.subset is not None and self.subset < 4:
-            raise ConfigError(f"Expected subset of 4 images or more. Received {self.subset}.")
-        if not 0 < self.validation < 1:
-            raise ConfigError(f"Expected validation between 0 and 1. Received {self.validation}.")
-        if not 0 < self.learning_rate <= 10:
-            raise ConfigError(f"Expected learning_rate above 0, up to 10. Received {self.learning_rate}.")
-        if not 0 <= self.weight_decay <= 1:
-            raise ConfigError(f"Expected weight_decay from 0 to 1. Received {self.weight_decay}.")
-        if not 0 <= self.seed < 2**32:
-            raise ConfigError(f"Expected seed from 0 to 4294967295. Received {self.seed}.")
+        _expect_choice("loss", self.loss, LOSSES)
+        if self.best is not None:
+            _expect_choice("best", self.best, METRICS)
+        for name, limits in _RANGES.items():
+            _expect_range(name, getattr(self, name), limits)
+        if self.warmup >= self.epochs:
+            raise ConfigError(
+                f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."
+            )
         if self.cache is not None and self.cache.startswith("gs://"):
             raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
         compile_group_regex(self.group_regex)
@@ -128,3 +166,18 @@ def _make_absolute(location: str | None) -> str | None:
 def _expect_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ConfigError(f"Expected {name} to be one of {', '.join(choices)}. Received {value!r}.")
+
+
+def _expect_range(name: str, value: float | None, limits: tuple[str, float, float, str]) -> None:
+    """Hold a number to an interval, written as in mathematics: '[' and ']' include their end."""
+    left, low, high, right = limits
+    if (
+        value is None
+        or (low < value < high)
+        or (left == "[" and value == low)
+        or (right == "]" and value == high)
+    ):
+        return
+    start = f"of {low:g} or more" if left == "[" else f"above {low:g}"
+    end = "" if high == math.inf else f", {'up to' if right == ']' else 'below'} {high:,.12g}"
+    raise ConfigError(f"Expected {name} {start}{end}. Received {value}.")

@@ -27,13 +27,9 @@ from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_label
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
 from wetread.train.events import EpochEnded, OnEvent, StepEnded, TrainingStarted, ignore_event
-from wetread.train.network import (
-    list_variables,
-    make_network,
-    predict_probabilities,
-    restore_variables,
-    save_network,
-)
+from wetread.train.history import check_best, choose_epoch, is_over
+from wetread.train.learner import Learner
+from wetread.train.network import make_network, predict_probabilities, save_network
 from wetread.train.pictures import draw_augmentation, draw_history
 from wetread.train.remote import stage_run
 
@@ -81,6 +77,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
 
     with runs.lock_run(directory):
         data = load_dataset(config, on_event=on_event)
+        check_best(config, len(data.labels))
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
         if begun:
@@ -97,23 +94,28 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
+        learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
-            restore_variables(model, saved)
+            learner.restore_variables(saved)
         done = len(history)
         on_event(_describe_start(config, model, steps=plan.steps, done=done))
 
-        for epoch in range(done + 1, config.epochs + 1):
-            start = perf_counter()
-            loss = _train_epoch(model, plan, epoch=epoch, epochs=config.epochs, on_event=on_event)
-            row = {"epoch": epoch, "loss": loss, **_judge_epoch(model, data, spec)}
-            history.append({**row, "seconds": perf_counter() - start})
-            runs.save_checkpoint(directory, list_variables(model), history)
+        while not is_over(history, config):
+            start, epoch = perf_counter(), len(history) + 1
+            loss = _train_epoch(learner, plan, epoch=epoch, epochs=config.epochs, on_event=on_event)
+            with learner.averaged():
+                row = {"epoch": epoch, "loss": loss, **_judge_epoch(model, data, spec)}
+                history.append({**row, "seconds": perf_counter() - start})
+                if config.best and choose_epoch(history, config) == epoch:
+                    learner.keep_best()
+            runs.save_checkpoint(directory, learner.list_variables(), history)
             runs.write_history(directory, history)
             on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
 
-        _finish(config, model, data, spec=spec, history=history)
-        return _load_result(directory, new_epochs=config.epochs - done)
+        with learner.kept(best=config.best is not None):
+            _finish(config, model, data, spec=spec, history=history)
+        return _load_result(directory, new_epochs=len(history) - done)
 
 
 def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:
@@ -138,16 +140,15 @@ def _describe_start(config: TrainConfig, model: keras.Model, *, steps: int, done
     )
 
 
-def _train_epoch(model: keras.Model, plan: BatchPlan, *, epoch: int, epochs: int, on_event: OnEvent) -> float:
+def _train_epoch(learner: Learner, plan: BatchPlan, *, epoch: int, epochs: int, on_event: OnEvent) -> float:
     """Train on every image once; return the mean loss. Raises ConfigError when it is no number any more."""
     total = loss = 0.0
     for step, batch in enumerate(iterate_batches(plan, epoch=epoch), start=1):
-        targets = batch.targets[:, None] if model.output_shape[-1] == 1 else batch.targets
-        total += float(model.train_on_batch(batch.images, targets, sample_weight=batch.weights))
+        total += learner.learn(batch)
         loss = total / step
         on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
     # On some processors a ReLU makes 0 of what is no number, and the loss does not show it.
-    if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in model.get_weights())):
+    if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in learner.model.get_weights())):
         raise ConfigError(
             f"Expected a finite loss and weights. Received a loss of {loss} or weights that are no numbers "
             f"in epoch {epoch}. Lower --learning-rate."
@@ -193,6 +194,7 @@ def _collect_metrics(
         "architecture": config.architecture,
         "parameters": model.count_params(),
         "epochs": len(history),
+        "kept_epoch": choose_epoch(history, config) if config.best else len(history),
         "seconds": sum(row["seconds"] for row in history),
         "images": found.counts,
         "patients": found.patients,

@@ -1,4 +1,4 @@
-"""What is done with a Keras network while it trains: made ready, judged, saved and taken up again."""
+"""What is done with a Keras network around its training: made ready, judged and saved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from wetread.errors import ConfigError
 from wetread.train.architectures import build_network, find_head
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
-from wetread.train.run import Variables, replace_file
+from wetread.train.run import replace_file
 
 if TYPE_CHECKING:
     import keras
 
+FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
 _PREDICTION_BATCH = 256
 
 
@@ -35,43 +36,42 @@ def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Mode
     if not tensorflow.config.list_physical_devices("GPU"):
         tensorflow.config.experimental.enable_op_determinism()
     model = build_network(config.architecture, config.recipe().shape, outputs)
-    from_logits = find_head(model) == "logits"
-    loss = keras.losses.BinaryCrossentropy if outputs == 1 else keras.losses.SparseCategoricalCrossentropy
     model.compile(
         optimizer=_make_optimizer(keras, config, steps=steps),
-        loss=loss(from_logits=from_logits),
+        loss=_make_loss(keras, config, outputs, from_logits=find_head(model) == "logits"),
     )
     model.optimizer.build(model.trainable_variables)
     return model
 
 
+def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
+    """The loss on `encode_targets`' targets; a focal one weighs no label more than another (alpha)."""
+    losses, options = keras.losses, {"from_logits": from_logits, "label_smoothing": config.label_smoothing}
+    if config.loss == "crossentropy":
+        return (losses.BinaryCrossentropy if outputs == 1 else losses.CategoricalCrossentropy)(**options)
+    if outputs == 1:
+        return losses.BinaryFocalCrossentropy(gamma=FOCAL_GAMMA, **options)
+    return losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=FOCAL_GAMMA, **options)
+
+
 def _make_optimizer(keras: Any, config: TrainConfig, *, steps: int) -> Any:
-    """AdamW, its rate constant or falling to 0 along half a cosine; biases and norms do not decay."""
+    """AdamW, its rate rising in a line and then constant, or falling to 0 along half a cosine.
+
+    Biases and norms do not decay.
+    """
     rate: Any = config.learning_rate
-    if config.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, decay_steps=steps * config.epochs)
+    rising = round(config.warmup * steps)
+    if rising or config.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(
+            rate / rising if rising else rate,  # not from 0: the first step would be lost
+            decay_steps=max(1, steps * config.epochs - rising),
+            alpha=0.0 if config.schedule == "cosine" else 1.0,
+            warmup_target=rate if rising else None,
+            warmup_steps=rising,
+        )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
-
-
-def list_variables(model: keras.Model) -> Variables:
-    """Return all that a run needs to go on: weights, batch norms' averages, seeds, the optimizer's state."""
-    variables = [*model.variables, *model.optimizer.variables]
-    return {f"{index:04}": np.asarray(variable) for index, variable in enumerate(variables)}
-
-
-def restore_variables(model: keras.Model, saved: Variables) -> None:
-    """Put back what `list_variables` returned. Raises ConfigError when it is another network's."""
-    variables = [*model.variables, *model.optimizer.variables]
-    shapes = [tuple(variable.shape) for variable in variables]
-    if shapes != [saved[key].shape for key in sorted(saved)]:
-        raise ConfigError(
-            f"Expected the architecture that the run began with. Received one whose {len(shapes)} variables "
-            f"differ from the {len(saved)} saved. Put it back, or start a new run in another --output."
-        )
-    for variable, key in zip(variables, sorted(saved), strict=True):
-        variable.assign(saved[key])
 
 
 def predict_probabilities(

@@ -1,0 +1,109 @@
+"""A network that learns, and all that a run needs to go on: weights, their average, the best of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.backend import import_keras
+from wetread.errors import ConfigError
+from wetread.train.batches import Batch, encode_targets
+from wetread.train.run import Variables
+
+if TYPE_CHECKING:
+    import keras
+
+_BEST = "best/"
+
+
+class Learner:
+    """A compiled network, the moving average of its weights where `ema` is above 0, and its best weights.
+
+    The average is of all weights, those of batch norms too: they belong together (Keras' own `use_ema`
+    leaves the norms' statistics behind). A step keeps min(ema, (1 + n) / (10 + n)) of it after n steps, so
+    that the first epochs are not held to where they began.
+    """
+
+    def __init__(self, model: keras.Model, *, ema: float = 0.0) -> None:
+        self.model = model
+        self.best: list[NDArray[Any]] = []
+        self._average = _make_average(model) if ema else []
+        self._follow = _compile_average(model, self._average, ema) if ema else None
+
+    def learn(self, batch: Batch) -> float:
+        """Take one step; return the loss."""
+        targets = encode_targets(batch.targets, self.model.output_shape[-1])
+        loss = float(self.model.train_on_batch(batch.images, targets, sample_weight=batch.weights))
+        if self._follow is not None:
+            self._follow()
+        return loss
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the average in the weights' place, to judge and to save; then the weights back."""
+        with self._put([np.asarray(variable) for variable in self._average]):
+            yield
+
+    @contextmanager
+    def kept(self, *, best: bool) -> Iterator[None]:
+        """Put in place what the run keeps: the best epoch's weights, or the last one's (their average)."""
+        with self.averaged(), self._put(self.best if best else []):
+            yield
+
+    @contextmanager
+    def _put(self, weights: list[NDArray[Any]]) -> Iterator[None]:
+        """Put weights in place, none for those that are there; then those back."""
+        before = self.model.get_weights()
+        self.model.set_weights(weights or before)
+        try:
+            yield
+        finally:
+            self.model.set_weights(before)
+
+    def keep_best(self) -> None:
+        """Remember the weights as they stand (within `averaged`: the average)."""
+        self.best = [weight.copy() for weight in self.model.get_weights()]
+
+    def list_variables(self) -> Variables:
+        """Return everything: weights, batch norms' averages, seeds, optimizer, average and best."""
+        found = {f"{index:04}": np.asarray(variable) for index, variable in enumerate(self._variables())}
+        return found | {f"{_BEST}{index:04}": weight for index, weight in enumerate(self.best)}
+
+    def restore_variables(self, saved: Variables) -> None:
+        """Put back what `list_variables` returned. Raises ConfigError when it is another network's."""
+        variables = self._variables()
+        keys = sorted(key for key in saved if not key.startswith(_BEST))
+        if [tuple(variable.shape) for variable in variables] != [saved[key].shape for key in keys]:
+            raise ConfigError(
+                f"Expected the architecture that the run began with. Received one whose {len(variables)} "
+                f"variables differ from the {len(keys)} saved. Put it back, or start a new run in another "
+                "--output."
+            )
+        for variable, key in zip(variables, keys, strict=True):
+            variable.assign(saved[key])
+        self.best = [saved[key] for key in sorted(saved) if key.startswith(_BEST)]
+
+    def _variables(self) -> list[Any]:
+        return [*self.model.variables, *self.model.optimizer.variables, *self._average]
+
+
+def _make_average(model: keras.Model) -> list[Any]:
+    keras = import_keras()
+    return [keras.Variable(weight, dtype=weight.dtype, trainable=False) for weight in model.weights]
+
+
+def _compile_average(model: keras.Model, average: list[Any], ema: float) -> Any:
+    """Return a function that moves the average after a step, in one call of TensorFlow's."""
+    import tensorflow
+
+    def follow() -> None:
+        steps = tensorflow.cast(model.optimizer.iterations.value, "float32")
+        kept = tensorflow.minimum(ema, (1 + steps) / (10 + steps))
+        for mean, weight in zip(average, model.weights, strict=True):
+            mean.assign(kept * mean + (1 - kept) * weight)
+
+    return tensorflow.function(follow)
