@@ -35,6 +35,7 @@ def test_what_is_found_is_told(folder: Path) -> None:
         patients={"train": 14, "val": 4},
         left_out=(),
         leaks=0,
+        alike=0,
     )
     assert found.counts["train"]["bar"] + found.counts["val"]["bar"] == 12
     assert found.counts["train"]["disc"] + found.counts["val"]["disc"] == 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -61,6 +61,21 @@ def train(
     ] = None,
     augment: Annotated[str, typer.Option(help="xray, light, none, or a TOML file of your own.")] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            help="First train K networks, each without a K-th of the patients; keep what they say of those "
+            "(oof.csv).",
+        ),
+    ] = None,
+    near_identical: Annotated[
+        bool,
+        typer.Option(
+            "--near-identical/--no-near-identical",
+            help="Keep images that are one picture saved twice on one side of the split.",
+        ),
+    ] = True,
     group_regex: Annotated[
         str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
     ] = None,
@@ -102,6 +117,8 @@ def train(
         early_stopping=early_stopping,
         augment=augment,
         validation=validation,
+        folds=folds,
+        near_identical=near_identical,
         subset=subset,
         positive=positive,
         seed=seed,
@@ -174,11 +191,18 @@ def _print_result(result: TrainResult) -> None:
         shares = [f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total]
         rows.append((split, ", ".join(shares)))
     rows.append(("epochs", f"{metrics['epochs']} in {metrics['seconds']:.0f} s"))
-    validation = metrics["validation"]
-    intervals = validation.get("intervals") or {}
+    for split in ("validation", "out_of_fold"):
+        rows += _describe_metrics(split.replace("_", " "), metrics.get(split, {}))
+    print_rows([*rows, ("run", str(result.run))])
+
+
+def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]]:
+    """The metrics of some images as rows of a table, each with its interval."""
+    rows = []
+    intervals = found.get("intervals") or {}
     for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc"):
-        if validation.get(name) is not None:
+        if found.get(name) is not None:
             interval = intervals.get(name)
             between = f"  (95% by patient {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
-            rows.append((f"validation {name}".replace("_", " "), f"{validation[name]:.4f}{between}"))
-    print_rows([*rows, ("run", str(result.run))])
+            rows.append((f"{title} {name}".replace("_", " "), f"{found[name]:.4f}{between}"))
+    return rows

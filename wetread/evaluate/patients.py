@@ -38,11 +38,14 @@ def find_group(name: str, pattern: re.Pattern[str]) -> str:
     return next((part for part in match.groups() if part), match.group()) or name
 
 
-def merge_groups(groups: Sequence[str], keys: Iterable[Sequence[str]]) -> tuple[str, ...]:
+def merge_groups(
+    groups: Sequence[str], keys: Iterable[Sequence[str]], *, pairs: Iterable[tuple[int, int]] = ()
+) -> tuple[str, ...]:
     """Join groups that share a key, each under the smallest of its names.
 
     `groups`: the patient of each image. Each of `keys` says something else of each image (the digest of its
-    bytes, say; '' says nothing): two images with one key come into one group, and so do their patients.
+    bytes, say; '' says nothing): two images with one key come into one group, and so do their patients. So
+    do `pairs` of images, given by position.
     """
     parents = {group: group for group in groups}
 
@@ -52,10 +55,15 @@ def merge_groups(groups: Sequence[str], keys: Iterable[Sequence[str]]) -> tuple[
             group = parents[group]
         return group
 
+    def join(one: str, other: str) -> None:
+        ends = sorted((find(one), find(other)))
+        parents[ends[1]] = ends[0]
+
     for column in keys:
         first: dict[str, str] = {}
         for group, key in zip(groups, column, strict=True):
             if key:
-                ends = sorted((find(group), find(first.setdefault(key, group))))
-                parents[ends[1]] = ends[0]
+                join(group, first.setdefault(key, group))
+    for one, other in pairs:
+        join(groups[one], groups[other])
     return tuple(find(group) for group in groups)

@@ -28,6 +28,8 @@ RUN_FILES = (
     "config.json",
     "inputs.json",
     "splits.csv",
+    "held_out.csv",
+    "oof.csv",
     "corrupt.csv",
     "calibration/files.txt",
     "augmentation.png",

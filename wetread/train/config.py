@@ -23,6 +23,7 @@ _RANGES = {
     "epochs": ("[", 1, math.inf, ")"),
     "batch_size": ("[", 1, math.inf, ")"),
     "subset": ("[", 4, math.inf, ")"),
+    "folds": ("[", 2, 100, "]"),
     "early_stopping": ("[", 1, math.inf, ")"),
     "validation": ("(", 0, 1, ")"),
     "learning_rate": ("(", 0, 10, "]"),
@@ -41,8 +42,11 @@ class TrainConfig:
     Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may
     be a gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
     anywhere. `validation`: the fraction of images set aside, where no DATA/val is. `group_regex` finds the
-    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `cache`: a
-    folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
+    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `folds`: deal
+    all patients to so many folds first, and train a network without each of them (`wetread.train.folds`);
+    `fold`: the one that this run is kept from, which wetread sets itself. `near_identical`: find images that
+    are one picture saved twice and keep them on one side. `cache`: a folder for the arrays (default:
+    $WETREAD_CACHE, or RUN/cache).
 
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
@@ -67,6 +71,9 @@ class TrainConfig:
     group_regex: str = DEFAULT_GROUP_REGEX
     subset: int | None = None
     positive: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+    near_identical: bool = True
     cache: str | None = None
 
     size: int = 64
@@ -104,6 +111,8 @@ class TrainConfig:
             _expect_choice("best", self.best, METRICS)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
+        if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
+            raise ConfigError(f"Expected fold below folds, {self.folds}. Received {self.fold}.")
         if self.warmup >= self.epochs:
             raise ConfigError(
                 f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."

@@ -16,9 +16,11 @@ from wetread.evaluate.patients import compile_group_regex, find_group, merge_gro
 from wetread.runtime.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
+from wetread.train.likeness import find_alike
 from wetread.train.splits import assign_folds, hash_name
 
 SPLITS = ("train", "val")
+CALIBRATION = "cal"
 _UNLABELLED = "Expected DATA/<label>/file. Received a file beside the labels' folders."
 
 
@@ -27,7 +29,7 @@ class Dataset:
     """Readable images in listing order, and on which side of the split each is.
 
     `targets`: intp (N,), columns of `labels`; `rows`: intp (N,), rows of `pixels`, uint8 (M, H, W, C),
-    memory-mapped; `splits`: 'train' or 'val'; `fingerprint`: SHA-256 of all names and contents.
+    memory-mapped; `splits`: 'train', 'val' or 'cal'; `fingerprint`: SHA-256 of all names and contents.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +42,7 @@ class Dataset:
     left_out: tuple[LeftOut, ...]
     fingerprint: str
     leaks: int
+    alike: int
 
     def select(self, split: str) -> NDArray[np.intp]:
         """Return the positions, intp (n,), of one split's images."""
@@ -48,13 +51,20 @@ class Dataset:
     def describe(self) -> DataFound:
         """Count labels and patients on each side."""
         counts, patients = {}, {}
-        for split in SPLITS:
+        for split in (*SPLITS, CALIBRATION):
             chosen = self.select(split)
+            if not len(chosen):
+                continue
             found = np.bincount(self.targets[chosen], minlength=len(self.labels))
             counts[split] = dict(zip(self.labels, (int(n) for n in found), strict=True))
             patients[split] = len({self.groups[i] for i in chosen})
         return DataFound(
-            labels=self.labels, counts=counts, patients=patients, left_out=self.left_out, leaks=self.leaks
+            labels=self.labels,
+            counts=counts,
+            patients=patients,
+            left_out=self.left_out,
+            leaks=self.leaks,
+            alike=self.alike,
         )
 
 
@@ -101,11 +111,13 @@ def _find_groups(images: Sequence[Image], config: TrainConfig) -> list[str]:
 
 
 def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config: TrainConfig) -> Dataset:
-    """Leave out what cannot be read, join identical files, and choose sides."""
+    """Leave out what cannot be read, join identical and near-identical images, and choose sides."""
     rows = [row for row in range(len(images)) if row not in cache.failures]
     good = [images[row] for row in rows]
     digests = [cache.digests[row] for row in rows]
-    groups = merge_groups(_find_groups(good, config), [digests])
+    pairs = find_alike(cache.pixels, np.array(rows, np.intp)) if config.near_identical else []
+    pairs = [(one, other) for one, other in pairs if digests[one] != digests[other]]
+    groups = merge_groups(_find_groups(good, config), [digests], pairs=pairs)
     targets = [listing.labels.index(image.label) for image in good]
     splits = _choose_sides(good, groups, targets, listing.labels, config)
     lines = sorted(f"{image.name}\n{digest}\n" for image, digest in zip(good, digests, strict=True))
@@ -120,6 +132,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         left_out=_list_left_out(listing, images, cache),
         fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
         leaks=_count_leaks(groups, splits),
+        alike=len({position for pair in pairs for position in pair}),
     )
 
 
@@ -132,6 +145,11 @@ def _choose_sides(
 ) -> tuple[str, ...]:
     """Take the sides that DATA/{train,val} give, or deal patients."""
     given = any(image.part == "val" for image in images)
+    if given and config.folds:
+        raise DatasetError(
+            "Expected DATA/<label>/* with --folds, which deals the patients itself. Received DATA/val. Move "
+            "its images to the others, or leave --folds out."
+        )
     owners: dict[int, set[str]] = defaultdict(set)
     for image, group, target in zip(images, groups, targets, strict=True):
         owners[target].add(image.part if given else group)
@@ -145,9 +163,26 @@ def _choose_sides(
             )
     if given:
         return tuple(image.part for image in images)
+    if config.fold is not None:
+        return _keep_fold(groups, targets, config)
     fractions = (1 - config.validation, config.validation)
     folds = assign_folds(groups, targets, fractions=fractions, seed=config.seed)
     return tuple(SPLITS[fold] for fold in folds)
+
+
+def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfig) -> tuple[str, ...]:
+    """Deal patients to folds, keep one of them from training and validation, and split the others."""
+    count = config.folds or 1
+    folds = assign_folds(groups, targets, fractions=[1 / count] * count, seed=config.seed)
+    rest = [index for index, fold in enumerate(folds) if fold != config.fold]
+    dealt = assign_folds(
+        [groups[index] for index in rest],
+        [targets[index] for index in rest],
+        fractions=(1 - config.validation, config.validation),
+        seed=config.seed,
+    )
+    sides = {index: SPLITS[side] for index, side in zip(rest, dealt, strict=True)}
+    return tuple(sides.get(index, CALIBRATION) for index in range(len(groups)))
 
 
 def _count_leaks(groups: Sequence[str], splits: Sequence[str]) -> int:

@@ -28,9 +28,10 @@ class LeftOut:
 class DataFound:
     """The data are read and split.
 
-    `counts` and `patients`: for each split ('train', 'val') the images of each label, and the groups in all.
-    `left_out`: corrupt files. `leaks`: images of DATA/val whose patient or whose bytes are in DATA/train too
-    (0 where wetread made the split).
+    `counts` and `patients`: for each split ('train', 'val', and 'cal' where one is set aside) the images of
+    each label, and the groups in all. `left_out`: corrupt files. `leaks`: images of DATA/val whose patient
+    or whose picture is in DATA/train too (0 where wetread made the split). `alike`: images that are
+    near-identical to another, not in their bytes.
     """
 
     labels: tuple[str, ...]
@@ -38,6 +39,15 @@ class DataFound:
     patients: dict[str, int]
     left_out: tuple[LeftOut, ...]
     leaks: int
+    alike: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldStarted:
+    """The run of a fold begins, `fold` of `folds` counted from 0; it equals `folds` for the run itself."""
+
+    fold: int
+    folds: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +81,7 @@ class EpochEnded:
     metrics: dict[str, float]
 
 
-Event = ImagesRead | DataFound | TrainingStarted | StepEnded | EpochEnded
+Event = ImagesRead | DataFound | FoldStarted | TrainingStarted | StepEnded | EpochEnded
 OnEvent = Callable[[Event], Any]
 
 
@@ -86,6 +96,10 @@ def describe_event(event: Event) -> str:
             return f"reading images: {event.done:,} of {event.total:,}"
         case DataFound():
             return "\n".join(_describe_data(event))
+        case FoldStarted():
+            if event.fold == event.folds:
+                return "the run itself, on the patients of all folds"
+            return f"fold {event.fold}, kept from training: {event.fold + 1} of {event.folds}"
         case TrainingStarted():
             start = f", going on with epoch {event.first_epoch}" if event.first_epoch > 1 else ""
             return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"
@@ -113,9 +127,13 @@ def _describe_data(found: DataFound) -> list[str]:
         lines.append(f"{split}: {total:,} images of {found.patients[split]:,} patients: {shares}")
     if found.left_out:
         lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")
+    if found.alike:
+        lines.append(
+            f"near-identical: {found.alike:,} images, each with the others of its picture on one side"
+        )
     if found.leaks:
         lines.append(
-            f"warning: {found.leaks:,} images of val are of a patient of train, or the same file: "
+            f"warning: {found.leaks:,} images of val are of a patient of train, or the same picture: "
             "validation will look better than it is"
         )
     return lines

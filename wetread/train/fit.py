@@ -26,7 +26,8 @@ from wetread.train.augment import read_policy
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
-from wetread.train.events import EpochEnded, OnEvent, StepEnded, TrainingStarted, ignore_event
+from wetread.train.events import EpochEnded, FoldStarted, OnEvent, StepEnded, TrainingStarted, ignore_event
+from wetread.train.folds import gather_folds, judge_folds, list_folds, write_held_out
 from wetread.train.history import check_best, choose_epoch, is_over
 from wetread.train.learner import Learner
 from wetread.train.network import make_network, predict_probabilities, save_network
@@ -62,8 +63,23 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
     with stage_run(config, on_event) as (staged, tell):
+        if config.folds and config.fold is None:
+            _train_folds(config, staged, resume=resume, on_event=on_event)
         result = _train(staged, resume=resume, on_event=tell)
     return result if staged is config else dataclasses.replace(result, run=config.output)
+
+
+def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:
+    """Train a network without each fold's patients and gather what they say of them."""
+    directory = Path(staged.output)
+    if runs.check_run(directory, staged, resume=resume) and runs.is_finished(directory):
+        return
+    configs = list_folds(config, cache=staged.cache_folder())
+    for number, one in enumerate(configs):
+        on_event(FoldStarted(fold=number, folds=len(configs)))
+        train(one, resume=resume, on_event=on_event)
+    gather_folds(configs, directory)
+    on_event(FoldStarted(fold=len(configs), folds=len(configs)))
 
 
 def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResult:
@@ -177,6 +193,8 @@ def _finish(
 ) -> None:
     """Write the network, its spec, the curves and, last of all, metrics.json."""
     directory = Path(config.output)
+    if config.fold is not None:
+        write_held_out(directory / runs.HELD_OUT, model, data)
     metrics = _collect_metrics(config, model, data, spec=spec, history=history)
     spec = dataclasses.replace(spec, training=_fingerprint(config, data, metrics), tools=_tools())
     save_network(model, directory / runs.MODEL, sample=data.pixels[data.rows[data.select("val")[:16]]])
@@ -200,7 +218,9 @@ def _collect_metrics(
         "patients": found.patients,
         "left_out": len(found.left_out),
         "leaks": found.leaks,
+        "near_identical": found.alike,
         "validation": _judge(model, data, spec, resamples=_RESAMPLES).to_dict(),
+        **judge_folds(Path(config.output), spec),
         "history": history,
     }
 
