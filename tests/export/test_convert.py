@@ -9,8 +9,16 @@ import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network
-from wetread.errors import ConfigError, ExportError
-from wetread.export import ExportOptions, GateError, NetworkDescription, export_keras, export_run
+from wetread.errors import ConfigError, DatasetError, ExportError
+from wetread.evaluate.held_out import OperatingRequest
+from wetread.export import (
+    ExportOptions,
+    GateError,
+    NetworkDescription,
+    export_keras,
+    export_run,
+    measure_parity,
+)
 from wetread.export import convert as convert_module
 from wetread.export.description import draw_probes
 from wetread.export.judging import Gate
@@ -267,3 +275,29 @@ def test_the_size_comes_from_the_network_or_must_be_said(tmp_path):
     sized = NetworkDescription(labels=("a", "b", "c"), scale=(1 / 255,), size=(24, 20))
     result = export_keras(file, network_description=sized, output=tmp_path / "net.onnx")
     assert result.spec.pixels.shape == (24, 20, 3)
+
+
+def test_an_operating_point_is_chosen_again_on_held_out_predictions(toy, tmp_path):
+    run, random = tmp_path / "run", np.random.default_rng(0)
+    run.mkdir()
+    for name in ("model.keras", "spec.json"):
+        (run / name).write_bytes((toy.run / name).read_bytes())
+    options = ExportOptions(operating=OperatingRequest(temperature="fit", rule="specificity>=0.9"))
+    with pytest.raises(DatasetError, match="held-out patients"):
+        export_run(run, output=tmp_path / "net.onnx", options=options)
+    truth = random.integers(0, 2, 200)
+    likely = 1 / (1 + np.exp(-3 * random.normal(truth * 2 - 1, 1.5)))
+    rows = [
+        f"{i}.png,{LABELS[target]},{i},{1 - p},{p}"
+        for i, (target, p) in enumerate(zip(truth, likely, strict=True))
+    ]
+    header = f"name,label,group,p_{LABELS[0]},p_{LABELS[1]}"
+    (run / "held_out.csv").write_text("\n".join([header, *rows]) + "\n")
+    spec = export_run(run, output=tmp_path / "net.onnx", options=options).spec
+    assert spec.temperature > 1.5 and spec.threshold_rule == "specificity>=0.9"
+    cooled = 1 / (1 + np.exp(-np.log(likely / (1 - likely)) / spec.temperature))
+    assert (cooled[truth == 0] < spec.threshold).mean() == pytest.approx(0.9, abs=0.02)
+    # Keras is asked at the same temperature: the two agree, and the graph is the one that is warmer.
+    report = measure_parity(run, models=[tmp_path / "net.onnx"], images=toy.data / LABELS[0])
+    assert report.passed and report.models[0].max_difference <= 1e-5
+    assert Classifier(tmp_path / "net.onnx", device="cpu").spec.temperature == spec.temperature

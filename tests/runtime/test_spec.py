@@ -13,6 +13,7 @@ from tests.models import build_model, toy_spec
 from wetread.errors import ConfigError, ModelError, TamperedModelError
 from wetread.runtime.spec import (
     METADATA_KEY,
+    Band,
     Golden,
     ModelSpec,
     PixelRecipe,
@@ -122,3 +123,16 @@ def test_digest_holds_every_byte():
             extract_spec(bytes(flipped), name="m")
     with pytest.raises(TamperedModelError, match="Copy it again"):
         check_digest(model + b"\0", name="m")
+
+
+def test_a_band_tells_what_is_uncertain_and_only_a_file_with_one_holds_it():
+    plain, band = toy_spec(), Band(low=0.3, high=0.6, rule="images 0.05")
+    assert "uncertain" not in plain.to_json()
+    spec = dataclasses.replace(plain, uncertain=band)
+    assert ModelSpec.from_json(spec.to_json()) == spec
+    shown = np.array([0.29, 0.3, 0.5, 0.6, 0.61], np.float32)
+    probabilities = np.stack([1 - shown, shown], axis=1)
+    assert spec.find_uncertain(probabilities).tolist() == [False, True, True, True, False]
+    assert plain.find_uncertain(probabilities).tolist() == [False] * 5
+    turned = dataclasses.replace(spec, positive=spec.labels[0], threshold=0.6)
+    assert turned.find_uncertain(probabilities[:, ::-1]).tolist() == [False, True, True, True, False]

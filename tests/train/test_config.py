@@ -85,3 +85,18 @@ def test_the_first_difference_is_named() -> None:
     for name, value in values.items():
         before = getattr(make(), name)
         assert find_difference(make(), dataclasses.replace(make(), **{name: value})) == (name, before, value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"calibration_split": -0.1}, "calibration_split"),
+        ({"calibration_split": 0.5, "validation": 0.5}, "calibration_split"),
+        ({"threshold_rule": "balanced"}, "calibration_split, or folds"),
+        ({"calibration_split": 0.1, "folds": 3}, "Received both"),
+        ({"threshold_rule": "best", "calibration_split": 0.1}, "rule such as"),
+    ],
+)
+def test_a_calibration_split_holds_together(values: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        TrainConfig(data="data", output="run", **values)

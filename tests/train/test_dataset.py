@@ -225,3 +225,27 @@ def test_the_real_names_split_by_patient(xray_data: Path, tmp_path: Path) -> Non
     assert share["train"] == pytest.approx(0.743, abs=0.01)
     assert share["val"] == pytest.approx(0.743, abs=0.02)
     assert all(group.startswith(("person", "IM-", "NORMAL2-IM-")) for group in data.groups)
+
+
+def test_calibration_takes_patients_from_training_and_leaves_validation_as_it_is(folder: Path) -> None:
+    without, data = load_dataset(configure(folder)), load_dataset(configure(folder, calibration_split=0.2))
+    assert np.array_equal(data.select("val"), without.select("val"))
+    sides = {side: {data.groups[i] for i in data.select(side)} for side in ("train", "val", "cal")}
+    assert all(sides.values())
+    assert sum(map(len, sides.values())) == len(set(data.groups)) == 18
+    assert 6 <= len(data.select("cal")) <= 8
+    assert set(data.targets[data.select("cal")]) == {0, 1}
+    assert data.describe().counts["cal"] == {"bar": 2, "disc": len(data.select("cal")) - 2}
+
+
+def test_calibration_is_taken_from_a_given_training_side(tmp_path: Path) -> None:
+    draw_folder(tmp_path / "data" / "train", counts={"bar": 12, "disc": 24})
+    for label in ("bar", "disc"):
+        write_image(tmp_path / "data" / "val" / label / "a.png", draw_shape(label, seed=77))
+    data = load_dataset(configure(tmp_path / "data", calibration_split=0.2))
+    assert [data.names[i] for i in data.select("val")] == ["val/bar/a.png", "val/disc/a.png"]
+    assert not {data.groups[i] for i in data.select("cal")} & {data.groups[i] for i in data.select("train")}
+    assert 6 <= len(data.select("cal")) <= 10
+    draw_folder(tmp_path / "data" / "val", counts={"bar": 30, "disc": 30})
+    with pytest.raises(DatasetError, match="--calibration-split"):
+        load_dataset(configure(tmp_path / "data", calibration_split=0.5))

@@ -335,3 +335,36 @@ def test_a_label_that_is_not_there_cannot_be_positive(data: Path, tmp_path: Path
 def test_a_run_that_diverges_says_so(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Lower --learning-rate"):
         train(configure(data, tmp_path / "run", architecture="tests.train.networks:diverging", epochs=1))
+
+
+def test_patients_set_aside_decide_temperature_and_threshold(data: Path, tmp_path: Path) -> None:
+    result = train(
+        configure(data, tmp_path / "run", calibration_split=0.25, threshold_rule="sensitivity>=0.8")
+    )
+    rows = {row["name"]: row for row in read_table(result.run / "splits.csv")}
+    held_out = read_table(result.run / "held_out.csv")
+    assert {row["name"] for row in held_out} == {n for n, row in rows.items() if row["split"] == "cal"}
+    assert not {row["group"] for row in held_out} & {r["group"] for r in rows.values() if r["split"] != "cal"}
+    spec, point = result.spec, result.metrics["operating_point"]
+    assert spec.threshold_rule == "sensitivity>=0.8" and spec.uncertain is not None
+    assert (point["temperature"], point["threshold"]) == (spec.temperature, spec.threshold)
+    logits = [np.log(float(row["p_disc"])) - np.log(float(row["p_bar"])) for row in held_out]
+    said = 1 / (1 + np.exp(-np.array(logits) / spec.temperature)) >= np.float32(spec.threshold)
+    hits = [yes for yes, row in zip(said, held_out, strict=True) if row["label"] == "disc"]
+    assert np.mean(hits) == pytest.approx(point["held_out"]["sensitivity"][0], abs=1e-5)
+    assert np.mean(hits) >= 0.8
+    assert spec.training["held_out"]["images"] == len(held_out) == spec.training["images"]["cal"]
+    # Validation is judged as the model will be: its last epoch was judged at temperature 1.
+    last = read_table(result.run / "history.csv")[-1]
+    before = result.metrics["validation_at_temperature_1"]["log_loss"]
+    assert before == pytest.approx(float(last["val_loss"]), abs=1e-4)
+    assert spec.temperature == 1 or result.metrics["validation"]["log_loss"] != before
+
+
+def test_three_labels_have_a_temperature_and_no_rule(tmp_path: Path) -> None:
+    folder = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16, "ring": 16})
+    config = configure(folder, tmp_path / "run", calibration_split=0.25, epochs=1)
+    with pytest.raises(ConfigError, match="two labels"):
+        train(configure(folder, tmp_path / "none", calibration_split=0.25, threshold_rule="balanced"))
+    spec = train(config).spec
+    assert spec.temperature != 1 and (spec.threshold, spec.uncertain) == (0.5, None)

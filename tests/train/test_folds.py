@@ -66,6 +66,8 @@ def test_folds_are_trained_judged_and_resumed(data: Path, tmp_path: Path) -> Non
         held = {row["name"] for row in rows if row["fold"] == str(fold)}
         of_fold = read_table(result.run / f"fold-{fold}" / "splits.csv")
         assert held == {row["name"] for row in of_fold if row["split"] == "cal"}
+    assert result.spec.training["held_out"]["from"] == "out-of-fold predictions"
+    assert result.spec.threshold_rule == "balanced"
     told_of = result.metrics["out_of_fold"]
     right = [(float(row["p_disc"]) >= 0.5) == (row["label"] == "disc") for row in rows]
     assert (told_of["folds"], told_of["images"]) == (2, 64)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from wetread.evaluate.held_out import OperatingRequest
     from wetread.export.candidates import Candidate
     from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
 
@@ -28,6 +29,26 @@ def export(
     precision: Annotated[str, typer.Option(help="float32, int8 or float16.")] = "float32",
     calibration: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and judge with.")
+    ] = None,
+    threshold_rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="Choose the threshold again, on the run's held-out patients: balanced, sensitivity>=0.95, "
+            "specificity>=0.9, cost 5:1, fixed 0.5.",
+        ),
+    ] = None,
+    prevalence: Annotated[
+        float | None, typer.Option(metavar="X", help="With a rule 'cost A:B': the positive label's share.")
+    ] = None,
+    temperature: Annotated[
+        str | None, typer.Option(metavar="X|fit", help="Another temperature, or one fitted there again.")
+    ] = None,
+    uncertain_band: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help="What is too near to call: images 0.05, errors 0.5, width 1 (in logits)."
+        ),
     ] = None,
     sign: Annotated[
         str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
@@ -91,9 +112,15 @@ def export(
         calibration=calibration,
         gate=Gate(max_flips=max_flips, max_auc_change=max_auc_change),
         sign=sign,
+        operating=_read_operating(threshold_rule, prevalence, temperature, uncertain_band),
         on_progress=None if quiet else _tell,
     )
     description = None
+    if keras is not None and any((threshold_rule, prevalence, temperature, uncertain_band)):
+        raise UsageError(
+            "Expected --threshold-rule, --prevalence, --temperature and --uncertain-band with a RUN, which "
+            "keeps held-out predictions. Received one with --keras: give --threshold."
+        )
     if keras is not None:
         description = NetworkDescription(
             labels=_split_labels(labels),
@@ -108,7 +135,7 @@ def export(
             size=None if size is None else (size, size),
             head=head,
         )
-    elif labels or positive or scale or offset or mean or std or color or size or head:
+    elif labels or positive or scale or offset or mean or std or color or size or head or threshold != 0.5:
         raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
     try:
         with stage_folder(run or "", names=RUN_FILES) as staged, stage_file(output) as file:
@@ -133,6 +160,23 @@ def _export(
     if keras is not None and description is not None:
         return export_keras(keras, network_description=description, output=output, options=options)
     return export_run(run or "", output=output, options=options)
+
+
+def _read_operating(
+    rule: str | None, prevalence: float | None, temperature: str | None, band: str | None
+) -> OperatingRequest:
+    from wetread.errors import UsageError
+    from wetread.evaluate.held_out import FIT, OperatingRequest
+
+    number: float | str | None = temperature
+    if temperature not in (None, FIT):
+        try:
+            number = float(temperature)
+        except ValueError as error:
+            raise UsageError(
+                f"Expected --temperature X, a number, or --temperature {FIT}. Received {temperature!r}."
+            ) from error
+    return OperatingRequest(rule=rule, prevalence=prevalence, temperature=number, band=band)
 
 
 def _tell(text: str) -> None:
@@ -182,6 +226,7 @@ def _print_candidates(candidates: Sequence[Candidate]) -> None:
 
 def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     from wetread.cli.tables import print_rows
+    from wetread.runtime.inspection import describe_spec
 
     if result.candidates:
         _print_candidates(result.candidates)
@@ -189,6 +234,7 @@ def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     rows = [
         ("model", f"{name_of(result.path)} ({result.size:,} bytes, {result.spec.precision})"),
         ("conversion", f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"),
+        *(row for row in describe_spec(result.spec) if row[0] in ("decision", "uncertain", "temperature")),
         ("digest", result.spec.digest),
     ]
     if result.report:

@@ -76,6 +76,15 @@ def train(
             help="Keep images that are one picture saved twice on one side of the split.",
         ),
     ] = True,
+    calibration_split: Annotated[
+        float, typer.Option(metavar="X", help="The fraction set aside for temperature and threshold.")
+    ] = 0.0,
+    threshold_rule: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE", help="balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1 or fixed 0.5."
+        ),
+    ] = None,
     group_regex: Annotated[
         str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
     ] = None,
@@ -119,6 +128,8 @@ def train(
         validation=validation,
         folds=folds,
         near_identical=near_identical,
+        calibration_split=calibration_split,
+        threshold_rule=threshold_rule,
         subset=subset,
         positive=positive,
         seed=seed,
@@ -193,7 +204,7 @@ def _print_result(result: TrainResult) -> None:
     rows.append(("epochs", f"{metrics['epochs']} in {metrics['seconds']:.0f} s"))
     for split in ("validation", "out_of_fold"):
         rows += _describe_metrics(split.replace("_", " "), metrics.get(split, {}))
-    print_rows([*rows, ("run", str(result.run))])
+    print_rows([*rows, *_describe_operating_point(result), ("run", str(result.run))])
 
 
 def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]]:
@@ -206,3 +217,13 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
             between = f"  (95% by patient {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
             rows.append((f"{title} {name}".replace("_", " "), f"{found[name]:.4f}{between}"))
     return rows
+
+
+def _describe_operating_point(result: TrainResult) -> list[tuple[str, str]]:
+    """What was fitted on held-out patients: temperature, threshold, band; nothing without them."""
+    from wetread.runtime.inspection import describe_spec
+
+    if "operating_point" not in result.metrics:
+        return []
+    wanted = ("temperature", "decision", "uncertain")
+    return [row for row in describe_spec(result.spec) if row[0] in wanted]

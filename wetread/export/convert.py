@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 
 from wetread.errors import ConfigError, ExportError
+from wetread.evaluate.held_out import OperatingRequest, set_operating_point
 from wetread.export import contract, network
 from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.candidates import search_int8
@@ -44,13 +45,15 @@ class ExportOptions:
     """What an export may be asked for.
 
     `calibration`: a folder of images (or where a RUN's images stand now). `gate`: how far int8 and float16
-    may depart from Keras. `sign`: a PEM file with an Ed25519 private key.
+    may depart from Keras. `sign`: a PEM file with an Ed25519 private key. `operating`: another temperature,
+    threshold or band than a RUN's own, fitted on its held-out predictions.
     """
 
     precision: str = "float32"
     calibration: str | os.PathLike[str] | None = None
     gate: Gate = field(default_factory=Gate)
     sign: str | os.PathLike[str] | None = None
+    operating: OperatingRequest = field(default_factory=OperatingRequest)
     on_progress: Progress | None = None
 
     def __post_init__(self) -> None:
@@ -88,12 +91,13 @@ def export_run(
 ) -> ExportResult:
     """Export the network of a RUN directory.
 
-    Raises ExportError where it cannot be converted or disagrees with its conversion, and GateError where
-    no int8 or float16 form holds the gate; then nothing is written.
+    Raises ExportError where it cannot be converted or disagrees with its conversion, GateError where no
+    int8 or float16 form holds the gate, and DatasetError where the RUN has not what an operating point is
+    fitted on; then nothing is written.
     """
     options = options or ExportOptions()
     run = Path(run)
-    spec = read_run_spec(run)
+    spec = set_operating_point(run, read_run_spec(run), options.operating)
     model = network.load_network(run / "model.keras")
     images = None
     if options.precision != "float32" or _has_images(run, options):

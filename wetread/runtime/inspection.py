@@ -22,6 +22,7 @@ def describe_spec(spec: ModelSpec) -> list[tuple[str, str]]:
     return [
         ("labels", ", ".join(spec.labels)),
         ("decision", _describe_decision(spec)),
+        *_describe_band(spec),
         ("pixels", _describe_pixels(spec.pixels)),
         ("scaling", f"pixel x {_numbers(spec.scale)} + {_numbers(spec.offset)}, inside the graph"),
         ("temperature", f"{spec.temperature:g}, inside the graph"),
@@ -38,6 +39,13 @@ def _describe_decision(spec: ModelSpec) -> str:
     if spec.positive is None:
         return "the label with the largest probability"
     return f"{spec.positive} when its probability is >= {spec.threshold:g} (rule: {spec.threshold_rule})"
+
+
+def _describe_band(spec: ModelSpec) -> list[tuple[str, str]]:
+    band = spec.uncertain
+    if band is None:
+        return []
+    return [("uncertain", f"{spec.positive} from {band.low:g} to {band.high:g} (rule: {band.rule})")]
 
 
 def _describe_pixels(recipe: PixelRecipe) -> str:

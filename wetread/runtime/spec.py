@@ -110,6 +110,18 @@ class Golden:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Band:
+    """The positive label's probabilities, `low` to `high`, that are too near the threshold to call.
+
+    `rule` says how they were chosen.
+    """
+
+    low: float
+    high: float
+    rule: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelSpec:
     """The contract of one model: labels, pixels, the decision rule, and where it comes from.
 
@@ -117,7 +129,7 @@ class ModelSpec:
     for each channel) and `head` ('logits', 'sigmoid' or 'softmax': what the Keras network ends in) and
     `temperature` are inside the ONNX graph already; they stand here for people and for parity tests.
     With two labels, `positive` is chosen when its probability is at or above `threshold`; with more, the
-    largest wins.
+    largest wins. Within the band `uncertain`, if there is one, the label is doubtful.
     """
 
     labels: tuple[str, ...]
@@ -126,6 +138,7 @@ class ModelSpec:
     positive: str | None = None
     threshold: float = 0.5
     threshold_rule: str = "default"
+    uncertain: Band | None = None
     scale: tuple[float, ...] = (1 / 255,)
     offset: tuple[float, ...] = (0.0,)
     head: str = "logits"
@@ -153,6 +166,8 @@ class ModelSpec:
             )
         if not 0 <= self.threshold <= 1:
             raise ConfigError(f"Expected a threshold from 0 to 1. Received {self.threshold}.")
+        if self.uncertain is not None:
+            _check_band(self.uncertain, self.threshold, positive=self.positive)
         if not self.temperature > 0:
             raise ConfigError(f"Expected a temperature above 0. Received {self.temperature}.")
         if self.head not in ("logits", "sigmoid", "softmax"):
@@ -180,12 +195,24 @@ class ModelSpec:
         yes = probabilities[:, self.positive_index] >= np.float32(self.threshold)
         return np.where(yes, self.positive_index, 1 - self.positive_index).astype(np.intp)
 
+    def find_uncertain(self, probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Tell which rows, float32 (N, K), lie in the band around the threshold. Returns bool (N,)."""
+        if self.uncertain is None or self.positive_index is None:
+            return np.zeros(len(probabilities), bool)
+        shown = probabilities[:, self.positive_index]
+        low, high = np.float32(self.uncertain.low), np.float32(self.uncertain.high)
+        within: NDArray[np.bool_] = (low <= shown) & (shown <= high)
+        return within
+
     def to_json(self) -> str:
         """Write the compact JSON that stands in the ONNX metadata.
 
         Raises ModelError when it is longer than 20,000 bytes.
         """
-        text = json.dumps(dataclasses.asdict(self), separators=(",", ":"), ensure_ascii=True)
+        values = dataclasses.asdict(self)
+        if self.uncertain is None:
+            del values["uncertain"]  # a reader that does not know the band needs none
+        text = json.dumps(values, separators=(",", ":"), ensure_ascii=True)
         if len(text) > MAX_JSON_BYTES:
             raise ModelError(f"Expected a spec of at most {MAX_JSON_BYTES:,} bytes. Received {len(text):,}.")
         return text
@@ -211,6 +238,16 @@ class ModelSpec:
 def _check_labels(labels: tuple[str, ...]) -> None:
     if len(labels) < 2 or len(set(labels)) != len(labels) or not all(labels):
         raise ConfigError(f"Expected two or more different labels. Received {', '.join(labels) or 'none'}.")
+
+
+def _check_band(band: Band, threshold: float, *, positive: str | None) -> None:
+    if positive is None:
+        raise ConfigError("Expected two labels with the band 'uncertain'. Received more.")
+    if not 0 <= band.low <= threshold <= band.high <= 1:
+        raise ConfigError(
+            f"Expected the band 'uncertain' from 0 to 1 around the threshold {threshold}. "
+            f"Received {band.low} to {band.high}."
+        )
 
 
 T = TypeVar("T")

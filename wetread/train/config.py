@@ -11,6 +11,7 @@ from typing import Any
 
 from wetread.errors import ConfigError
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex
+from wetread.evaluate.threshold import parse_rule
 from wetread.runtime.spec import PixelRecipe, build_dataclass
 
 CLASS_WEIGHTS = ("balanced", "none")
@@ -26,6 +27,7 @@ _RANGES = {
     "folds": ("[", 2, 100, "]"),
     "early_stopping": ("[", 1, math.inf, ")"),
     "validation": ("(", 0, 1, ")"),
+    "calibration_split": ("[", 0, 1, ")"),
     "learning_rate": ("(", 0, 10, "]"),
     "weight_decay": ("[", 0, 1, "]"),
     "warmup": ("[", 0, math.inf, ")"),
@@ -41,12 +43,13 @@ class TrainConfig:
 
     Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may
     be a gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
-    anywhere. `validation`: the fraction of images set aside, where no DATA/val is. `group_regex` finds the
-    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `folds`: deal
-    all patients to so many folds first, and train a network without each of them (`wetread.train.folds`);
-    `fold`: the one that this run is kept from, which wetread sets itself. `near_identical`: find images that
-    are one picture saved twice and keep them on one side. `cache`: a folder for the arrays (default:
-    $WETREAD_CACHE, or RUN/cache).
+    anywhere. `validation`: the fraction of images set aside, where no DATA/val is; `calibration_split`: that
+    of patients who neither train nor validate, for the temperature and the threshold, by `threshold_rule`
+    (default: 'balanced'). `group_regex` finds the patient in a name. `subset`: train on about this many
+    images. `positive`: one of two labels. `folds`: deal all patients to so many folds first, and train a
+    network without each of them (`wetread.train.folds`); `fold`: the one that this run is kept from, which
+    wetread sets itself. `near_identical`: find images that are one picture saved twice and keep them on one
+    side. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
 
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
@@ -68,6 +71,8 @@ class TrainConfig:
     data: str
     output: str
     validation: float = 0.1
+    calibration_split: float = 0.0
+    threshold_rule: str | None = None
     group_regex: str = DEFAULT_GROUP_REGEX
     subset: int | None = None
     positive: str | None = None
@@ -111,6 +116,7 @@ class TrainConfig:
             _expect_choice("best", self.best, METRICS)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
+        self._check_calibration()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
             raise ConfigError(f"Expected fold below folds, {self.folds}. Received {self.fold}.")
         if self.warmup >= self.epochs:
@@ -121,6 +127,24 @@ class TrainConfig:
             raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
         compile_group_regex(self.group_regex)
         self.recipe()
+
+    def _check_calibration(self) -> None:
+        if self.validation + self.calibration_split >= 1:
+            raise ConfigError(
+                f"Expected a calibration_split that leaves something to train on. Received "
+                f"{self.calibration_split} beside a validation of {self.validation}."
+            )
+        if self.calibration_split and self.folds:
+            raise ConfigError(
+                "Expected calibration_split, or folds, which keep every patient out once. Received both."
+            )
+        if self.threshold_rule is not None:
+            parse_rule(self.threshold_rule)
+            if not (self.calibration_split or self.folds):
+                raise ConfigError(
+                    "Expected calibration_split, or folds, with a threshold_rule, which is kept on patients "
+                    f"set aside. Received {self.threshold_rule!r} without."
+                )
 
     def recipe(self) -> PixelRecipe:
         """Return how files become the network's pixels."""

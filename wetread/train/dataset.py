@@ -120,6 +120,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
     groups = merge_groups(_find_groups(good, config), [digests], pairs=pairs)
     targets = [listing.labels.index(image.label) for image in good]
     splits = _choose_sides(good, groups, targets, listing.labels, config)
+    splits = _set_calibration_aside(splits, groups, targets, config)
     lines = sorted(f"{image.name}\n{digest}\n" for image, digest in zip(good, digests, strict=True))
     return Dataset(
         labels=listing.labels,
@@ -183,6 +184,29 @@ def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfi
     )
     sides = {index: SPLITS[side] for index, side in zip(rest, dealt, strict=True)}
     return tuple(sides.get(index, CALIBRATION) for index in range(len(groups)))
+
+
+def _set_calibration_aside(
+    splits: tuple[str, ...], groups: Sequence[str], targets: list[int], config: TrainConfig
+) -> tuple[str, ...]:
+    """Take patients from the training side for the temperature and the threshold; val stays as it is."""
+    if not config.calibration_split:
+        return splits
+    train = [index for index, split in enumerate(splits) if split == "train"]
+    share = config.calibration_split * len(splits) / len(train)
+    if share >= 1:
+        raise DatasetError(
+            f"Expected a --calibration-split that leaves images to train on. Received "
+            f"{config.calibration_split:g} of {len(splits):,} images, {len(train):,} of them on that side."
+        )
+    folds = assign_folds(
+        [groups[index] for index in train],
+        [targets[index] for index in train],
+        fractions=(1 - share, share),
+        seed=config.seed,
+    )
+    aside = {index for index, fold in zip(train, folds, strict=True) if fold}
+    return tuple(CALIBRATION if index in aside else split for index, split in enumerate(splits))
 
 
 def _count_leaks(groups: Sequence[str], splits: Sequence[str]) -> int:

@@ -19,15 +19,17 @@ import numpy as np
 
 from wetread.errors import ConfigError
 from wetread.evaluate.metrics import Metrics, measure
+from wetread.evaluate.temperature import apply_temperature
 from wetread.runtime.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
 from wetread.train.augment import read_policy
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
+from wetread.train.calibration import calibrate, check_rule
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
 from wetread.train.events import EpochEnded, FoldStarted, OnEvent, StepEnded, TrainingStarted, ignore_event
-from wetread.train.folds import gather_folds, judge_folds, list_folds, write_held_out
+from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
 from wetread.train.learner import Learner
 from wetread.train.network import make_network, predict_probabilities, save_network
@@ -94,6 +96,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
     with runs.lock_run(directory):
         data = load_dataset(config, on_event=on_event)
         check_best(config, len(data.labels))
+        check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
         if begun:
@@ -184,6 +187,8 @@ def _judge_epoch(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str
 def _judge(model: keras.Model, data: Dataset, spec: ModelSpec, *, resamples: int = 0) -> Metrics:
     chosen = data.select("val")
     probabilities = predict_probabilities(model, data.pixels, data.rows[chosen])
+    if spec.temperature != 1:
+        probabilities = apply_temperature(probabilities, spec.temperature).astype(np.float32)
     groups = [data.groups[i] for i in chosen]
     return measure(probabilities, data.targets[chosen], spec, groups=groups, resamples=resamples)
 
@@ -193,10 +198,10 @@ def _finish(
 ) -> None:
     """Write the network, its spec, the curves and, last of all, metrics.json."""
     directory = Path(config.output)
-    if config.fold is not None:
-        write_held_out(directory / runs.HELD_OUT, model, data)
+    spec = calibrate(config, model, data, spec)
     metrics = _collect_metrics(config, model, data, spec=spec, history=history)
-    spec = dataclasses.replace(spec, training=_fingerprint(config, data, metrics), tools=_tools())
+    training = {**_fingerprint(config, data, metrics), **spec.training}
+    spec = dataclasses.replace(spec, training=training, tools=_tools())
     save_network(model, directory / runs.MODEL, sample=data.pixels[data.rows[data.select("val")[:16]]])
     runs.write_bytes(directory / runs.SPEC, (spec.to_json() + "\n").encode())
     draw_history(directory / runs.HISTORY_PICTURE, history)
@@ -220,9 +225,21 @@ def _collect_metrics(
         "leaks": found.leaks,
         "near_identical": found.alike,
         "validation": _judge(model, data, spec, resamples=_RESAMPLES).to_dict(),
+        **_describe_operating_point(model, data, spec),
         **judge_folds(Path(config.output), spec),
         "history": history,
     }
+
+
+def _describe_operating_point(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str, Any]:
+    """What the patients set aside decided, and how sure of itself the network was before; else nothing."""
+    if "held_out" not in spec.training:
+        return {}
+    before = _judge(model, data, dataclasses.replace(spec, temperature=1.0)).to_dict()
+    point = {name: getattr(spec, name) for name in ("temperature", "threshold", "threshold_rule")}
+    point["uncertain"] = None if spec.uncertain is None else dataclasses.asdict(spec.uncertain)
+    uncalibrated = {name: before[name] for name in ("ece", "brier", "log_loss")}
+    return {"operating_point": {**point, **spec.training}, "validation_at_temperature_1": uncalibrated}
 
 
 def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) -> dict[str, Any]:

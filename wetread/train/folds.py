@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wetread.evaluate.held_out import HELD_OUT, OUT_OF_FOLD
 from wetread.evaluate.metrics import measure
 from wetread.runtime.spec import ModelSpec
 from wetread.runtime.staging import read_file
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, Dataset
 from wetread.train.network import predict_probabilities
-from wetread.train.run import HELD_OUT, OUT_OF_FOLD, write_table
+from wetread.train.run import write_table
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +63,11 @@ def gather_folds(folds: list[TrainConfig], run: Path) -> None:
 
 
 def judge_folds(run: Path, spec: ModelSpec) -> dict[str, Any]:
-    """Measure the out-of-fold predictions, with intervals by patient; nothing where there are none."""
+    """Measure the out-of-fold predictions, with intervals by patient; nothing where there are none.
+
+    As they are: a temperature and a threshold that were fitted on them would flatter them.
+    """
+    spec = replace(spec, temperature=1.0, threshold=0.5, threshold_rule="default", uncertain=None)
     if not (run / OUT_OF_FOLD).is_file():
         return {}
     rows = list(_read_rows(run / OUT_OF_FOLD))

@@ -3,6 +3,7 @@
 model.keras  spec.json  metrics.json       at the end; metrics.json last: the run is finished
 config.json  inputs.json                   at the start: what a resumed run is held to
 splits.csv  corrupt.csv  calibration/files.txt  augmentation.png
+held_out.csv                               at the end, where patients were set aside
 fold-0/ fold-1/ ...  oof.csv               before all, of a run with folds; each is a run, with held_out.csv
 history.csv  history.png  checkpoint.npz   after every epoch (the checkpoint goes when the run is finished)
 cache/                                     the images as arrays, unless they are kept elsewhere
@@ -28,7 +29,6 @@ from wetread.train.config import TrainConfig, find_difference
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"
 MODEL, CHECKPOINT, HISTORY = "model.keras", "checkpoint.npz", "history.csv"
-HELD_OUT, OUT_OF_FOLD = "held_out.csv", "oof.csv"
 SPLITS, CORRUPT, CALIBRATION = "splits.csv", "corrupt.csv", "calibration/files.txt"
 AUGMENTATION_PICTURE, HISTORY_PICTURE = "augmentation.png", "history.png"
 _LOCK = ".lock"
