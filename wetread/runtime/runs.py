@@ -10,7 +10,6 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.classifier import Classifier
-from wetread.runtime.dicom.tags import choose_tags
 from wetread.runtime.outputs import (
     Output,
     check_identity,
@@ -23,7 +22,7 @@ from wetread.runtime.providers import installed_packages
 from wetread.runtime.results import choose_format, encode_header, encode_rows, import_parquet
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
 from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
-from wetread.runtime.tagging import Tagging
+from wetread.runtime.tagging import Tagging, check_tags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class ScoreOptions:
             raise UsageError("Expected --resume or --overwrite. Received both.")
         if self.output is None and (self.resume or self.overwrite):
             raise UsageError("Expected --output with --resume and --overwrite. Received none.")
-        choose_tags(self.dicom_tags)
+        check_tags(self.dicom_tags)
 
 
 @dataclass

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from wetread.runtime.dicom.tags import choose_tags, read_tags
 from wetread.runtime.scoring import Chunk
 from wetread.runtime.sources import Entry
+
+
+def check_tags(keywords: tuple[str, ...]) -> None:
+    """See that attributes may stand in a table. Raises UsageError and MissingExtraError as `choose_tags`."""
+    if keywords:  # whoever asks for none loads nothing for them
+        from wetread.runtime.dicom.tags import choose_tags
+
+        choose_tags(keywords)
 
 
 class Tagging:
@@ -17,7 +24,7 @@ class Tagging:
     """
 
     def __init__(self, keywords: tuple[str, ...], read: Callable[[Entry], bytes]) -> None:
-        self._tags = choose_tags(keywords)
+        self._read_tags = _make_reader(keywords) if keywords else None
         self._read = read
         # By the entry itself and not by its name: a list may name a file twice.
         self._found: dict[int, dict[str, str | None]] = {}
@@ -25,16 +32,23 @@ class Tagging:
     def read(self, entry: Entry) -> bytes:
         """Return a file's bytes. Raises ImageError as `read` does."""
         data = self._read(entry)
-        if self._tags:
-            self._found[id(entry)] = read_tags(data, self._tags)
+        if self._read_tags is not None:
+            self._found[id(entry)] = self._read_tags(data)
         return data
 
     def attach(self, chunk: Chunk) -> Chunk:
         """Set what was found into a chunk's rows."""
-        if not self._tags:
+        if self._read_tags is None:
             return chunk
         rows = zip(chunk.entries, chunk.predictions, strict=True)
         tagged = [
             replace(row, optional={**row.optional, **self._found.pop(id(entry), {})}) for entry, row in rows
         ]
         return replace(chunk, predictions=tagged)
+
+
+def _make_reader(keywords: tuple[str, ...]) -> Callable[[bytes], dict[str, str | None]]:
+    from wetread.runtime.dicom.tags import choose_tags, read_tags
+
+    tags = choose_tags(keywords)
+    return lambda data: read_tags(data, tags)

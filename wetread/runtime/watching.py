@@ -14,7 +14,6 @@ from time import monotonic, sleep
 from wetread.errors import ImageError, OutputError, SourceError, UsageError
 from wetread.runtime.arrivals import Arrivals
 from wetread.runtime.classifier import Classifier
-from wetread.runtime.dicom.tags import choose_tags
 from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
 from wetread.runtime.pixels import MAX_PIXELS
@@ -30,7 +29,7 @@ from wetread.runtime.sources import (
     read_local,
     walk,
 )
-from wetread.runtime.tagging import Tagging
+from wetread.runtime.tagging import Tagging, check_tags
 
 Report = Callable[[str], None]
 _STEP = 0.2
@@ -68,7 +67,7 @@ class WatchOptions:
                 raise UsageError(
                     f"Expected --{name} from 0 to 86400 seconds. Received {getattr(self, name)}."
                 )
-        choose_tags(self.dicom_tags)
+        check_tags(self.dicom_tags)
         if not os.path.isdir(self.folder):
             raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
         for name, target in (("--done", self.done), ("--failed", self.failed)):
