@@ -133,7 +133,10 @@ def catch_signals() -> Iterator[list[int]]:
             signal.raise_signal(number)
         caught.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    # SIGBREAK is Ctrl-Break, by which Windows asks what has no console of its own.
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, remember) for number in numbers}
     try:
         yield caught
     finally:

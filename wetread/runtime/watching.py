@@ -16,6 +16,7 @@ from wetread.runtime.arrivals import Arrivals
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
+from wetread.runtime.paths import reach
 from wetread.runtime.pixels import MAX_PIXELS
 from wetread.runtime.results import Prediction, choose_format
 from wetread.runtime.runs import Stop, Tally, Watch
@@ -68,7 +69,7 @@ class WatchOptions:
                     f"Expected --{name} from 0 to 86400 seconds. Received {getattr(self, name)}."
                 )
         check_tags(self.dicom_tags)
-        if not os.path.isdir(self.folder):
+        if not os.path.isdir(reach(self.folder)):
             raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
         for name, target in (("--done", self.done), ("--failed", self.failed)):
             if target is not None and os.path.realpath(target) == os.path.realpath(self.folder):
@@ -95,7 +96,8 @@ def watch_folder(
     """
     identity = {
         "model": classifier.digest,
-        "folder": os.path.abspath(options.folder),
+        # Windows knows one folder by many spellings.
+        "folder": os.path.normcase(os.path.abspath(options.folder)),
         "include": options.include,
         "dicom_tags": list(options.dicom_tags) or None,
     }
