@@ -6,6 +6,7 @@ else; 130 and 143 when interrupted. Errors are one line on standard error.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -21,6 +22,10 @@ from wetread.cli import inspect, parity, score, train, verify, watch  # isort: s
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A console or a pipe on Windows lacks most letters: a name with them must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 

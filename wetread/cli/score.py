@@ -51,12 +51,16 @@ def score(
     project: Annotated[
         str | None, typer.Option(metavar="ID", help="The project to bill where a bucket's requesters pay.")
     ] = None,
+    dicom_tags: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
 
-    Columns: path, status, label, probability, p_<label> for each label, error. Exit code 0 when every
-    input has a score, 3 when some have none.
+    Columns: path, status, label, probability, p_<label> for each label, error, then those of --dicom-tags.
+    Exit code 0 when every input has a score, 3 when some have none.
     """
     from wetread.runtime.runs import ScoreOptions
 
@@ -71,6 +75,7 @@ def score(
         resume=resume,
         overwrite=overwrite,
         project=project,
+        dicom_tags=split_names(dicom_tags),
     )
     tally, number = _run(options, model, device, quiet=quiet)
     if tally.interrupted:
@@ -79,6 +84,11 @@ def score(
     if not quiet:
         _say_done(tally, output)
     raise typer.Exit(3 if tally.failed else 0)
+
+
+def split_names(text: str | None) -> tuple[str, ...]:
+    """The names in a list with commas."""
+    return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
 def _run(options: ScoreOptions, model: str | None, device: str, *, quiet: bool) -> tuple[Tally, int]:
@@ -123,7 +133,10 @@ def catch_signals() -> Iterator[list[int]]:
             signal.raise_signal(number)
         caught.append(number)
 
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    # SIGBREAK is Ctrl-Break, by which Windows asks what has no console of its own.
+    names = ("SIGINT", "SIGTERM", "SIGBREAK")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    before = {number: signal.signal(number, remember) for number in numbers}
     try:
         yield caught
     finally:

@@ -47,6 +47,10 @@ def watch(
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
+    dicom_tags: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is in the way.")] = False,
 ) -> None:
     """Score new files in FOLDER once each, when they are completely written, until stopped.
@@ -54,7 +58,7 @@ def watch(
     Stop it with Ctrl-C or SIGTERM (exit code 130 or 143), or however the machine stops: started again, it
     goes on where it was, without a row lost or written twice.
     """
-    from wetread.cli.score import catch_signals
+    from wetread.cli.score import catch_signals, split_names
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.watching import WatchOptions, watch_folder
 
@@ -68,6 +72,7 @@ def watch(
         settle=settle,
         patience=patience,
         workers=workers,
+        dicom_tags=split_names(dicom_tags),
     )
     classifier = Classifier(model, device=device)
     if not quiet:

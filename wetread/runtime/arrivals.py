@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from wetread.runtime.paths import reach
 from wetread.runtime.sources import Entry
 
 UNFINISHED_SUFFIXES = (".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".download", "~")
@@ -24,7 +25,7 @@ def sign_file(name: str) -> Signature | None:
     On Windows the third is the creation time, which does not move.
     """
     try:
-        status = os.stat(name)
+        status = os.stat(reach(name))
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns

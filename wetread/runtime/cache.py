@@ -106,7 +106,7 @@ def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
 def _open_cache(place: Path) -> ImageCache | None:
     if not place.is_dir():
         return None
-    listed = json.loads((place / _FAILURES).read_text())
+    listed = json.loads((place / _FAILURES).read_text(encoding="utf-8"))
     pixels = np.load(place / _PIXELS, mmap_mode="r")
     digests = tuple(raw.tobytes().hex() if raw.any() else "" for raw in np.load(place / _DIGESTS))
     return ImageCache(pixels, digests, {index: Failure(*why) for index, *why in listed})
@@ -166,7 +166,7 @@ def _fill(
     pixels.flush()
     np.save(folder / _DIGESTS, digests)
     listed = [[index, failures[index].status, failures[index].message] for index in sorted(failures)]
-    (folder / _FAILURES).write_text(json.dumps(listed))
+    (folder / _FAILURES).write_text(json.dumps(listed), encoding="utf-8")
 
 
 def _reserve(path: Path) -> None:

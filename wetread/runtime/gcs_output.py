@@ -31,8 +31,8 @@ from wetread.runtime.gcs_write import (
     read_object,
     write_object,
 )
-from wetread.runtime.outputs import Output, check_identity, encode_chunk
-from wetread.runtime.results import convert_to_parquet, encode_header
+from wetread.runtime.outputs import Output, check_identity
+from wetread.runtime.results import convert_to_parquet
 from wetread.runtime.scoring import Chunk
 from wetread.runtime.sources import PART_SUFFIX, RECORD_SUFFIX
 
@@ -55,9 +55,16 @@ class BucketOutput(Output):
     """The one writer of an output in a bucket. Arguments as of `Output`; use `make_output`."""
 
     def __init__(
-        self, path: str, *, labels: tuple[str, ...], kind: str, identity: Mapping[str, Any], storage: Storage
+        self,
+        path: str,
+        *,
+        labels: tuple[str, ...],
+        kind: str,
+        identity: Mapping[str, Any],
+        storage: Storage,
+        optional: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(path, labels=labels, kind=kind, identity=identity)
+        super().__init__(path, labels=labels, kind=kind, identity=identity, optional=optional)
         self._storage = storage
         self._folder = path + PART_SUFFIX + "/"
         self._head: Written | None = None
@@ -130,7 +137,7 @@ class BucketOutput(Output):
 
     def _begin(self) -> None:
         if not self._parts:
-            self._rows_held += encode_header(self.labels, kind=self.kind)
+            self._rows_held += self._header()
             self.progress.bytes = len(self._rows_held)
         self._held_since = self._started = monotonic()
 
@@ -188,7 +195,7 @@ class BucketOutput(Output):
 
     def write_chunk(self, chunk: Chunk) -> None:
         """Take a chunk's rows; every so often, write them as a part. Raises OutputError."""
-        data, line = encode_chunk(chunk, self.labels, kind=self.kind)
+        data, line = self._encode(chunk)
         self._rows_held += data
         self._lines.append(line)
         self._advance(line)
@@ -255,7 +262,7 @@ class BucketOutput(Output):
         with spool.open("wb") as file:
             for part in self._parts:
                 file.write(read_object(self._storage, part.location))
-        convert_to_parquet(spool, str(whole), self.labels)
+        convert_to_parquet(spool, str(whole), self.labels, optional=self.optional)
         return whole
 
     def _clear(self) -> None:

@@ -48,15 +48,24 @@ def key_file(name: str, size: int | None, version: str) -> str:
 class Journal:
     """The one writer of a growing output. Use `open_journal`.
 
-    `taken` maps the key of every file that has a row to whether it has a score.
+    `taken` maps the key of every file that has a row to whether it has a score. `optional` names the columns
+    after `error`.
     """
 
-    def __init__(self, path: str, *, labels: tuple[str, ...], kind: str, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        labels: tuple[str, ...],
+        kind: str,
+        identity: Mapping[str, Any],
+        optional: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
         self.taken: dict[str, bool] = {}
-        self._labels, self._kind = labels, kind
+        self._labels, self._kind, self._optional = labels, kind, optional
         self._identity = dict(identity)
-        self._header = encode_header(labels, kind=kind)
+        self._header = encode_header(labels, kind=kind, optional=optional)
         self._last = _Piece(0, len(self._header), zlib.crc32(self._header))
         self._lines: BinaryIO
         self._hold()
@@ -125,7 +134,7 @@ class Journal:
 
         Raises OutputError; then nothing of it counts, and it may be tried again.
         """
-        data = encode_rows(predictions, self._labels, kind=self._kind)
+        data = encode_rows(predictions, self._labels, kind=self._kind, optional=self._optional)
         line: dict[str, Any] = {"ok": [], "failed": []}
         for prediction, key in zip(predictions, keys, strict=True):
             line["ok" if prediction.status == "ok" else "failed"].append(key)

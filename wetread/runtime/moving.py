@@ -8,6 +8,8 @@ import os
 import shutil
 from pathlib import Path
 
+from wetread.runtime.paths import reach
+
 
 def move_aside(name: str, *, root: str, target: str) -> str:
     """Move a file under `root` to the same place under `target`; return its new name.
@@ -15,7 +17,8 @@ def move_aside(name: str, *, root: str, target: str) -> str:
     One that is there already with the same bytes stands for both; one with others keeps its name, and
     the new one gets a number. Raises OSError.
     """
-    wanted = Path(target) / os.path.relpath(name, root)
+    wanted = Path(reach(os.path.join(target, os.path.relpath(name, root))))
+    name = reach(name)
     wanted.parent.mkdir(parents=True, exist_ok=True)
     place, number = wanted, 1
     while place.exists():

@@ -50,12 +50,22 @@ class Output:
     """The one writer of an output file.
 
     `path` ends in .csv, .jsonl or .parquet. `identity` is all that the rows depend on apart from the
-    inputs; a run that resumes must have the same. Use `open_output`.
+    inputs; a run that resumes must have the same. `optional` names the columns after `error`. Use
+    `open_output`.
     """
 
-    def __init__(self, path: str, *, labels: tuple[str, ...], kind: str, identity: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        labels: tuple[str, ...],
+        kind: str,
+        identity: Mapping[str, Any],
+        optional: tuple[str, ...] = (),
+    ) -> None:
         self.path = path
         self.labels = labels
+        self.optional = optional
         self.kind = kind
         self.identity = dict(identity)
         self.progress = Progress()
@@ -78,7 +88,7 @@ class Output:
 
     def write_chunk(self, chunk: Chunk) -> None:
         """Append a chunk's rows, then vouch for them. Raises OutputError when the disk will not take them."""
-        data, line = encode_chunk(chunk, self.labels, kind=self.kind)
+        data, line = self._encode(chunk)
         with _explained(self.path):
             _write_all(self._rows, data)
             _write_all(self._state, _json_line(line))
@@ -88,6 +98,12 @@ class Output:
                     "the run. Restore the folder and run again."
                 )
         self._advance(line)
+
+    def _encode(self, chunk: Chunk) -> tuple[bytes, dict[str, Any]]:
+        return encode_chunk(chunk, self.labels, kind=self.kind, optional=self.optional)
+
+    def _header(self) -> bytes:
+        return encode_header(self.labels, kind=self.kind, optional=self.optional)
 
     def _advance(self, line: Mapping[str, Any]) -> None:
         self.progress.rows += line["rows"]
@@ -103,7 +119,7 @@ class Output:
             whole = part
             if self.kind == "parquet":
                 whole = _hidden(self.path)
-                convert_to_parquet(part, whole, self.labels)
+                convert_to_parquet(part, whole, self.labels, optional=self.optional)
             # The record first: a whole output without one could not be told from a user's own file.
             write_atomically(self.path + RECORD_SUFFIX, _json_text(record))
             self._rows.close()
@@ -120,7 +136,7 @@ class Output:
 
     def start(self) -> None:
         """Begin with the header alone."""
-        data = encode_header(self.labels, kind=self.kind)
+        data = self._header()
         with _explained(self.path):
             self._rows = self._open(PART_SUFFIX, "wb")
             self._state.truncate(0)
@@ -185,25 +201,29 @@ def make_output(
     labels: tuple[str, ...],
     kind: str,
     identity: Mapping[str, Any],
+    optional: tuple[str, ...] = (),
     project: str | None = None,
 ) -> Output:
     """Make the writer of a local output or one in a bucket, without touching anything yet.
 
-    `project` is billed where a bucket's requesters pay. Raises MissingExtraError and SourceError as opening
-    a `gs://` source does.
+    Arguments as of `Output`; `project` is billed where a bucket's requesters pay. Raises MissingExtraError
+    and SourceError as opening a `gs://` source does.
     """
     if not is_bucket_location(path):
-        return Output(path, labels=labels, kind=kind, identity=identity)
+        return Output(path, labels=labels, kind=kind, identity=identity, optional=optional)
     from wetread.runtime.gcs import Storage
     from wetread.runtime.gcs_output import BucketOutput
 
     storage = Storage(project=project)
-    return BucketOutput(path, labels=labels, kind=kind, identity=identity, storage=storage)
+    return BucketOutput(path, labels=labels, kind=kind, identity=identity, optional=optional, storage=storage)
 
 
-def encode_chunk(chunk: Chunk, labels: tuple[str, ...], *, kind: str) -> tuple[bytes, dict[str, Any]]:
+def encode_chunk(
+    chunk: Chunk, labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()
+) -> tuple[bytes, dict[str, Any]]:
     """Write a chunk's rows as they are spooled, and the line of state that vouches for them."""
-    data = encode_rows(chunk.predictions, labels, kind="csv" if kind == "csv" else "jsonl")
+    spooled = "csv" if kind == "csv" else "jsonl"
+    data = encode_rows(chunk.predictions, labels, kind=spooled, optional=optional)
     counts: dict[str, int] = {}
     for prediction in chunk.predictions:
         counts[prediction.status] = counts.get(prediction.status, 0) + 1

@@ -6,8 +6,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Prediction:
 
     `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
     model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
-    `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong.
+    `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong. `optional` holds
+    what was asked for beside: the values of the columns after `error`, by name.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Prediction:
     probability: float | None = None
     probabilities: tuple[float, ...] = ()
     error: str = ""
+    optional: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
 
 def make_predictions(
@@ -56,9 +58,10 @@ def make_failure(path: str, error: ImageError) -> Prediction:
     return Prediction(path, error.status, error=str(error))
 
 
-def columns(labels: tuple[str, ...]) -> list[str]:
-    """The names of the columns: path, status, label, probability, one p_<label> each, error."""
-    return ["path", "status", "label", "probability", *(f"p_{label}" for label in labels), "error"]
+def columns(labels: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[str]:
+    """The names of the columns: path, status, label, probability, one p_<label> each, error, optional."""
+    values = [f"p_{label}" for label in labels]
+    return ["path", "status", "label", "probability", *values, "error", *optional]
 
 
 def choose_format(output: str | None) -> str:
@@ -71,25 +74,32 @@ def choose_format(output: str | None) -> str:
     return suffix
 
 
-def encode_header(labels: tuple[str, ...], *, kind: str) -> bytes:
+def encode_header(labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()) -> bytes:
     """The bytes before the first row: the column names in CSV, nothing in JSON Lines."""
-    return _encode_csv_rows([columns(labels)]) if kind == "csv" else b""
+    return _encode_csv_rows([columns(labels, optional)]) if kind == "csv" else b""
 
 
-def encode_rows(predictions: Iterable[Prediction], labels: tuple[str, ...], *, kind: str) -> bytes:
+def encode_rows(
+    predictions: Iterable[Prediction],
+    labels: tuple[str, ...],
+    *,
+    kind: str,
+    optional: tuple[str, ...] = (),
+) -> bytes:
     """Write rows as CSV or JSON Lines (Parquet is spooled as JSON Lines until it is whole).
 
-    A name that is not UTF-8 keeps its bytes in CSV and its surrogate escapes in JSON Lines.
+    `optional` names the columns after `error`. A name that is not UTF-8 keeps its bytes in CSV and its
+    surrogate escapes in JSON Lines.
     """
     if kind == "csv":
-        return _encode_csv_rows(_csv_row(prediction, labels) for prediction in predictions)
-    return b"".join(_encode_json(prediction, labels) for prediction in predictions)
+        return _encode_csv_rows(_csv_row(prediction, labels, optional) for prediction in predictions)
+    return b"".join(_encode_json(prediction, labels, optional) for prediction in predictions)
 
 
-def _csv_row(prediction: Prediction, labels: tuple[str, ...]) -> list[Any]:
+def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> list[Any]:
     values: Iterable[Any] = prediction.probabilities or [""] * len(labels)
-    label, probability = prediction.label, prediction.probability
-    return [prediction.path, prediction.status, label, probability, *values, prediction.error]
+    head = [prediction.path, prediction.status, prediction.label, prediction.probability]
+    return [*head, *values, prediction.error, *(prediction.optional.get(name) for name in optional)]
 
 
 def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
@@ -110,9 +120,10 @@ def encode_name(text: str) -> bytes:
         return text.encode("utf-8", "surrogatepass")
 
 
-def _encode_json(prediction: Prediction, labels: tuple[str, ...]) -> bytes:
+def _encode_json(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> bytes:
     values: Iterable[float | None] = prediction.probabilities or [None] * len(labels)
     row = dict(zip(columns(labels), _json_values(prediction, values), strict=True))
+    row |= {name: prediction.optional.get(name) for name in optional}
     try:
         return (json.dumps(row, ensure_ascii=False) + "\n").encode()
     except UnicodeEncodeError:
@@ -124,14 +135,16 @@ def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list
     return [*head, *values, prediction.error or None]
 
 
-def convert_to_parquet(spool: str | os.PathLike[str], output: str, labels: tuple[str, ...]) -> None:
+def convert_to_parquet(
+    spool: str | os.PathLike[str], output: str, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()
+) -> None:
     """Write a spool of JSON Lines as Parquet, a bounded number of rows at a time.
 
     Probabilities are float32. `path` is text, with U+FFFD for bytes that are not UTF-8, and `path_bytes`
     holds the name's own bytes. Raises MissingExtraError without pyarrow.
     """
     pyarrow, parquet = import_parquet()
-    schema = _parquet_schema(pyarrow, labels)
+    schema = _parquet_schema(pyarrow, labels, optional)
     with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
         for rows in _read_spool(spool):
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
@@ -147,10 +160,11 @@ def import_parquet() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _parquet_schema(pyarrow: Any, labels: tuple[str, ...]) -> Any:
+def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], optional: tuple[str, ...]) -> Any:
     text, real = pyarrow.string(), pyarrow.float32()
     numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
     fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
+    fields += [(name, text) for name in optional]
     return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
 
 

@@ -22,6 +22,7 @@ from wetread.runtime.providers import installed_packages
 from wetread.runtime.results import choose_format, encode_header, encode_rows, import_parquet
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
 from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
+from wetread.runtime.tagging import Tagging, check_tags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +31,7 @@ class ScoreOptions:
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
     line. Without `output`, rows go to a stream. `max_pixels` is per image. `project` is billed where a
-    bucket's requesters pay.
+    bucket's requesters pay. `dicom_tags`: keywords of attributes that become columns after `error`.
     """
 
     sources: tuple[str, ...] = ()
@@ -43,6 +44,12 @@ class ScoreOptions:
     resume: bool = False
     overwrite: bool = False
     project: str | None = None
+    dicom_tags: tuple[str, ...] = ()
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns after `error` that were asked for."""
+        return self.dicom_tags
 
     def __post_init__(self) -> None:
         if bool(self.sources) == bool(self.from_file):
@@ -51,6 +58,7 @@ class ScoreOptions:
             raise UsageError("Expected --resume or --overwrite. Received both.")
         if self.output is None and (self.resume or self.overwrite):
             raise UsageError("Expected --output with --resume and --overwrite. Received none.")
+        check_tags(self.dicom_tags)
 
 
 @dataclass
@@ -105,7 +113,14 @@ def score_to_file(
     if kind == "parquet":
         import_parquet()  # before the work, not after it
     labels, project = classifier.spec.labels, options.project
-    output = make_output(options.output, labels=labels, kind=kind, identity=identity, project=project)
+    output = make_output(
+        options.output,
+        labels=labels,
+        kind=kind,
+        identity=identity,
+        optional=options.optional,
+        project=project,
+    )
     if options.resume and output.is_finished():
         return _finished_tally(output)
     source = open_options(options)
@@ -135,9 +150,9 @@ def score_to_stream(
 ) -> Tally:
     """Score everything as CSV into an open binary stream. Arguments and errors as in `score_to_file`."""
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
-    stream.write(encode_header(labels, kind="csv"))
+    stream.write(encode_header(labels, kind="csv", optional=options.optional))
     for chunk in _chunks(classifier, _timed_list(source.entries(), tally), source, options):
-        stream.write(encode_rows(chunk.predictions, labels, kind="csv"))
+        stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=options.optional))
         stream.flush()
         if _advance(tally, chunk, watch, stop):
             return tally
@@ -161,6 +176,7 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
         "include": options.include,
         "max_pixels": options.max_pixels,
         "batch_size": options.batch_size,
+        "dicom_tags": list(options.dicom_tags) or None,
         "provider": classifier.provider,
         "versions": versions(),
     }
@@ -215,14 +231,16 @@ def make_record(
 def _chunks(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
 ) -> Iterator[Chunk]:
-    return score_chunks(
+    tagging = Tagging(options.dicom_tags, source.read)
+    chunks = score_chunks(
         classifier,
         source.read_ahead(entries),
-        read=source.read,
+        read=tagging.read,
         workers=options.workers,
         batch_size=options.batch_size,
         max_pixels=options.max_pixels,
     )
+    return map(tagging.attach, chunks)
 
 
 def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:

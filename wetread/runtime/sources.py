@@ -17,6 +17,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wetread.errors import ImageError, SourceError
+from wetread.runtime.paths import reach
 
 if TYPE_CHECKING:
     from wetread.runtime.gcs_reads import BucketReads
@@ -164,7 +165,7 @@ class LocalFolder(_LocalSource):
         self.location = location
         self._include = compile_glob(include) if include else None
         try:
-            mode = os.stat(location).st_mode
+            mode = os.stat(reach(location)).st_mode
         except OSError as error:
             raise SourceError(
                 f"Expected a file or folder. Received {location!r}: {error.strerror}. Check the name."
@@ -178,7 +179,7 @@ class LocalFolder(_LocalSource):
     def entries(self) -> Iterator[Entry]:
         """List the folder's inputs in order; a file lists itself. Raises SourceError."""
         if not self._is_folder:
-            status = os.stat(self.location)
+            status = os.stat(reach(self.location))
             yield Entry(self.location, status.st_size, str(status.st_mtime_ns))
             return
         root = self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
@@ -194,7 +195,7 @@ class LocalGlob(_LocalSource):
         self._root, rest = find_fixed_parts(pattern.replace(os.sep, "/"))
         self._pattern = compile_glob(rest, whole=True)
         self._include = compile_glob(include) if include else None
-        if not os.path.isdir(self._root or "."):
+        if not os.path.isdir(reach(self._root or ".")):
             raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
 
     def entries(self) -> Iterator[Entry]:
@@ -248,7 +249,7 @@ class NameList:
 def find_entry(name: str) -> Entry:
     """The entry of a local name; of one that is not there, the name alone."""
     try:
-        status = os.stat(name)
+        status = os.stat(reach(name))
     except (OSError, ValueError):
         return Entry(name)
     return Entry(name, status.st_size, str(status.st_mtime_ns))
@@ -279,11 +280,12 @@ def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str]) -> Iterator[Entry]:
     try:
-        here = os.stat(folder or ".")
+        place = reach(folder or ".")
+        here = os.stat(place)
         key = (here.st_dev, here.st_ino)
         if key in above and here.st_ino:
             return
-        with os.scandir(folder or ".") as listing:
+        with os.scandir(place) as listing:
             found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
     except OSError as error:
         raise SourceError(
@@ -344,7 +346,9 @@ def read_local(name: str) -> bytes:
     Opened without waiting, and only then asked what it is: a pipe that took a file's place is not read.
     """
     try:
-        descriptor = os.open(name, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(
+            reach(name), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        )
         with open(descriptor, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ImageError("unreadable", "Expected a regular file. Received something else.")

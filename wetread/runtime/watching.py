@@ -16,6 +16,7 @@ from wetread.runtime.arrivals import Arrivals
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
+from wetread.runtime.paths import reach
 from wetread.runtime.pixels import MAX_PIXELS
 from wetread.runtime.results import Prediction, choose_format
 from wetread.runtime.runs import Stop, Tally, Watch
@@ -29,6 +30,7 @@ from wetread.runtime.sources import (
     read_local,
     walk,
 )
+from wetread.runtime.tagging import Tagging, check_tags
 
 Report = Callable[[str], None]
 _STEP = 0.2
@@ -39,7 +41,8 @@ class WatchOptions:
     """What a watch was asked for, as `wetread watch` takes it.
 
     `done` and `failed`: folders that files are moved to once their rows are written, with a score and
-    without one. `poll`: seconds between two looks. `settle` and `patience` as in `Arrivals`.
+    without one. `poll`: seconds between two looks. `settle` and `patience` as in `Arrivals`. `dicom_tags`:
+    keywords of attributes that become columns after `error`.
     """
 
     folder: str
@@ -53,6 +56,7 @@ class WatchOptions:
     workers: int | None = None
     batch_size: int = DEFAULT_BATCH
     max_pixels: int = MAX_PIXELS
+    dicom_tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
@@ -64,7 +68,8 @@ class WatchOptions:
                 raise UsageError(
                     f"Expected --{name} from 0 to 86400 seconds. Received {getattr(self, name)}."
                 )
-        if not os.path.isdir(self.folder):
+        check_tags(self.dicom_tags)
+        if not os.path.isdir(reach(self.folder)):
             raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
         for name, target in (("--done", self.done), ("--failed", self.failed)):
             if target is not None and os.path.realpath(target) == os.path.realpath(self.folder):
@@ -91,11 +96,18 @@ def watch_folder(
     """
     identity = {
         "model": classifier.digest,
-        "folder": os.path.abspath(options.folder),
+        # Windows knows one folder by many spellings.
+        "folder": os.path.normcase(os.path.abspath(options.folder)),
         "include": options.include,
+        "dicom_tags": list(options.dicom_tags) or None,
     }
-    kind = choose_format(options.output)
-    journal = Journal(options.output, labels=classifier.spec.labels, kind=kind, identity=identity)
+    journal = Journal(
+        options.output,
+        labels=classifier.spec.labels,
+        kind=choose_format(options.output),
+        identity=identity,
+        optional=options.dicom_tags,
+    )
     with open_journal(journal):
         watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
         while not stop():
@@ -151,16 +163,17 @@ class _Watcher:
                 yield entry
 
     def _score(self, entries: list[Entry]) -> None:
+        tagging = Tagging(self.options.dicom_tags, _read)
         chunks = score_chunks(
             self.classifier,
             entries,
-            read=_read,
+            read=tagging.read,
             workers=self.options.workers,
             batch_size=self.options.batch_size,
             max_pixels=self.options.max_pixels,
         )
         for chunk in chunks:
-            self._finish(chunk)
+            self._finish(tagging.attach(chunk))
             if self.stop():
                 return
 
@@ -169,8 +182,7 @@ class _Watcher:
         kept = [
             (entry, prediction)
             for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
-            if self.arrivals.is_unchanged(entry)
-            and not (prediction.status != "ok" and self.arrivals.doubt(entry))
+            if self._counts(entry, prediction)
         ]
         entries, predictions = [entry for entry, _ in kept], [prediction for _, prediction in kept]
         if not kept or not self._write(entries, predictions):

@@ -103,9 +103,20 @@ class Attributes:
 
 
 def parse_object(stream: Stream) -> tuple[Attributes, PixelElement | None]:
-    """Find the attributes before the pixel data, and where those stand.
+    """Find the attributes before the pixel data, and where those stand; see that all is there.
 
     Raises ImageError: 'truncated' where the object does not hold together, 'unsupported' without pydicom.
+    """
+    attributes, pixels = parse_attributes(stream)
+    if pixels is not None and pixels.length != UNDEFINED:
+        check_rest(stream, pixels.start + pixels.length, implicit=not pixels.kind)
+    return attributes, pixels
+
+
+def parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
+    """Find the attributes before the pixel data, each of them whole, and where those stand.
+
+    Raises ImageError as `parse_object` does, but not for what is cut in the pixel data or behind them.
     """
     read_dataset = import_pydicom("pydicom.filereader").read_dataset
     body = io.BytesIO(stream.body)
@@ -122,8 +133,6 @@ def parse_object(stream: Stream) -> tuple[Attributes, PixelElement | None]:
         dataset = read_dataset(body, stream.implicit, stream.little, stop_when=stop)
     except Exception as error:  # noqa: BLE001 - pydicom meets damaged bytes with errors of every kind
         raise damaged(f"it cannot be parsed ({type(error).__name__})") from None
-    if found and found[0].length != UNDEFINED:
-        check_rest(stream, found[0].start + found[0].length, implicit=not found[0].kind)
     if not found:
         _check_values(dataset)
     return Attributes(dataset), found[0] if found else None
