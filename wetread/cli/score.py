@@ -51,6 +51,9 @@ def score(
     project: Annotated[
         str | None, typer.Option(metavar="ID", help="The project to bill where a bucket's requesters pay.")
     ] = None,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
+    ] = False,
     dicom_tags: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
@@ -59,8 +62,8 @@ def score(
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
 
-    Columns: path, status, label, probability, p_<label> for each label, error, then those of --dicom-tags.
-    Exit code 0 when every input has a score, 3 when some have none.
+    Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
+    --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
     from wetread.runtime.runs import ScoreOptions
 
@@ -75,6 +78,7 @@ def score(
         resume=resume,
         overwrite=overwrite,
         project=project,
+        uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
     tally, number = _run(options, model, device, quiet=quiet)

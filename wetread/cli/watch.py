@@ -47,6 +47,9 @@ def watch(
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
+    ] = False,
     dicom_tags: Annotated[
         str | None,
         typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
@@ -72,6 +75,7 @@ def watch(
         settle=settle,
         patience=patience,
         workers=workers,
+        uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
     classifier = Classifier(model, device=device)

@@ -19,6 +19,7 @@ from wetread.runtime.spec import ModelSpec
 
 STATUSES = ("ok", "empty", "not_an_image", "truncated", "too_large", "unreadable", "unsupported")
 FORMATS = ("csv", "jsonl", "parquet")
+UNCERTAIN = "uncertain"
 _PARQUET_ROWS = 20_000
 
 
@@ -29,7 +30,7 @@ class Prediction:
     `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
     model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
     `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong. `optional` holds
-    what was asked for beside: the values of the columns after `error`, by name.
+    the values of the columns after `error`, by name, as far as they are known.
     """
 
     path: str
@@ -38,7 +39,13 @@ class Prediction:
     probability: float | None = None
     probabilities: tuple[float, ...] = ()
     error: str = ""
-    optional: Mapping[str, str | None] = field(default_factory=dict, hash=False)
+    optional: Mapping[str, str | bool | None] = field(default_factory=dict, hash=False)
+
+    @property
+    def uncertain(self) -> bool | None:
+        """Whether it lies in the model's band around the threshold; None without a band or a score."""
+        found = self.optional.get(UNCERTAIN)
+        return found if isinstance(found, bool) else None
 
 
 def make_predictions(
@@ -46,11 +53,23 @@ def make_predictions(
 ) -> list[Prediction]:
     """Turn float32 probabilities (N, K) into a Prediction for each of N paths."""
     chosen = spec.decide(probabilities).tolist()
+    known: list[dict[str, bool]] = [{} for _ in paths]
+    if spec.uncertain is not None:
+        known = [{UNCERTAIN: doubt} for doubt in spec.find_uncertain(probabilities).tolist()]
     predictions = []
-    for path, row, index in zip(paths, probabilities, chosen, strict=True):
+    for path, row, index, beside in zip(paths, probabilities, chosen, known, strict=True):
         values = tuple(float(str(value)) for value in row)
-        predictions.append(Prediction(path, "ok", spec.labels[index], values[index], values))
+        predictions.append(Prediction(path, "ok", spec.labels[index], values[index], values, optional=beside))
     return predictions
+
+
+def check_band(spec: ModelSpec) -> None:
+    """Make sure that a model can say what is uncertain. Raises UsageError."""
+    if spec.uncertain is None:
+        raise UsageError(
+            "Expected a model with a band around its threshold with --uncertain. Received one without. "
+            "Export it with --uncertain-band, or train it with --calibration-split."
+        )
 
 
 def make_failure(path: str, error: ImageError) -> Prediction:
@@ -99,7 +118,13 @@ def encode_rows(
 def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> list[Any]:
     values: Iterable[Any] = prediction.probabilities or [""] * len(labels)
     head = [prediction.path, prediction.status, prediction.label, prediction.probability]
-    return [*head, *values, prediction.error, *(prediction.optional.get(name) for name in optional)]
+    beside = (prediction.optional.get(name) for name in optional)
+    return [*head, *values, prediction.error, *(_write_bool(one) for one in beside)]
+
+
+def _write_bool(value: str | bool | None) -> str | None:
+    """A truth in CSV as JSON writes it."""
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
@@ -164,7 +189,7 @@ def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], optional: tuple[str, 
     text, real = pyarrow.string(), pyarrow.float32()
     numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
     fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
-    fields += [(name, text) for name in optional]
+    fields += [(name, pyarrow.bool_() if name == UNCERTAIN else text) for name in optional]
     return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
 
 

@@ -19,7 +19,14 @@ from wetread.runtime.outputs import (
 )
 from wetread.runtime.pixels import MAX_PIXELS
 from wetread.runtime.providers import installed_packages
-from wetread.runtime.results import choose_format, encode_header, encode_rows, import_parquet
+from wetread.runtime.results import (
+    UNCERTAIN,
+    check_band,
+    choose_format,
+    encode_header,
+    encode_rows,
+    import_parquet,
+)
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
 from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
 from wetread.runtime.tagging import Tagging, check_tags
@@ -31,7 +38,8 @@ class ScoreOptions:
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
     line. Without `output`, rows go to a stream. `max_pixels` is per image. `project` is billed where a
-    bucket's requesters pay. `dicom_tags`: keywords of attributes that become columns after `error`.
+    bucket's requesters pay. Columns after `error`: `uncertain` where it is asked for, and attributes by
+    their keywords, `dicom_tags`.
     """
 
     sources: tuple[str, ...] = ()
@@ -44,12 +52,13 @@ class ScoreOptions:
     resume: bool = False
     overwrite: bool = False
     project: str | None = None
+    uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
 
     @property
     def optional(self) -> tuple[str, ...]:
         """The columns after `error` that were asked for."""
-        return self.dicom_tags
+        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
         if bool(self.sources) == bool(self.from_file):
@@ -110,6 +119,8 @@ def score_to_file(
     if options.output is None:
         raise UsageError("Expected an output. Received none.")
     kind, identity = choose_format(options.output), run_identity(classifier, options)
+    if options.uncertain:
+        check_band(classifier.spec)
     if kind == "parquet":
         import_parquet()  # before the work, not after it
     labels, project = classifier.spec.labels, options.project
@@ -149,6 +160,8 @@ def score_to_stream(
     stop: Stop | None = None,
 ) -> Tally:
     """Score everything as CSV into an open binary stream. Arguments and errors as in `score_to_file`."""
+    if options.uncertain:
+        check_band(classifier.spec)
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
     stream.write(encode_header(labels, kind="csv", optional=options.optional))
     for chunk in _chunks(classifier, _timed_list(source.entries(), tally), source, options):
@@ -176,6 +189,7 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
         "include": options.include,
         "max_pixels": options.max_pixels,
         "batch_size": options.batch_size,
+        "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
         "provider": classifier.provider,
         "versions": versions(),

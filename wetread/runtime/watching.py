@@ -18,7 +18,7 @@ from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
 from wetread.runtime.paths import reach
 from wetread.runtime.pixels import MAX_PIXELS
-from wetread.runtime.results import Prediction, choose_format
+from wetread.runtime.results import UNCERTAIN, Prediction, check_band, choose_format
 from wetread.runtime.runs import Stop, Tally, Watch
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, score_chunks
 from wetread.runtime.sources import (
@@ -41,8 +41,8 @@ class WatchOptions:
     """What a watch was asked for, as `wetread watch` takes it.
 
     `done` and `failed`: folders that files are moved to once their rows are written, with a score and
-    without one. `poll`: seconds between two looks. `settle` and `patience` as in `Arrivals`. `dicom_tags`:
-    keywords of attributes that become columns after `error`.
+    without one. `poll`: seconds between two looks. `settle` and `patience` as in `Arrivals`. `uncertain`
+    and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
     """
 
     folder: str
@@ -56,7 +56,13 @@ class WatchOptions:
     workers: int | None = None
     batch_size: int = DEFAULT_BATCH
     max_pixels: int = MAX_PIXELS
+    uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns after `error` that were asked for."""
+        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
@@ -94,11 +100,14 @@ def watch_folder(
     `watch` is called after each batch of rows, `report` with what is in the way (a folder or an output
     that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun.
     """
+    if options.uncertain:
+        check_band(classifier.spec)
     identity = {
         "model": classifier.digest,
         # Windows knows one folder by many spellings.
         "folder": os.path.normcase(os.path.abspath(options.folder)),
         "include": options.include,
+        "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
     }
     journal = Journal(
@@ -106,7 +115,7 @@ def watch_folder(
         labels=classifier.spec.labels,
         kind=choose_format(options.output),
         identity=identity,
-        optional=options.dicom_tags,
+        optional=options.optional,
     )
     with open_journal(journal):
         watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
