@@ -61,3 +61,21 @@ def test_pages_name_no_machine_and_no_package_host():
     for name, page in PAGES.items():
         assert host not in page, name
         assert not re.search(r"(?<![\w.])/(work|root|home)/", page), name
+
+
+def test_every_extra_that_an_error_or_doctor_names_exists():
+    """`pip install 'wetread[...]'` must not be advice that fails."""
+    import tomllib
+
+    from wetread.runtime.doctor import EXTRAS
+
+    extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "wetread").rglob("*.py"))
+    named = set(re.findall(r'extra="(\w+)"', code)) | set(re.findall(r"wetread\[(\w+)\]", code)) | set(EXTRAS)
+    assert named >= {"dicom", "bundle", "gcs"}
+    assert named - extras == set()
+    assert [
+        extra
+        for extra in extras
+        if f"`{extra}`" not in PAGES["README.md"] and f"wetread[{extra}" not in PAGES["README.md"]
+    ] == []

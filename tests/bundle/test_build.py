@@ -145,8 +145,11 @@ def test_every_wheel_brings_its_licence(windows):
 
 
 def test_what_comes_along_on_request(options, tmp_path):
-    for name in ("python.tar.gz", "certificate.json"):
-        (tmp_path / name).write_bytes(name.encode())
+    from wetread import Classifier
+
+    (tmp_path / "python.tar.gz").write_bytes(b"python.tar.gz")
+    certificate = json.dumps({"digest": Classifier(options.model).digest, "passed": True})
+    (tmp_path / "certificate.json").write_text(certificate)
     more = replace(
         options,
         python_archive=str(tmp_path / "python.tar.gz"),
@@ -154,7 +157,7 @@ def test_what_comes_along_on_request(options, tmp_path):
     )
     files = read(build_bundle(more).path)
     assert files["python/python.tar.gz"] == b"python.tar.gz"
-    assert files["certificate/certificate.json"] == b"certificate.json"
+    assert files["certificate/certificate.json"] == certificate.encode()
     kinds = {part["name"]: part["type"] for part in json.loads(files["sbom.cdx.json"])["components"]}
     assert kinds["python/python.tar.gz"] == "platform"
 

@@ -201,6 +201,8 @@ def test_another_platform_is_refused(bundle):
 
 
 def test_usage(bundle):
+    alone = subprocess.run([sys.executable, "-I", str(bundle / "install.py")], capture_output=True, text=True)
+    assert (alone.returncode, alone.stderr.startswith("usage: python -I install.py FOLDER")) == (2, True)
     done = subprocess.run(["sh", str(bundle / "install.sh"), "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "usage: sh install.sh [--to FOLDER] [--python PYTHON]\n")
     assert subprocess.run(["sh", str(bundle / "install.sh"), "--odd"], capture_output=True).returncode == 2

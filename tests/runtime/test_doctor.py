@@ -36,6 +36,20 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path, monkeypatch):
     assert [f for f in findings if not f.advice] == []
 
 
+def test_an_installation_from_a_bundle_is_told_of_bundles_and_of_no_index(tmp_path, monkeypatch):
+    (tmp_path / "bundle.json").write_text("{}")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    monkeypatch.setattr(doctor, "EXTRAS", {"dicom": ("no_such_module",), "train": ("no_such_module",)})
+    assert list(doctor._examine_extras()) == [
+        Finding(
+            "extra dicom",
+            NOTE,
+            "not installed: no_such_module",
+            "If needed: ask for a bundle made with --with dicom",
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     ("rival", "topic"), [("opencv-python", "opencv"), ("onnxruntime-gpu", "onnxruntime")]
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from wetread.bundle.archive import write_archive
+from wetread.bundle.certificate import check_certificate
 from wetread.bundle.licences import read_licences
 from wetread.bundle.ownwheel import build_own_wheel
 from wetread.bundle.sbom import write_sbom
@@ -26,6 +27,7 @@ from wetread.bundle.wheels import (
 )
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
 from wetread.runtime.classifier import read_model
+from wetread.runtime.spec import check_digest
 from wetread.runtime.verify import verify_model
 
 FORMAT_VERSION = 1
@@ -95,8 +97,10 @@ def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bun
     """
     say = report or (lambda _: None)
     target = options.target
-    data, _ = read_model(options.model)
+    data, name = read_model(options.model)
     _check_model(options.model)
+    if options.certificate is not None:
+        check_certificate(options.certificate, digest=check_digest(data, name=name))
     with TemporaryDirectory() as folder:
         wheels = _gather_wheels(options, target, Path(folder), say)
         say("scoring the self-test's pictures here")

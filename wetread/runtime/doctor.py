@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +32,11 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "gcs": ("google.cloud.storage", "google_crc32c"),
     "report": ("sklearn", "matplotlib"),
     "train": ("tensorflow", "keras", "tf2onnx", "onnx"),
+    "sign": ("cryptography",),
+    "bundle": ("pip", "packaging"),
 }
+# Those that a bundle may bring: an installation from one has no index to take others from.
+_BUNDLED = ("dicom", "parquet")
 _MEMORY_WANTED = 2 << 30
 _DISK_WANTED = 1 << 30
 _VISUAL_CPP = "the Microsoft Visual C++ Redistributable (x64, 2015-2022): vc_redist.x64.exe from Microsoft"
@@ -191,13 +196,26 @@ def _try_device(device: str) -> Finding:
 
 
 def _examine_extras() -> Iterator[Finding]:
+    from_bundle = is_from_bundle()
     for extra, modules in EXTRAS.items():
+        if from_bundle and extra not in _BUNDLED:
+            continue
         missing = [name for name in modules if not _is_importable(name)]
         if missing:
+            how = f"ask for a bundle made with --with {extra}" if from_bundle else _install(extra)
             found = f"not installed: {', '.join(missing)}"
-            yield Finding(f"extra {extra}", NOTE, found, f"If needed: pip install 'wetread[{extra}]'")
+            yield Finding(f"extra {extra}", NOTE, found, f"If needed: {how}")
         else:
             yield Finding(f"extra {extra}", OK, "installed")
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'wetread[{extra}]'"
+
+
+def is_from_bundle() -> bool:
+    """Tell whether a bundle's installer made this installation: it leaves the bundle's description beside."""
+    return (Path(sys.prefix).parent / "bundle.json").is_file()
 
 
 def _is_importable(name: str) -> bool:

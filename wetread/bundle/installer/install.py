@@ -29,10 +29,14 @@ class InstallError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Install into the folder that is named first; leave nothing behind where that fails."""
+    if not arguments or arguments[0].startswith("-"):
+        sys.stderr.write("usage: python -I install.py FOLDER (install.sh and install.cmd find the Python)\n")
+        return 2
     has_python = "--has-python" in arguments
-    folder = Path(arguments[0]).absolute()
+    folder = Path(os.path.abspath(arguments[0]))
     made = done = False
     try:
+        say("checking the files")
         check_files()
         bundle = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
         check_machine(bundle)
@@ -50,7 +54,7 @@ def main(arguments: list[str]) -> int:
             shutil.rmtree(folder, ignore_errors=True)
     launcher = folder / ("wetread.cmd" if WINDOWS else "wetread")
     say(f"wetread is installed: {launcher}")
-    say(f"score with: {launcher} score FOLDER --model {folder / 'model.onnx'}")
+    say(f'score with: "{launcher}" score FOLDER --model "{folder / "model.onnx"}" --output scores.csv')
     return 0
 
 
@@ -116,7 +120,7 @@ def check_folder(folder: Path, *, has_python: bool) -> None:
 
 def install(bundle: dict[str, Any], folder: Path) -> None:
     """Make the environment from the bundle's wheels, and the command that runs in it."""
-    say("making the environment")
+    say("making the environment (a minute or two)")
     environment = folder / "env"
     venv.EnvBuilder(with_pip=False, symlinks=not WINDOWS).create(environment)
     python = python_in(environment)

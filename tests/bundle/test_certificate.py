@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from wetread.bundle.certificate import check_certificate
+from wetread.errors import UsageError
+from wetread.export import certificate
+from wetread.export.report import ParityReport
+
+DIGEST = "ab" * 32
+
+
+def write(path, monkeypatch, *, passed: bool) -> str:
+    """A certificate as `wetread parity` writes it, of a comparison that is made up."""
+    statement = {"passed": passed, "models": [{"digest": DIGEST, "passed": passed, "flips": 0}]}
+    made = {"statement": statement, "statement_sha256": "0" * 64}
+    monkeypatch.setattr(certificate, "make_certificate", lambda report: made)
+    report: ParityReport = SimpleNamespace()  # type: ignore[assignment]
+    certificate.write_certificate(report, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("suffix", [".json", ".txt", ".html"])
+def test_one_about_this_model_that_holds_comes_along_and_no_other(tmp_path, monkeypatch, suffix):
+    good = write(tmp_path / f"good{suffix}", monkeypatch, passed=True)
+    check_certificate(good, digest=DIGEST)
+    with pytest.raises(UsageError, match="does not name it"):
+        check_certificate(good, digest="cd" * 32)
+    bad = write(tmp_path / f"bad{suffix}", monkeypatch, passed=False)
+    with pytest.raises(UsageError, match="says that it does not"):
+        check_certificate(bad, digest=DIGEST)
+
+
+def test_a_bundle_is_not_made_with_another_models_certificate(tmp_path, proven_model, wheelhouse):
+    from wetread.bundle.build import BundleOptions, build_bundle
+
+    (tmp_path / "c.txt").write_text("statement.passed  true")
+    options = BundleOptions(
+        model=str(proven_model),
+        output=str(tmp_path / "bundle.zip"),
+        platform="win_amd64",
+        wheels=str(wheelhouse),
+        certificate=str(tmp_path / "c.txt"),
+    )
+    with pytest.raises(UsageError, match="does not name it"):
+        build_bundle(options)
+    assert not (tmp_path / "bundle.zip").exists()
