@@ -18,7 +18,7 @@ from wetread.runtime.outputs import (
     skip_written,
 )
 from wetread.runtime.pixels import MAX_PIXELS
-from wetread.runtime.providers import installed_packages
+from wetread.runtime.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.results import choose_format, encode_header, encode_rows, import_parquet
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
 from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
@@ -167,16 +167,8 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("wetread", "numpy", "opencv-python-headless", "simplejpeg"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # another OpenCV package, or wetread run from a folder
-            continue
-    return found | dict(package.split(" ") for package in installed_packages())
+    """The packages that a result depends on, where they are installed as packages."""
+    return find_versions(("wetread", "numpy", "opencv-python-headless", "simplejpeg", *ONNXRUNTIME_PACKAGES))
 
 
 def make_record(
@@ -197,7 +189,8 @@ def make_record(
         "options": asdict(options),
         "versions": versions(),
         "machine": {
-            "platform": platform.platform(),
+            # Not platform.platform(), which starts a process to ask for the processor's name.
+            "platform": f"{platform.system()} {platform.release()}",
             "processor": platform.machine(),
             "processors": count_processors(),
             "python": platform.python_version(),
