@@ -69,12 +69,19 @@ def run(arguments: list[str]) -> int:
         return _report(error, code=1)
     except TyperException as error:
         return _report(f"{error.format_message()} Try 'wetread --help'.", code=error.exit_code)
-    except BrokenPipeError:
-        # Whoever read standard output went away; keep the interpreter's last flush quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+    except BrokenPipeError:  # whoever read standard output went away
+        return _drop_output()
+    except OSError as error:  # a full disk under standard output, say
+        _report(f"Expected to read and write as asked. Received: {error}.", code=1)
+        return _drop_output()
     except KeyboardInterrupt:
         return 130
+
+
+def _drop_output() -> int:
+    """Keep the last flush of standard output quiet, and return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
 
 
 def _report(error: object, *, code: int) -> int:
