@@ -46,6 +46,25 @@ def test_score_writes_csv_to_standard_output(toy_model, image_folder):
     assert wetread("score", image_folder, "--model", toy_model, "--quiet").stderr == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", ["score", "inspect"])
+def test_a_full_disk_under_standard_output_is_one_line(toy_model, image_folder, command):
+    source = [image_folder, "--quiet", "--model"] if command == "score" else []
+    arguments = [sys.executable, "-m", "wetread", command, *source, toy_model]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(arguments, stdout=full, stderr=subprocess.PIPE, timeout=120)
+    assert done.returncode == 1
+    assert "No space left on device" in error_line(done)
+
+
+def test_a_reader_of_standard_output_may_leave(toy_model, image_folder):
+    arguments = [sys.executable, "-m", "wetread", "score", image_folder, "--quiet", "--model", toy_model]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as child:
+        child.stdout.close()
+        assert child.stderr.read() == b""
+    assert child.returncode == 1
+
+
 def test_broken_files_are_rows_and_exit_3(toy_model, image_folder):
     before = wetread("score", image_folder, "--model", toy_model).stdout.splitlines()
     whole = draw_image(1)

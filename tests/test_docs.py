@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import typer
 
+from wetread.cli import load_commands
 from wetread.cli.app import app
 from wetread.runtime.results import STATUSES
 
-import wetread.cli  # isort: skip  # noqa: F401 - registers the commands
+load_commands([])
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

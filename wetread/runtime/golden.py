@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +95,7 @@ def _spread(field: NDArray[np.int64], seed: int, intensities: tuple[int, ...]) -
 @lru_cache(maxsize=2)
 def read_golden_jpeg(name: str) -> bytes:
     """The bytes of the drawn JPEG that ships with wetread. Raises ModelError for a name it does not know."""
-    file = resources.files("wetread.runtime") / name
+    file = Path(__file__).parent / name
     if "/" in name or not name.startswith("golden-") or not file.is_file():
         raise ModelError(
             f"Expected a self-test with {JPEG}. Received {name!r}. Install the wetread that made the model."

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,7 @@ _ADVICE = {
     "openvino": "pip install onnxruntime-openvino in an environment without onnxruntime",
     "coreml": "use macOS, where the onnxruntime of 'wetread[cpu]' holds it",
 }
-_PACKAGES = (
+ONNXRUNTIME_PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "onnxruntime-directml",
@@ -73,17 +74,22 @@ def import_onnxruntime() -> Any:
 
 
 def installed_packages() -> list[str]:
-    """Names and versions of the onnxruntime packages in this environment, as their folders are named.
+    """Names and versions of the onnxruntime packages in this environment."""
+    return [f"{name} {version}" for name, version in find_versions(ONNXRUNTIME_PACKAGES).items()]
+
+
+def find_versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those packages that are in this environment, as their folders are named, by name.
 
     Not by importlib.metadata: that takes longer to import than a model takes to load.
     """
-    found = set()
+    found: dict[str, str] = {}
     for folder in filter(os.path.isdir, sys.path):
         for name in os.listdir(folder):
-            if name.startswith("onnxruntime") and name.endswith(".dist-info"):
+            if name.endswith(".dist-info"):
                 package, _, version = name.removesuffix(".dist-info").partition("-")
-                found.add(f"{package.replace('_', '-')} {version}")
-    return sorted(package for package in found if package.partition(" ")[0] in _PACKAGES)
+                found.setdefault(package.replace("_", "-").lower(), version)
+    return {name: found[name] for name in sorted(packages) if name in found}
 
 
 def open_session(model: bytes, *, device: str = "auto") -> OpenSession:

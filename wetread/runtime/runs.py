@@ -18,7 +18,7 @@ from wetread.runtime.outputs import (
     skip_written,
 )
 from wetread.runtime.pixels import MAX_PIXELS
-from wetread.runtime.providers import installed_packages
+from wetread.runtime.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.results import (
     UNCERTAIN,
     check_band,
@@ -197,16 +197,8 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for name in ("wetread", "numpy", "opencv-python-headless", "simplejpeg"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # another OpenCV package, or wetread run from a folder
-            continue
-    return found | dict(package.split(" ") for package in installed_packages())
+    """The packages that a result depends on, where they are installed as packages."""
+    return find_versions(("wetread", "numpy", "opencv-python-headless", "simplejpeg", *ONNXRUNTIME_PACKAGES))
 
 
 def make_record(
@@ -227,7 +219,8 @@ def make_record(
         "options": asdict(options),
         "versions": versions(),
         "machine": {
-            "platform": platform.platform(),
+            # Not platform.platform(), which starts a process to ask for the processor's name.
+            "platform": f"{platform.system()} {platform.release()}",
             "processor": platform.machine(),
             "processors": count_processors(),
             "python": platform.python_version(),

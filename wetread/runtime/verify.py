@@ -6,16 +6,20 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import MachineError, ModelError
 from wetread.runtime.golden import draw_inputs
-from wetread.runtime.machine import Processor, read_processor
 from wetread.runtime.pixels import Pixels
-from wetread.runtime.saturation import LayerProof, prove_layers
 from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
+
+# Every load comes through here: what only a failure or `wetread verify` needs is imported there.
+if TYPE_CHECKING:
+    from wetread.runtime.machine import Processor
+    from wetread.runtime.saturation import LayerProof
 
 Classify = Callable[[Pixels], NDArray[np.float32]]
 
@@ -122,6 +126,8 @@ def check_machine(spec: ModelSpec, classify: Classify, *, name: str, provider: s
 
 
 def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
+    from wetread.runtime.machine import read_processor
+
     machine = f"{provider} on {describe_processor(read_processor())}"
     if not result.same_pixels:
         return (
@@ -160,7 +166,9 @@ def verify_model(
     wetread's and ProviderError where the device does not start.
     """
     from wetread.runtime.classifier import read_model
+    from wetread.runtime.machine import read_processor
     from wetread.runtime.providers import open_session
+    from wetread.runtime.saturation import prove_layers
 
     start = time.perf_counter()
     data, name = read_model(model)

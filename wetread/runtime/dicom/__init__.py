@@ -9,7 +9,21 @@ color.py    palette, RGB and YBR to RGB
 decoding.py all of it, in order
 """
 
-from wetread.runtime.dicom.decoding import Picture, decode_dicom, open_picture
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from wetread.runtime.dicom.stream import has_preamble, looks_like_dicom
 
+if TYPE_CHECKING:
+    from wetread.runtime.dicom.decoding import Picture, decode_dicom, open_picture
+
 __all__ = ["Picture", "decode_dicom", "has_preamble", "looks_like_dicom", "open_picture"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what decodes when it is first used: a folder of JPEGs never needs it."""
+    if name not in __all__:
+        raise AttributeError(f"module 'wetread.runtime.dicom' has no attribute {name!r}")
+    return getattr(import_module("wetread.runtime.dicom.decoding"), name)

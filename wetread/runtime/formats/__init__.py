@@ -13,7 +13,6 @@ from collections.abc import Callable
 from wetread.errors import ImageError
 from wetread.runtime.dicom import has_preamble, looks_like_dicom
 from wetread.runtime.formats.bitmap import read_bmp, read_pnm
-from wetread.runtime.formats.dicom import read_dicom
 from wetread.runtime.formats.header import Header, Samples, Stored, truncated, unsupported
 from wetread.runtime.formats.jpeg import JpegHeader, read_jpeg
 from wetread.runtime.formats.png import SIGNATURE, read_png
@@ -55,7 +54,7 @@ def read_header(data: bytes) -> Header:
     if not data:
         raise ImageError("empty", "Expected an image. Received 0 bytes.")
     if has_preamble(data):
-        return read_dicom(data)
+        return _read_dicom(data)
     for magic, reader in _READERS:
         if data.startswith(magic):
             try:
@@ -66,9 +65,16 @@ def read_header(data: bytes) -> Header:
         if data.startswith(magic, start):
             raise unsupported(name)
     if looks_like_dicom(data):
-        return read_dicom(data)
+        return _read_dicom(data)
     if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
         raise truncated("its header ends early")
     raise ImageError(
         "not_an_image", "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
     )
+
+
+def _read_dicom(data: bytes) -> Header:
+    """Read a DICOM file's header; what that takes is loaded when the first one comes."""
+    from wetread.runtime.formats.dicom import read_dicom
+
+    return read_dicom(data)
