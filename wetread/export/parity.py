@@ -243,7 +243,8 @@ def assert_parity(
 ) -> ParityReport:
     """Fail a test where ONNX files depart from Keras; arguments as in `measure_parity`.
 
-    `record`: pytest's `record_property`, which puts the figures into the JUnit report. Returns the report.
+    `record`: pytest's `record_testsuite_property` or `record_property`, for the JUnit report. Returns the
+    report.
     Raises AssertionError with the table, the images whose labels flip, and the first layer that departs.
     """
     report = measure_parity(
