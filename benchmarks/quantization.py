@@ -155,7 +155,7 @@ def main() -> None:
         result = export_run(run, output=int8, options=ExportOptions(precision="int8"))
         print(f"{describe_processor(read_processor())}\n")
         print_candidates(result)
-        print(f"{result.slower or 'Not slower than float32 on this CPU.'}\n")
+        print(f"{' '.join(result.notes) or 'Not slower than float32 on this CPU.'}\n")
         images = read_run_images(run, spec)
         wrapped = wrap_network(load_network(run / "model.keras"), spec.pixels.shape)
 

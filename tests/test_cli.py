@@ -124,6 +124,30 @@ def test_inspect_shows_the_spec(toy_model):
     assert spec["pixels"]["height"] == 64
 
 
+def test_every_command_that_reads_with_a_model_can_demand_its_signature(toy_model, image_folder, tmp_path):
+    pytest.importorskip("cryptography")
+    from tests.keys import write_keys
+    from wetread.runtime.signature import sign_model
+
+    (private, public), (_, other) = write_keys(tmp_path), write_keys(tmp_path, name="other")
+    model, image, inbox = tmp_path / "signed.onnx", next(image_folder.rglob("*.jpg")), tmp_path / "in"
+    inbox.mkdir()
+    model.write_bytes(toy_model.read_bytes())
+    model.with_name("signed.onnx.sig").write_bytes(sign_model(model.read_bytes(), key=private))
+    commands = [
+        ["score", image, "--model", model],
+        ["explain", image, "--model", model, "--format", "json"],
+        ["watch", inbox, "--model", model, "--output", tmp_path / "rows.csv"],
+    ]
+    for command in commands[:2]:
+        assert wetread(*command, "--public-key", public).returncode == 0
+    for command in commands:
+        done = wetread(*command, "--public-key", other)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert "not of this key over this file" in error_line(done)
+    assert not (tmp_path / "rows.csv").exists()
+
+
 def test_version_and_a_reader_that_goes_away(toy_model, image_folder):
     assert wetread("--version").stdout.startswith(b"wetread ")
     process = subprocess.Popen(

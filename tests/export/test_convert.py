@@ -20,10 +20,13 @@ from wetread.export import (
     measure_parity,
 )
 from wetread.export import convert as convert_module
+from wetread.export.convert import take_notes
 from wetread.export.description import draw_probes
-from wetread.export.judging import Gate
+from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.machine import read_processor
+from wetread.runtime.verify import describe_processor
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 
@@ -87,6 +90,7 @@ def test_int8_is_smaller_faithful_and_says_how_it_was_chosen(toy, float32_model,
     report = json.loads(int8_model.with_suffix(".quantization.json").read_text())
     assert report["chosen"] == spec.quantization
     assert report["gate"] == {"max_flips": 0.005, "max_auc_change": 0.002}
+    assert report["machine"] == describe_processor(read_processor())
     (chosen,) = [candidate for candidate in report["candidates"] if candidate["chosen"]]
     assert chosen["name"] == spec.quantization["form"]
     assert report["candidates"][0]["name"] == "float32"
@@ -98,6 +102,7 @@ def test_float16_holds_the_gate(toy, float32_model, tmp_path):
     output = tmp_path / "half.onnx"
     result = export_run(toy.run, output=output, options=ExportOptions(precision="float16"))
     assert result.candidates[1].flips <= 0.005 * result.candidates[1].images
+    assert all(candidate.speed > 0 for candidate in result.candidates)
     assert result.size < 0.65 * float32_model.stat().st_size
     assert Classifier(output, device="cpu").spec.precision == "float16"
 
@@ -145,9 +150,27 @@ def test_an_unfinished_run_and_a_bad_output_are_refused(toy, tmp_path):
         export_run(tmp_path, output=tmp_path / "model.onnx")
     for name in ("model.txt", "nowhere/model.onnx"):
         with pytest.raises(ExportError, match="ends in .onnx"):
-            export_run(toy.run, output=tmp_path / name)
+            export_run(tmp_path / "no run", output=tmp_path / name)  # said before anything is read
     with pytest.raises(ConfigError, match="Expected a precision"):
         ExportOptions(precision="int4")
+    with pytest.raises(ConfigError, match="Expected an Ed25519 private key"):
+        options = ExportOptions(sign=tmp_path / "key.pem")
+        export_run(tmp_path / "no run", output=tmp_path / "model.onnx", options=options)
+
+
+def make_row(**changes) -> Candidate:
+    row = {"name": "form", "flips": 0, "images": 500, "auc_change": None, "mean_difference": 0.0}
+    row |= {"max_difference": 0.0, "size": 1, "safe": True, "holds": True, "speed": 100.0, "speedup": 1.0}
+    return Candidate(**row | changes)
+
+
+def test_a_slow_form_and_few_images_are_noted(tmp_path):
+    float32 = make_row(name="float32")
+    assert take_notes((float32, make_row(chosen=True)), Gate()) == ()
+    (slow,) = take_notes((float32, make_row(chosen=True, speed=80.0, speedup=0.8)), Gate())
+    assert slow.startswith("On this CPU form is slower than float32: 80 images/s on one thread against 100.")
+    (few,) = take_notes((float32, make_row(chosen=True, images=40)), Gate())
+    assert few.startswith("Only 40 images judged it: a share of 0.5% can be seen from 200 on.")
 
 
 def save(model, path):

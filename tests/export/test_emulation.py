@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+import platform
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -106,17 +111,29 @@ def test_a_naive_file_computes_differently_on_other_processors(naive, pixels, fo
     assert np.abs(here - expected).max() <= 1e-6
 
 
-@pytest.mark.parametrize("form", NAIVE)
-def test_verify_refuses_a_naive_file(naive, float32_model, pixels, form, tmp_path):
-    """Given the self-test that export gives its own files, a naive one fails it on a CPU without VNNI."""
+@pytest.fixture(scope="module")
+def stamped(naive, float32_model, pixels, tmp_path_factory):
+    """The naive files with the self-test that export gives its own."""
     keras = Classifier(float32_model, device="cpu")
     inputs = choose_inputs(onnx.load(float32_model), toy_spec().pixels, pixels)
-    golden = make_golden(
-        naive[form], inputs, toy_spec().pixels, precision="int8", keras=lambda images: keras.classify(images)
-    )
-    path = tmp_path / "naive.onnx"
-    spec = dataclasses.replace(toy_spec(precision="int8"), golden=golden)
-    path.write_bytes(finish(onnx.load_from_string(naive[form]), spec))
+    paths = {form: tmp_path_factory.mktemp("stamped") / f"{form}.onnx" for form in NAIVE}
+    for form, path in paths.items():
+        golden = make_golden(
+            naive[form],
+            inputs,
+            toy_spec().pixels,
+            precision="int8",
+            keras=lambda drawn: keras.classify(drawn),
+        )
+        spec = dataclasses.replace(toy_spec(precision="int8"), golden=golden)
+        path.write_bytes(finish(onnx.load_from_string(naive[form]), spec))
+    return paths
+
+
+@pytest.mark.parametrize("form", NAIVE)
+def test_verify_refuses_a_naive_file(stamped, form):
+    """Its integers are not proven anywhere; on a CPU without VNNI its answers are off too."""
+    path = stamped[form]
     report = verify_model(path)
     failed = {check.name for check in report.checks if not check.passed}
     processor = read_processor()
@@ -126,6 +143,37 @@ def test_verify_refuses_a_naive_file(naive, float32_model, pixels, form, tmp_pat
     if old:
         with pytest.raises(MachineError, match="no VNNI.*Use the float32 file of this network"):
             Classifier(path, device="cpu")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="no qemu-x86_64 (package qemu-user)")
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="Python is not for x86 here")
+def test_onnxruntime_itself_on_a_processor_without_vnni(stamped, int8_model, float32_model):
+    """Whatever the CPU of this machine: its instructions carried out as a Haswell of 2013 does."""
+
+    def verify(path):
+        command = [
+            "qemu-x86_64",
+            "-cpu",
+            "Haswell",
+            sys.executable,
+            "-m",
+            "wetread",
+            "verify",
+            path,
+            "--json",
+        ]
+        done = subprocess.run(command, capture_output=True, timeout=600)
+        report = json.loads(done.stdout)
+        assert "AVX-512 VNNI" not in report["processor"]["features"]
+        return done.returncode, {check["name"] for check in report["checks"] if not check["passed"]}
+
+    assert verify(float32_model) == (0, set())
+    assert verify(int8_model) == (0, set())
+    for path in stamped.values():
+        code, failed = verify(path)
+        assert code == 1
+        assert failed >= {"integers", "exact answers"}
 
 
 def test_our_file_computes_the_same_on_all(int8_model, pixels):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,10 +14,17 @@ from onnx import numpy_helper
 from tests.export.networks import KERAS_WARNING, LABELS, draw_lamps, toy_spec
 from wetread.errors import ExportError
 from wetread.export import assert_parity, measure_parity
-from wetread.export.certificate import hash_statement, make_certificate, write_certificate
+from wetread.export.certificate import check_name, hash_statement, make_certificate, write_certificate
 from wetread.export.contract import finish
 from wetread.export.parity import measure_margins
-from wetread.export.report import describe_report, tabulate
+from wetread.export.report import (
+    Flip,
+    check_folder,
+    describe_report,
+    tabulate,
+    tabulate_layers,
+    write_report,
+)
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.pixels import read_pixels
 from wetread.runtime.spec import ModelSpec, extract_spec
@@ -81,9 +89,20 @@ def test_a_model_that_departs_fails_and_names_its_flips_and_its_layer(toy, shift
         assert flip.keras_probability < 0.5 <= flip.probability
     first = next(layer for layer in report.layers if layer.departs)
     assert first.layer == "conv2d_1"
-    assert "first layer that departs" in describe_report(report)
-    with pytest.raises(AssertionError, match="flip in .*shifted.onnx"):
+    named = f"first layer that departs in {shifted}: conv2d_1 (Conv2D), off by "
+    assert named in describe_report(report)
+    assert next(row for row in tabulate_layers(report) if row[0] == "conv2d_1")[2].endswith(" !")
+    with pytest.raises(AssertionError, match="flip in .*shifted.onnx") as caught:
         assert_parity(toy.run, models=[shifted], images=folder)
+    assert named in str(caught.value)
+
+
+def test_many_flips_are_counted_and_not_all_listed(report):
+    flip = Flip("a/x.jpg", "x.jpg", "left", "right", 0.4, 0.6, 0.1)
+    many = dataclasses.replace(report.models[0], flips=50, flipped=(flip,) * 50)
+    lines = describe_report(dataclasses.replace(report, models=(many,), layers=())).splitlines()
+    assert len([line for line in lines if line.startswith("flip in")]) == 21
+    assert lines[-1] == f"flip in {many.path}: and 30 more"
 
 
 def test_layers_of_a_faithful_model_do_not_depart(report, float32_model, int8_model):
@@ -94,6 +113,10 @@ def test_layers_of_a_faithful_model_do_not_depart(report, float32_model, int8_mo
         assert found == [name for name in names if name in found]
         assert {"conv2d_1", "dense", "dense_1"} <= set(found)
         assert not any(layer.departs for layer in layers)
+        assert f"no layer departs in {path}: {len(layers)} compared, the most is" in describe_report(report)
+    header, *rows = tabulate_layers(report)
+    assert header == ["layer", "kind", "float32.onnx", "int8.onnx"]
+    assert [row[:2] for row in rows[:2]] == [["conv2d", "Conv2D"], ["max_pooling2d", "MaxPooling2D"]]
 
 
 def test_flips_are_few_or_the_test_fails(toy, int8_model, folder):
@@ -155,7 +178,8 @@ def test_a_certificate_says_the_same_when_it_is_made_again(toy, report, float32_
     one, other = make_certificate(report), make_certificate(again)
     assert one["statement"] == other["statement"]
     assert one["statement_sha256"] == other["statement_sha256"] == hash_statement(one["statement"])
-    assert set(one["circumstances"]) == {"made", "milliseconds_per_image"}
+    assert set(one["circumstances"]) == {"made", "system", "milliseconds_per_image"}
+    assert {"keras", "tensorflow", "onnxruntime", "wetread"} <= set(one["statement"]["versions"])
     (moved / "left" / "broken.jpg").unlink()
     (moved / "left" / "extra.jpg").write_bytes(next(moved.rglob("lamp*.jpg")).read_bytes())
     changed = measure_parity(toy.run, models=[float32_model, int8_model], images=moved)
@@ -173,3 +197,25 @@ def test_certificates_are_written(report, tmp_path, suffix):
         assert word in text
     with pytest.raises(ExportError, match=r"\.json, \.txt or \.html"):
         write_certificate(report, tmp_path / "certificate.pdf")
+
+
+def test_a_certificate_names_flips_below_the_folder_and_not_the_folder(toy, shifted, folder):
+    report = measure_parity(toy.run, models=[shifted], images=folder)
+    statement = make_certificate(report)["statement"]
+    names = [flip["name"] for flip in statement["models"][0]["flipped"]]
+    assert names and all(name.startswith("left/lamp") for name in names)
+    assert str(folder) not in json.dumps(statement)
+
+
+def test_places_are_checked_before_the_work(report, tmp_path):
+    check_name(tmp_path / "certificate.json")
+    check_folder("gs://bucket/report.json")
+    for path in (tmp_path / "certificate.pdf", tmp_path / "nowhere" / "certificate.json"):
+        with pytest.raises(ExportError):
+            check_name(path)
+    with pytest.raises(ExportError, match="in a folder that is there"):
+        check_folder(tmp_path / "nowhere" / "report.json")
+    with pytest.raises(ExportError, match="Is a directory"):
+        write_report(report, tmp_path)
+    write_report(report, tmp_path / "report.json")
+    assert json.loads((tmp_path / "report.json").read_text())["images"] == 90

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.keys import write_keys
 from tests.runtime.gcs_server import Faults
-from wetread.errors import ModelError, OutputError, SourceError
+from wetread.errors import ModelError, OutputError, SourceError, TamperedModelError
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.signature import sign_model
 from wetread.runtime.staging import read_file, stage_file, stage_folder
 
 PLACE = "gs://b/run"
@@ -142,11 +144,16 @@ def test_setup_errors(bucket):
         Path(file.path).write_bytes(b"x")
 
 
-def test_a_model_in_a_bucket(bucket, toy_model):
+def test_a_model_in_a_bucket(bucket, toy_model, tmp_path):
     bucket.buckets.put("b", "models/toy.onnx", toy_model.read_bytes())
     assert (
         Classifier("gs://b/models/toy.onnx", device="cpu").digest
         == Classifier(toy_model, device="cpu").digest
     )
+    private, public = write_keys(tmp_path)
+    with pytest.raises(TamperedModelError, match=r"Expected a file at 'gs://b/models/toy\.onnx\.sig'"):
+        Classifier("gs://b/models/toy.onnx", device="cpu", public_key=public)
+    bucket.buckets.put("b", "models/toy.onnx.sig", sign_model(toy_model.read_bytes(), key=private))
+    assert Classifier("gs://b/models/toy.onnx", device="cpu", public_key=public).size
     with pytest.raises(ModelError, match="Expected a file at 'gs://b/models/none.onnx'"):
         Classifier("gs://b/models/none.onnx")

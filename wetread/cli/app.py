@@ -16,6 +16,11 @@ app = typer.Typer(
     "file to probability on every machine, and never a silently wrong one.",
 )
 
+PublicKey = Annotated[
+    str | None,
+    typer.Option("--public-key", metavar="KEY", help="Demand the model's signature by this key (PEM)."),
+]
+
 
 def _print_version(wanted: bool) -> None:
     if wanted:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import PublicKey, app
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
@@ -32,6 +32,7 @@ def explain(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
+    public_key: PublicKey = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
 ) -> None:
     """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
@@ -48,7 +49,8 @@ def explain(
         raise UsageError("Expected --output PNG, or --format json. Received neither.")
     if output is not None and Path(output).exists() and not overwrite:
         raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
-    found = explain_image(Classifier(model, device=device), _read(image), label=label)
+    classifier = Classifier(model, device=device, public_key=public_key)
+    found = explain_image(classifier, _read(image), label=label)
     _write(_encode(found, image, format_), output)
 
 

@@ -86,7 +86,9 @@ def export(
     color: Annotated[
         str | None, typer.Option(help="With --keras: gray or rgb, where its input does not tell.")
     ] = None,
-    resize: Annotated[str, typer.Option(help="With --keras: stretch, fit or crop.")] = "stretch",
+    resize: Annotated[
+        str | None, typer.Option(help="With --keras: stretch (the default), fit or crop.")
+    ] = None,
     size: Annotated[
         int | None, typer.Option(metavar="N", help="With --keras: the side, where its input does not tell.")
     ] = None,
@@ -131,11 +133,11 @@ def export(
             mean=_numbers(mean, "--mean"),
             std=_numbers(std, "--std"),
             color=color,
-            resize=resize,
+            resize=resize or "stretch",
             size=None if size is None else (size, size),
             head=head,
         )
-    elif labels or positive or scale or offset or mean or std or color or size or head or threshold != 0.5:
+    elif any((labels, positive, scale, offset, mean, std, color, size, head, resize)) or threshold != 0.5:
         raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
     try:
         with stage_folder(run or "", names=RUN_FILES) as staged, stage_file(output) as file:
@@ -241,6 +243,5 @@ def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
         rows.append(("candidates", name_of(result.report)))
     if result.signature:
         rows.append(("signature", name_of(result.signature)))
-    if result.slower:
-        rows.append(("note", result.slower))
+    rows += [("note", note) for note in result.notes]
     print_rows(rows)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,16 +29,23 @@ def parity(
     certificate: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
-    layers: Annotated[bool, typer.Option("--by-layer", help="Find the first layer that departs.")] = False,
+    layers: Annotated[
+        bool, typer.Option("--by-layer", help="Compare every layer; name the first that departs.")
+    ] = False,
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
-    import json
     from dataclasses import replace
 
-    from wetread.export.certificate import write_certificate
+    from wetread.cli.tables import print_table
+    from wetread.export.certificate import check_name, write_certificate
     from wetread.export.parity import describe_report, measure_parity
+    from wetread.export.report import check_folder, tabulate_layers, write_report
     from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
+    if json_file is not None:
+        check_folder(json_file)
+    if certificate is not None:
+        check_name(certificate)
     with stage_folder(reference, names=RUN_FILES) as staged:
         report = measure_parity(
             staged.folder,
@@ -50,10 +56,14 @@ def parity(
             by_layer=layers,
         )
     report = replace(report, reference=reference)
+    if layers:
+        header, *rows = tabulate_layers(report)
+        print_table(header, rows)
+        print()
     print(describe_report(report))
     if json_file is not None:
         with stage_file(json_file) as file:
-            Path(file.path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+            write_report(report, file.path)
     if certificate is not None:
         with stage_file(certificate) as file:
             write_certificate(report, file.path)

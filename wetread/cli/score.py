@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import PublicKey, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +39,7 @@ def score(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
+    public_key: PublicKey = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
@@ -81,7 +82,7 @@ def score(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    tally, number = _run(options, model, device, quiet=quiet)
+    tally, number = _run(options, _open_model(model, device, public_key, quiet=quiet), quiet=quiet)
     if tally.interrupted:
         _say_interrupted(output)
         raise typer.Exit(128 + number)
@@ -95,12 +96,11 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
-def _run(options: ScoreOptions, model: str | None, device: str, *, quiet: bool) -> tuple[Tally, int]:
-    """Open the model and score; return what was done and the signal that ended it, if any."""
+def _run(options: ScoreOptions, classifier: Classifier, *, quiet: bool) -> tuple[Tally, int]:
+    """Score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
     from wetread.runtime.runs import score_to_file, score_to_stream
 
-    classifier = _open_model(model, device, quiet=quiet)
     with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
         stop = _stop(caught)
         if options.output is not None:
@@ -114,13 +114,13 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
     return lambda: bool(caught)
 
 
-def _open_model(model: str | None, device: str, *, quiet: bool) -> Classifier:
+def _open_model(model: str | None, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
     from wetread.errors import UsageError
     from wetread.runtime.classifier import Classifier
 
     if model is None:
         raise UsageError("Expected --model MODEL.onnx. Received none. Train and export one: wetread --help.")
-    classifier = Classifier(model, device=device)
+    classifier = Classifier(model, device=device, public_key=public_key)
     if device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
     return classifier

@@ -7,15 +7,13 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import PublicKey, app
 
 
 @app.command()
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
-    public_key: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Demand this Ed25519 public key's signature (PEM).")
-    ] = None,
+    public_key: PublicKey = None,
     device: Annotated[str, typer.Option(help="The device to check, as in `wetread score`.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
 ) -> None:

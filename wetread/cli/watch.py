@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import PublicKey, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,7 @@ def watch(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
+    public_key: PublicKey = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
@@ -78,7 +79,7 @@ def watch(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    classifier = Classifier(model, device=device)
+    classifier = Classifier(model, device=device, public_key=public_key)
     if not quiet:
         _say(f"watching {folder} on {classifier.device} -> {output}")
     with catch_signals() as caught:

@@ -17,7 +17,7 @@ from wetread.runtime.classifier import Classifier, read_model
 from wetread.runtime.spec import ModelSpec
 
 # What a layer's error may be, beside its output, before it is said to depart.
-_LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": 0.15}
+LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": 0.15}
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,5 @@ def _measure(classifier: Classifier, layer: LayerOutput, found: NDArray[Any]) ->
         kind=layer.kind,
         relative=relative,
         largest=float(error.max()),
-        departs=not relative <= _LIMITS[classifier.spec.precision],
+        departs=not relative <= LIMITS[classifier.spec.precision],
     )

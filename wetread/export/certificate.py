@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from wetread.errors import ExportError
-from wetread.export.report import ParityReport
+from wetread.export.report import ParityReport, check_folder
+from wetread.runtime.machine import read_system
 
 FORMAT = "wetread parity certificate 1"
 _TIMING = ("milliseconds",)
@@ -29,7 +30,9 @@ def make_certificate(report: ParityReport) -> dict[str, Any]:
         for model in report.to_dict()["models"]
     ]
     for model in models:
-        model["flipped"] = [{**flip, "path": Path(flip["path"]).name} for flip in model["flipped"]]
+        model["flipped"] = [
+            {key: value for key, value in flip.items() if key != "path"} for flip in model["flipped"]
+        ]
     statement = {
         "format": FORMAT,
         "passed": report.passed,
@@ -49,6 +52,7 @@ def make_certificate(report: ParityReport) -> dict[str, Any]:
         "statement_sha256": hash_statement(statement),
         "circumstances": {
             "made": datetime.now(UTC).isoformat(timespec="seconds"),
+            "system": read_system(),
             "milliseconds_per_image": {
                 "keras": round(report.keras_milliseconds, 4),
                 **{Path(model.path).name: round(model.milliseconds, 4) for model in report.models},
@@ -65,14 +69,20 @@ def hash_statement(statement: dict[str, Any]) -> str:
 
 def write_certificate(report: ParityReport, path: str | os.PathLike[str]) -> None:
     """Write a certificate as `.json`, `.txt` or `.html`, by the name. Raises ExportError."""
+    check_name(path)
     path = Path(path)
-    writers = {".json": _to_json, ".txt": _to_text, ".html": _to_html}
-    if path.suffix not in writers:
-        raise ExportError(f"Expected a certificate named .json, .txt or .html. Received {path}.")
+    writer = {".json": _to_json, ".txt": _to_text, ".html": _to_html}[path.suffix]
     try:
-        path.write_text(writers[path.suffix](make_certificate(report)), encoding="utf-8")
+        path.write_text(writer(make_certificate(report)), encoding="utf-8")
     except OSError as error:
         raise ExportError(f"Expected to write {path}. Received: {error.strerror}.") from error
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Before the work: can a certificate have this name, in this folder? Raises ExportError."""
+    if Path(path).suffix not in (".json", ".txt", ".html"):
+        raise ExportError(f"Expected a certificate named .json, .txt or .html. Received {os.fspath(path)}.")
+    check_folder(path)
 
 
 def _to_json(certificate: dict[str, Any]) -> str:

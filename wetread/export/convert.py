@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -25,12 +26,14 @@ from wetread.export.candidates import search_int8
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
 from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
-from wetread.export.judging import Candidate, Gate, GateError, Judge
+from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.machine import read_processor
 from wetread.runtime.signature import sign_model, signature_path
 from wetread.runtime.sources import is_bucket_location
 from wetread.runtime.spec import ModelSpec
+from wetread.runtime.verify import describe_processor
 
 __all__ = ["ExportOptions", "ExportResult", "NetworkDescription", "export_keras", "export_run"]
 
@@ -71,8 +74,8 @@ class ExportResult:
     """An exported model: where it is, its spec, and how it compared.
 
     `difference`: the largest of a probability from Keras, float32 form, on the images that were compared.
-    `candidates`: the forms that were tried, for int8 and float16; the first is float32. `slower`: a sentence
-    where the chosen form is slower than float32 on this CPU, else empty.
+    `candidates`: the forms that were tried, for int8 and float16; the first is float32. `notes`: sentences
+    on what its user should know, such as that the chosen form is slower than float32 on this CPU.
     """
 
     path: Path
@@ -81,7 +84,7 @@ class ExportResult:
     difference: float
     compared: int
     candidates: tuple[Candidate, ...] = ()
-    slower: str = ""
+    notes: tuple[str, ...] = ()
     report: Path | None = None
     signature: Path | None = None
 
@@ -96,6 +99,7 @@ def export_run(
     fitted on; then nothing is written.
     """
     options = options or ExportOptions()
+    _check_places(Path(output), options)
     run = Path(run)
     spec = set_operating_point(run, read_run_spec(run), options.operating)
     model = network.load_network(run / "model.keras")
@@ -138,6 +142,7 @@ def export_keras(
 ) -> ExportResult:
     """Export a `.keras` file that was trained anywhere. Raises as `export_run`, and ConfigError."""
     options = options or ExportOptions()
+    _check_places(Path(output), options)
     model = network.load_network(file)
     spec = describe_network(model, network_description)
     images = None
@@ -156,7 +161,6 @@ def _export(
     model: Any, spec: ModelSpec, images: ExportImages | None, output: Path, options: ExportOptions
 ) -> ExportResult:
     """The way of every export: convert, compare, choose a form, add its self-test, write."""
-    _check_output(output)
     options.tell("converting")
     wrapped = network.wrap_network(model, spec.pixels.shape)
     spec = dataclasses.replace(spec, precision="float32", tools={**spec.tools, **_versions()})
@@ -185,7 +189,7 @@ def _export(
         difference=difference,
         compared=len(probes),
         candidates=candidates,
-        slower=_say_slower(candidates),
+        notes=take_notes(candidates, options.gate),
     )
     return _write(data, result, options)
 
@@ -196,8 +200,12 @@ def _search(
     if options.precision == "int8":
         return search_int8(model, judge, on_progress=options.on_progress)
     half = halve_graph(model)
-    measured = judge.measure(half, "float16")
-    rows = (judge.measure(model, "float32"), dataclasses.replace(measured, chosen=measured.holds))
+    one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
+    speeds = measure_speeds([model, half], judge)
+    rows = (
+        dataclasses.replace(one, speed=speeds[0], speedup=1.0),
+        dataclasses.replace(measured, speed=speeds[1], speedup=speeds[1] / speeds[0], chosen=measured.holds),
+    )
     if not measured.holds:
         raise GateError(
             f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels. "
@@ -224,14 +232,21 @@ def _summarize(candidates: tuple[Candidate, ...]) -> dict[str, Any]:
     }
 
 
-def _say_slower(candidates: tuple[Candidate, ...]) -> str:
+def take_notes(candidates: tuple[Candidate, ...], gate: Gate) -> tuple[str, ...]:
+    """What to know of the chosen form: that it is slower here, that few images judged it."""
     chosen = next((candidate for candidate in candidates if candidate.chosen), None)
-    if chosen is None or not chosen.speedup or chosen.speedup >= 1:
-        return ""
-    return (
-        f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
-        f"against {candidates[0].speed:,.0f}. Its gain here is size alone."
-    )
+    notes = []
+    if chosen is not None and chosen.speedup < 1:
+        notes.append(
+            f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
+            f"against {candidates[0].speed:,.0f}. Its gain here is size alone."
+        )
+    if chosen is not None and 0 < gate.max_flips * chosen.images < 1:
+        notes.append(
+            f"Only {chosen.images} images judged it: a share of {gate.max_flips:.1%} can be seen from "
+            f"{math.ceil(1 / gate.max_flips):,} on. Give more with --calibration."
+        )
+    return tuple(notes)
 
 
 def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any) -> bytes:
@@ -247,7 +262,11 @@ def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportR
     if result.candidates:
         report = result.path.with_suffix(".quantization.json")
         rows = [dataclasses.asdict(candidate) for candidate in result.candidates]
-        summary = {"gate": dataclasses.asdict(options.gate), "chosen": result.spec.quantization}
+        summary = {
+            "gate": dataclasses.asdict(options.gate),
+            "machine": describe_processor(read_processor()),
+            "chosen": result.spec.quantization,
+        }
         _replace(report, (json.dumps({**summary, "candidates": rows}, indent=2) + "\n").encode())
     if options.sign is not None:
         signature = signature_path(result.path)
@@ -269,7 +288,10 @@ def _replace(path: Path, data: bytes) -> None:
         ) from error
 
 
-def _check_output(output: Path) -> None:
+def _check_places(output: Path, options: ExportOptions) -> None:
+    """Before the work: can the output stand where it is wanted, and is the key one? Raises SetupErrors."""
+    if options.sign is not None:
+        sign_model(b"", key=options.sign)
     if output.suffix != ".onnx" or not output.absolute().parent.is_dir():
         raise ExportError(
             f"Expected an --output that ends in .onnx, in a folder that is there. Received {output}."

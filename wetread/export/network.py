@@ -87,6 +87,14 @@ def quiet() -> Iterator[list[str]]:
             logger.propagate = propagate
 
 
+def keras_versions() -> dict[str, str]:
+    """The versions of what computes a network's own answers."""
+    keras = import_keras()
+    import tensorflow
+
+    return {"keras": str(keras.__version__), "tensorflow": str(tensorflow.__version__)}
+
+
 def network_shape(model: Any) -> tuple[int | None, int | None, int | None]:
     """(height, width, channels) that a network takes; None where it leaves a side open.
 

@@ -72,7 +72,7 @@ def measure_parity(
         models=compared,
         layers=layers,
         machine=f"{classifiers[0].provider} on {describe_processor(read_processor())}",
-        versions=versions(),
+        versions=versions() | network.keras_versions(),
     )
 
 
@@ -101,6 +101,7 @@ class _Findings:
 
     def __init__(self, count: int) -> None:
         self.names: list[str] = []
+        self.below: list[str] = []
         self.failures: list[str] = []
         self.listing = hashlib.sha256()
         self.keras: list[NDArray[np.float64]] = []
@@ -124,7 +125,8 @@ def _collect(
             found.few = chunk.pixels[: _BATCHES[-1]]
             network.predict_network(wrapped, chunk.pixels[:32], spec)  # traces the graph: not to be timed
         for name, digest in zip(chunk.names, chunk.digests, strict=True):
-            found.listing.update(f"{digest} {_below(name, locations)}\n".encode("utf-8", "surrogateescape"))
+            found.below.append(_below(name, locations))
+            found.listing.update(f"{digest} {found.below[-1]}\n".encode("utf-8", "surrogateescape"))
         found.names += chunk.names
         start = time.perf_counter()
         found.keras.append(network.predict_network(wrapped, chunk.pixels, spec))
@@ -164,7 +166,7 @@ def _compare_all(
     keras, count = np.concatenate(found.keras), len(found.names)
     models = []
     for classifier, parts, seconds in zip(classifiers, found.probabilities, found.seconds, strict=True):
-        model = _compare(classifier, np.concatenate(parts), keras, found.names, limits)
+        model = _compare(classifier, np.concatenate(parts), keras, found, limits)
         batches = _vary_batches(classifier, found.few)
         models.append(
             dataclasses.replace(model, milliseconds=seconds / count * 1e3, batch_difference=batches)
@@ -174,15 +176,15 @@ def _compare_all(
 
 def _compare(
     classifier: Classifier,
-    found: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
     keras: NDArray[np.float64],
-    names: list[str],
+    found: _Findings,
     limits: tuple[float, float],
 ) -> ModelParity:
     """One model's figures but for its timing. `limits`: the tolerance of float32, the share of flips."""
     spec = classifier.spec
-    difference = np.abs(found - keras).max(axis=1)
-    flips = _find_flips(spec, found, keras, names)
+    difference = np.abs(probabilities - keras).max(axis=1)
+    flips = _find_flips(spec, probabilities, keras, found)
     within = spec.precision != "float32" or float(difference.max()) <= limits[0]
     return ModelParity(
         path=classifier.name,
@@ -196,24 +198,25 @@ def _compare(
         near_flips=sum(flip.margin <= BAND for flip in flips),
         batch_difference=0.0,
         milliseconds=0.0,
-        passed=bool(within and len(flips) <= limits[1] * len(names) and np.isfinite(difference).all()),
+        passed=bool(within and len(flips) <= limits[1] * len(keras) and np.isfinite(difference).all()),
         flipped=tuple(flips[:_LISTED_FLIPS]),
     )
 
 
 def _find_flips(
-    spec: ModelSpec, found: NDArray[np.float32], keras: NDArray[np.float64], names: list[str]
+    spec: ModelSpec, probabilities: NDArray[np.float32], keras: NDArray[np.float64], found: _Findings
 ) -> list[Flip]:
     """The images whose label is another than Keras'."""
-    before, after = spec.decide(keras.astype(np.float32)), spec.decide(found)
+    before, after = spec.decide(keras.astype(np.float32)), spec.decide(probabilities)
     margins = measure_margins(keras, spec)
     return [
         Flip(
-            path=names[index],
+            path=found.names[index],
+            name=found.below[index],
             keras_label=spec.labels[before[index]],
             label=spec.labels[after[index]],
             keras_probability=float(keras[index, after[index]]),
-            probability=float(found[index, after[index]]),
+            probability=float(probabilities[index, after[index]]),
             margin=float(margins[index]),
         )
         for index in np.flatnonzero(before != after)
@@ -240,10 +243,13 @@ def assert_parity(
 ) -> ParityReport:
     """Fail a test where ONNX files depart from Keras; arguments as in `measure_parity`.
 
-    `record`: pytest's `record_property`, which puts the figures into the JUnit report. Returns the report.
-    Raises AssertionError with the table and the images whose labels flip.
+    `record`: pytest's `record_testsuite_property` or `record_property`, for the JUnit report. Returns the
+    report.
+    Raises AssertionError with the table, the images whose labels flip, and the first layer that departs.
     """
-    report = measure_parity(reference, models=models, images=images, tolerance=tolerance, max_flips=max_flips)
+    report = measure_parity(
+        reference, models=models, images=images, tolerance=tolerance, max_flips=max_flips, by_layer=True
+    )
     if record is not None:
         for model in report.models:
             for name in ("max_difference", "mean_difference", "p999_difference", "flips", "milliseconds"):

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from wetread.export.byparts import LayerDifference
+from wetread.errors import ExportError
+from wetread.export.byparts import LIMITS, LayerDifference
+from wetread.runtime.sources import is_bucket_location
+
+_SHOWN_FLIPS = 20
 
 
 @dataclass(frozen=True)
 class Flip:
-    """One image that a model labels otherwise than Keras does. `margin`: how near Keras was to that."""
+    """One image that a model labels otherwise than Keras does. `margin`: how near Keras was to that.
+
+    `name`: its path below the folder that was given, which is the same wherever the folder stands.
+    """
 
     path: str
+    name: str
     keras_label: str
     label: str
     keras_probability: float
@@ -127,8 +138,57 @@ def describe_report(report: ParityReport) -> str:
         lines += [
             f"flip in {model.path}: {flip.path}: {flip.keras_label} -> {flip.label} "
             f"({flip.keras_probability:.4f} -> {flip.probability:.4f})"
-            for flip in model.flipped
+            for flip in model.flipped[:_SHOWN_FLIPS]
         ]
-    departing = {layer.model: layer for layer in reversed(report.layers) if layer.departs}
-    lines += [f"first layer that departs in {name}: {layer.layer}" for name, layer in departing.items()]
-    return "\n".join(lines)
+        if model.flips > _SHOWN_FLIPS:
+            lines.append(f"flip in {model.path}: and {model.flips - _SHOWN_FLIPS} more")
+    return "\n".join([*lines, *_describe_layers(report)])
+
+
+def _describe_layers(report: ParityReport) -> list[str]:
+    """For each model whose layers were compared: the first that departs, or that none does."""
+    lines = []
+    for model in report.models:
+        layers = [layer for layer in report.layers if layer.model == model.path]
+        first = next((layer for layer in layers if layer.departs), None)
+        if first is not None:
+            lines.append(
+                f"first layer that departs in {model.path}: {first.layer} ({first.kind}), off by "
+                f"{first.relative:.2g} of its output, more than {LIMITS[model.precision]:g}"
+            )
+        elif layers:
+            worst = max(layers, key=lambda layer: layer.relative)
+            lines.append(
+                f"no layer departs in {model.path}: {len(layers)} compared, the most is {worst.relative:.2g} "
+                f"of its output, in {worst.layer}"
+            )
+    return lines
+
+
+def tabulate_layers(report: ParityReport) -> list[list[str]]:
+    """Every layer's error beside its output, as rows of a table with a column for each model.
+
+    '-' where the export merged the layer into another; '!' after what departs.
+    """
+    cells = {
+        (found.layer, found.model): f"{found.relative:.1e}{' !' if found.departs else ''}"
+        for found in report.layers
+    }
+    layers = {found.layer: found.kind for found in report.layers}
+    paths = [model.path for model in report.models]
+    rows = [[name, kind, *(cells.get((name, path), "-") for path in paths)] for name, kind in layers.items()]
+    return [["layer", "kind", *(Path(path).name for path in paths)], *rows]
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Before the work: is the folder there in which a file is to be written? Raises ExportError."""
+    if not is_bucket_location(path) and not Path(path).absolute().parent.is_dir():
+        raise ExportError(f"Expected a file in a folder that is there. Received {os.fspath(path)}.")
+
+
+def write_report(report: ParityReport, path: str | os.PathLike[str]) -> None:
+    """Write all of a report as JSON. Raises ExportError."""
+    try:
+        Path(path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"Expected to write {os.fspath(path)}. Received: {error.strerror}.") from error

@@ -48,17 +48,19 @@ def read_processor() -> Processor:
     """Describe the processor."""
     from wetread.runtime.scoring import count_processors
 
-    found = _features_of_numpy() | _features_of_linux()
-    features = tuple(name for name in _FEATURES if name in found)
+    # What numpy asked the processor itself counts: under an emulator /proc/cpuinfo is the host's.
+    told, listed = _features_of_numpy(), _features_of_linux()
+    features = tuple(name for name in _FEATURES if told.get(name, name in listed))
     return Processor(platform.machine() or "unknown", count_processors(), features)
 
 
-def _features_of_numpy() -> set[str]:
+def _features_of_numpy() -> dict[str, bool]:
+    """The features that numpy knows of, and whether they are there."""
     try:  # where numpy keeps what it found for its own kernels; on Windows there is no other source
         known = import_module("numpy._core._multiarray_umath").__cpu_features__
     except (ImportError, AttributeError):
-        return set()
-    return {name for name, (key, _) in _FEATURES.items() if known.get(key)}
+        return {}
+    return {name: bool(known[key]) for name, (key, _) in _FEATURES.items() if key in known}
 
 
 def _features_of_linux(cpuinfo: str = "/proc/cpuinfo") -> set[str]:

@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
+from wetread.errors import ConfigError, MissingExtraError, SourceError, TamperedModelError
+from wetread.runtime.sources import is_bucket_location
 
 SUFFIX = ".sig"
 
@@ -57,7 +58,17 @@ def check_signature(
 
 
 def read_signature(model: str | os.PathLike[str]) -> bytes | None:
-    """The bytes of a model's signature; None where there is none beside it."""
+    """The bytes of a model's signature; None where there is none beside it.
+
+    Raises TamperedModelError where the model is in a bucket and its signature cannot be had there.
+    """
+    if is_bucket_location(model):
+        from wetread.runtime.staging import read_file
+
+        try:
+            return read_file(f"{os.fspath(model)}{SUFFIX}")
+        except SourceError as error:
+            raise TamperedModelError(f"{os.fspath(model)}: {error}") from error
     try:
         return signature_path(model).read_bytes()
     except OSError:
