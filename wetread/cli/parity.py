@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 
 @app.command()
@@ -31,6 +31,7 @@ def parity(
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
     layers: Annotated[bool, typer.Option("--by-layer", help="Find the first layer that departs.")] = False,
+    project: Project = None,
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
     import json
@@ -38,9 +39,10 @@ def parity(
 
     from wetread.export.certificate import write_certificate
     from wetread.export.parity import describe_report, measure_parity
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
-    with stage_folder(reference, names=RUN_FILES) as staged:
+    with bill_project(project), stage_folder(reference, names=RUN_FILES) as staged:
         report = measure_parity(
             staged.folder,
             models=models,
@@ -52,9 +54,9 @@ def parity(
     report = replace(report, reference=reference)
     print(describe_report(report))
     if json_file is not None:
-        with stage_file(json_file) as file:
+        with stage_file(json_file, project=project) as file:
             Path(file.path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     if certificate is not None:
-        with stage_file(certificate) as file:
+        with stage_file(certificate, project=project) as file:
             write_certificate(report, file.path)
     raise typer.Exit(0 if report.passed else 1)

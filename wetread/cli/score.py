@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,9 +48,7 @@ def score(
     ] = 300_000_000,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    project: Annotated[
-        str | None, typer.Option(metavar="ID", help="The project to bill where a bucket's requesters pay.")
-    ] = None,
+    project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
@@ -84,9 +82,11 @@ def score(
 def _run(options: ScoreOptions, model: str | None, device: str, *, quiet: bool) -> tuple[Tally, int]:
     """Open the model and score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.runs import score_to_file, score_to_stream
 
-    classifier = _open_model(model, device, quiet=quiet)
+    with bill_project(options.project):
+        classifier = _open_model(model, device, quiet=quiet)
     with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
         stop = _stop(caught)
         if options.output is not None:
