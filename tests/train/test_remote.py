@@ -100,6 +100,35 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
     assert (config["data"], config["output"]) == ("gs://b/data", RUN)
 
 
+def test_calibration_and_judging_read_what_training_kept(cloud, data, monkeypatch, tmp_path, capsys):
+    """The bucket's images stream once: later commands find their arrays, and say the same without them."""
+    from wetread.cli import run
+
+    monkeypatch.setenv("WETREAD_CACHE", str(tmp_path / "cache"))
+    train(configure("gs://b/data", RUN, epochs=1))
+    cloud.keep_log = True
+
+    def ask(*arguments: str) -> str:
+        assert run([*arguments]) in (0, 3)
+        return capsys.readouterr().out
+
+    def work(place: Path) -> tuple[bytes, list[str]]:
+        place.mkdir()
+        model = str(place / "m.onnx")
+        ask("export", RUN, "--output", model, "-q")
+        sides = [ask("evaluate", "gs://b/data", "-m", model, "--run", RUN, "--split", "val", "-q")]
+        sides.append(ask("evaluate", "gs://b/data", "-m", model, "--output", str(place / "report"), "-q"))
+        rows = (place / "report" / "predictions.csv").read_bytes()
+        return rows, [side.replace(str(place), "") for side in sides]
+
+    kept = work(tmp_path / "one")
+    images = [line for line in cloud.log if "('alt', 'media')" in line and "/o/data" in line]
+    assert images == []
+    monkeypatch.delenv("WETREAD_CACHE")
+    assert work(tmp_path / "two") == kept
+    assert len([line for line in cloud.log if "('alt', 'media')" in line and "/o/data" in line]) > 100
+
+
 class PulledPlugError(Exception):
     pass
 
