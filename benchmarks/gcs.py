@@ -77,7 +77,8 @@ class Bench:
         return float(done.stdout)
 
     def _environment(self) -> dict[str, str]:
-        return os.environ | {"STORAGE_EMULATOR_HOST": self.url, "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return os.environ | {"STORAGE_EMULATOR_HOST": self.url, "PYTHONPATH": path}
 
     def _measure(self, arguments: list[str], more: dict[str, str]) -> tuple[float, float, float]:
         start = perf_counter()

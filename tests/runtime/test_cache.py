@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from wetread.errors import ImageError, OutputError
-from wetread.runtime.cache import Failure, cache_images
+from wetread.runtime.cache import Failure, cache_images, find_images, list_caches
 from wetread.runtime.pixels import read_pixels
 from wetread.runtime.sources import Entry, open_source
 from wetread.runtime.spec import PixelRecipe
@@ -129,7 +129,12 @@ def test_it_is_for_its_owner_alone(images: Path, tmp_path: Path) -> None:
     cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
     (place,) = (tmp_path / "cache").iterdir()
     assert stat.S_IMODE(place.stat().st_mode) == 0o700
-    assert sorted(path.name for path in place.iterdir()) == ["digests.npy", "failures.json", "pixels.npy"]
+    assert sorted(path.name for path in place.iterdir()) == [
+        "digests.npy",
+        "entries.npy",
+        "failures.json",
+        "pixels.npy",
+    ]
     assert json.loads((place / "failures.json").read_text())[1][:2] == [149, "empty"]
 
 
@@ -138,3 +143,46 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(images: Path, tmp_pa
     reads = Reads(images)
     with pytest.raises(OutputError, match="150 images"):
         cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
+
+
+def test_some_of_the_images_are_found_again(images: Path, tmp_path: Path, monkeypatch) -> None:
+    reads, kept = Reads(images), tmp_path / "cache"
+    cache_images(reads.entries, RECIPE, source=reads, folder=kept, root=f"{images}/")
+    monkeypatch.chdir(tmp_path)
+    some = Reads(Path("images")).entries[148:60:-1]
+    found = find_images(some, RECIPE, folders=(tmp_path / "none", kept), root="images/")
+    assert found is not None
+    for entry in some:
+        data = Path(entry.name).read_bytes()
+        assert found.find_digest(entry) == hashlib.sha256(data).hexdigest()
+        if entry.name.endswith("070.png"):
+            with pytest.raises(ImageError) as caught:
+                found.read(entry)
+            assert caught.value.status == "truncated"
+        else:
+            assert np.array_equal(found.read(entry), read_pixels(data, RECIPE))
+
+
+def test_all_of_them_or_none_are_found(images: Path, tmp_path: Path) -> None:
+    reads = Reads(images, broken="005.png")
+    cache_images(reads.entries[:100], RECIPE, source=reads, folder=tmp_path / "cache")
+
+    def find(entries: list[Entry], recipe: PixelRecipe = RECIPE) -> bool:
+        return find_images(entries, recipe, folders=(tmp_path / "cache",)) is not None
+
+    assert find(reads.entries[6:100])
+    assert not find(reads.entries[6:101])
+    assert not find(reads.entries[5:100])  # that was unreadable then
+    assert not find(reads.entries[6:100], PixelRecipe(height=8, width=8, resize="fit"))
+    assert not find([Entry(reads.entries[6].name)])
+    os.utime(images / "050.png", ns=(1, 1))
+    assert not find(Reads(images).entries[6:100])
+
+
+def test_where_a_run_keeps_its_images(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("WETREAD_CACHE", raising=False)
+    assert list_caches() == ()
+    assert list_caches(tmp_path) == (tmp_path / "cache",)
+    (tmp_path / "config.json").write_text('{"cache": "/mine"}')
+    monkeypatch.setenv("WETREAD_CACHE", "/shared")
+    assert list_caches(tmp_path) == (Path("/shared"), Path("/mine"), tmp_path / "cache")

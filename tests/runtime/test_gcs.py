@@ -39,8 +39,8 @@ def test_an_unknown_bucket(cloud):
         open_source("gs://nowhere/folder")
     assert str(caught.value) == (
         "Expected the bucket 'nowhere' of 'gs://nowhere/folder'. Received 404 Not Found: The specified "
-        "bucket does not exist. Check its name, and that an anonymous caller (no application default "
-        "credentials were found) may see it."
+        "bucket does not exist. Check its name, and that an anonymous caller (STORAGE_EMULATOR_HOST is "
+        "set) may see it."
     )
 
 
@@ -53,8 +53,7 @@ def test_no_permission_to_list_names_who_and_what_to_grant(cloud):
     assert text.startswith(
         f"Expected storage.objects.list on 'gs://b/folder' for {WHO}. Received 403 Forbidden:"
     )
-    # The server names an account although nobody was found to speak for: the advice is to log in.
-    assert "gcloud auth application-default login" in text
+    assert text.endswith(f"--member=serviceAccount:{WHO} --role=roles/storage.objectViewer")
 
 
 @pytest.fixture

@@ -136,7 +136,7 @@ def test_setup_errors(bucket):
     with pytest.raises(SourceError, match="Expected a file at 'gs://b/none'. Received 404"):
         read_file("gs://b/none")
     bucket.faults = Faults(denied=("get",))
-    with pytest.raises(SourceError, match=r"storage.objects.list and get on 'gs://b/run/'"):  # noqa: SIM117
+    with pytest.raises(SourceError, match=r"storage.objects.get on 'gs://b/run/'"):  # noqa: SIM117
         with stage_folder(PLACE, names=NAMES):
             pass
     bucket.faults = Faults(denied=("create",))

@@ -11,6 +11,7 @@ import pytest
 from tests.runtime.gcs_server import Faults, Server
 from tests.train.drawn import draw_folder
 from wetread.errors import OutputError, SourceError
+from wetread.runtime.billing import bill_project
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset
 from wetread.train.events import EpochEnded
@@ -99,6 +100,35 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
     assert (config["data"], config["output"]) == ("gs://b/data", RUN)
 
 
+def test_calibration_and_judging_read_what_training_kept(cloud, data, monkeypatch, tmp_path, capsys):
+    """The bucket's images stream once: later commands find their arrays, and say the same without them."""
+    from wetread.cli import run
+
+    monkeypatch.setenv("WETREAD_CACHE", str(tmp_path / "cache"))
+    train(configure("gs://b/data", RUN, epochs=1))
+    cloud.keep_log = True
+
+    def ask(*arguments: str) -> str:
+        assert run([*arguments]) in (0, 3)
+        return capsys.readouterr().out
+
+    def work(place: Path) -> tuple[bytes, list[str]]:
+        place.mkdir()
+        model = str(place / "m.onnx")
+        ask("export", RUN, "--output", model, "-q")
+        sides = [ask("evaluate", "gs://b/data", "-m", model, "--run", RUN, "--split", "val", "-q")]
+        sides.append(ask("evaluate", "gs://b/data", "-m", model, "--output", str(place / "report"), "-q"))
+        rows = (place / "report" / "predictions.csv").read_bytes()
+        return rows, [side.replace(str(place), "") for side in sides]
+
+    kept = work(tmp_path / "one")
+    images = [line for line in cloud.log if "('alt', 'media')" in line and "/o/data" in line]
+    assert images == []
+    monkeypatch.delenv("WETREAD_CACHE")
+    assert work(tmp_path / "two") == kept
+    assert len([line for line in cloud.log if "('alt', 'media')" in line and "/o/data" in line]) > 100
+
+
 class PulledPlugError(Exception):
     pass
 
@@ -113,7 +143,7 @@ def test_a_lost_machine_costs_the_epoch_at_hand(cloud, data, local_history):
         train(configure("gs://b/data", RUN), on_event=pull_plug)
     assert "one/checkpoint.npz" in cloud.buckets.names("runs")
     assert "one/metrics.json" not in cloud.buckets.names("runs")
-    with pytest.raises(OutputError, match="which holds an unfinished run"):
+    with pytest.raises(OutputError, match=f"Received {RUN}, which holds an unfinished run"):
         train(configure("gs://b/data", RUN))
     result = train(configure("gs://b/data", RUN), resume=True)
     assert result.new_epochs == 2
@@ -133,13 +163,20 @@ def test_another_trainer_in_the_same_place_is_noticed(cloud, data):
 
 
 def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_path, capsys):
-    """Train, export, compare and score: everything in buckets, nothing left on this disk."""
-    from wetread.cli import run
+    """Train, export, compare, score and explain: in buckets whose requesters pay, nothing on this disk."""
+    from wetread.cli import run as run_unpaid
 
+    def run(arguments: list[str]) -> int:
+        return run_unpaid([*arguments, "--project", "payer"])
+
+    cloud.faults = Faults(requester_pays=True)
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    train(configure("gs://b/data", RUN, epochs=1))
+    with bill_project("payer"):
+        train(configure("gs://b/data", RUN, epochs=1))
     model, scores = "gs://runs/m.onnx", "gs://runs/scores.csv"
+    assert run_unpaid(["export", RUN, "--output", model]) == 1
+    assert "give --project PROJECT" in capsys.readouterr().err
     assert run(["export", RUN, "--output", model]) == 0
     assert f"model       {model} (" in capsys.readouterr().out
     assert run(["parity", RUN, model, "--images", "gs://b/data", "--json", "gs://runs/parity.json"]) == 0
@@ -154,7 +191,13 @@ def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_
     assert written == ["report/metrics.json", "report/predictions.csv", "report/report.html"]
     assert cloud.buckets.get("runs", "report/predictions.csv").data.count(b"gs://b/data/") == 61
     assert run(judge) == 1  # what stands there is not replaced without --overwrite
+    assert "Received gs://runs/report. Replace them by --overwrite" in capsys.readouterr().err
     assert run([*judge, "--overwrite"]) == 3
+    image = "gs://b/" + next(name for name in cloud.buckets.names("b") if "/disc/" in name)
+    explain = ["explain", image, "--model", model, "--output", "gs://runs/e.png"]
+    assert [run(explain), run(explain), run([*explain, "--overwrite"])] == [0, 1, 0]
+    assert cloud.buckets.get("runs", "e.png").data.startswith(b"\x89PNG")
+    assert [run(["inspect", model]), run(["verify", model])] == [0, 0]
     assert sorted(tmp_path.iterdir()) == before
 
 

@@ -30,6 +30,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+Project = Annotated[
+    str | None,
+    typer.Option("--project", metavar="ID", help="The project to bill where a bucket's requesters pay."),
+]
+
+
 @app.callback()
 def _root(
     version: Annotated[

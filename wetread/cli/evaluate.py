@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,6 +57,7 @@ def evaluate(
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False,
+    project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Judge a model on labelled folders: metrics with 95% intervals by patient, and a report.
@@ -67,12 +68,14 @@ def evaluate(
     from wetread.evaluate.evaluation import EvaluateOptions
     from wetread.evaluate.evaluation import evaluate as judge
     from wetread.evaluate.outputs import FILES, check_output, write_outputs
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.staging import RUN_FILES, stage_folder
 
     if output is None and (thumbnails or overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
     with (
+        bill_project(project),
         stage_folder(run or "", names=RUN_FILES) as trained,
         stage_folder(output or "", names=FILES) as place,
         show_count(quiet=quiet) as on_progress,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import PublicKey, app
+from wetread.cli.app import Project, PublicKey, app
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
@@ -34,24 +34,28 @@ def explain(
     ] = "auto",
     public_key: PublicKey = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    project: Project = None,
 ) -> None:
     """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
 
     Red speaks for the label, blue against it, over the original at its full size.
     """
     from wetread.errors import OutputError, UsageError
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import explain_image
+    from wetread.runtime.staging import file_exists
 
     if format_ not in ("png", "json"):
         raise UsageError(f"Expected --format png or json. Received {format_!r}.")
     if output is None and format_ == "png":
         raise UsageError("Expected --output PNG, or --format json. Received neither.")
-    if output is not None and Path(output).exists() and not overwrite:
-        raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
-    classifier = Classifier(model, device=device, public_key=public_key)
-    found = explain_image(classifier, _read(image), label=label)
-    _write(_encode(found, image, format_), output)
+    with bill_project(project):
+        if output is not None and not overwrite and file_exists(output):
+            raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
+        classifier = Classifier(model, device=device, public_key=public_key)
+        found = explain_image(classifier, _read(image), label=label)
+        _write(_encode(found, image, format_), output)
 
 
 def _read(image: str) -> bytes:
@@ -76,12 +80,14 @@ def _encode(found: Explanation, image: str, format_: str) -> bytes:
 
 def _write(data: bytes, output: str | None) -> None:
     from wetread.errors import OutputError
+    from wetread.runtime.staging import stage_file
 
     if output is None:
         sys.stdout.buffer.write(data)
         return
     try:
-        Path(output).write_bytes(data)
+        with stage_file(output) as file:
+            Path(file.path).write_bytes(data)
     except OSError as error:
         raise OutputError(
             f"Expected to write {output}. Received: {error.strerror}. Choose another --output."

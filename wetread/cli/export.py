@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -95,6 +95,7 @@ def export(
     head: Annotated[
         str | None, typer.Option(help="With --keras: logits, sigmoid or softmax, where it cannot be told.")
     ] = None,
+    project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Turn a trained network into the one ONNX file that scoring needs.
@@ -105,6 +106,7 @@ def export(
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
     from wetread.export.convert import ExportOptions, NetworkDescription
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
     if (run is None) == (keras is None):
@@ -140,7 +142,11 @@ def export(
     elif any((labels, positive, scale, offset, mean, std, color, size, head, resize)) or threshold != 0.5:
         raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
     try:
-        with stage_folder(run or "", names=RUN_FILES) as staged, stage_file(output) as file:
+        with (
+            bill_project(project),
+            stage_folder(run or "", names=RUN_FILES) as staged,
+            stage_file(output) as file,
+        ):
             result = _export(run and staged.folder, keras, description, file.path, options)
     except GateError as error:
         if not quiet:

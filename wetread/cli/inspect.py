@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 from wetread.cli.tables import print_rows
 
 
@@ -15,11 +15,14 @@ from wetread.cli.tables import print_rows
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
     as_json: Annotated[bool, typer.Option("--json", help="The whole spec as JSON.")] = False,
+    project: Project = None,
 ) -> None:
     """Show what a model file says of itself: labels, pixels, threshold, precision, origin."""
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.inspection import describe_spec, inspect_model
 
-    spec, size = inspect_model(model)
+    with bill_project(project):
+        spec, size = inspect_model(model)
     if as_json:
         print(json.dumps(json.loads(spec.to_json()), indent=2))
         return

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 
 @app.command()
@@ -32,6 +32,7 @@ def parity(
     layers: Annotated[
         bool, typer.Option("--by-layer", help="Compare every layer; name the first that departs.")
     ] = False,
+    project: Project = None,
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
     from dataclasses import replace
@@ -40,13 +41,14 @@ def parity(
     from wetread.export.certificate import check_name, write_certificate
     from wetread.export.parity import describe_report, measure_parity
     from wetread.export.report import check_folder, tabulate_layers, write_report
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
     if json_file is not None:
         check_folder(json_file)
     if certificate is not None:
         check_name(certificate)
-    with stage_folder(reference, names=RUN_FILES) as staged:
+    with bill_project(project), stage_folder(reference, names=RUN_FILES) as staged:
         report = measure_parity(
             staged.folder,
             models=models,
@@ -62,9 +64,9 @@ def parity(
         print()
     print(describe_report(report))
     if json_file is not None:
-        with stage_file(json_file) as file:
+        with stage_file(json_file, project=project) as file:
             write_report(report, file.path)
     if certificate is not None:
-        with stage_file(certificate) as file:
+        with stage_file(certificate, project=project) as file:
             write_certificate(report, file.path)
     raise typer.Exit(0 if report.passed else 1)

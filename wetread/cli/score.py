@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import PublicKey, app
+from wetread.cli.app import Project, PublicKey, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -49,9 +49,7 @@ def score(
     ] = 300_000_000,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    project: Annotated[
-        str | None, typer.Option(metavar="ID", help="The project to bill where a bucket's requesters pay.")
-    ] = None,
+    project: Project = None,
     uncertain: Annotated[
         bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
     ] = False,
@@ -66,6 +64,7 @@ def score(
     Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
     --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.runs import ScoreOptions
 
     options = ScoreOptions(
@@ -82,7 +81,9 @@ def score(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    tally, number = _run(options, _open_model(model, device, public_key, quiet=quiet), quiet=quiet)
+    with bill_project(project):
+        classifier = _open_model(model, device, public_key, quiet=quiet)
+    tally, number = _run(options, classifier, quiet=quiet)
     if tally.interrupted:
         _say_interrupted(output)
         raise typer.Exit(128 + number)

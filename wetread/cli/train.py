@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from wetread.cli.app import app
+from wetread.cli.app import Project, app
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,7 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Train a network on labelled folders and leave a run directory that `export` and `parity` take.
@@ -104,6 +105,7 @@ def train(
     """
     from dataclasses import replace
 
+    from wetread.runtime.billing import bill_project
     from wetread.train.config import TrainConfig
     from wetread.train.fit import train as fit
 
@@ -136,7 +138,7 @@ def train(
     )
     if group_regex is not None:
         config = replace(config, group_regex=group_regex)
-    with show_training(quiet=quiet) as on_event:
+    with bill_project(project), show_training(quiet=quiet) as on_event:
         result = fit(config, resume=resume, on_event=on_event)
     _print_result(result)
 

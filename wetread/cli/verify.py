@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import PublicKey, app
+from wetread.cli.app import Project, PublicKey, app
 
 
 @app.command()
@@ -16,14 +16,17 @@ def verify(
     public_key: PublicKey = None,
     device: Annotated[str, typer.Option(help="The device to check, as in `wetread score`.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    project: Project = None,
 ) -> None:
     """Check that this machine computes what the model's author saw; exit 1 when it does not."""
     from dataclasses import asdict
 
     from wetread.cli.tables import print_rows, print_table
+    from wetread.runtime.billing import bill_project
     from wetread.runtime.verify import describe_processor, verify_model
 
-    report = verify_model(model, device=device, public_key=public_key)
+    with bill_project(project):
+        report = verify_model(model, device=device, public_key=public_key)
     if as_json:
         print(json.dumps({**asdict(report), "passed": report.passed}, indent=2))
     else:

@@ -17,6 +17,7 @@ from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
 from wetread.evaluate.runs import Run, read_run
 from wetread.evaluate.scores import OnProgress, Scores, score_images
+from wetread.runtime.cache import list_caches
 from wetread.runtime.classifier import Classifier
 
 DEFAULT_RESAMPLES = 2000
@@ -122,7 +123,7 @@ def evaluate(
     """
     run = None if options.run is None else read_run(options.run)
     listing = list_judged(options.data, labels=model.spec.labels)
-    listing = choose_images(listing, options, run)
+    listing = replace(choose_images(listing, options, run), caches=list_caches(options.run))
     groups = find_groups(listing.images, options, run)
     scores = _score(model, listing, groups, options, on_progress)
     compared = None if other is None else _score(other, listing, groups, options, on_progress)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from wetread.errors import DatasetError
 from wetread.runtime.sources import Entry, Source, open_source
@@ -29,13 +30,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds, before anything is read. `root` is the part of the names above DATA's own."""
+    """What a folder holds, before anything is read.
+
+    `root` is the part of the names above DATA's own. `caches`: folders that may keep its images' pixels.
+    """
 
     source: Source
     root: str
     labels: tuple[str, ...]
     images: tuple[Image, ...]
     strays: tuple[str, ...]
+    caches: tuple[Path, ...] = ()
 
 
 def list_images(data: str) -> Listing:

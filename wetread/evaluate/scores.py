@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wetread.evaluate.listing import Image, Listing
 from wetread.evaluate.patients import merge_groups
+from wetread.runtime.cache import find_images
 from wetread.runtime.results import Prediction
 from wetread.runtime.scoring import Model, score_chunks
 from wetread.runtime.sources import Entry
@@ -78,17 +79,23 @@ def score_images(
 ) -> Scores:
     """Score the images of a listing and join the patients of identical files.
 
+    Pixels that training kept at the model's size are not read again (`listing.caches`).
     `groups`: the patient of each image, from its name. `on_progress` is told (images done, images in all).
     """
     digests: dict[str, str] = {}
+    listed = [image.entry for image in listing.images]
+    kept = find_images(listed, model.spec.pixels, folders=listing.caches, root=listing.root)
 
-    def read(entry: Entry) -> bytes:
+    def read(entry: Entry) -> bytes | NDArray[np.uint8]:
+        if kept is not None:
+            digests[entry.name] = kept.find_digest(entry)
+            return kept.read(entry)
         data = listing.source.read(entry)
         digests[entry.name] = hashlib.sha256(data).hexdigest()
         return data
 
     predictions: list[Prediction] = []
-    entries = listing.source.read_ahead(iter([image.entry for image in listing.images]))
+    entries = iter(listed) if kept is not None else listing.source.read_ahead(iter(listed))
     for chunk in score_chunks(model, entries, read=read, workers=workers, batch_size=batch_size):
         predictions += chunk.predictions
         if on_progress is not None:

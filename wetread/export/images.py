@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ExportError, ImageError
+from wetread.runtime.cache import KeptImages, find_images, list_caches
 from wetread.runtime.pixels import Pixels, read_pixels
 from wetread.runtime.scoring import count_processors
 from wetread.runtime.sources import Entry, find_entry, is_bucket_location, open_source
@@ -117,13 +118,18 @@ def read_run_images(
         return read_folder_images(calibration, spec)
     listed = (run / "calibration" / "files.txt").read_bytes().splitlines()
     labels = {f"{root}/{row['name']}": spec.labels.index(row["label"]) for row in rows}
-    source = open_source(root)
+    source, caches = open_source(root), list_caches(run)
+
+    def find_label(name: str) -> int:
+        return labels.get(name, -1)
 
     def read_names(names: list[str], limit: int) -> Images:
-        entries = source.read_ahead(find(name) for name in _thin(names, limit))
-        return read_images(
-            entries, spec.pixels, read=source.read, find_label=lambda name: labels.get(name, -1)
-        )
+        entries = [find(name) for name in _thin(names, limit)]
+        kept = find_images(entries, spec.pixels, folders=caches, root=f"{root}/")
+        if kept is not None:
+            return _take_kept(entries, kept, find_label=find_label)
+        ahead = source.read_ahead(iter(entries))
+        return read_images(ahead, spec.pixels, read=source.read, find_label=find_label)
 
     images = ExportImages(
         read_names([os.fsdecode(line) for line in listed if line], CALIBRATION_IMAGES),
@@ -131,6 +137,23 @@ def read_run_images(
     )
     _need_both(images, root)
     return images
+
+
+def _take_kept(entries: list[Entry], kept: KeptImages, *, find_label: Callable[[str], int]) -> Images:
+    """The images that training kept; those without pixels are left out."""
+    names, pixels = [], []
+    for entry in entries:
+        try:
+            pixels.append(kept.read(entry))
+            names.append(entry.name)
+        except ImageError:
+            continue
+    empty = np.empty((0, *kept.cache.pixels.shape[1:]), np.uint8)
+    return Images(
+        tuple(names),
+        np.concatenate([empty, *(one[np.newaxis] for one in pixels)]),
+        np.array([find_label(name) for name in names], np.intp),
+    )
 
 
 def _find_entries(root: str) -> Callable[[str], Entry]:

@@ -2,8 +2,9 @@
 
 Training, calibration and judging read the same files again and again; this reads each once, through
 `wetread.runtime.pixels`, into `pixels.npy`, and finds it again while the listing (names, sizes, versions)
-and the recipe are the same. It holds a few chunks in memory, however large the data set, and a file
-without pixels is an entry in `failures`, not an error.
+and the recipe are the same. Whoever reads some of them only, to calibrate or to judge, finds them there too.
+It holds a few chunks in memory, however large the data set, and a file without pixels is an entry in
+`failures`, not an error.
 
 A cache holds patients' pixels: it lies where its caller says, readable by its user alone.
 """
@@ -19,6 +20,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -32,8 +34,9 @@ from wetread.runtime.scoring import count_processors
 from wetread.runtime.sources import Entry, Reading
 from wetread.runtime.spec import PixelRecipe
 
-_LAYOUT = 1  # of the files below; a change of it makes every cache new
-_PIXELS, _DIGESTS, _FAILURES = "pixels.npy", "digests.npy", "failures.json"
+_LAYOUT = 2  # of the files below; a change of it makes every cache new
+_PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
+_MARK = 20
 _CHUNK = 64
 _CHUNKS_AHEAD = 4
 
@@ -59,6 +62,63 @@ class ImageCache:
     failures: dict[int, Failure]
 
 
+@dataclass(frozen=True)
+class KeptImages:
+    """Images of a listing that were kept by another reading of it; `rows` by name."""
+
+    cache: ImageCache
+    rows: dict[str, int]
+
+    def read(self, entry: Entry) -> NDArray[np.uint8]:
+        """Return an image, uint8 (height, width, channels). Raises ImageError as reading its file would."""
+        row = self.rows[entry.name]
+        failure = self.cache.failures.get(row)
+        if failure is not None:
+            raise ImageError(failure.status, failure.message)
+        pixels: NDArray[np.uint8] = self.cache.pixels[row]
+        return pixels
+
+    def find_digest(self, entry: Entry) -> str:
+        """Return the SHA-256 of the file's bytes, in hexadecimal."""
+        return self.cache.digests[self.rows[entry.name]]
+
+
+def list_caches(run: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """Name the folders that may keep images: $WETREAD_CACHE, and those of a RUN directory."""
+    found = [os.environ.get("WETREAD_CACHE")]
+    if run is not None:
+        with suppress(OSError, ValueError, AttributeError):  # whoever needs the configuration says so
+            found.append(json.loads((Path(run) / "config.json").read_text(encoding="utf-8")).get("cache"))
+        found.append(os.path.join(run, "cache"))
+    return tuple(Path(folder) for folder in found if folder)
+
+
+def find_images(
+    entries: Sequence[Entry], recipe: PixelRecipe, *, folders: Sequence[Path], root: str = ""
+) -> KeptImages | None:
+    """Find the images of a listing, or of a part of one, in what `cache_images` made; None: read them.
+
+    All of them or none: they come from one cache in one of the `folders`, of the same names below `root`,
+    sizes, versions and recipe. An image that was unreadable then is not found.
+    """
+    wanted = [_mark_entry(entry, root) for entry in entries]
+    for place in _list_places(folders, recipe):
+        marks = {mark.tobytes(): row for row, mark in enumerate(np.load(place / _ENTRIES))}
+        rows = {entry.name: marks.get(mark, -1) for entry, mark in zip(entries, wanted, strict=True)}
+        cache = _open_cache(place) if -1 not in rows.values() else None
+        if cache is not None and not any(
+            cache.failures[row].status == "unreadable" for row in cache.failures.keys() & rows.values()
+        ):
+            return KeptImages(cache, rows)
+    return None
+
+
+def _list_places(folders: Sequence[Path], recipe: PixelRecipe) -> Iterator[Path]:
+    """The caches of a recipe in some folders."""
+    for folder in folders:
+        yield from sorted(folder.glob(f"{_name_recipe(recipe)}-*"))
+
+
 def cache_images(
     entries: Sequence[Entry],
     recipe: PixelRecipe,
@@ -80,7 +140,7 @@ def cache_images(
     if found is not None and all(failure.status != "unreadable" for failure in found.failures.values()):
         return found
     try:
-        _make_cache(place, entries, recipe, source, on_progress)
+        _make_cache(place, entries, recipe, source=source, root=root, on_progress=on_progress)
     except OSError as error:
         raise OutputError(
             f"Expected to write {len(entries):,} images of {recipe.shape} into {os.fspath(folder)!r}. "
@@ -94,13 +154,21 @@ def cache_images(
 
 def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
     """Name a cache by all that its content depends on."""
-    digest = hashlib.sha256(
-        json.dumps([_LAYOUT, dataclasses.asdict(recipe)], sort_keys=True, separators=(",", ":")).encode()
-    )
+    digest = hashlib.sha256()
     for entry in entries:
-        line = [entry.name.removeprefix(root), entry.size, entry.version]
-        digest.update(json.dumps(line).encode())
-    return digest.hexdigest()[:24]
+        digest.update(_mark_entry(entry, root))
+    return f"{_name_recipe(recipe)}-{digest.hexdigest()[:24]}"
+
+
+def _name_recipe(recipe: PixelRecipe) -> str:
+    text = json.dumps([_LAYOUT, dataclasses.asdict(recipe)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _mark_entry(entry: Entry, root: str) -> bytes:
+    """Twenty bytes that stand for one file as listed: its name below the root, its size and version."""
+    line = [entry.name.removeprefix(root), entry.size, entry.version]
+    return hashlib.sha256(json.dumps(line).encode()).digest()[:_MARK]
 
 
 def _open_cache(place: Path) -> ImageCache | None:
@@ -116,7 +184,9 @@ def _make_cache(
     place: Path,
     entries: Sequence[Entry],
     recipe: PixelRecipe,
+    *,
     source: Reading,
+    root: str,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
     """Fill a folder of a passing name (mode 700), then give it its own: nobody sees half a cache."""
@@ -124,6 +194,8 @@ def _make_cache(
     passing = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
         _fill(passing, entries, recipe, source, on_progress)
+        marks = b"".join(_mark_entry(entry, root) for entry in entries)
+        np.save(passing / _ENTRIES, np.frombuffer(marks, np.uint8).reshape(-1, _MARK))
         shutil.rmtree(place, ignore_errors=True)
         try:
             os.rename(passing, place)

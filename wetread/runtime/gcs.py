@@ -15,12 +15,15 @@ from time import monotonic
 from typing import Any, TypeVar
 
 from wetread.errors import MissingExtraError, SourceError, UsageError
+from wetread.runtime.billing import find_project
 from wetread.runtime.gcs_faults import Failure, RetryPolicy, classify, redact, storage_errors
 from wetread.runtime.sources import BUCKET_SCHEME
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CONNECTIONS = 64
+_EMULATOR = "STORAGE_EMULATOR_HOST"
 _WHO = re.compile(r"([^\s:\"]+@[^\s:\"]+) does not have")
+_NEED = re.compile(r"does not have (storage\.[\w.]+) access")
 
 T = TypeVar("T")
 
@@ -44,19 +47,20 @@ class StorageError(Exception):
 class Storage:
     """One caller of Cloud Storage: its client, who it speaks for, and how it asks again.
 
-    `project` is billed where a bucket's requesters pay, and is the client's project. Credentials are the
+    `project` is billed where a bucket's requesters pay (default: that of the `bill_project` block), and is
+    the client's project. Credentials are the
     application default ones; without any, public buckets can be read. Raises MissingExtraError without
     google-cloud-storage and SourceError for credentials that cannot be used.
     """
 
     def __init__(self, *, project: str | None = None, policy: RetryPolicy | None = None) -> None:
-        self.project = project
+        self.project = project or find_project()
         self.policy = policy or RetryPolicy()
         self.billed: str | None = None
         self.closing = threading.Event()
         self._lock = threading.Lock()
         self.last_success = monotonic()
-        self.client, self.credentials = _open_client(project)
+        self.client, self.credentials = _open_client(self.project)
         self.anonymous = type(self.credentials).__name__ == "AnonymousCredentials"
         self.endpoint: str = self.client.api_endpoint
 
@@ -101,7 +105,8 @@ class Storage:
         if said:
             return said.group(1)
         if self.anonymous:
-            return "an anonymous caller (no application default credentials were found)"
+            why = "STORAGE_EMULATOR_HOST is set" if os.environ.get(_EMULATOR) else "no credentials were found"
+            return f"an anonymous caller ({why})"
         for name in ("service_account_email", "signer_email", "account"):
             found = getattr(self.credentials, name, None)
             if found and found != "default":
@@ -111,7 +116,8 @@ class Storage:
     def explain(self, failure: Failure, location: str, *, need: str, role: str) -> str:
         """Say in one message why a location cannot be used, for whom, and what to do.
 
-        `need` is the permission that was wanting, such as storage.objects.list, and `role` one that has it.
+        `need` is the permission that was wanting, such as storage.objects.list, where the server does not
+        name one; `role` has it.
         """
         bucket, who = split_location(location)[0], self.name_principal(failure.words)
         if failure.kind == "missing":
@@ -122,13 +128,15 @@ class Storage:
         if failure.kind == "requester_pays":
             return f"Expected a project to bill for {location!r}. Received none: give --project PROJECT."
         if failure.kind in ("denied", "credentials"):
-            return f"Expected {need} on {location!r} for {who}. Received {failure.words}. " + self._advise(
-                bucket, who, role
+            told = _NEED.search(failure.words)
+            return (
+                f"Expected {told.group(1) if told else need} on {location!r} for {who}. Received "
+                f"{failure.words}. {self._advise(bucket, who, role)}"
             )
         return f"Expected an answer of Cloud Storage for {location!r}. Received {failure.words}."
 
     def _advise(self, bucket: str, who: str, role: str) -> str:
-        if self.anonymous:
+        if self.anonymous and "@" not in who:
             return (
                 "Run `gcloud auth application-default login`, or name a key file in "
                 "GOOGLE_APPLICATION_CREDENTIALS."
@@ -173,7 +181,7 @@ def _find_credentials() -> tuple[Any, str | None]:
     from google.auth.exceptions import DefaultCredentialsError
 
     anonymous: Any = kinds.AnonymousCredentials
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
+    if os.environ.get(_EMULATOR):
         return anonymous(), None  # as Google's client does: an emulator knows nobody
     try:
         with warnings.catch_warnings():

@@ -134,7 +134,7 @@ class BucketReads:
             )
         if failure.kind == "missing":
             words += ". It was deleted or replaced since it was listed"
-        elif failure.kind == "denied":
+        elif failure.kind == "denied" and "storage.objects.get" not in words:
             words += f" ({who} lacks storage.objects.get)"
         elif failure.kind == "transient":
             words += f" ({attempts} attempts in {seconds:.0f} seconds)"

@@ -29,6 +29,8 @@ DEFAULT_BATCH = 32
 _CHUNK_BYTES = 4 << 20
 _CHUNKS_AHEAD = 2
 
+Read = Callable[[Entry], bytes | NDArray[np.uint8]]
+
 
 class Model(Protocol):
     """What scoring needs of a classifier."""
@@ -80,15 +82,16 @@ def score_chunks(
     model: Model,
     entries: Iterable[Entry],
     *,
-    read: Callable[[Entry], bytes],
+    read: Read,
     workers: int | None = None,
     batch_size: int = DEFAULT_BATCH,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Chunk]:
     """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
 
-    `read` returns an entry's bytes or raises ImageError. `workers`: threads (default: the processors that
-    this process may use). Raises UsageError for a count below 1.
+    `read` returns an entry's bytes, or the array of its pixels where they were kept, or raises ImageError.
+    `workers`: threads (default: the processors that this process may use). Raises UsageError for a count
+    below 1.
     """
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
@@ -136,7 +139,7 @@ def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list
 def _score_chunk(
     model: Model,
     entries: list[Entry],
-    read: Callable[[Entry], bytes],
+    read: Read,
     max_pixels: int,
     batch_size: int,
 ) -> Chunk:
@@ -158,7 +161,7 @@ def _score_chunk(
 def _fill_batch(
     batch: NDArray[np.uint8],
     entries: list[Entry],
-    read: Callable[[Entry], bytes],
+    read: Read,
     recipe: PixelRecipe,
     max_pixels: int,
 ) -> tuple[list[Prediction | None], float, float]:
@@ -174,7 +177,9 @@ def _fill_batch(
         try:
             data = read(entry)
             middle = perf_counter()
-            batch[found] = read_pixels(data, recipe, max_pixels=max_pixels)
+            if not isinstance(data, np.ndarray):
+                data = read_pixels(data, recipe, max_pixels=max_pixels)
+            batch[found] = data
             found += 1
             rows.append(None)
         except ImageError as error:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wetread.errors import OutputError, SourceError
+from wetread.errors import OutputError, SourceError, WetreadError
 from wetread.runtime.sources import is_bucket_location
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def stage_folder(
     with tempfile.TemporaryDirectory(prefix="wetread-") as folder:
         mirror = _Mirror(Storage(project=project), location, Path(folder), last)
         mirror.fetch(names)
-        yield Staged(location, folder, lambda: mirror.publish(names))
+        with _named(folder, location):
+            yield Staged(location, folder, lambda: mirror.publish(names))
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,37 @@ def stage_file(location: str | os.PathLike[str], *, project: str | None = None) 
         def name_of(path: str | os.PathLike[str]) -> str:
             return f"{above}/{Path(path).relative_to(folder).as_posix()}"
 
-        yield StagedFile(os.path.join(folder, name), name_of)
+        with _named(folder, above):
+            yield StagedFile(os.path.join(folder, name), name_of)
         mirror.publish_all()
+
+
+@contextmanager
+def _named(folder: str, location: str) -> Iterator[None]:
+    """Let errors tell of the location that the user knows, not of the folder that stands for it."""
+    try:
+        yield
+    except WetreadError as error:
+        error.args = tuple(str(word).replace(folder, location.rstrip("/")) for word in error.args)
+        raise
+
+
+def file_exists(location: str | os.PathLike[str], *, project: str | None = None) -> bool:
+    """Tell whether a file is there, on this disk or in a bucket. Raises SourceError for a bucket."""
+    location = os.fspath(location)
+    if not is_bucket_location(location):
+        return os.path.exists(location)
+    from wetread.runtime.gcs import Storage, StorageError
+    from wetread.runtime.gcs_write import find_object
+
+    storage = Storage(project=project)
+    try:
+        return find_object(storage, location) is not None
+    except StorageError as error:
+        words = storage.explain(
+            error.failure, location, need="storage.objects.get", role="roles/storage.objectViewer"
+        )
+        raise SourceError(words) from error
 
 
 def read_file(location: str | os.PathLike[str], *, project: str | None = None) -> bytes:
