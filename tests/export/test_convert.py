@@ -20,7 +20,7 @@ from wetread.export import (
     measure_parity,
 )
 from wetread.export import convert as convert_module
-from wetread.export.convert import take_notes
+from wetread.export.convert import note_alike_answers, take_notes
 from wetread.export.description import draw_probes
 from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
@@ -169,6 +169,14 @@ def test_a_slow_form_and_few_images_are_noted(tmp_path):
     assert take_notes((float32, make_row(chosen=True)), Gate()) == ()
     (slow,) = take_notes((float32, make_row(chosen=True, speed=80.0, speedup=0.8)), Gate())
     assert slow.startswith("On this CPU form is slower than float32: 80 images/s on one thread against 100.")
+    (useless,) = take_notes((float32, make_row(chosen=True, speedup=0.8)), Gate())
+    assert useless.endswith("It gains nothing here: use float32.")
+    (slow,) = take_notes((float32, make_row(chosen=True, speedup=0.8, size=0)), Gate())
+    assert slow.endswith("Its gain here is size alone.")
+    (alike,) = note_alike_answers(np.array([[0.5, 0.5], [0.5001, 0.4999]]))
+    assert alike.startswith("Keras gives all 2 compared images nearly the same probabilities, or only")
+    assert note_alike_answers(np.array([[1.0, 0.0], [0.0, 1.0]]))
+    assert note_alike_answers(np.array([[0.5, 0.5], [0.6, 0.4]])) == ()
     (few,) = take_notes((float32, make_row(chosen=True, images=40)), Gate())
     assert few.startswith("Only 40 images judged it: a share of 0.5% can be seen from 200 on.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING, build_network, stir
@@ -181,8 +182,68 @@ def test_an_operation_without_an_onnx_form_is_named_with_its_layer():
             return tensorflow.math.bessel_i0e(inputs)
 
     model = build_network(lambda x: Strange(name="strange")(keras.layers.Conv2D(4, 3)(x)))
-    with pytest.raises(ExportError, match=r"strange.*uses BesselI0e"):
+    with pytest.raises(ExportError, match=r"layer 'strange' \(Strange\) uses BesselI0e"):
         convert_network(wrap_network(model, (16, 16, 3)))
+    outside = build_network(lambda x: keras.ops.real(keras.ops.fft2((x, x))[0]))
+    with pytest.raises(ExportError, match=r"call of keras\.ops, outside its layers, uses FFT2D"):
+        convert_network(wrap_network(outside, (16, 16, 3)))
+
+
+def test_mixed_precision_is_refused_and_its_way_round_works():
+    import keras
+    from keras import layers
+
+    def build(policy):
+        keras.config.set_dtype_policy(policy)
+        try:
+            return build_network(lambda x: layers.Conv2D(4, 3)(x))
+        finally:
+            keras.config.set_dtype_policy("float32")
+
+    mixed, whole = build("mixed_float16"), build("float32")
+    with pytest.raises(ExportError, match=r"layer '\w+' in float16"):
+        wrap_network(mixed, (16, 16, 3))
+    whole.set_weights(mixed.get_weights())
+    wrap_network(whole, (16, 16, 3))
+
+
+def test_logits_are_compared_where_probabilities_are_saturated(monkeypatch):
+    """Softmax of huge logits is 0 and 1 in a wrong graph as in a right one."""
+    from keras import layers
+
+    from wetread.export import network
+
+    model = build_network(lambda x: layers.Conv2D(4, 3)(x))
+    model.layers[-1].set_weights([weight * 1e5 for weight in model.layers[-1].get_weights()])
+    wrapped = wrap_network(model, (16, 16, 3))
+    build_graph(wrapped, SPEC)
+    convert = network.convert_network
+
+    def convert_wrongly(wrapped):
+        graph = convert(wrapped)
+        for tensor in graph.graph.initializer:
+            if tensor.name.endswith("bias") or len(tensor.dims) == 4:
+                array = onnx.numpy_helper.to_array(tensor)
+                tensor.CopyFrom(onnx.numpy_helper.from_array(array * np.float32(1.01), tensor.name))
+        return graph
+
+    monkeypatch.setattr(network, "convert_network", convert_wrongly)
+    with pytest.raises(ExportError, match=r"logits within 0\.001 of their size"):
+        build_graph(wrapped, SPEC)
+
+
+def test_a_layer_of_its_authors_is_named(tmp_path):
+    import keras
+
+    @keras.saving.register_keras_serializable("tests", name="Homemade")
+    class Homemade(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs * 2
+
+    build_network(lambda x: Homemade()(x)).save(tmp_path / "net.keras")
+    keras.saving.get_custom_objects().pop("tests>Homemade")
+    with pytest.raises(ExportError, match="Received one with 'Homemade', which is code of its author's"):
+        load_network(tmp_path / "net.keras")
 
 
 def test_a_network_of_several_inputs_or_outputs_is_refused():

@@ -17,6 +17,7 @@ from wetread.runtime.spec import ModelSpec
 
 # A wrong conversion is off by hundredths; a right one of a deep network by less than this.
 CONVERSION_TOLERANCE = 1e-4
+LOGITS_TOLERANCE = 1e-3
 
 
 def build_graph(wrapped: Any, spec: ModelSpec) -> onnx.ModelProto:
@@ -29,7 +30,24 @@ def build_graph(wrapped: Any, spec: ModelSpec) -> onnx.ModelProto:
     probes = draw_probes(spec)[:2]
     recorded = layers.record_layers(wrapped, network.scale_pixels(probes, spec))
     layers.name_layers(model, recorded, probes)
+    if spec.head == "logits":
+        _compare_logits(model, spec, probes, wrapped)
     return model
+
+
+def _compare_logits(model: onnx.ModelProto, spec: ModelSpec, probes: NDArray[np.uint8], wrapped: Any) -> None:
+    """Hold the logits to Keras' own: probabilities that are 0 and 1 would agree whatever they come from."""
+    with network.quiet():
+        keras = np.asarray(wrapped.predict_on_batch(network.scale_pixels(probes, spec)), np.float64)
+    found = layers.run_tensors(model, [graph.LOGITS], probes)[graph.LOGITS]
+    size = max(float(np.abs(keras).max()), 1.0)
+    difference = float(np.abs(found - keras).max()) / size
+    if not difference <= LOGITS_TOLERANCE:
+        raise ExportError(
+            f"Expected logits within {LOGITS_TOLERANCE:g} of their size from Keras'. Received ones that are "
+            f"off by {difference:.2g}: a layer of this network is not converted as Keras computes it. "
+            "Nothing was written. Replace unusual layers one by one to find it."
+        )
 
 
 def compare_with_keras(

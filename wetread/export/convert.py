@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
 from wetread.evaluate.held_out import OperatingRequest, set_operating_point
@@ -189,7 +190,7 @@ def _export(
         difference=difference,
         compared=len(probes),
         candidates=candidates,
-        notes=take_notes(candidates, options.gate),
+        notes=(*note_alike_answers(keras), *take_notes(candidates, options.gate)),
     )
     return _write(data, result, options)
 
@@ -232,14 +233,26 @@ def _summarize(candidates: tuple[Candidate, ...]) -> dict[str, Any]:
     }
 
 
+def note_alike_answers(keras: NDArray[np.float64]) -> tuple[str, ...]:
+    """Say so where Keras' answers are all alike, or all 0 and 1: that a file agrees then shows little."""
+    if float(np.ptp(keras, axis=0).max()) > 1e-3 and bool(((keras > 1e-4) & (keras < 1 - 1e-4)).any()):
+        return ()
+    return (
+        f"Keras gives all {len(keras)} compared images nearly the same probabilities, or only 0 and 1: that "
+        "the file agrees shows little. Is the scale of the pixels right? Compare with `wetread parity`.",
+    )
+
+
 def take_notes(candidates: tuple[Candidate, ...], gate: Gate) -> tuple[str, ...]:
     """What to know of the chosen form: that it is slower here, that few images judged it."""
     chosen = next((candidate for candidate in candidates if candidate.chosen), None)
     notes = []
     if chosen is not None and chosen.speedup < 1:
+        smaller = chosen.size < candidates[0].size
+        gain = "Its gain here is size alone." if smaller else "It gains nothing here: use float32."
         notes.append(
             f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
-            f"against {candidates[0].speed:,.0f}. Its gain here is size alone."
+            f"against {candidates[0].speed:,.0f}. {gain}"
         )
     if chosen is not None and 0 < gate.max_flips * chosen.images < 1:
         notes.append(

@@ -58,9 +58,15 @@ def _explain_load(path: Path, message: str) -> str:
             "arbitrary code and is not run. Put a layer in its place: Rescaling, Activation, Reshape or "
             "keras.ops on the functional API."
         )
+    if custom := re.search(r"Could not locate (?:class|function) '([^']+)'", message):
+        return (
+            f"{path}: Expected a network of Keras' own layers. Received one with '{custom[1]}', which is "
+            "code of its author's. Put Keras' own layers in its place and save it again."
+        )
+    reason = " ".join(message.rpartition("Exception encountered:")[2].split())
     return (
-        f"{path}: Expected a network of Keras' own layers, saved by Keras 3. Received: "
-        f"{' '.join(message.split())[:400]}. Build it from Keras' own layers and save it again."
+        f"{path}: Expected a network of Keras' own layers, saved by Keras 3. Received: {reason[:400]}. Build "
+        "it from Keras' own layers and save it again."
     )
 
 
@@ -121,6 +127,7 @@ def wrap_network(model: Any, shape: tuple[int, int, int]) -> Any:
     the statistics of the batch in what is exported.
     """
     keras = import_keras()
+    _need_float32(model)
     image = keras.Input(shape, name="image")
     try:
         with quiet():
@@ -131,8 +138,23 @@ def wrap_network(model: Any, shape: tuple[int, int, int]) -> Any:
             f"{' '.join(str(error).split())[:300]}. Give the size that it was trained at."
         ) from error
     if not hasattr(result, "shape") or len(result.shape) != 2 or result.shape[1] is None:
-        raise ExportError(f"Expected one output (N, K). Received {getattr(result, 'shape', result)}.")
+        shapes = ", ".join(str(tuple(one.shape)) for one in keras.tree.flatten(result))
+        raise ExportError(
+            f"Expected one output (N, K). Received {shapes}. Save keras.Model(net.inputs, one of them)."
+        )
     return keras.Model(image, result, name="network")
+
+
+def _need_float32(model: Any) -> None:
+    """Refuse mixed precision: what it rounds to 16 bits is not what a float32 file computes."""
+    for layer in model._flatten_layers():
+        if not getattr(layer, "layers", None) and layer.compute_dtype in ("float16", "bfloat16", "float64"):
+            raise ExportError(
+                f"Expected a network that computes in float32. Received layer '{layer.name}' in "
+                f"{layer.compute_dtype}. Build the network again after "
+                "keras.config.set_dtype_policy('float32'), give it this one's weights with set_weights, and "
+                "save that."
+            )
 
 
 def convert_network(wrapped: Any) -> onnx.ModelProto:
@@ -149,14 +171,14 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
             wrapped(np.zeros((1, *wrapped.inputs[0].shape[1:]), np.float32), training=False)
             wrapped.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
         except Exception as error:
-            raise ExportError(_explain_conversion(messages, error)) from error
+            raise ExportError(_explain_conversion(wrapped, messages, error)) from error
         if any(_UNSUPPORTED.search(message) for message in messages):
-            raise ExportError(_explain_conversion(messages, None))
+            raise ExportError(_explain_conversion(wrapped, messages, None))
         converted: onnx.ModelProto = onnx.load(str(path))
         return converted
 
 
-def _explain_conversion(messages: list[str], error: Exception | None) -> str:
+def _explain_conversion(wrapped: Any, messages: list[str], error: Exception | None) -> str:
     matches = (match for text in messages for match in _UNSUPPORTED.finditer(text))
     found = {match[2]: match[1] for match in matches}
     if not found:
@@ -166,10 +188,23 @@ def _explain_conversion(messages: list[str], error: Exception | None) -> str:
         )
     parts = []
     for operation, name in found.items():
-        layer = "/".join(name.split("/")[1:-1]) or name
         advice = _WAYS_ROUND.get(operation, "replace it by layers of convolutions, pooling and Dense")
-        parts.append(f"layer '{layer}' uses {operation} ({advice})")
+        parts.append(f"{_find_layer(wrapped, name)} uses {operation} ({advice})")
     return f"Expected operations that ONNX has. Received a network whose {'; '.join(parts)}."
+
+
+def _find_layer(wrapped: Any, path: str) -> str:
+    """The innermost layer that an operation's path names: tracing puts a number after a layer's own name."""
+    kinds = {
+        layer.name: type(layer).__name__
+        for layer in wrapped._flatten_layers()
+        if not getattr(layer, "layers", None)
+    }
+    for part in reversed(path.split("/")[:-1]):
+        for name in (part, re.sub(r"_\d+$", "", part)):
+            if name in kinds:
+                return f"layer '{name}' ({kinds[name]})"
+    return "call of keras.ops, outside its layers,"
 
 
 def predict_network(wrapped: Any, images: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float64]:
