@@ -26,6 +26,13 @@ def train(
     architecture: Annotated[
         str, typer.Option(help="edge, model-1, model-2, model-3, or module:function.")
     ] = "edge",
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead: an application of Keras', MobileNetV2 say."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(metavar="FILE|imagenet|none", help="The backbone's weights to begin with.")
+    ] = "none",
     size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
     color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
     resize: Annotated[str, typer.Option(help="stretch, fit (on black) or crop (at the centre).")] = "stretch",
@@ -95,6 +102,13 @@ def train(
         str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0,
+    mixed_precision: Annotated[
+        bool,
+        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; float32 is saved."),
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the curves into RUN/logs for TensorBoard as well.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -113,6 +127,8 @@ def train(
         data=data,
         output=output,
         architecture=architecture,
+        backbone=backbone,
+        weights=weights,
         size=size,
         color=color,
         resize=resize,
@@ -135,6 +151,8 @@ def train(
         subset=subset,
         positive=positive,
         seed=seed,
+        mixed_precision=mixed_precision,
+        tensorboard=tensorboard,
     )
     if group_regex is not None:
         config = replace(config, group_regex=group_regex)
