@@ -24,7 +24,7 @@ def train(
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
     architecture: Annotated[
-        str, typer.Option(help="edge, model-1, model-2, model-3, or module:function.")
+        str, typer.Option(help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function.")
     ] = "edge",
     backbone: Annotated[
         str | None,
@@ -41,6 +41,7 @@ def train(
     learning_rate: Annotated[
         float, typer.Option(metavar="X", help="The highest; along a cosine it falls to 0.")
     ] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = 1e-2,
     warmup: Annotated[
         float, typer.Option(metavar="EPOCHS", help="Epochs in which the learning rate rises in a line.")
     ] = 0.0,
@@ -66,7 +67,9 @@ def train(
         int | None,
         typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
     ] = None,
-    augment: Annotated[str, typer.Option(help="xray, light, none, or a TOML file of your own.")] = "xray",
+    augment: Annotated[
+        str, typer.Option(help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
+    ] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
     folds: Annotated[
         int | None,
@@ -135,6 +138,7 @@ def train(
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        weight_decay=weight_decay,
         warmup=warmup,
         ema=ema,
         class_weight=class_weight,
