@@ -150,6 +150,15 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_command_says_what_is_not_the_default() -> None:
+    best = configure("/data", "/tune", architecture="stages-8-2-1-0.0", weight_decay=0.05, augment="xray:0.5")
+    assert write_command(best, output="my run") == (
+        "wetread train /data --output 'my run' --validation 0.25 --size 20 --augment xray:0.5 "
+        "--architecture stages-8-2-1-0.0 --epochs 1 --weight-decay 0.05"
+    )
+
+
+@pytest.mark.long
 def test_the_command_trains_the_best_again(data: Path, tmp_path: Path, capsys) -> None:
     arguments = ["tune", str(data), "--output", str(tmp_path / "tune"), "--trials", "1", "--epochs", "1"]
     assert run([*arguments, "--size", "20", "--validation", "0.25", "--quiet"]) == 0

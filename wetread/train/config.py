@@ -124,9 +124,19 @@ class TrainConfig:
             _expect_choice("best", self.best, METRICS)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
+        self._check_network()
         self._check_calibration()
+        self._check_places()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
             raise ConfigError(f"Expected fold below folds, {self.folds}. Received {self.fold}.")
+        if self.warmup >= self.epochs:
+            raise ConfigError(
+                f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."
+            )
+        compile_group_regex(self.group_regex)
+        self.recipe()
+
+    def _check_network(self) -> None:
         if self.backbone is not None and self.architecture != TrainConfig.architecture:
             raise ConfigError(
                 f"Expected a backbone or an architecture. Received {self.backbone!r} and "
@@ -134,18 +144,14 @@ class TrainConfig:
             )
         if self.weights not in ("none", "imagenet"):
             object.__setattr__(self, "weights", _make_absolute(self.weights))
-        if self.warmup >= self.epochs:
-            raise ConfigError(
-                f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."
-            )
+
+    def _check_places(self) -> None:
         if self.tensorboard and self.output.startswith("gs://"):
             raise ConfigError(
                 f"Expected a local output with tensorboard. Received {self.output!r}. Leave tensorboard out."
             )
         if self.cache is not None and self.cache.startswith("gs://"):
             raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
-        compile_group_regex(self.group_regex)
-        self.recipe()
 
     def _check_calibration(self) -> None:
         if self.validation + self.calibration_split >= 1:

@@ -102,12 +102,6 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_best(config, len(data.labels))
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
-        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
-        if begun:
-            runs.check_inputs(directory, inputs)
-        else:
-            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
-            _describe_run(directory, config, data, inputs)
         check_devices(config)
         plan = BatchPlan(
             dataset=data,
@@ -118,6 +112,12 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
+        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
+        if begun:
+            runs.check_inputs(directory, inputs)
+        else:
+            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
+            _describe_run(directory, config, data, inputs)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
