@@ -22,6 +22,7 @@ HEAVY = {
     "matplotlib",
     "pyarrow",
     "cryptography",
+    "optuna",
     "ray",
 }
 MAY_IMPORT = {

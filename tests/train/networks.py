@@ -28,3 +28,16 @@ def diverging(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
     model = tiny(input_shape, outputs)
     model.layers[0].set_weights([weight * float("nan") for weight in model.layers[0].get_weights()])
     return model
+
+
+def plain(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """A network that answers for each image alone, in training too: no batch norm, no dropout."""
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Conv2D(12, 3, strides=2, activation="relu"),
+            layers.Conv2D(24, 3, strides=2, activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(outputs),
+        ]
+    )

@@ -162,3 +162,15 @@ def test_an_end_that_gives_no_probability_is_refused(own: str, function: str) ->
 def test_a_module_that_is_not_there(own: str) -> None:
     with pytest.raises(ConfigError, match="no_such_module"):
         build_network("no_such_module:make", (8, 8, 3), 1)
+
+
+def test_stages_are_as_wide_and_deep_as_their_name_says() -> None:
+    model = build_network("stages-12-3-2-0.4", (64, 64, 1), 3)
+    convolutions = [layer for layer in model.layers if type(layer).__name__ == "Conv2D"]
+    assert [layer.filters for layer in convolutions] == [12, 12, 24, 24, 48, 48]
+    assert [layer.strides for layer in convolutions] == [(2, 2), (1, 1)] * 3
+    assert [layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"] == [0.4]
+    assert model.output_shape == (None, 3)
+    for name in ("stages-0-3-2-0.4", "stages-12-3-2", "stages-12-3-2-1.5", "stages-12-9-2-0.4"):
+        with pytest.raises(ConfigError, match="Expected an architecture"):
+            check_architecture(name)

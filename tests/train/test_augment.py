@@ -178,3 +178,15 @@ def test_a_policy_that_makes_no_sense_is_refused(tmp_path: Path, text: str, mess
 def test_a_policy_that_is_not_there_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=name):
         read_policy(name)
+
+
+def test_a_policy_is_made_weaker_and_stronger() -> None:
+    whole, half, much = POLICIES["xray"], read_policy("xray:0.5"), read_policy("xray:10")
+    assert read_policy("xray:1") == whole
+    assert (half.rotate, half.cutout, half.gamma) == (whole.rotate / 2, whole.cutout / 2, whole.gamma / 2)
+    assert (half.border, half.cutout_side, half.clean) == (whole.border, whole.cutout_side, whole.clean)
+    assert (much.rotate, much.cutout, much.blur) == (100, 1.0, whole.blur * 10)
+    assert read_policy("xray:0").changes is False
+    for text in ("xray:", "xray:x", "light:-1", "light:nan", "xray:11"):
+        with pytest.raises(ConfigError, match="Expected a strength"):
+            read_policy(text)

@@ -332,6 +332,14 @@ def test_a_label_that_is_not_there_cannot_be_positive(data: Path, tmp_path: Path
         train(configure(data, tmp_path / "run", positive="cat"))
 
 
+def test_a_network_that_cannot_be_built_leaves_no_run(data: Path, tmp_path: Path) -> None:
+    """So that the same --output can be taken again, with other options."""
+    for values in ({"mixed_precision": True}, {"architecture": "edge", "backbone": "VGG16"}):
+        with pytest.raises(ConfigError, match=r"--mixed-precision|images large enough for VGG16"):
+            train(configure(data, tmp_path / "run", **values))
+        assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_a_run_that_diverges_says_so(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Lower --learning-rate"):
         train(configure(data, tmp_path / "run", architecture="tests.train.networks:diverging", epochs=1))

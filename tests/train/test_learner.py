@@ -26,17 +26,19 @@ def learn(learner: Learner, steps: int = 1) -> None:
         learner.learn(BATCH)
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-@pytest.mark.parametrize("best", [False, True])
-def test_what_is_saved_brings_everything_back(ema: float, best: bool) -> None:
-    """Weights, batch norms' and our averages, dropout's seeds, the optimizer: the next step is the same."""
-    first = make(ema=ema)
+@pytest.mark.parametrize(
+    ("ema", "best", "mixed"), [(0.0, False, False), (0.9, True, False), (0.9, False, True)]
+)
+def test_what_is_saved_brings_everything_back(ema: float, best: bool, mixed: bool) -> None:
+    """Weights, batch norms' and our averages, dropout's seeds, the optimizer with the scale of its loss in
+    mixed precision: the next step is the same."""
+    first = make(ema=ema, mixed_precision=mixed)
     learn(first, 3)
     if best:
         first.keep_best()
     saved = {name: array.copy() for name, array in first.list_variables().items()}
     learn(first)
-    second = make(ema=ema)
+    second = make(ema=ema, mixed_precision=mixed)
     second.restore_variables(saved)
     learn(second)
     after = first.list_variables(), second.list_variables()

@@ -30,6 +30,7 @@ COMMANDS = (
     "parity",
     "score",
     "train",
+    "tune",
     "verify",
     "watch",
 )

@@ -24,8 +24,15 @@ def train(
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
     architecture: Annotated[
-        str, typer.Option(help="edge, model-1, model-2, model-3, or module:function.")
+        str, typer.Option(help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function.")
     ] = "edge",
+    backbone: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead: an application of Keras', MobileNetV2 say."),
+    ] = None,
+    weights: Annotated[
+        str, typer.Option(metavar="FILE|imagenet|none", help="The backbone's weights to begin with.")
+    ] = "none",
     size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
     color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
     resize: Annotated[str, typer.Option(help="stretch, fit (on black) or crop (at the centre).")] = "stretch",
@@ -34,6 +41,7 @@ def train(
     learning_rate: Annotated[
         float, typer.Option(metavar="X", help="The highest; along a cosine it falls to 0.")
     ] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = 1e-2,
     warmup: Annotated[
         float, typer.Option(metavar="EPOCHS", help="Epochs in which the learning rate rises in a line.")
     ] = 0.0,
@@ -59,7 +67,9 @@ def train(
         int | None,
         typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
     ] = None,
-    augment: Annotated[str, typer.Option(help="xray, light, none, or a TOML file of your own.")] = "xray",
+    augment: Annotated[
+        str, typer.Option(help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
+    ] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
     folds: Annotated[
         int | None,
@@ -95,6 +105,13 @@ def train(
         str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0,
+    mixed_precision: Annotated[
+        bool,
+        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; float32 is saved."),
+    ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the curves into RUN/logs for TensorBoard as well.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -113,12 +130,15 @@ def train(
         data=data,
         output=output,
         architecture=architecture,
+        backbone=backbone,
+        weights=weights,
         size=size,
         color=color,
         resize=resize,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        weight_decay=weight_decay,
         warmup=warmup,
         ema=ema,
         class_weight=class_weight,
@@ -135,6 +155,8 @@ def train(
         subset=subset,
         positive=positive,
         seed=seed,
+        mixed_precision=mixed_precision,
+        tensorboard=tensorboard,
     )
     if group_regex is not None:
         config = replace(config, group_regex=group_regex)

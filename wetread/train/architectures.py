@@ -7,6 +7,7 @@ are built of Keras' own layers alone, so `model.keras` loads without wetread.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -24,23 +25,27 @@ Shape = tuple[int, int, int]
 def check_architecture(architecture: str) -> None:
     """Refuse a name that is neither in ARCHITECTURES nor module:function. Raises ConfigError."""
     module, _, function = architecture.partition(":")
-    if architecture not in ARCHITECTURES and not (module and function):
+    known = architecture in ARCHITECTURES or STAGES.fullmatch(architecture)
+    if not known and not (module and function):
         raise ConfigError(
-            f"Expected an architecture: {', '.join(ARCHITECTURES)} or module:function. "
-            f"Received {architecture!r}."
+            f"Expected an architecture: {', '.join(ARCHITECTURES)}, stages-WIDTH-STAGES-CONVOLUTIONS-DROPOUT "
+            f"(stages-16-3-2-0.3, say) or module:function. Received {architecture!r}."
         )
 
 
 def build_network(architecture: str, shape: Shape, outputs: int) -> keras.Model:
     """Build a network, untrained.
 
-    `architecture`: a key of ARCHITECTURES, or 'module:function' for one of the user's own, called with
-    `input_shape` and `outputs` and returning a keras.Model. `shape`: (height, width, channels); `outputs`:
-    1 for two labels, K for more. Raises ConfigError.
+    `architecture`: a key of ARCHITECTURES, a name by STAGES, or 'module:function' for one of the user's own,
+    called with `input_shape` and `outputs` and returning a keras.Model. `shape`: (height, width, channels);
+    `outputs`: 1 for two labels, K for more. Raises ConfigError.
     """
     keras = import_keras()
-    if architecture in ARCHITECTURES:
+    staged = STAGES.fullmatch(architecture)
+    if staged or architecture in ARCHITECTURES:
         try:
+            if staged:
+                return _stages(keras, shape, outputs, staged.groups())
             return ARCHITECTURES[architecture](keras, shape, outputs)
         except ValueError as error:
             raise ConfigError(
@@ -122,6 +127,27 @@ def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
 
 # Filters and stride of each convolution: docs/training.md says what else was tried.
 EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
+
+# Filters of the first stage, stages, convolutions in each, dropout: what `wetread tune` searches over.
+STAGES = re.compile(r"stages-([1-9]\d{0,2})-([1-6])-([1-9])-(0(?:\.\d+)?)")
+
+
+def _stages(keras: Any, shape: Shape, outputs: int, form: tuple[str | Any, ...]) -> keras.Model:
+    """Like `edge`, of any width and depth: each stage halves the image and doubles the filters."""
+    layers = keras.layers
+    width, stages, convolutions = (int(number) for number in form[:3])
+    body: list[Any] = []
+    for stage in range(stages):
+        for convolution in range(convolutions):
+            strides = 1 if convolution else 2
+            body += [
+                layers.Conv2D(width << stage, 3, strides=strides, padding="same", use_bias=False),
+                layers.BatchNormalization(momentum=0.9),
+                layers.ReLU(),
+            ]
+    head = [layers.GlobalAveragePooling2D(), layers.Dropout(float(form[3])), layers.Dense(outputs)]
+    return keras.Sequential([keras.Input(shape), *body, *head], name="stages")
+
 
 ARCHITECTURES: dict[str, Callable[[Any, Shape, int], Any]] = {
     "edge": _edge,

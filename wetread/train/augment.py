@@ -25,6 +25,8 @@ from wetread.runtime.spec import build_dataclass
 Images = NDArray[np.uint8]
 _DRAWS = 24  # random numbers for each image; the first orders the epoch (batches.py)
 _NOISE_PIXELS = 1 << 18
+# How far a field of a policy may go; 1 where nothing is said.
+_LIMITS = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +60,8 @@ class Policy:
     clean: float = 0.0
 
     def __post_init__(self) -> None:
-        limits = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
         for f in dataclasses.fields(self):
-            value, top = getattr(self, f.name), limits.get(f.name, 1.0)
+            value, top = getattr(self, f.name), _LIMITS.get(f.name, 1.0)
             if not 0 <= value <= top:
                 raise ConfigError(f"Expected {f.name} from 0 to {top:g} in a policy. Received {value}.")
 
@@ -92,9 +93,13 @@ POLICIES = {
 
 
 def read_policy(name: str) -> Policy:
-    """Return a named policy, or read one from a TOML file of Policy's fields. Raises ConfigError."""
-    if name in POLICIES:
-        return POLICIES[name]
+    """Return a named policy, or read one from a TOML file of Policy's fields. Raises ConfigError.
+
+    'xray:0.5' is half as strong as 'xray'.
+    """
+    known, colon, strength = name.partition(":")
+    if known in POLICIES:
+        return scale_policy(POLICIES[known], _read_strength(strength)) if colon else POLICIES[known]
     path = Path(name)
     if path.suffix != ".toml":
         raise ConfigError(f"Expected augment to be {', '.join(POLICIES)} or FILE.toml. Received {name!r}.")
@@ -107,6 +112,29 @@ def read_policy(name: str) -> Policy:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"Expected TOML in {name!r}. Received text that is not: {error}.") from error
     return build_dataclass(Policy, values)
+
+
+def scale_policy(policy: Policy, strength: float) -> Policy:
+    """Make a policy weaker or stronger: every reach and every chance times `strength`, as far as they go.
+
+    'border' and 'cutout_side' stay, and so does the chance of a clean image.
+    """
+    values = {
+        f.name: min(_LIMITS.get(f.name, 1.0), getattr(policy, f.name) * strength)
+        for f in dataclasses.fields(policy)
+        if f.name not in ("border", "cutout_side", "clean")
+    }
+    return dataclasses.replace(policy, **values)
+
+
+def _read_strength(text: str) -> float:
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= 10:
+        raise ConfigError(f"Expected a strength from 0 to 10 after the policy's name. Received {text!r}.")
+    return strength
 
 
 def augment_images(

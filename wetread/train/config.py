@@ -54,7 +54,8 @@ class TrainConfig:
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
 
-    Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'.
+    Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'; or a `backbone`
+    of `wetread.train.backbones`, with `weights`: 'none', 'imagenet' or a file.
 
     Loss. `class_weight`: 'balanced' weighs every label alike. `loss`: 'focal' weighs what is already right
     down (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: how much of a label is shared among all.
@@ -64,6 +65,9 @@ class TrainConfig:
 
     Which epoch. `best`: keep the epoch with the best of METRICS on validation, not the last.
     `early_stopping`: end after so many epochs without a better one, by `best` or the loss.
+
+    The run. `seed` of all that is random. `mixed_precision`: compute in float16 on a GPU. `tensorboard`:
+    write the curves into RUN/logs as well.
 
     Raises ConfigError.
     """
@@ -88,6 +92,8 @@ class TrainConfig:
     augment: str = "xray"
 
     architecture: str = "edge"
+    backbone: str | None = None
+    weights: str = "none"
 
     class_weight: str = "balanced"
     loss: str = "crossentropy"
@@ -105,6 +111,8 @@ class TrainConfig:
     early_stopping: int | None = None
 
     seed: int = 0
+    mixed_precision: bool = False
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
         for name in ("data", "output", "cache"):
@@ -116,17 +124,34 @@ class TrainConfig:
             _expect_choice("best", self.best, METRICS)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
+        self._check_network()
         self._check_calibration()
+        self._check_places()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
             raise ConfigError(f"Expected fold below folds, {self.folds}. Received {self.fold}.")
         if self.warmup >= self.epochs:
             raise ConfigError(
                 f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."
             )
-        if self.cache is not None and self.cache.startswith("gs://"):
-            raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
         compile_group_regex(self.group_regex)
         self.recipe()
+
+    def _check_network(self) -> None:
+        if self.backbone is not None and self.architecture != TrainConfig.architecture:
+            raise ConfigError(
+                f"Expected a backbone or an architecture. Received {self.backbone!r} and "
+                f"{self.architecture!r}."
+            )
+        if self.weights not in ("none", "imagenet"):
+            object.__setattr__(self, "weights", _make_absolute(self.weights))
+
+    def _check_places(self) -> None:
+        if self.tensorboard and self.output.startswith("gs://"):
+            raise ConfigError(
+                f"Expected a local output with tensorboard. Received {self.output!r}. Leave tensorboard out."
+            )
+        if self.cache is not None and self.cache.startswith("gs://"):
+            raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
 
     def _check_calibration(self) -> None:
         if self.validation + self.calibration_split >= 1:
@@ -156,6 +181,11 @@ class TrainConfig:
             equalize=self.equalize,
         )
 
+    @property
+    def network(self) -> str:
+        """The name of the network: the backbone's or the architecture's."""
+        return self.backbone or self.architecture
+
     def cache_folder(self) -> str:
         """Return where the arrays lie: `cache`, else $WETREAD_CACHE, else RUN/cache."""
         return self.cache or os.environ.get("WETREAD_CACHE") or os.path.join(self.output, "cache")
@@ -180,10 +210,11 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
     """Name the first field that changes what is trained, with its old and new value; None: they agree.
 
     Where the data, the run and the cache lie changes nothing: the data's own fingerprint is compared.
+    Neither does what is told on the way.
     """
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
-        if before != after and f.name not in ("data", "output", "cache"):
+        if before != after and f.name not in ("data", "output", "cache", "tensorboard"):
             return f.name, before, after
     return None
 
@@ -192,7 +223,7 @@ def _make_absolute(location: str | None) -> str | None:
     if location is None or location.startswith("gs://"):
         return location
     if not location:
-        raise ConfigError("Expected the name of a folder for data, output and cache. Received an empty one.")
+        raise ConfigError("Expected a name for data, output, cache and weights. Received an empty one.")
     return os.path.abspath(location)
 
 

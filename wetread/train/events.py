@@ -51,6 +51,23 @@ class FoldStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialStarted:
+    """A trial of a search begins, with these options."""
+
+    number: int
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialEnded:
+    """A trial is 'complete', 'pruned' or 'failed'; `value`: of the metric searched for."""
+
+    number: int
+    state: str
+    value: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingStarted:
     """The network stands. `first_epoch` is above 1 where a run goes on."""
 
@@ -81,7 +98,16 @@ class EpochEnded:
     metrics: dict[str, float]
 
 
-Event = ImagesRead | DataFound | FoldStarted | TrainingStarted | StepEnded | EpochEnded
+Event = (
+    ImagesRead
+    | DataFound
+    | FoldStarted
+    | TrainingStarted
+    | StepEnded
+    | EpochEnded
+    | TrialStarted
+    | TrialEnded
+)
 OnEvent = Callable[[Event], Any]
 
 
@@ -100,6 +126,12 @@ def describe_event(event: Event) -> str:
             if event.fold == event.folds:
                 return "the run itself, on the patients of all folds"
             return f"fold {event.fold}, kept from training: {event.fold + 1} of {event.folds}"
+        case TrialStarted():
+            options = ", ".join(f"{name} {value:.3g}" for name, value in event.options.items())
+            return f"trial {event.number}: {options}"
+        case TrialEnded():
+            value = "" if event.value is None else f", {event.value:.4f}"
+            return f"trial {event.number}: {event.state}{value}"
         case TrainingStarted():
             start = f", going on with epoch {event.first_epoch}" if event.first_epoch > 1 else ""
             return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"

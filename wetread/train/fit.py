@@ -24,10 +24,12 @@ from wetread.runtime.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
 from wetread.train.augment import read_policy
+from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
 from wetread.train.calibration import calibrate, check_rule
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
+from wetread.train.devices import check_devices, copy_plain
 from wetread.train.events import EpochEnded, FoldStarted, OnEvent, StepEnded, TrainingStarted, ignore_event
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
@@ -35,6 +37,7 @@ from wetread.train.learner import Learner
 from wetread.train.network import make_network, predict_probabilities, save_network
 from wetread.train.pictures import draw_augmentation, draw_history
 from wetread.train.remote import stage_run
+from wetread.train.tensorboard import log_epoch
 
 if TYPE_CHECKING:
     import keras
@@ -89,6 +92,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
     directory = Path(config.output)
     policy = read_policy(config.augment)
     check_architecture(config.architecture)
+    check_backbone(config.backbone, config.weights)
     begun = runs.check_run(directory, config, resume=resume)
     if begun and runs.is_finished(directory):
         return _load_result(directory, new_epochs=0)
@@ -98,12 +102,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_best(config, len(data.labels))
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
-        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
-        if begun:
-            runs.check_inputs(directory, inputs)
-        else:
-            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
-            _describe_run(directory, config, data, inputs)
+        check_devices(config)
         plan = BatchPlan(
             dataset=data,
             policy=policy,
@@ -113,6 +112,12 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
+        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
+        if begun:
+            runs.check_inputs(directory, inputs)
+        else:
+            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
+            _describe_run(directory, config, data, inputs)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
@@ -130,10 +135,11 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
                     learner.keep_best()
             runs.save_checkpoint(directory, learner.list_variables(), history)
             runs.write_history(directory, history)
+            log_epoch(config, history[-1])
             on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
 
         with learner.kept(best=config.best is not None):
-            _finish(config, model, data, spec=spec, history=history)
+            _finish(config, copy_plain(model), data, spec=spec, history=history)
         return _load_result(directory, new_epochs=len(history) - done)
 
 
@@ -151,7 +157,7 @@ def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: d
 
 def _describe_start(config: TrainConfig, model: keras.Model, *, steps: int, done: int) -> TrainingStarted:
     return TrainingStarted(
-        architecture=config.architecture,
+        architecture=config.network,
         parameters=model.count_params(),
         epochs=config.epochs,
         steps=steps,
@@ -214,7 +220,7 @@ def _collect_metrics(
 ) -> dict[str, Any]:
     found = data.describe()
     return {
-        "architecture": config.architecture,
+        "architecture": config.network,
         "parameters": model.count_params(),
         "epochs": len(history),
         "kept_epoch": choose_epoch(history, config) if config.best else len(history),
@@ -245,7 +251,7 @@ def _describe_operating_point(model: keras.Model, data: Dataset, spec: ModelSpec
 def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) -> dict[str, Any]:
     """What the spec tells of the training: no names, no places."""
     return {
-        "architecture": config.architecture,
+        "architecture": config.network,
         "parameters": metrics["parameters"],
         "epochs": metrics["epochs"],
         "seed": config.seed,

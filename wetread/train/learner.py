@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
 from wetread.train.batches import Batch, encode_targets
+from wetread.train.devices import share_batch
 from wetread.train.run import Variables
 
 if TYPE_CHECKING:
@@ -37,10 +38,22 @@ class Learner:
     def learn(self, batch: Batch) -> float:
         """Take one step; return the loss."""
         targets = encode_targets(batch.targets, self.model.output_shape[-1])
-        loss = float(self.model.train_on_batch(batch.images, targets, sample_weight=batch.weights))
+        loss = self._step(batch.images, targets, batch.weights)
         if self._follow is not None:
             self._follow()
         return loss
+
+    def _step(self, *arrays: NDArray[Any]) -> float:
+        """One step on images, targets and weights, shared among the devices where there are several."""
+        strategy = self.model.distribute_strategy
+        if strategy.num_replicas_in_sync == 1:
+            images, targets, weights = arrays
+            return float(self.model.train_on_batch(images, targets, sample_weight=weights))
+        # Keras' train_on_batch would give each device the whole batch.
+        shared = tuple(share_batch(strategy, array) for array in arrays)
+        self.model.make_train_function()
+        self.model.reset_metrics()
+        return float(self.model.train_function(iter([shared]))["loss"])
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -93,7 +106,8 @@ class Learner:
 
 def _make_average(model: keras.Model) -> list[Any]:
     keras = import_keras()
-    return [keras.Variable(weight, dtype=weight.dtype, trainable=False) for weight in model.weights]
+    with model.distribute_strategy.scope():
+        return [keras.Variable(weight, dtype=weight.dtype, trainable=False) for weight in model.weights]
 
 
 def _compile_average(model: keras.Model, average: list[Any], ema: float) -> Any:

@@ -15,9 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE = 16
-_BITS_APART = (
-    20  # of 256: copies were up to 20 apart, and the nearest of strangers 13: the correlation decides
-)
+_BITS_APART = 20  # of 256: copies were up to 20 apart, strangers 13 or more
 _CORRELATION = 0.985  # copies had 0.985 and more, strangers with few bits apart up to 0.967
 _LARGEST_SIDE = 64
 _BLOCK = 1024

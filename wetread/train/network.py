@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
 from wetread.train.architectures import build_network, find_head
+from wetread.train.backbones import build_backbone
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
+from wetread.train.devices import build_in, choose_strategy, copy_plain, finish_in_float32
 from wetread.train.run import replace_file
 
 if TYPE_CHECKING:
@@ -35,13 +37,22 @@ def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Mode
     keras.utils.set_random_seed(config.seed)
     if not tensorflow.config.list_physical_devices("GPU"):
         tensorflow.config.experimental.enable_op_determinism()
-    model = build_network(config.architecture, config.recipe().shape, outputs)
-    model.compile(
-        optimizer=_make_optimizer(keras, config, steps=steps),
-        loss=_make_loss(keras, config, outputs, from_logits=find_head(model) == "logits"),
-    )
-    model.optimizer.build(model.trainable_variables)
+    with build_in(choose_strategy(), mixed=config.mixed_precision):
+        model = _build(config, outputs)
+        finish_in_float32(model)
+        model.compile(
+            optimizer=_make_optimizer(keras, config, steps=steps),
+            loss=_make_loss(keras, config, outputs, from_logits=find_head(model) == "logits"),
+        )
+        model.optimizer.build(model.trainable_variables)
     return model
+
+
+def _build(config: TrainConfig, outputs: int) -> keras.Model:
+    shape = config.recipe().shape
+    if config.backbone:
+        return build_backbone(config.backbone, shape, outputs, weights=config.weights)
+    return build_network(config.architecture, shape, outputs)
 
 
 def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
@@ -80,7 +91,8 @@ def predict_probabilities(
     """Return the probability of each label, float32 (N, K), for some rows of uint8 (M, H, W, C)."""
     size = min(_PREDICTION_BATCH, len(rows))
     padded = np.resize(rows, (-(-len(rows) // size), size))  # one shape: TensorFlow compiles once
-    batches = [model.predict_on_batch(scale_pixels(pixels[batch])) for batch in padded]
+    # Where several devices share the network, each answers all: the first one's answers are enough.
+    batches = [model.predict_on_batch(scale_pixels(pixels[batch]))[:size] for batch in padded]
     return widen(np.concatenate(batches)[: len(rows)], head=find_head(model))
 
 
@@ -103,12 +115,10 @@ def save_network(model: keras.Model, path: Path, *, sample: NDArray[np.uint8]) -
     `sample`: uint8 (N, H, W, C). Raises ConfigError when what was written does not load or differs.
     """
     keras = import_keras()
-    alone = type(model).from_config(model.get_config())  # as clone_model, but not compiled
-    alone.set_weights(model.get_weights())
     with replace_file(path) as passing, warnings.catch_warnings():
         # Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        alone.save(passing)
+        copy_plain(model).save(passing)  # not compiled
         try:
             loaded = keras.models.load_model(passing, compile=False, safe_mode=True)
         except (TypeError, ValueError) as error:

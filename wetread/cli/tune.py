@@ -1,0 +1,93 @@
+"""`wetread tune`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import app
+
+if TYPE_CHECKING:
+    from wetread.train.tune import TuneResult
+
+_SHOWN = 10
+
+
+@app.command()
+def tune(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
+    ],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The search's directory.")],
+    trials: Annotated[int, typer.Option(metavar="N", help="Networks to train, in all.")] = 30,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="Of validation: loss, accuracy, balanced_accuracy, sensitivity, specificity, f1, auc."
+        ),
+    ] = "auc",
+    epochs: Annotated[int, typer.Option(metavar="N", help="Of each trial.")] = 10,
+    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
+    color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
+    augment: Annotated[
+        str, typer.Option(help="The policy whose strength is searched: xray or light.")
+    ] = "xray",
+    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
+    group_regex: Annotated[
+        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+    ] = None,
+    subset: Annotated[
+        int | None, typer.Option(metavar="N", help="Search on about this many images, to be quicker.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the split, of training and of the search.")] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a search; --trials may be more than before.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Search for the best width, depth, dropout, learning rate, weight decay, batch size and augmentation.
+
+    Trains many networks, stops the poor ones early, and prints a table and the best `wetread train` command.
+    """
+    from dataclasses import replace
+
+    from wetread.cli.train import show_training
+    from wetread.train.config import TrainConfig
+    from wetread.train.tune import tune as search
+
+    config = TrainConfig(
+        data=data,
+        output=output,
+        epochs=epochs,
+        size=size,
+        color=color,
+        augment=augment,
+        validation=validation,
+        subset=subset,
+        positive=positive,
+        seed=seed,
+    )
+    if group_regex is not None:
+        config = replace(config, group_regex=group_regex)
+    with show_training(quiet=quiet) as on_event:
+        result = search(config, trials=trials, metric=metric, resume=resume, on_event=on_event)
+    _print_result(result, metric)
+
+
+def _print_result(result: TuneResult, metric: str) -> None:
+    """Print the best trials and the command that trains as the best did."""
+    from wetread.train.tune import write_command
+
+    print(f"{'trial':>5}  {'state':8}  {metric:>8}  {'epochs':>6}  options")
+    for one in result.trials[:_SHOWN]:
+        value = "" if one.value is None else f"{one.value:.4f}"
+        options = (
+            f"{one.config.architecture}, learning rate {one.config.learning_rate:g}, weight decay "
+            f"{one.config.weight_decay:g}, batches of {one.config.batch_size}, augment {one.config.augment}"
+        )
+        print(f"{one.number:5}  {one.state:8}  {value:>8}  {one.epochs:6}  {options}")
+    print(f"\nthe best: {write_command(result.best, output='RUN')}")

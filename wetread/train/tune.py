@@ -1,0 +1,247 @@
+"""Search for the options that nobody can choose by hand: trials of `wetread train`, the next one where the
+last ones were good.
+
+Optuna proposes (its tree-structured Parzen estimator) and stops what is behind the median; a trial is a run
+like any other, in DIR/trial-0000 and so on, all on one split. DIR/study.log holds what is known so far.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from wetread.errors import ConfigError, MissingExtraError, OutputError
+from wetread.train import run as runs
+from wetread.train.config import METRICS, TrainConfig, find_difference
+from wetread.train.events import EpochEnded, Event, OnEvent, TrialEnded, TrialStarted, ignore_event
+from wetread.train.fit import train
+
+STUDY, OPTIONS, BEST, TABLE = "study.log", "tune.json", "best.json", "trials.csv"
+WIDTHS, BATCH_SIZES = (8, 12, 16, 24, 32), (16, 32, 64, 128)
+# Where the search begins: the network and the options that `train` would take, as near as they come.
+_FIRST = {
+    "width": 16,
+    "stages": 3,
+    "convolutions": 2,
+    "dropout": 0.3,
+    "learning_rate": 1e-3,
+    "weight_decay": 1e-2,
+    "batch_size": 32,
+    "augment": 1.0,
+}
+_SIZE_FOR_FOUR = 64  # the fourth stage is left 4 x 4 of it
+_BEFORE_PRUNING = 5  # trials that are always finished
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One trial: how it ended ('complete', 'pruned' or 'failed'), its value, and its configuration."""
+
+    number: int
+    state: str
+    value: float | None
+    epochs: int
+    config: TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneResult:
+    """All trials, the best first, and the configuration of the best."""
+
+    trials: tuple[Trial, ...]
+    best: TrainConfig
+
+
+def tune(
+    config: TrainConfig,
+    *,
+    trials: int,
+    metric: str = "auc",
+    resume: bool = False,
+    on_event: OnEvent = ignore_event,
+) -> TuneResult:
+    """Train `trials` networks with different options and say which were best by a metric of validation.
+
+    `config`: what all trials have in common; `output` is the directory of the search. Searched are the width
+    and depth of the network, its dropout, learning rate, weight decay, batch size and the strength of the
+    augmentation. Leaves best.json and trials.csv. Raises as `train`, and OutputError where a search is there
+    and is not to be resumed.
+    """
+    _check(config, trials, metric)
+    directory = Path(config.output)
+    with runs.lock_run(directory):
+        _begin(directory, config, metric, resume=resume)
+        study = _open_study(directory, metric)
+        error = None
+        while len(_list_done(study)) < trials:
+            found = _run_trial(study, config, metric, on_event)
+            error = found or error
+        return _finish(directory, study, config, error)
+
+
+def _check(config: TrainConfig, trials: int, metric: str) -> None:
+    if metric not in METRICS:
+        raise ConfigError(f"Expected metric to be one of {', '.join(METRICS)}. Received {metric!r}.")
+    if trials < 1:
+        raise ConfigError(f"Expected trials of 1 or more. Received {trials}.")
+    if config.output.startswith("gs://"):
+        raise ConfigError(f"Expected a local output for a search. Received {config.output!r}.")
+    if config.backbone or config.architecture != TrainConfig.architecture or config.folds:
+        raise ConfigError("Expected no architecture, backbone or folds with a search. Received one.")
+
+
+def _begin(directory: Path, config: TrainConfig, metric: str, *, resume: bool) -> None:
+    """Write down what the search is of, or hold a resumed one to it. Raises OutputError and ConfigError."""
+    path = directory / OPTIONS
+    if not path.is_file():
+        runs.write_json(path, {"metric": metric, "config": asdict(config)})
+        return
+    if not resume:
+        raise OutputError(
+            f"Expected a new directory. Received {directory}, which holds a search. Go on with it by "
+            "--resume, or choose another --output."
+        )
+    old = json.loads(path.read_text(encoding="utf-8"))
+    changed = find_difference(TrainConfig.from_json(json.dumps(old["config"])), config)
+    name, before, after = changed or ("metric", old["metric"], metric)
+    if before != after:
+        raise ConfigError(f"Expected {name} {before!r}, with which the search began. Received {after!r}.")
+
+
+def _open_study(directory: Path, metric: str) -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise MissingExtraError("optuna", extra="tune") from error
+    from optuna.storages import JournalStorage, journal
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = str(directory / STUDY)
+    backend = journal.JournalFileBackend(path, lock_obj=journal.JournalFileOpenLock(path))
+    study = optuna.create_study(
+        storage=JournalStorage(backend),
+        study_name="wetread",
+        direction="minimize" if metric == "loss" else "maximize",
+        load_if_exists=True,
+    )
+    if not study.trials:
+        study.enqueue_trial(_FIRST)
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # cut off: begun again
+        study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+        study.set_user_attr(f"again {trial.number}", True)
+    return study
+
+
+def _run_trial(study: Any, config: TrainConfig, metric: str, on_event: OnEvent) -> ConfigError | None:
+    """Train one network; return why it could not be trained, if so."""
+    import optuna
+
+    # A sampler for each trial, from the seed and its number: a resumed search draws nothing twice.
+    number = len(study.trials)
+    study.sampler = optuna.samplers.TPESampler(seed=config.seed + number)
+    study.pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=1 + config.epochs // 3
+    )
+    trial = study.ask()
+    chosen = propose(trial, config)
+    trial.set_user_attr("config", json.loads(chosen.to_json()))
+    on_event(TrialStarted(number=trial.number, options=trial.params))
+
+    def listen(event: Event) -> None:
+        on_event(event)
+        if isinstance(event, EpochEnded):
+            trial.report(event.metrics[f"val_{metric}"], event.epoch)
+            if event.epoch < event.epochs and trial.should_prune():
+                raise optuna.TrialPruned
+
+    failure: ConfigError | None = None
+    try:
+        result = train(chosen, on_event=listen)
+        study.tell(trial, result.metrics["history"][-1][f"val_{metric}"])
+    except optuna.TrialPruned:
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    except ConfigError as error:  # it diverged, say: the next may do better
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        failure = error
+    ended = _describe(study.trials[trial.number])
+    on_event(TrialEnded(number=ended.number, state=ended.state, value=ended.value))
+    return failure
+
+
+def propose(trial: Any, config: TrainConfig) -> TrainConfig:
+    """Let a trial choose its options; return its configuration."""
+    width = trial.suggest_categorical("width", WIDTHS)
+    stages = trial.suggest_int("stages", 2, 4 if config.size >= _SIZE_FOR_FOUR else 3)
+    convolutions = trial.suggest_int("convolutions", 1, 3)
+    dropout = trial.suggest_float("dropout", 0.0, 0.6, step=0.1)
+    strength = trial.suggest_float("augment", 0.0, 2.0, step=0.25)
+    policy = config.augment.partition(":")[0]
+    return replace(
+        config,
+        output=os.path.join(config.output, f"trial-{trial.number:04}"),
+        cache=config.cache_folder(),
+        architecture=f"stages-{width}-{stages}-{convolutions}-{dropout:.1f}",
+        augment=f"{policy}:{strength:g}" if strength else "none",
+        learning_rate=float(f"{trial.suggest_float('learning_rate', 1e-4, 1e-2, log=True):.3g}"),
+        weight_decay=float(f"{trial.suggest_float('weight_decay', 1e-5, 1e-1, log=True):.3g}"),
+        batch_size=trial.suggest_categorical("batch_size", BATCH_SIZES),
+    )
+
+
+def _list_done(study: Any) -> list[Any]:
+    """The trials that ended, but for those that were cut off."""
+    again = study.user_attrs
+    return [t for t in study.trials if t.state.is_finished() and f"again {t.number}" not in again]
+
+
+def _describe(trial: Any) -> Trial:
+    states = {"COMPLETE": "complete", "PRUNED": "pruned"}
+    value = trial.value
+    if value is None and trial.intermediate_values:
+        value = trial.intermediate_values[max(trial.intermediate_values)]
+    return Trial(
+        number=trial.number,
+        state=states.get(trial.state.name, "failed"),
+        value=value,
+        epochs=max(trial.intermediate_values, default=0),
+        config=TrainConfig.from_json(json.dumps(trial.user_attrs["config"])),
+    )
+
+
+def _finish(directory: Path, study: Any, config: TrainConfig, error: ConfigError | None) -> TuneResult:
+    """Write the table and the best configuration. Raises the last error where no trial was finished."""
+    found = [_describe(trial) for trial in _list_done(study)]
+    sign = -1 if study.direction.name == "MAXIMIZE" else 1
+    order = ("complete", "pruned", "failed")
+    found.sort(key=lambda one: (order.index(one.state), sign * (one.value or 0.0), one.number))
+    if found[0].state != "complete":
+        raise error or ConfigError("Expected a trial to be finished. Received none. Ask for more --trials.")
+    runs.write_table(directory / TABLE, ("trial", "state", "value", "epochs", *CHOSEN), _list_rows(found))
+    best = replace(found[0].config, output=config.output, cache=config.cache)
+    runs.write_bytes(directory / BEST, best.to_json().encode())
+    return TuneResult(trials=tuple(found), best=best)
+
+
+CHOSEN = ("architecture", "learning_rate", "weight_decay", "batch_size", "augment")
+
+
+def _list_rows(trials: list[Trial]) -> Iterator[tuple[Any, ...]]:
+    for one in trials:
+        value = "" if one.value is None else f"{one.value:.6g}"
+        yield (one.number, one.state, value, one.epochs, *(getattr(one.config, name) for name in CHOSEN))
+
+
+def write_command(config: TrainConfig, *, output: str) -> str:
+    """Write the `wetread train` command that a configuration stands for, without what is the default."""
+    words = ["wetread", "train", config.data, "--output", output]
+    for name, value in asdict(config).items():
+        default = TrainConfig.__dataclass_fields__[name].default
+        if name not in ("data", "output", "cache") and value != default:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
