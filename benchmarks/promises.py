@@ -42,8 +42,9 @@ def main() -> None:
     request = OperatingRequest(temperature=FIT, rule=options.rule, band=DEFAULT_BAND)
     print(
         "| fold | images | temperature | calibration error | log loss | threshold "
-        "| sensitivity, 95% by patient | specificity | errors | in the band: images, errors |\n|---|---|---|---|---|---|---|---|---|---|"
+        "| sensitivity, 95% by patient | specificity | errors | in the band: images, errors |"
     )
+    print("|" + "---|" * 10)
     for fold in np.unique(folds):
         print(describe_fold(spec, take(found, folds != fold), take(found, folds == fold), request, int(fold)))
 
