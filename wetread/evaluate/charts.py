@@ -57,7 +57,7 @@ def draw_precision_recall(curves: Sequence[Curve], points: Sequence[tuple[float,
 def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequence[Bin] = ()) -> str:
     """Draw the share that was so over the probability that was said, with Wilson intervals.
 
-    `before`: the same at temperature 1, a thin line behind.
+    `before`: the same at temperature 1, a dotted line behind.
     """
     axes = Axes()
     parts = [

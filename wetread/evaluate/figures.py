@@ -106,7 +106,7 @@ def _show_before(scores: Scores) -> tuple[list[Bin], str]:
         return [], ""
     error = show_number(found["at_temperature_1"]["ece"], "calibration.at_temperature_1.ece")
     temperature = show_number(found["temperature"], "calibration.temperature")
-    said = f" The thin line is the network at temperature 1, with {error}; the model has {temperature}."
+    said = f" Dotted: the same at temperature 1, calibration error {error}; the model has {temperature}."
     return bin_reliability(undo_temperature(scores), scores.truth(scores.scored), scores.spec), said
 
 
