@@ -19,7 +19,7 @@ from wetread.evaluate.evaluation import EvaluateOptions, evaluate
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.outputs import check_output, encode_predictions, write_outputs
 from wetread.runtime.classifier import Classifier
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.spec import Band, ModelSpec
 
 LABELS = ("NORMAL", "PNEUMONIA")
 
@@ -304,3 +304,31 @@ def test_real_x_rays_of_a_split(xray_data, model, tmp_path) -> None:
     found = judge(model, folder, run=str(run_folder), split="val")
     assert (found.metrics.images, found.unscored) == (len(names), 0)
     assert isinstance(found.scores.spec, ModelSpec)
+
+
+def test_what_temperature_and_band_did_is_told(tmp_path: Path) -> None:
+    data = draw_folders(tmp_path / "data", images=20)
+    band = Band(low=0.3, high=0.8, rule="images 0.5")
+    spec = dataclasses.replace(toy_spec(), temperature=2.0, uncertain=band)
+    evaluation = evaluate(Classifier(build_model(spec), device="cpu"), EvaluateOptions(data=str(data)))
+    told, scores = evaluation.to_dict(), evaluation.scores
+    shown = scores.probabilities(scores.scored)
+    # The toy's graph has no temperature in it, so the spec's makes "before" twice as sure.
+    logits = np.log(shown[:, 1].astype(float)) - np.log(shown[:, 0].astype(float))
+    before = 1 / (1 + np.exp(-2 * logits))
+    expected = measure(np.stack([1 - before, before], axis=1), scores.truth(scores.scored), spec)
+    assert told["calibration"]["temperature"] == 2.0
+    assert told["calibration"]["at_temperature_1"]["log_loss"] == pytest.approx(expected.log_loss, rel=1e-5)
+    inside = (shown[:, 1] >= np.float32(0.3)) & (shown[:, 1] <= np.float32(0.8))
+    wrong = (shown[:, 1] >= 0.5) != (scores.truth(scores.scored) == 1)
+    assert told["uncertain"] == {
+        "low": 0.3,
+        "high": 0.8,
+        "rule": "images 0.5",
+        "images": int(inside.sum()),
+        "errors": int((inside & wrong).sum()),
+        "all_errors": wrong.sum(),
+    }
+    assert 0 < inside.sum() < len(inside)
+    plain = evaluate(Classifier(build_model(toy_spec()), device="cpu"), EvaluateOptions(data=str(data)))
+    assert (plain.to_dict()["calibration"], plain.to_dict()["uncertain"]) == (None, None)

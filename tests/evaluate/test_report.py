@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from wetread.evaluate.mistakes import find_mistakes
 from wetread.evaluate.outputs import write_outputs
 from wetread.evaluate.report import render_report
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.spec import Band
 
 THREE = ("a", "b", "c<script>")
 
@@ -120,6 +122,25 @@ def test_the_page_is_whole_in_itself(evaluation) -> None:
     for heading in ("Metrics", "Confusion", "Ranking", "Probabilities", "Two models", "Worst mistakes"):
         assert f"<h2>{heading}</h2>" in page
     assert "empty.jpg" in page and "Expected an image. Received 0 bytes." in page
+
+
+def test_temperature_and_band_are_drawn(tmp_path) -> None:
+    data = draw_folders(tmp_path / "data", images=10)
+    band = Band(low=0.3, high=0.8, rule="images 0.5")
+    spec = replace(toy_spec(), temperature=2.0, uncertain=band)
+    evaluation = evaluate(
+        Classifier(build_model(spec), device="cpu"), EvaluateOptions(data=str(data), resamples=10)
+    )
+    write_outputs(evaluation, str(tmp_path))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert page.count('class="before"') == 1 and page.count('class="band"') == 2
+    shown = {key: json.loads(value) for key, value, _ in Numbers(page).found}
+    keys = ("calibration.temperature", "calibration.at_temperature_1.ece", "uncertain.images")
+    assert [shown[key] for key in keys] == [look_up(metrics, key) for key in keys]
+    plain = evaluate(Classifier(build_model(toy_spec()), device="cpu"), EvaluateOptions(data=str(data)))
+    page = render_report(plain)
+    assert 'class="before"' not in page and 'class="band"' not in page
 
 
 def test_pictures_only_when_asked_for(evaluation) -> None:

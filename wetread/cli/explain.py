@@ -26,6 +26,9 @@ def explain(
     format_: Annotated[
         str, typer.Option("--format", metavar="png|json", help="An overlay, or the raw map.")
     ] = "png",
+    method: Annotated[
+        str, typer.Option(help="occlusion, or cam: class activation, of a model exported with it.")
+    ] = "occlusion",
     label: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the one it gets.")
     ] = None,
@@ -38,7 +41,8 @@ def explain(
 ) -> None:
     """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
 
-    Red speaks for the label, blue against it, over the original at its full size.
+    Or, by --method cam, what the network would say if the whole image looked like each place. Red speaks
+    for the label, blue against it, over the original at its full size.
     """
     from wetread.errors import OutputError, UsageError
     from wetread.runtime.billing import bill_project
@@ -54,7 +58,7 @@ def explain(
         if output is not None and not overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
         classifier = Classifier(model, device=device, public_key=public_key)
-        found = explain_image(classifier, _read(image), label=label)
+        found = explain_image(classifier, _read(image), label=label, method=method)
         _write(_encode(found, image, format_), output)
 
 

@@ -50,6 +50,9 @@ def export(
             metavar="RULE", help="What is too near to call: images 0.05, errors 0.5, width 1 (in logits)."
         ),
     ] = None,
+    with_activation: Annotated[
+        bool, typer.Option("--with-activation", help="A second output, for `wetread explain --method cam`.")
+    ] = False,
     sign: Annotated[
         str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
     ] = None,
@@ -116,6 +119,7 @@ def export(
         calibration=calibration,
         gate=Gate(max_flips=max_flips, max_auc_change=max_auc_change),
         sign=sign,
+        with_activation=with_activation,
         operating=_read_operating(threshold_rule, prevalence, temperature, uncertain_band),
         on_progress=None if quiet else _tell,
     )

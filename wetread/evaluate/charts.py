@@ -54,13 +54,19 @@ def draw_precision_recall(curves: Sequence[Curve], points: Sequence[tuple[float,
     return _svg(axes, [*body, *_points(axes, points)], "Precision-recall curve")
 
 
-def draw_reliability(bins: Sequence[Bin], said: str, *, color: int) -> str:
-    """Draw the share that was so over the probability that was said, with Wilson intervals."""
+def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequence[Bin] = ()) -> str:
+    """Draw the share that was so over the probability that was said, with Wilson intervals.
+
+    `before`: the same at temperature 1, a dotted line behind.
+    """
     axes = Axes()
     parts = [
         _frame(axes, f"probability of {said}", "share of images"),
         _line(axes, (0, 1), (0, 1), css="chance"),
     ]
+    if before:
+        points = [found.probability for found in before], [found.share for found in before]
+        parts.append(_line(axes, *points, css="before", title="at temperature 1"))
     largest = max(found.images for found in bins)
     for found in bins:
         x = axes.across(found.probability)
@@ -77,12 +83,28 @@ def draw_reliability(bins: Sequence[Bin], said: str, *, color: int) -> str:
     return _svg(axes, [*parts, _line(axes, *joined, css=f"thin c{color % COLORS}")], "Reliability diagram")
 
 
-def draw_histogram(counts: Sequence[int], title: str, *, color: int, threshold: float | None) -> str:
-    """Draw how many images got which probability, on a scale of logarithms, and where the threshold is."""
+def draw_histogram(
+    counts: Sequence[int],
+    title: str,
+    *,
+    color: int,
+    threshold: float | None,
+    band: tuple[float, float] | None = None,
+) -> str:
+    """Draw how many images got which probability, on a scale of logarithms.
+
+    `threshold` and `band`, the probabilities that are too near it to call, are marked.
+    """
     top = max(1, *counts)
     axes = Axes(y=(0.0, math.log10(top + 1)), height=170, bottom=42, top=22)
     ticks = [(math.log10(n + 1), f"{n:,}") for n in (0, *(10**k for k in range(len(str(top)))))]
     parts = [_frame(axes, "", "images", y_ticks=ticks)]
+    if band is not None:
+        left, right = axes.across(band[0]), axes.across(band[1])
+        parts.append(
+            f'<rect class="band" x="{left}" y="{axes.top}" width="{right - left:.2f}" '
+            f'height="{axes.up(0) - axes.top:.2f}">{_title("uncertain")}</rect>'
+        )
     for index, count in enumerate(counts):
         left, right = axes.across(index / HISTOGRAM_BINS), axes.across((index + 1) / HISTOGRAM_BINS)
         high = axes.up(math.log10(count + 1))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import DatasetError, UsageError
+from wetread.evaluate.certainty import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, Contender, compare
 from wetread.evaluate.listing import Image, Listing, list_judged
 from wetread.evaluate.metrics import Metrics, measure
@@ -98,6 +99,8 @@ class Evaluation:
                 "fingerprint": self.scores.fingerprint(),
             },
             "metrics": self.metrics.to_dict(),
+            "calibration": describe_temperature(self.scores),
+            "uncertain": describe_doubt(self.scores),
             "bootstrap": {
                 "by": "patient",
                 "resamples": options.resamples,

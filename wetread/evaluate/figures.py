@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from wetread.evaluate import charts
+from wetread.evaluate.certainty import describe_doubt, describe_temperature, undo_temperature
 from wetread.evaluate.curves import (
+    Bin,
     bin_reliability,
     count_probabilities,
     trace_precision_recall,
     trace_roc,
 )
 from wetread.evaluate.evaluation import Evaluation
-from wetread.evaluate.page import make_figure, make_legend, show_number, show_text
+from wetread.evaluate.page import make_figure, make_legend, show_count, show_number, show_text
 from wetread.evaluate.runs import Run
+from wetread.evaluate.scores import Scores
 from wetread.evaluate.tables import format_number
 
 _PANELS = (
@@ -67,12 +72,14 @@ def show_probabilities(evaluation: Evaluation) -> str:
     positive = scores.spec.positive_index
     bins = bin_reliability(probabilities, truth, scores.spec)
     said = metrics.positive or "the chosen label"
+    before, was = _show_before(scores)
     reliability = make_figure(
-        charts.draw_reliability(bins, said, color=positive or 0),
+        charts.draw_reliability(bins, said, color=positive or 0, before=before),
         f"<b>Reliability.</b> On the dashed line, what was said is what was so. Calibration error "
         f"{show_number(metrics.ece, 'metrics.ece')}; bars are 95% Wilson intervals by image, dots grow with "
-        "the number of images.",
+        f"the number of images.{was}",
     )
+    doubt = describe_doubt(scores)
     threshold = metrics.threshold if positive is not None else None
     shown = probabilities.max(axis=1) if positive is None else probabilities[:, positive]
     histograms = "".join(
@@ -81,13 +88,36 @@ def show_probabilities(evaluation: Evaluation) -> str:
             f"truth {label}: {int((truth == column).sum()):,} images",
             color=column,
             threshold=threshold,
+            band=None if doubt is None else (doubt["low"], doubt["high"]),
         )
         for column, label in enumerate(metrics.labels)
     )
     what = f"of {show_text(said)}" if positive is not None else "of the largest"
     line = " The dashed line is the threshold." if threshold is not None else ""
+    line += _show_doubt(doubt)
     histogram = make_figure(histograms, f"<b>Probability {what}</b>, counts on a scale of logarithms.{line}")
     return f'<div class="pair">{reliability}{histogram}</div>'
+
+
+def _show_before(scores: Scores) -> tuple[list[Bin], str]:
+    """The reliability at temperature 1 and a sentence on it; nothing where that is the temperature."""
+    found = describe_temperature(scores)
+    if found is None:
+        return [], ""
+    error = show_number(found["at_temperature_1"]["ece"], "calibration.at_temperature_1.ece")
+    temperature = show_number(found["temperature"], "calibration.temperature")
+    said = f" Dotted: the same at temperature 1, calibration error {error}; the model has {temperature}."
+    return bin_reliability(undo_temperature(scores), scores.truth(scores.scored), scores.spec), said
+
+
+def _show_doubt(found: dict[str, Any] | None) -> str:
+    """A sentence on what lies in the band; '' without one."""
+    if found is None:
+        return ""
+    images, errors, every = (
+        show_count(found[name], f"uncertain.{name}") for name in ("images", "errors", "all_errors")
+    )
+    return f" Shaded is what is uncertain: {images} images, {errors} of {every} errors."
 
 
 def show_history(run: Run) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+from wetread.evaluate.certainty import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, DeLong
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics
@@ -86,6 +87,25 @@ def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
         rows.append(("in no label's folder", ", ".join(evaluation.strays[:3]) + more))
     if spec.positive is not None:
         rows.append(("decision", f"{spec.positive} at >= {spec.threshold:g} (rule: {spec.threshold_rule})"))
+    return [*rows, *_describe_certainty(scores)]
+
+
+def _describe_certainty(scores: Scores) -> list[tuple[str, str]]:
+    """The band and what lies in it, and the temperature and what it changed, where there are any."""
+    rows, band, before = [], describe_doubt(scores), describe_temperature(scores)
+    if band is not None:
+        rows.append(
+            (
+                "uncertain",
+                f"{band['low']:.4f} to {band['high']:.4f} (rule: {band['rule']}): {band['images']:,} images, "
+                f"{band['errors']:,} of {band['all_errors']:,} errors",
+            )
+        )
+    if before is not None:
+        was = format_number(before["at_temperature_1"]["ece"])
+        rows.append(
+            ("temperature", f"{before['temperature']:g}; the calibration error was {was} at temperature 1")
+        )
     return rows
 
 

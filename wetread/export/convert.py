@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from wetread.errors import ConfigError, ExportError
 from wetread.evaluate.held_out import OperatingRequest, set_operating_point
 from wetread.export import contract, network
+from wetread.export.activation import attach_activation
 from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.candidates import search_int8
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
@@ -50,13 +51,15 @@ class ExportOptions:
 
     `calibration`: a folder of images (or where a RUN's images stand now). `gate`: how far int8 and float16
     may depart from Keras. `sign`: a PEM file with an Ed25519 private key. `operating`: another temperature,
-    threshold or band than a RUN's own, fitted on its held-out predictions.
+    threshold or band than a RUN's own, fitted on its held-out predictions. `with_activation`: a second
+    output, for `wetread explain --method cam`.
     """
 
     precision: str = "float32"
     calibration: str | os.PathLike[str] | None = None
     gate: Gate = field(default_factory=Gate)
     sign: str | os.PathLike[str] | None = None
+    with_activation: bool = False
     operating: OperatingRequest = field(default_factory=OperatingRequest)
     on_progress: Progress | None = None
 
@@ -182,6 +185,8 @@ def _export(
     calibration = None if images is None else images.calibration.pixels
     inputs = choose_inputs(float_graph, spec.pixels, calibration)
     spec = dataclasses.replace(spec, precision=options.precision, quantization=facts)
+    if options.with_activation:
+        chosen = attach_activation(chosen, spec, source=float_graph, images=probes[:PROBES])
     data = _finish(chosen, spec, inputs, lambda pixels: network.predict_network(wrapped, pixels, spec))
     result = ExportResult(
         path=output,

@@ -20,6 +20,8 @@ from wetread.runtime.verify import check_machine
 if TYPE_CHECKING:
     from wetread.runtime.results import Prediction
 
+ACTIVATION = "activation"
+
 
 class Classifier:
     """A model that is ready to read images.
@@ -67,6 +69,25 @@ class Classifier:
         if not len(images):
             return np.empty((0, len(self.spec.labels)), np.float32)
         result: NDArray[np.float32] = self.session.run(["probabilities"], {"image": images})[0]
+        return result
+
+    @property
+    def has_activation(self) -> bool:
+        """Whether the model was exported with `activation`, its second output."""
+        return any(output.name == ACTIVATION for output in self.session.get_outputs())
+
+    def activate(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute what each place of the last feature maps says for each label, float32 (N, K, h, w).
+
+        Logits, at the model's temperature: their mean over the places is what the softmax takes. `images` as
+        in `classify`. Raises ModelError where the model has no such output.
+        """
+        if not self.has_activation:
+            raise ModelError(
+                f"{self.name}: Expected a model with the output '{ACTIVATION}'. Received one without. Export "
+                "it with --with-activation, or explain by occlusion."
+            )
+        result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
         return result
 
     def score(

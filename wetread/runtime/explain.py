@@ -4,14 +4,18 @@ Occlusion (Zeiler and Fergus, ECCV 2014) needs the ONNX file alone, whatever the
 slide over the image at the model's size; each pixel of the map is the mean fall over the patches that cover
 it, and the nearer its middle the more a patch counts. Log-odds, because a probability that is nearly 1 stays
 so while evidence goes. The same file and model give the same map.
+
+Class activation (Zhou et al., CVPR 2016) needs a model that was exported with a second output, and one run:
+what the network would say of an image that looks everywhere as this place does, in log-odds.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +24,11 @@ from wetread.runtime.pixels import MAX_PIXELS, Pixels, inner_size, read_picture,
 from wetread.runtime.scoring import Model, count_processors
 from wetread.runtime.spec import PixelRecipe
 
-METHOD = "occlusion"
+METHODS = ("occlusion", "cam")
+_UNITS = {
+    "occlusion": "fall of the label's log-odds when a place is hidden",
+    "cam": "log-odds of the label if all places looked like this one",
+}
 # Patches with sides of these parts of the image's, each moved by this part of it.
 _PARTS = (4, 8)
 _STEP_PART = 16
@@ -29,6 +37,14 @@ _BATCH = 64
 _SMALLEST = 1e-7
 
 Floats = NDArray[np.float32]
+
+
+class Activatable(Model, Protocol):
+    """What a class activation needs of a classifier."""
+
+    def activate(self, images: NDArray[np.uint8]) -> Floats:
+        """Compute float32 logits (N, K, h, w) of the places of uint8 images (N, H, W, C)."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,28 +61,33 @@ class Box:
 class Explanation:
     """What speaks for a label in an image, and where.
 
-    `map`: float32 (h, w), at the model's size without what only pads it: how far the label's log-odds fall
-    when a place is hidden; above 0 it speaks for the label, below 0 against it. `box` is where the map lies
-    on `picture`, uint8 (H, W, 1 or 3): the original, upright, at its own size.
+    `map`: float32 (h, w), at the model's size without what only pads it: by occlusion, how far the label's
+    log-odds fall when a place is hidden; by class activation, its log-odds if all places looked like this
+    one. Above 0 it speaks for the label, below 0 against it. `box` is where the map lies on `picture`, uint8
+    (H, W, 1 or 3): the original, upright, at its own size. `patches`: what was hidden; or `grid`: the places
+    of the class activation.
     """
 
+    method: str
     label: str
     probability: float
     probabilities: dict[str, float]
     map: Floats
     box: Box
     picture: Pixels
-    patches: tuple[tuple[int, int], ...]
+    patches: tuple[tuple[int, int], ...] = ()
+    grid: tuple[int, int] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds: the map as rows of numbers, the picture by its size alone."""
         return {
-            "method": METHOD,
+            "method": self.method,
             "label": self.label,
             "probability": self.probability,
             "probabilities": self.probabilities,
-            "unit": "fall of the label's log-odds when a place is hidden",
-            "patches": [list(patch) for patch in self.patches],
+            "unit": _UNITS[self.method],
+            **({"patches": [list(patch) for patch in self.patches]} if self.patches else {}),
+            **({"grid": list(self.grid)} if self.grid else {}),
             "picture": {"height": self.picture.shape[0], "width": self.picture.shape[1]},
             "box": [self.box.top, self.box.left, self.box.height, self.box.width],
             "map": [[float(f"{value:.6g}") for value in row] for row in self.map],
@@ -74,25 +95,39 @@ class Explanation:
 
 
 def explain_image(
-    model: Model, data: bytes, *, label: str | None = None, max_pixels: int = MAX_PIXELS
+    model: Activatable,
+    data: bytes,
+    *,
+    label: str | None = None,
+    method: str = "occlusion",
+    max_pixels: int = MAX_PIXELS,
 ) -> Explanation:
     """Find what in an image speaks for a label (by default the one that the model chooses).
 
-    `data`: the bytes of an image file. Raises ImageError when it has no pixels, and UsageError for a label
-    that the model does not have.
+    `data`: the bytes of an image file. `method`: 'occlusion' or 'cam'. Raises ImageError when it has no
+    pixels, UsageError for a label that the model does not have, and ModelError for a class activation that
+    it was not exported with.
     """
     spec = model.spec
     if label is not None and label not in spec.labels:
         raise UsageError(f"Expected --label to be one of {', '.join(spec.labels)}. Received {label!r}.")
+    if method not in METHODS:
+        raise UsageError(f"Expected --method {' or '.join(METHODS)}. Received {method!r}.")
     pixels = read_pixels(data, spec.pixels, max_pixels=max_pixels)
     found = model.classify(pixels[None])
     column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
-    patches = choose_patches(spec.pixels)
-    heat = map_occlusion(model, pixels, column=column, patches=patches)
+    patches: tuple[tuple[int, int], ...] = ()
+    grid: tuple[int, int] | None = None
+    if method == "cam":
+        heat, grid = map_activation(model, pixels, column=column)
+    else:
+        patches = choose_patches(spec.pixels)
+        heat = map_occlusion(model, pixels, column=column, patches=patches)
     picture = read_picture(data, spec.pixels, max_pixels=max_pixels)
     inside, box = place_map((picture.shape[0], picture.shape[1]), spec.pixels)
     values = [float(str(value)) for value in found[0]]
     return Explanation(
+        method=method,
         label=spec.labels[column],
         probability=values[column],
         probabilities=dict(zip(spec.labels, values, strict=True)),
@@ -100,7 +135,22 @@ def explain_image(
         box=box,
         picture=picture,
         patches=patches,
+        grid=grid,
     )
+
+
+def map_activation(model: Activatable, pixels: Pixels, *, column: int) -> tuple[Floats, tuple[int, int]]:
+    """Measure a label's log-odds at each place of the last feature maps, and name their height and width.
+
+    `pixels`: uint8 (H, W, C) at the model's size. Returns float32 (H, W), linear between the places' middles.
+    """
+    logits = model.activate(pixels[None])[0].astype(np.float64)
+    others = np.delete(logits, column, axis=0)
+    largest = others.max(axis=0)
+    odds = logits[column] - largest - np.log(np.exp(others - largest).sum(axis=0))
+    height, width = pixels.shape[:2]
+    heat: Floats = cv2.resize(odds.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return heat, (odds.shape[0], odds.shape[1])
 
 
 def choose_patches(recipe: PixelRecipe) -> tuple[tuple[int, int], ...]:

@@ -17,6 +17,7 @@ _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
 _STRONGEST = 0.62  # of the colour over the picture
 _STRIP_PIXELS = 1 << 20
 _SCALE_WIDTH = 320  # a narrower picture gets a margin: the scale must be legible
+_MEANINGS = {"occlusion": "log-odds lost when hidden", "cam": "log-odds if all looked so"}
 # A map that nowhere moves the log-odds by this much shows nothing but rounding.
 _FAINTEST = 0.01
 
@@ -94,7 +95,7 @@ def _draw_scale(found: Explanation, limit: float, width: int) -> Pixels:
     bar = strip[margin + line + margin // 2 :][: line // 2 + 2, margin : width - margin]
     bar[...] = 128  # mid-gray, like an X-ray's own
     _blend(bar, np.broadcast_to(np.linspace(-1, 1, bar.shape[1]), bar.shape[:2]))
-    said = f"{found.label} {found.probability:.4f}: log-odds lost when hidden"
+    said = f"{found.label} {found.probability:.4f}: {_MEANINGS[found.method]}"
     _write(strip, said, (margin, margin + round(13 * size)), size)
     below = 2 * margin + 2 * line + round(8 * size)
     for share, text in ((0.0, f"-{limit:.2g} against"), (0.5, "0"), (1.0, f"for +{limit:.2g}")):
