@@ -210,7 +210,13 @@ def test_a_wheel_without_the_extra_is_refused(options, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"output": "bundle.tar"}, {"extras": ("train",)}, {"wheel": "none.whl"}, {"python_archive": "none"}],
+    [
+        {"output": "bundle.tar"},
+        {"output": "no-such/bundle.zip"},
+        {"extras": ("train",)},
+        {"wheel": "none.whl"},
+        {"python_archive": "none"},
+    ],
 )
 def test_options_that_cannot_be_meant(options, wrong):
     with pytest.raises(UsageError, match="Expected"):

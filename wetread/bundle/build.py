@@ -65,6 +65,8 @@ class BundleOptions:
     def __post_init__(self) -> None:
         if not self.output.lower().endswith(".zip"):
             raise UsageError(f"Expected an output that ends in .zip. Received {self.output!r}.")
+        if not Path(self.output).absolute().parent.is_dir():
+            raise UsageError(f"Expected --output in a folder that exists. Received {self.output!r}.")
         for extra in self.extras:
             if extra not in _MAY_BE_BUNDLED:
                 raise UsageError(f"Expected --with {' or '.join(_MAY_BE_BUNDLED)}. Received {extra!r}.")
