@@ -156,6 +156,7 @@ def test_what_comes_along_on_request(options, tmp_path):
         certificate=str(tmp_path / "certificate.json"),
     )
     files = read(build_bundle(more).path)
+    assert "model.onnx.sig" not in files
     assert files["python/python.tar.gz"] == b"python.tar.gz"
     assert files["certificate/certificate.json"] == certificate.encode()
     kinds = {part["name"]: part["type"] for part in json.loads(files["sbom.cdx.json"])["components"]}
@@ -186,6 +187,14 @@ def test_the_self_test_knows_what_was_seen_here(windows):
     ]
     assert all(float(row["p_NORMAL"]) + float(row["p_PNEUMONIA"]) == pytest.approx(1) for row in rows)
     assert {f"selftest/pictures/{row['path']}" for row in rows} <= set(files)
+
+
+def test_a_signature_beside_the_model_comes_along(options, tmp_path, proven_model):
+    (tmp_path / "model.onnx").write_bytes(proven_model.read_bytes())
+    (tmp_path / "model.onnx.sig").write_bytes(bytes(range(64)))
+    files = read(build_bundle(replace(options, model=str(tmp_path / "model.onnx"))).path)
+    assert files["model.onnx.sig"] == bytes(range(64))
+    assert b"  model.onnx.sig\n" in files["SHA256SUMS"]
 
 
 def test_the_pictures_are_drawn_alike_every_time():

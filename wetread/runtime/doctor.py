@@ -35,7 +35,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "bundle": ("pip", "packaging"),
 }
 # Those that a bundle may bring: an installation from one has no index to take others from.
-_BUNDLED = ("dicom", "parquet")
+_BUNDLED = ("dicom", "parquet", "sign")
 _MEMORY_WANTED = 2 << 30
 _DISK_WANTED = 1 << 30
 _VISUAL_CPP = "the Microsoft Visual C++ Redistributable (x64, 2015-2022): vc_redist.x64.exe from Microsoft"

@@ -146,10 +146,10 @@ def install(bundle: dict[str, Any], folder: Path) -> None:
     ]
     command += ["--find-links", HERE / "wheels", "--requirement", HERE / "requirements.txt"]
     run(command, env=clean)
-    shutil.copyfile(HERE / "model.onnx", folder / "model.onnx")
+    for name in ("model.onnx", "model.onnx.sig", "bundle.json", "sbom.cdx.json"):
+        if (HERE / name).exists():  # not every model is signed
+            shutil.copyfile(HERE / name, folder / name)
     write_launcher(folder)
-    shutil.copyfile(HERE / "bundle.json", folder / "bundle.json")
-    shutil.copyfile(HERE / "sbom.cdx.json", folder / "sbom.cdx.json")
 
 
 def python_in(environment: Path) -> Path:
