@@ -20,6 +20,9 @@ Messages say what was expected, what was received, and what to do.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 
 class WetreadError(Exception):
     """Any error that wetread raises on purpose."""
@@ -86,7 +89,19 @@ class MissingExtraError(SetupError):
     def __init__(self, package: str, *, extra: str) -> None:
         super().__init__(
             f"Expected the package '{package}'. Received an installation without it. "
-            f"Install it: pip install 'wetread[{extra}]'"
+            f"Install it: {advise_extra(extra)}"
         )
         self.package = package
         self.extra = extra
+
+
+def is_from_bundle() -> bool:
+    """Tell whether a bundle's installer made this installation: it leaves the bundle's description beside."""
+    return (Path(sys.prefix).parent / "bundle.json").is_file()
+
+
+def advise_extra(extra: str) -> str:
+    """How to get an extra here: an installation from a bundle has no index to take it from."""
+    if is_from_bundle():
+        return f"ask for a bundle made with --with {extra}"
+    return f"pip install 'wetread[{extra}]'"

@@ -156,6 +156,7 @@ def test_what_comes_along_on_request(options, tmp_path):
         certificate=str(tmp_path / "certificate.json"),
     )
     files = read(build_bundle(more).path)
+    assert "model.onnx.sig" not in files
     assert files["python/python.tar.gz"] == b"python.tar.gz"
     assert files["certificate/certificate.json"] == certificate.encode()
     kinds = {part["name"]: part["type"] for part in json.loads(files["sbom.cdx.json"])["components"]}
@@ -188,6 +189,14 @@ def test_the_self_test_knows_what_was_seen_here(windows):
     assert {f"selftest/pictures/{row['path']}" for row in rows} <= set(files)
 
 
+def test_a_signature_beside_the_model_comes_along(options, tmp_path, proven_model):
+    (tmp_path / "model.onnx").write_bytes(proven_model.read_bytes())
+    (tmp_path / "model.onnx.sig").write_bytes(bytes(range(64)))
+    files = read(build_bundle(replace(options, model=str(tmp_path / "model.onnx"))).path)
+    assert files["model.onnx.sig"] == bytes(range(64))
+    assert b"  model.onnx.sig\n" in files["SHA256SUMS"]
+
+
 def test_the_pictures_are_drawn_alike_every_time():
     assert draw_pictures(with_dicom=True) == draw_pictures(with_dicom=True)
     for pictures in (draw_pictures(with_dicom=True), draw_pictures(with_dicom=False)):
@@ -210,7 +219,13 @@ def test_a_wheel_without_the_extra_is_refused(options, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"output": "bundle.tar"}, {"extras": ("train",)}, {"wheel": "none.whl"}, {"python_archive": "none"}],
+    [
+        {"output": "bundle.tar"},
+        {"output": "no-such/bundle.zip"},
+        {"extras": ("train",)},
+        {"wheel": "none.whl"},
+        {"python_archive": "none"},
+    ],
 )
 def test_options_that_cannot_be_meant(options, wrong):
     with pytest.raises(UsageError, match="Expected"):

@@ -206,3 +206,17 @@ def test_usage(bundle):
     done = subprocess.run(["sh", str(bundle / "install.sh"), "--help"], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "usage: sh install.sh [--to FOLDER] [--python PYTHON]\n")
     assert subprocess.run(["sh", str(bundle / "install.sh"), "--odd"], capture_output=True).returncode == 2
+
+
+def test_a_folder_that_may_not_be_written_and_no_home_say_what_to_do(bundle, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    done = install(bundle, to=tmp_path / "file" / "wetread")
+    assert done.returncode == 1
+    assert "Choose a folder with --to that you may write to" in done.stderr
+    homeless = subprocess.run(
+        ["sh", str(bundle / "install.sh")], capture_output=True, text=True, env={"PATH": os.environ["PATH"]}
+    )
+    assert (homeless.returncode, homeless.stderr) == (
+        1,
+        "install: Expected --to FOLDER. Received none, and there is no home folder.\n",
+    )

@@ -22,6 +22,7 @@ import pytest
 
 from tests.conftest import draw_image
 from wetread.bundle.build import BundleOptions, _gather_wheels, build_bundle
+from wetread.bundle.licences import name_licence
 from wetread.bundle.selftest import draw_pictures
 from wetread.bundle.target import Target
 from wetread.bundle.wheels import check_closed
@@ -243,6 +244,8 @@ def test_a_real_windows_bundle_is_closed_by_its_wheels_own_metadata(tmp_path, pr
         or_skip(error)
     check_closed(wheels, roots=["wetread[cpu,dicom]", "pip>=24"], target=Target("win_amd64", "3.12"))
     assert "colorama" in {wheel.name for wheel in wheels} or "click" not in {wheel.name for wheel in wheels}
+    licences = {wheel.name: name_licence(wheel.metadata) for wheel in wheels}
+    assert [name for name, found in licences.items() if found is None or "GPL" in found[0]] == []
     native = [wheel.path.name for wheel in wheels if not wheel.path.name.endswith("-none-any.whl")]
     assert len(native) >= 5
     assert all(name.endswith("-win_amd64.whl") for name in native)

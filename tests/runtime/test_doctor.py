@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from wetread.cli import run
+from wetread.errors import MissingExtraError
 from wetread.runtime import doctor, machine
 from wetread.runtime.doctor import NOTE, OK, PROBLEM, Finding
 
@@ -40,6 +41,7 @@ def test_an_installation_from_a_bundle_is_told_of_bundles_and_of_no_index(tmp_pa
     (tmp_path / "bundle.json").write_text("{}")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
     monkeypatch.setattr(doctor, "EXTRAS", {"dicom": ("no_such_module",), "train": ("no_such_module",)})
+    assert "pip" not in str(MissingExtraError("x", extra="dicom"))
     assert list(doctor._examine_extras()) == [
         Finding(
             "extra dicom",

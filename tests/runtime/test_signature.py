@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 
 import pytest
 
@@ -12,7 +13,7 @@ pytest.importorskip("cryptography")
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.keys import write_keys
-from wetread.errors import ConfigError, TamperedModelError
+from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.signature import check_signature, read_signature, sign_model, signature_path
 from wetread.runtime.verify import verify_model
@@ -77,3 +78,12 @@ def test_openssl_agrees(signed):
     command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", model]
     done = subprocess.run([*command, "-sigfile", signature_path(model)], capture_output=True, text=True)
     assert "Verified Successfully" in done.stdout, done.stderr
+
+
+def test_without_the_extra_it_is_named(signed, monkeypatch):
+    _, public = signed
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "cryptography":
+            monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match="'cryptography'"):
+        check_signature(b"", name="model.onnx", signature=b"", public_key=public)

@@ -225,6 +225,22 @@ def test_a_folder_that_goes_away_and_comes_back(scene):
     assert "Expected a folder that can be listed" in scene.said[0]
 
 
+def test_a_folder_below_that_cannot_be_listed_is_not_named(scene, monkeypatch):
+    """Names of folders may be patients'."""
+    from wetread.runtime import watching
+
+    def refuse(root: str, *, pruned: object) -> Iterator[object]:
+        raise SourceError(f"Expected a folder that can be listed. Received {root + 'Doe^Jane/'!r}: no.")
+        yield
+
+    monkeypatch.setattr(watching, "walk", refuse)
+    with scene.watching():
+        scene.wait(lambda: scene.said)
+    (said,) = scene.said
+    assert str(scene.folder) in said
+    assert "Jane" not in said
+
+
 def test_an_output_that_cannot_be_written_is_waited_for(scene):
     with scene.watching():
         scene.put("a.jpg", draw_image(18))

@@ -27,6 +27,7 @@ from wetread.bundle.wheels import (
 )
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
 from wetread.runtime.classifier import read_model
+from wetread.runtime.signature import read_signature
 from wetread.runtime.spec import check_digest
 from wetread.runtime.verify import verify_model
 
@@ -36,7 +37,7 @@ _SCRIPTS = {"win_amd64": ("install.cmd", "install.ps1")}
 _UNIX_SCRIPTS = ("install.sh",)
 # The older ones do not know the newest wheels' tags.
 _PIP = "pip>=24"
-_MAY_BE_BUNDLED = ("dicom", "parquet")
+_MAY_BE_BUNDLED = ("dicom", "parquet", "sign")
 
 Report = Callable[[str], None]
 
@@ -65,6 +66,8 @@ class BundleOptions:
     def __post_init__(self) -> None:
         if not self.output.lower().endswith(".zip"):
             raise UsageError(f"Expected an output that ends in .zip. Received {self.output!r}.")
+        if not Path(self.output).absolute().parent.is_dir():
+            raise UsageError(f"Expected --output in a folder that exists. Received {self.output!r}.")
         for extra in self.extras:
             if extra not in _MAY_BE_BUNDLED:
                 raise UsageError(f"Expected --with {' or '.join(_MAY_BE_BUNDLED)}. Received {extra!r}.")
@@ -184,6 +187,8 @@ def _lay_out(
 def _other_files(options: BundleOptions, model: bytes) -> dict[str, tuple[str, bytes]]:
     """The files that are no wheels, with their kind in the bill of materials."""
     found = {"model.onnx": ("machine-learning-model", model)}
+    if signature := read_signature(options.model):
+        found["model.onnx.sig"] = ("data", signature)
     if options.python_archive is not None:
         path = Path(options.python_archive)
         found[f"python/{path.name}"] = ("platform", path.read_bytes())

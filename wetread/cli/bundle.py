@@ -17,7 +17,7 @@ def bundle(
     platform: Annotated[str, typer.Option(help="win_amd64, manylinux_x86_64 or manylinux_aarch64.")],
     python: Annotated[str, typer.Option(metavar="3.X", help="The Python of that machine.")] = "3.12",
     extras: Annotated[
-        list[str] | None, typer.Option("--with", metavar="EXTRA", help="Also 'dicom' or 'parquet'.")
+        list[str] | None, typer.Option("--with", metavar="EXTRA", help="Also 'dicom', 'parquet' or 'sign'.")
     ] = None,
     wheel: Annotated[
         str | None,

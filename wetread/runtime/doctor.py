@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 
-from wetread.errors import WetreadError
+from wetread.errors import WetreadError, advise_extra, is_from_bundle
 from wetread.runtime import machine
 from wetread.runtime.providers import DEVICES, import_onnxruntime, installed_packages, open_session
 
@@ -36,7 +35,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "bundle": ("pip", "packaging"),
 }
 # Those that a bundle may bring: an installation from one has no index to take others from.
-_BUNDLED = ("dicom", "parquet")
+_BUNDLED = ("dicom", "parquet", "sign")
 _MEMORY_WANTED = 2 << 30
 _DISK_WANTED = 1 << 30
 _VISUAL_CPP = "the Microsoft Visual C++ Redistributable (x64, 2015-2022): vc_redist.x64.exe from Microsoft"
@@ -202,20 +201,10 @@ def _examine_extras() -> Iterator[Finding]:
             continue
         missing = [name for name in modules if not _is_importable(name)]
         if missing:
-            how = f"ask for a bundle made with --with {extra}" if from_bundle else _install(extra)
             found = f"not installed: {', '.join(missing)}"
-            yield Finding(f"extra {extra}", NOTE, found, f"If needed: {how}")
+            yield Finding(f"extra {extra}", NOTE, found, f"If needed: {advise_extra(extra)}")
         else:
             yield Finding(f"extra {extra}", OK, "installed")
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'wetread[{extra}]'"
-
-
-def is_from_bundle() -> bool:
-    """Tell whether a bundle's installer made this installation: it leaves the bundle's description beside."""
-    return (Path(sys.prefix).parent / "bundle.json").is_file()
 
 
 def _is_importable(name: str) -> bool:

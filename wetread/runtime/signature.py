@@ -38,11 +38,11 @@ def check_signature(
     """Hold a model's bytes to a signature by the Ed25519 public key in a PEM file.
 
     Raises TamperedModelError where `signature` is None or not that key's over these bytes, and ConfigError
-    for a file without such a key.
+    for a file without such a key; MissingExtraError without the extra `sign`.
     """
+    public = _load_key(public_key, "public")
     from cryptography.exceptions import InvalidSignature
 
-    public = _load_key(public_key, "public")
     if signature is None:
         raise TamperedModelError(
             f"{name}: Expected a signature in {Path(name).name}{SUFFIX} beside it. Received none. Get it "

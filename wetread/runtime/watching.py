@@ -148,7 +148,7 @@ class _Watcher:
         try:
             found = list(self._entries())
         except SourceError as error:
-            self._say("listing", str(error))
+            self._say("listing", self._without_names(str(error)))
             return
         self._say("listing", "")
         new = []
@@ -161,6 +161,15 @@ class _Watcher:
         ready = self.arrivals.observe(new, now=monotonic())
         if ready:
             self._score(ready)
+
+    def _without_names(self, text: str) -> str:
+        """What is said of a folder that cannot be listed: the name of one below may be a patient's."""
+        if repr(self.options.root) in text:
+            return text
+        return (
+            f"Expected folders that can be listed. Received one below {self.options.root!r} that cannot. "
+            "Give read permission to all of them."
+        )
 
     def _entries(self) -> Iterator[Entry]:
         root, options = self.options.root, self.options

@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
         prove(bundle, folder)
         done = True
     except (InstallError, OSError, subprocess.SubprocessError) as error:
-        sys.stderr.write(f"install: {error}\n")
+        sys.stderr.write(f"install: {explain(error)}\n")
         return 1
     finally:
         if made and not done:
@@ -56,6 +56,17 @@ def main(arguments: list[str]) -> int:
     say(f"wetread is installed: {launcher}")
     say(f'score with: "{launcher}" score FOLDER --model "{folder / "model.onnx"}" --output scores.csv')
     return 0
+
+
+def explain(error: Exception) -> str:
+    """What to tell of an error: the system's own say neither what was tried nor what to do."""
+    if not isinstance(error, OSError):
+        return str(error)
+    return (
+        f"Expected to read the bundle and to write {error.filename or 'the folder'}. "
+        f"Received: {error.strerror or error}. "
+        "Choose a folder with --to that you may write to, on a disk with room."
+    )
 
 
 def say(text: str) -> None:
@@ -135,10 +146,10 @@ def install(bundle: dict[str, Any], folder: Path) -> None:
     ]
     command += ["--find-links", HERE / "wheels", "--requirement", HERE / "requirements.txt"]
     run(command, env=clean)
-    shutil.copyfile(HERE / "model.onnx", folder / "model.onnx")
+    for name in ("model.onnx", "model.onnx.sig", "bundle.json", "sbom.cdx.json"):
+        if (HERE / name).exists():  # not every model is signed
+            shutil.copyfile(HERE / name, folder / name)
     write_launcher(folder)
-    shutil.copyfile(HERE / "bundle.json", folder / "bundle.json")
-    shutil.copyfile(HERE / "sbom.cdx.json", folder / "sbom.cdx.json")
 
 
 def python_in(environment: Path) -> Path:

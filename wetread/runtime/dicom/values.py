@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, advise_extra
 from wetread.runtime.dicom.stream import UNDEFINED, Stream, damaged, read_element
 
 PIXEL_DATA = 0x7FE00010
@@ -182,5 +182,5 @@ def missing_extra(package: str) -> ImageError:
     return ImageError(
         "unsupported",
         f"Expected the package '{package}', which reads DICOM. Received an installation without it. "
-        "Install it: pip install 'wetread[dicom]'",
+        f"Install it: {advise_extra('dicom')}",
     )
