@@ -176,9 +176,9 @@ def test_memory_does_not_grow_with_the_bucket(cloud, images):
 @pytest.fixture
 def emulator(monkeypatch):
     """PyPI's gcp-storage-emulator: the same service by other hands."""
-    server = pytest.importorskip(
-        "gcp_storage_emulator.server", reason="no gcp-storage-emulator"
-    ).create_server("127.0.0.1", 0, in_memory=True, default_bucket="b")
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="b")
     server.start()
     host, port = server._api._httpd.server_address
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
