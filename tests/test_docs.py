@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,22 @@ def test_links_between_pages_lead_somewhere():
 def test_every_status_is_documented():
     for status in STATUSES:
         assert f"`{status}`" in PAGES["docs/scoring.md"]
+
+
+def test_the_vertex_job_runs_a_command_that_exists():
+    """Nobody here can run it: its options and files are held to the program at least."""
+    job = (ROOT / "deploy" / "vertex" / "job.yaml").read_text(encoding="utf-8")
+    command, *arguments = re.findall(r"^ +- (\S+)$", job.partition("args:")[2], re.MULTILINE)
+    known = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+    shown = {argument for argument in arguments if argument.startswith("-")}
+    assert {"--output", "--resume"} <= shown <= known
+    recipe = (ROOT / "deploy" / "vertex" / "Containerfile").read_text(encoding="utf-8")
+    for line in re.findall(r"^COPY (.*) \S+$", recipe, re.MULTILINE):
+        assert [name for name in line.split() if not (ROOT / name).exists()] == []
+    extras = set(re.findall(r"\.\[(.*)\]", recipe)[0].split(","))
+    options = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert extras <= set(options["optional-dependencies"])
+    assert f'ENTRYPOINT ["{options["name"]}"]' in recipe and options["name"] in options["scripts"]
 
 
 def test_pages_name_no_machine_and_no_package_host():

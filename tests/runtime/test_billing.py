@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-import wetread.cli  # noqa: F401 - registers the commands
+from wetread.cli import load_commands
 from wetread.cli.app import app
 from wetread.runtime.billing import bill_project, find_project
 from wetread.runtime.gcs import Storage
@@ -28,6 +28,7 @@ def test_a_project_of_ones_own_comes_first(cloud):
 
 
 def test_every_command_that_takes_buckets_has_the_option():
+    load_commands([])
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     having = {name for name, command in commands.items() if any(p.name == "project" for p in command.params)}
     assert {"score", "train", "evaluate", "export", "parity", "explain", "inspect", "verify"} <= having

@@ -128,3 +128,40 @@ def test_waits_are_jittered():
 
 def test_a_failure_without_a_status_is_not_throttling():
     assert not Failure(kind="transient", status=0, words="").throttled
+
+
+@pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning")
+@pytest.mark.parametrize(
+    ("cause", "words"),
+    [
+        (
+            "NewConnectionError(\"HTTPConnection(host='h', port=9): Failed to establish a new connection: "
+            '[Errno 111] Connection refused")',
+            "no connection to h:9: Connection refused",
+        ),
+        (
+            "NameResolutionError(\"HTTPSConnection(host='h', port=9): Failed to resolve 'h' "
+            '([Errno -2] Name or service not known)")',
+            "no connection to h:9: Name or service not known",
+        ),
+        (
+            "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify "
+            "failed: self-signed certificate (_ssl.c:1007)'))",
+            "no connection to h:9: certificate verify failed: self-signed certificate",
+        ),
+        (
+            "ProxyError('Unable to connect to proxy', NewConnectionError('[Errno 111] Connection refused'))",
+            "no connection to a proxy to h:9: Connection refused",
+        ),
+        (
+            "ConnectTimeoutError(x, 'Connection to h timed out. (connect timeout=60)')",
+            "no connection to h:9: timed out",
+        ),
+        ("SomethingNew()", "no connection to h:9"),
+    ],
+)
+def test_a_service_that_cannot_be_reached_is_named_without_the_address_asked_for(cause, words):
+    from requests.exceptions import ConnectionError as Unreached
+
+    text = f"HTTPConnectionPool(host='h', port=9): Max retries exceeded with url: /b?q (Caused by {cause})"
+    assert classify(Unreached(text)) == Failure(kind="transient", status=0, words=words)

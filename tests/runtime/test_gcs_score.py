@@ -85,14 +85,19 @@ def test_what_stays_unreadable_is_a_row(cloud, images, toy_model):
 def test_a_list_of_uris_and_files(cloud, images, toy_model, tmp_path):
     file = images / "1" / "deep" / "é 001.jpg"
     names = ["gs://b/x/3/deep/é 003.jpg", str(file), "gs://b/x/absent.jpg", "gs://b/x/1/deep/é 001.jpg"]
+    names += ["gs://", "gs://nowhere/x.jpg"]
     listing = tmp_path / "list.txt"
     listing.write_text("\n".join(names))
     done = wetread("score", "--from-file", listing, "--model", toy_model, "-q")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["path"] for row in rows] == names
-    assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok"]
+    assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "unreadable", "unreadable"]
     assert rows[1]["p_NORMAL"] == rows[3]["p_NORMAL"]
-    assert "404 Not Found" in rows[2]["error"]
+    assert [row["error"].partition("Received ")[2] for row in rows if row["error"]] == [
+        "404 Not Found: No such object: b/x/absent.jpg.",
+        "Expected gs://BUCKET or gs://BUCKET/NAME. Received 'gs://'.",
+        "404 Not Found: The specified bucket does not exist.",
+    ]
 
 
 def test_several_sources_and_include(cloud, images, toy_model):
@@ -176,9 +181,9 @@ def test_memory_does_not_grow_with_the_bucket(cloud, images):
 @pytest.fixture
 def emulator(monkeypatch):
     """PyPI's gcp-storage-emulator: the same service by other hands."""
-    server = pytest.importorskip(
-        "gcp_storage_emulator.server", reason="no gcp-storage-emulator"
-    ).create_server("127.0.0.1", 0, in_memory=True, default_bucket="b")
+    from gcp_storage_emulator.server import create_server
+
+    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="b")
     server.start()
     host, port = server._api._httpd.server_address
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +154,30 @@ def test_a_lost_machine_costs_the_epoch_at_hand(cloud, data, local_history):
     assert cloud.buckets.get("runs", "one/history.csv").data == local_history
     assert "one/checkpoint.npz" not in cloud.buckets.names("runs")
     assert train(configure("gs://b/data", RUN), resume=True).new_epochs == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGTERM")
+def test_a_terminated_trainer_leaves_its_epochs_and_no_pixels(cloud, data, tmp_path):
+    """What a cloud service sends before it takes a machine away."""
+    passing = tmp_path / "passing"
+    passing.mkdir()
+    options = ["--architecture", "tests.train.networks:tiny", "--size", "20", "--epochs", "100000", "-q"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wetread", "train", "gs://b/data", "--output", RUN, *options],
+        env={**os.environ, "TMPDIR": str(passing)},
+    )
+    try:
+        for _ in range(1200):
+            if "one/history.csv" in cloud.buckets.names("runs") or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        assert any(passing.rglob("pixels.npy"))
+        process.terminate()
+        assert process.wait(60) == 143
+    finally:
+        process.kill()
+    assert list(passing.iterdir()) == []
+    assert {"one/checkpoint.npz", "one/config.json"} <= set(cloud.buckets.names("runs"))
 
 
 def test_another_trainer_in_the_same_place_is_noticed(cloud, data):

@@ -9,7 +9,11 @@ from __future__ import annotations
 import atexit
 import io
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import NoReturn
 
@@ -66,7 +70,8 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     load_commands(arguments)
     try:
-        code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
+        with _tidy_termination():
+            code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except UsageError as error:
@@ -88,6 +93,22 @@ def _drop_output() -> int:
     """Keep the last flush of standard output quiet, and return the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
+
+
+@contextmanager
+def _tidy_termination() -> Iterator[None]:
+    """Let SIGTERM end the process as an exception does: passing folders, which may hold pixels, go."""
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, leave) if here else None
+    try:
+        yield
+    finally:
+        if here:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _report(error: object, *, code: int) -> int:

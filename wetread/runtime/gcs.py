@@ -133,7 +133,10 @@ class Storage:
                 f"Expected {told.group(1) if told else need} on {location!r} for {who}. Received "
                 f"{failure.words}. {self._advise(bucket, who, role)}"
             )
-        return f"Expected an answer of Cloud Storage for {location!r}. Received {failure.words}."
+        words = f"Expected an answer of Cloud Storage for {location!r}. Received {failure.words}. "
+        if os.environ.get(_EMULATOR):
+            return words + f"Unset {_EMULATOR} to ask the real service."
+        return words + "Check the network, the proxy (HTTPS_PROXY), and API_ENDPOINT_OVERRIDE if it is set."
 
     def _advise(self, bucket: str, who: str, role: str) -> str:
         if self.anonymous and "@" not in who:

@@ -21,6 +21,9 @@ _SECRETS = re.compile(
 )
 _TOKENS = re.compile(r"\b(?:ya29\.|1//|AIza)[\w.-]+|-----BEGIN [^-]*-----.*?-----END [^-]*-----", re.DOTALL)
 _SERVER_WORDS = re.compile(r'"message":\s*"((?:[^"\\]|\\.)*)"')
+# What urllib3 says when it gave up, with the whole address of the request, and the system's words in it.
+_UNREACHED = re.compile(r"Pool\(host='([^']+)', port=(\d+)\): Max retries exceeded")
+_REASON = re.compile(r"\[(?:Errno -?\d+|SSL: \w+)\] ([^()\[\]\"']+)|(timed out)")
 _LOCATION = re.compile(r"https?://")
 
 
@@ -118,8 +121,13 @@ def _classify_auth(error: Exception) -> Failure:
 
 def _first_line(error: Exception) -> str:
     """An error's own words up to the first line end; its type where it has none."""
-    line = str(error).strip().partition("\n")[0][:400]
-    return line or type(error).__name__
+    line = str(error).strip().partition("\n")[0]
+    where, why = _UNREACHED.search(line), _REASON.search(line)
+    if where:
+        through = "a proxy to " if "ProxyError" in line else ""
+        reason = f": {(why.group(1) or why.group(2)).strip()}" if why else ""
+        line = f"no connection to {through}{where.group(1)}:{where.group(2)}{reason}"
+    return line[:400] or type(error).__name__
 
 
 def redact(text: str) -> str:

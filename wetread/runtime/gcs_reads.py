@@ -132,13 +132,13 @@ class BucketReads:
                 f"Expected answers of Cloud Storage. Received none in {seconds:.0f} seconds: {words}. Run "
                 "again with --resume when it can be reached."
             )
-        if failure.kind == "missing":
+        if failure.kind == "missing" and entry.version:
             words += ". It was deleted or replaced since it was listed"
         elif failure.kind == "denied" and "storage.objects.get" not in words:
             words += f" ({who} lacks storage.objects.get)"
         elif failure.kind == "transient":
             words += f" ({attempts} attempts in {seconds:.0f} seconds)"
-        return ImageError("unreadable", f"Expected an object that can be read. Received {words}.")
+        return ImageError("unreadable", f"Expected an object that can be read. Received {words.rstrip('.')}.")
 
     def _is_out(self, entry: Entry, *, since: float) -> bool:
         """Tell an outage from one bad object: nothing else succeeded either, nor does a small question."""
