@@ -59,7 +59,20 @@ def peer(setup: Setup, script: str, name: str, *, source: Path, options: Sequenc
     return contender
 
 
-def contenders(setup: Setup, source: Path) -> tuple[Contender, list[Contender], list[Contender]]:
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """Who runs on one set of files: wetread, its peers, others that answer another question, the bounds."""
+
+    ours: Contender
+    peers: list[Contender]
+    others: list[Contender]
+    bounds: list[Contender]
+
+    def everyone(self) -> list[Contender]:
+        return [self.ours, *self.peers, *self.others, *self.bounds]
+
+
+def gather(setup: Setup, source: Path) -> Field:
     """wetread, its peers, and the bounds, on one set of files."""
     peers = [
         peer(setup, "imread_loop", "imread + session.run, 32 at a time", source=source),
@@ -74,20 +87,30 @@ def contenders(setup: Setup, source: Path) -> tuple[Contender, list[Contender], 
         peer(setup, "torch_loader", "PyTorch DataLoader (Pillow) + onnxruntime", source=source),
         peer(setup, "openvino_queue", "OpenVINO async queue + OpenCV threads", source=source),
     ]
+    others = [
+        peer(
+            setup,
+            "openvino_queue",
+            "the same in the precision that OpenVINO likes here",
+            source=source,
+            options=["--precision", ""],
+        )
+    ]
     bounds = [
         peer(setup, "decode_bound", "bound: decode only, all cores", source=source),
         peer(setup, "infer_bound", "bound: inference only, all cores", source=source),
     ]
-    return wetread(setup, source), peers, bounds
+    return Field(ours=wetread(setup, source), peers=peers, others=others, bounds=bounds)
 
 
 def compare_speed_224(setup: Setup) -> None:
     """5,216 X-rays of 224 x 224 pixels."""
     source = link_tree(setup, setup.small, 200, folders=2) if setup.quick else setup.small
-    ours, peers, bounds = contenders(setup, source)
-    interleave([ours, *peers, *bounds], repeats=setup.repeats)
-    tables.print_speed(ours, peers, bounds)
-    ran = [one for one in peers if one.runs]
+    field = gather(setup, source)
+    ours, bounds = field.ours, field.bounds
+    interleave(field.everyone(), repeats=setup.repeats)
+    tables.print_speed(ours, [*field.peers, *field.others], bounds)
+    ran = [one for one in field.peers if one.runs]
     plain = next(one for one in ran if "one at a time" in one.name)
     for figure, how in ((tables.wall, "whole processes"), (tables.inner, "start-up left out")):
         best, name = min((median_ratio(one, ours, figure), one.name) for one in ran)
@@ -105,8 +128,9 @@ def compare_speed_full(setup: Setup) -> None:
         return
     source, count = setup.scratch / "full", 16 if setup.quick else 120
     setup.make("full", setup.full, source, count)
-    ours, peers, bounds = contenders(setup, source)
-    peers = [one for one in peers if "one at a time" not in one.name]
+    field = gather(setup, source)
+    ours, bounds = field.ours, field.bounds
+    peers = [one for one in field.peers if "one at a time" not in one.name]
     interleave([ours, *peers, *bounds], repeats=max(2, setup.repeats // 2))
     tables.print_speed(ours, peers, bounds)
     loop = next(one for one in peers if "session.run" in one.name)

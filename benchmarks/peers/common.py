@@ -22,6 +22,7 @@ def parse_arguments(description: str | None) -> argparse.Namespace:
     parser.add_argument("--output", help="a CSV of path and label")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--precision", default="f32", help="what OpenVINO computes in; '': as it likes")
     return parser.parse_args()
 
 
