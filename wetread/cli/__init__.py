@@ -27,6 +27,8 @@ COMMANDS = (
     "explain",
     "export",
     "inspect",
+    "manifest",
+    "merge",
     "parity",
     "score",
     "train",
