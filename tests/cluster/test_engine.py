@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -275,6 +276,7 @@ def test_signals_stay_the_callers(monkeypatch):
             assert signal.getsignal(signal.SIGTERM) is handle
             assert ray.initialized["address"] == "local"
             assert ray.initialized["_node_ip_address"] == "127.0.0.1"
+        monkeypatch.setattr(engine, "_knock", lambda address: None)
         with connect(ray, "10.0.0.1:6379"):
             assert set(ray.initialized) == {"address", "log_to_driver", "logging_level"}
     finally:
@@ -284,5 +286,16 @@ def test_signals_stay_the_callers(monkeypatch):
 def test_a_cluster_that_cannot_be_reached(monkeypatch):
     ray = FakeRay()
     monkeypatch.setattr(ray, "init", lambda **_: (_ for _ in ()).throw(ConnectionError("nobody\nthere")))
-    with pytest.raises(ClusterError, match="at 'x:1'. Received: nobody there"), connect(ray, "x:1"):
+    with pytest.raises(ClusterError, match="at 'x'. Received: nobody there"), connect(ray, "x"):
         pass
+
+
+def test_nobody_listens_at_an_address():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        engine._knock(f"127.0.0.1:{port}")
+        engine._knock(f"ray://127.0.0.1:{port}")
+    for address in (f"127.0.0.1:{port}", f"ray://localhost:{port}"):
+        with pytest.raises(ClusterError, match="refused"), connect(FakeRay(), address):
+            pass
+    engine._knock("auto")

@@ -31,6 +31,8 @@ def wetread(*arguments: object, command: list[str] = WETREAD) -> subprocess.Comp
 @pytest.fixture(autouse=True)
 def no_cluster_of_the_user(monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    # Every address of Ray's is then 127.0.0.1: it would otherwise listen where others can reach it.
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 
 
 class Work:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import signal
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from wetread.runtime.spec import check_digest, extract_spec
 # A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
 _SHARD_NAMES, _MOST_SHARDS = 4096, 10_000
 _ATTEMPTS = 5
-_LOOK_SECONDS = 1.0
+_LOOK_SECONDS, _KNOCK_SECONDS = 1.0, 10.0
 _STORE_BYTES = 80 << 20
 _GPU_DEVICES = ("cuda", "tensorrt")
 
@@ -109,8 +110,9 @@ def connect(ray: Any, address: str | None) -> Iterator[None]:
     here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
     with _kept_handlers():
         try:
+            _knock(address)
             ray.init(address=address, **quiet, **(here if address == "local" else {}))
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             words = " ".join(str(error).split())
             raise ClusterError(
                 f"Expected a Ray cluster at {address!r}. Received: {words}. Check the address, and that it "
@@ -120,6 +122,13 @@ def connect(ray: Any, address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would ask for minutes, and print as it does."""
+    host, colon, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
 
 
 @contextmanager
