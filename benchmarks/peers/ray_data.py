@@ -49,6 +49,7 @@ def main() -> None:
         name=chosen.model,
         device="cpu",
         options=options,
+        folder=os.getcwd(),
         manifest=manifest.digest,
         count=shards,
     )

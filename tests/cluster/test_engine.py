@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sys
@@ -168,7 +169,7 @@ def test_a_shard_that_kills_its_actors_ends_the_run(monkeypatch, toy_model, opti
         if method == "score":
             raise RayError("out of\nmemory")
 
-    with pytest.raises(ClusterError, match=r"Expected shard \d to be scored.* 5 times.*out of memory"):
+    with pytest.raises(ClusterError, match=r"Expected shard \d/6 to be scored.* 5 times.*out of memory"):
         run(monkeypatch, toy_model, options, FakeRay(die))
 
 
@@ -177,7 +178,7 @@ def test_actors_that_never_start_end_the_run(monkeypatch, toy_model, options):
         raise RayError("no such module")
 
     ray = FakeRay(die)
-    with pytest.raises(ClusterError, match=r"Expected its actors to start.*no such module"):
+    with pytest.raises(ClusterError, match=r"Expected actors that start.*no such module"):
         run(monkeypatch, toy_model, options, ray)
     assert ray.started == 2 + 2 * 5 - 1
 
@@ -213,16 +214,30 @@ def test_a_run_that_is_stopped_goes_on_later(monkeypatch, toy_model, options, im
     check_merged(toy_model, options, image_folder, tmp_path)
 
 
+def make_job(model: Path, options: ScoreOptions, **changed) -> Job:
+    fixed = {"model": model.read_bytes(), "name": "toy", "device": "cpu", "options": options, "count": 2}
+    digest = Manifest(str(options.from_manifest)).digest
+    return Job(**(fixed | {"folder": os.getcwd(), "manifest": digest} | changed))
+
+
 def test_an_actor_that_sees_another_manifest(toy_model, options):
-    job = Job(
-        model=toy_model.read_bytes(),
-        name="toy",
-        device="cpu",
-        options=options,
-        manifest="0" * 64,
-        count=2,
-    )
-    assert "Expected the manifest of the run's start" in ShardActor(job).open().error
+    outcome = ShardActor(make_job(toy_model, options, manifest="0" * 64)).open()
+    assert "Expected the manifest of the run's start" in outcome.error
+
+
+def test_an_actor_works_where_its_driver_does(toy_model, image_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(image_folder.parent)
+    make_manifest(ManifestOptions(sources=("images",), output="m"))
+    options = ScoreOptions(from_manifest="m", output="shards")
+    job = make_job(toy_model, options)
+    monkeypatch.chdir("/")
+    actor = ShardActor(job)
+    assert actor.open() == Outcome()
+    assert actor.score(0).counts == {"ok": 12}
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["00000-of-00002.jsonl.shard"]
+    absolute = ScoreOptions(from_manifest=str(tmp_path / "m"), output=str(tmp_path / "shards"))
+    lost = ShardActor(make_job(toy_model, absolute, folder="/not/here")).open()
+    assert "Expected the driver's folder, '/not/here'" in lost.error
 
 
 def test_how_many_actors_there_are(monkeypatch, toy_model, options):

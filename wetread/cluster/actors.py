@@ -5,11 +5,14 @@ Nothing here imports Ray. Errors go back as words: an exception's class may not 
 
 from __future__ import annotations
 
+import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wetread.errors import SourceError, WetreadError
+from wetread.runtime.sources import is_bucket_location
 
 if TYPE_CHECKING:
     from wetread.runtime.runs import ScoreOptions
@@ -20,14 +23,16 @@ if TYPE_CHECKING:
 class Job:
     """What every actor of a run is given.
 
-    `model` is the model file's bytes, `name` what to call it; `manifest` the digest of the manifest that
-    the driver saw; `count` the number of shards.
+    `model` is the model file's bytes, `name` what to call it; `folder` where the driver runs, from which
+    names without a leading `/` are read; `manifest` the digest of the manifest that the driver saw; `count`
+    the number of shards.
     """
 
     model: bytes
     name: str
     device: str
     options: ScoreOptions
+    folder: str
     manifest: str
     count: int
 
@@ -62,6 +67,8 @@ class ShardActor:
         from wetread.runtime.shards import ShardScorer
 
         job = self._job
+        with suppress(OSError):  # a machine without it can still score what is in a bucket
+            os.chdir(job.folder)
         classifier = Classifier(job.model, device=job.device)
         classifier.name = job.name
         scorer = ShardScorer(classifier, job.options)
@@ -69,6 +76,12 @@ class ShardActor:
             raise SourceError(
                 f"Expected the manifest of the run's start, {job.manifest}, at {scorer.manifest.location!r}. "
                 f"Received {scorer.manifest.digest}. Keep it where every machine sees the same one."
+            )
+        first = next(scorer.manifest.entries(), None)
+        if first is not None and _is_relative(first.name) and os.getcwd() != job.folder:
+            raise SourceError(
+                f"Expected the driver's folder, {job.folder!r}, from which {first.name!r} is read. Received "
+                "a machine without it. Make the manifest of a source with its whole name."
             )
         return scorer
 
@@ -82,6 +95,10 @@ class ShardActor:
         except (WetreadError, OSError) as error:
             return _explain(error)
         return Outcome(counts=tally.counts, resumed=tally.resumed, seconds=tally.seconds)
+
+
+def _is_relative(name: str) -> bool:
+    return not (is_bucket_location(name) or os.path.isabs(name))
 
 
 def _explain(error: Exception) -> Outcome:

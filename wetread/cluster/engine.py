@@ -83,6 +83,7 @@ def score_on_cluster(
         name=name,
         device=cluster.device,
         options=replace(options, workers=options.workers or 1),
+        folder=os.getcwd(),
         manifest=manifest.digest,
         count=cluster.shards or count_shards(manifest.names),
     )
@@ -190,8 +191,7 @@ class _Loop:
             outcome: Outcome = self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
             raise ClusterError(
-                f"Expected shard {shard} of {self._job.count} to be scored. Received {error.cause!r}. "
-                "Look at the log of its actor."
+                f"Expected {self._describe(shard)}. Received {error.cause!r}. Look at the log of its actor."
             ) from error
         except self._ray.exceptions.RayError as error:
             self._replace(actor, shard, error)
@@ -211,16 +211,18 @@ class _Loop:
         """Put a lost actor's shard first again, and another actor in its place."""
         self._attempts[shard] += 1
         if self._attempts[shard] >= _ATTEMPTS * (self._number if shard is None else 1):
-            what = "its actors to start" if shard is None else f"shard {shard} to be scored"
             words = " ".join(str(error).split())
             raise ClusterError(
-                f"Expected {what}. Received the loss of the actor {self._attempts[shard]} times, the last "
-                f"one so: {words[:500]}. Finished shards are kept; run the same command again."
+                f"Expected {self._describe(shard)}. Received the loss of the actor {self._attempts[shard]} times, the last "
+                f"one so: {words[-500:]}. Finished shards are kept; run the same command again."
             )
         self._ray.kill(actor)
         if shard is not None:
             self._left.appendleft(shard)
         self._start_actor()
+
+    def _describe(self, shard: int | None) -> str:
+        return "actors that start" if shard is None else f"shard {shard}/{self._job.count} to be scored"
 
 
 def _count_fitting(resources: dict[str, float], *, cpus: int, gpus: int) -> int:

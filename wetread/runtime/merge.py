@@ -56,7 +56,7 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
     with open_output(output, resume=False, overwrite=options.overwrite or not exists):
         tally = _copy_rows(reader, shards, output, watch, stop)
         if not tally.interrupted:
-            output.finish(_make_record(reader.records, tally))
+            output.finish(reader.make_record(tally))
     return tally
 
 
@@ -104,8 +104,10 @@ class _Reader:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self.records: list[dict[str, Any]] = []
-        self._next = 0
+        self._first: dict[str, Any] | None = None
+        self._shards = self._next = 0
+        self._seconds: dict[str, float] = {}
+        self._times: tuple[str, str] | None = None
 
     def check(self, shard: Shard) -> dict[str, Any]:
         """Read a shard's record alone."""
@@ -124,7 +126,7 @@ class _Reader:
                 yield rows
 
     def _check_place(self, record: dict[str, Any], shard: Shard) -> None:
-        first = self.records[0] if self.records else record
+        self._first = first = self._first or record
         check_same_run(first["identity"], record, location=self._name(shard))
         start, stop = record["inputs"]
         ends = stop == record["manifest_names"] if shard.index == shard.count - 1 else True
@@ -135,7 +137,30 @@ class _Reader:
                 f"{self._name(shard)!r}. Score it again."
             )
         self._next = stop
-        self.records.append(_shorten(record))
+        self._note(record)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        """Add up what the merged output's record tells: a shard's own, with its spec, is not kept."""
+        self._shards += 1
+        for stage, seconds in record["seconds"].items():
+            self._seconds[stage] = round(self._seconds.get(stage, 0.0) + seconds, 3)
+        started, ended = self._times or (record["started"], record["ended"])
+        self._times = min(started, record["started"]), max(ended, record["ended"])
+
+    def make_record(self, tally: Tally) -> dict[str, Any]:
+        """The record of the merged output."""
+        assert self._first is not None
+        assert self._times is not None
+        kept = ("model", "spec", "device", "provider", "versions", "identity")
+        return {name: self._first[name] for name in kept} | {
+            "shards": self._shards,
+            "rows": tally.rows,
+            "counts": dict(sorted(tally.counts.items())),
+            "seconds": self._seconds,
+            "started": self._times[0],
+            "ended": self._times[1],
+            "merged": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
 
     def _open(self, shard: Shard) -> BinaryIO:
         file = self._place.open(shard.name)
@@ -145,12 +170,6 @@ class _Reader:
 
     def _name(self, shard: Shard) -> str:
         return f"{self._place.location}/{shard.name}"
-
-
-def _shorten(record: dict[str, Any]) -> dict[str, Any]:
-    """What the merged output's record needs of a shard's: thousands of them are held."""
-    kept = ("identity", "model", "spec", "device", "provider", "versions", "seconds", "started", "ended")
-    return {name: record[name] for name in kept}
 
 
 def _copy_rows(
@@ -164,21 +183,3 @@ def _copy_rows(
             if advance(tally, chunk, watch, stop):
                 return tally
     return tally
-
-
-def _make_record(records: list[dict[str, Any]], tally: Tally) -> dict[str, Any]:
-    first = records[0]
-    kept = {name: first[name] for name in ("model", "spec", "device", "provider", "versions", "identity")}
-    seconds: dict[str, float] = {}
-    for record in records:
-        for stage, value in record["seconds"].items():
-            seconds[stage] = round(seconds.get(stage, 0.0) + value, 3)
-    return kept | {
-        "shards": len(records),
-        "rows": tally.rows,
-        "counts": dict(sorted(tally.counts.items())),
-        "seconds": seconds,
-        "started": min(record["started"] for record in records),
-        "ended": max(record["ended"] for record in records),
-        "merged": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
