@@ -213,8 +213,8 @@ class _Loop:
         if self._attempts[shard] >= _ATTEMPTS * (self._number if shard is None else 1):
             words = " ".join(str(error).split())
             raise ClusterError(
-                f"Expected {self._describe(shard)}. Received the loss of the actor {self._attempts[shard]} times, the last "
-                f"one so: {words[-500:]}. Finished shards are kept; run the same command again."
+                f"Expected {self._describe(shard)}. Received the loss of the actor {self._attempts[shard]} "
+                f"times, the last one so: {words[-500:]}. Finished shards are kept: run the command again."
             )
         self._ray.kill(actor)
         if shard is not None:
