@@ -108,8 +108,8 @@ def options(image_folder, tmp_path) -> ScoreOptions:
 def run(monkeypatch, model: Path, options: ScoreOptions, ray: FakeRay, **changed) -> Tally:
     watch, stop = changed.pop("watch", None), changed.pop("stop", None)
     monkeypatch.setattr(engine, "import_ray", lambda: ray)
-    cluster = ClusterOptions(**({"shards": SHARDS, "device": "cpu"} | changed))
-    return score_on_cluster(str(model), options, cluster, watch=watch, stop=stop)
+    cluster = ClusterOptions(**({"model": str(model), "shards": SHARDS, "device": "cpu"} | changed))
+    return score_on_cluster(options, cluster, watch=watch, stop=stop)
 
 
 def check_merged(model: Path, options: ScoreOptions, images: Path, folder: Path) -> None:
@@ -263,13 +263,13 @@ def test_the_number_of_shards_is_the_manifests(monkeypatch, toy_model, options):
 @pytest.mark.parametrize("wrong", [{"num_actors": 0}, {"shards": 0}, {"shards": -1}])
 def test_wrong_numbers(wrong):
     with pytest.raises(UsageError, match="1 or more"):
-        ClusterOptions(**wrong)
+        ClusterOptions(model="m", **wrong)
 
 
 def test_options_are_refused_before_ray_is_looked_for(monkeypatch, toy_model):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match="--from-manifest"):
-        score_on_cluster(str(toy_model), ScoreOptions(sources=("x",), output="y"), ClusterOptions())
+        score_on_cluster(ScoreOptions(sources=("x",), output="y"), ClusterOptions(model=str(toy_model)))
 
 
 def test_without_ray(monkeypatch):

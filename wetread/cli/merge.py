@@ -33,7 +33,9 @@ def merge(
     with catch_signals() as caught, show_progress(None, quiet=quiet) as watch:
         tally = merge_shards(options, watch=watch, stop=lambda: bool(caught))
     if tally.interrupted:
-        print("wetread: interrupted; the shards are as they were. Run the same command again.", file=sys.stderr)
+        print(
+            "wetread: interrupted; the shards are as they were. Run the same command again.", file=sys.stderr
+        )
         raise typer.Exit(128 + caught[0])
     if not quiet:
         say_done(tally, output)

@@ -103,11 +103,9 @@ def score(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    way: Shard | ClusterOptions | None = _choose_shard(
-        shard, engine, for_engine=(address, num_actors, shards) != (None, None, None)
-    )
+    chosen = _choose_shard(shard, engine, for_engine=(address, num_actors, shards) != (None, None, None))
     if engine is not None:
-        way = ClusterOptions(
+        cluster = ClusterOptions(
             model=_need_model(model),
             device=device,
             public_key=public_key,
@@ -115,13 +113,13 @@ def score(
             num_actors=num_actors,
             shards=shards,
         )
-        tally, number = _run_on_cluster(options, way, quiet=quiet)
+        tally, number = _run_on_cluster(options, cluster, quiet=quiet)
     else:
         with bill_project(project):
             classifier = _open_model(_need_model(model), device, public_key, quiet=quiet)
-        tally, number = _run(options, classifier, way, quiet=quiet)
+        tally, number = _run(options, classifier, chosen, quiet=quiet)
     if tally.interrupted:
-        _say_interrupted(output, in_shards=way is not None)
+        _say_interrupted(output, in_shards=bool(engine or chosen))
         raise typer.Exit(128 + number)
     if not quiet:
         say_done(tally, output)

@@ -21,10 +21,12 @@ from typing import Any
 
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.errors import ClusterError, MissingExtraError, UsageError
+from wetread.runtime.billing import bill_project
 from wetread.runtime.classifier import read_model
 from wetread.runtime.manifest import Manifest
 from wetread.runtime.runs import ScoreOptions, Stop, Tally, Watch
 from wetread.runtime.shards import check_options
+from wetread.runtime.signature import check_signature, read_signature
 from wetread.runtime.spec import check_digest, extract_spec
 
 # A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
@@ -39,11 +41,14 @@ _GPU_DEVICES = ("cuda", "tensorrt")
 class ClusterOptions:
     """How a run uses a Ray cluster.
 
-    `address`: the cluster's (default: RAY_ADDRESS, or a cluster on this machine for the length of the run).
+    `model` and `public_key` as of `Classifier`: the driver reads and proves it, and gives its bytes to the
+    actors. `address`: the cluster's (default: RAY_ADDRESS, or one on this machine for the run's length).
     `num_actors`: sessions at work (default: as many as fit now); more than fit wait for nodes to join.
     `shards`: how many (default: `count_shards`); a run that is started again must have as many.
     """
 
+    model: str
+    public_key: str | None = None
     address: str | None = None
     num_actors: int | None = None
     shards: int | None = None
@@ -61,7 +66,6 @@ def count_shards(names: int) -> int:
 
 
 def score_on_cluster(
-    model: str,
     options: ScoreOptions,
     cluster: ClusterOptions,
     *,
@@ -75,12 +79,9 @@ def score_on_cluster(
     """
     location, _ = check_options(options)
     manifest = Manifest(location, project=options.project)
-    data, name = read_model(model)
-    extract_spec(data, name=name)
-    check_digest(data, name=name)
     job = Job(
-        model=data,
-        name=name,
+        model=_read_model(cluster, options.project),
+        name=cluster.model,
         device=cluster.device,
         options=replace(options, workers=options.workers or 1),
         folder=os.getcwd(),
@@ -90,6 +91,18 @@ def score_on_cluster(
     ray = import_ray()
     with connect(ray, cluster.address):
         return _Loop(ray, job, cluster).run(watch, stop)
+
+
+def _read_model(cluster: ClusterOptions, project: str | None) -> bytes:
+    """Read the model and hold it to its digest and, where a key is given, to its signature."""
+    with bill_project(project):
+        data, name = read_model(cluster.model)
+        extract_spec(data, name=name)
+        check_digest(data, name=name)
+        if cluster.public_key is not None:
+            signature = read_signature(name)
+            check_signature(data, name=name, signature=signature, public_key=cluster.public_key)
+    return data
 
 
 def import_ray() -> Any:
