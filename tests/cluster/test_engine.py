@@ -13,10 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.keys import write_keys
 from wetread.cluster import engine
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.cluster.engine import ClusterOptions, connect, count_shards, import_ray, score_on_cluster
-from wetread.errors import ClusterError, MissingExtraError, UsageError
+from wetread.errors import ClusterError, MissingExtraError, TamperedModelError, UsageError
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.manifest import Manifest
 from wetread.runtime.manifest_build import ManifestOptions, make_manifest
@@ -264,6 +265,13 @@ def test_the_number_of_shards_is_the_manifests(monkeypatch, toy_model, options):
 def test_wrong_numbers(wrong):
     with pytest.raises(UsageError, match="1 or more"):
         ClusterOptions(model="m", **wrong)
+
+
+def test_a_signature_is_demanded_before_ray_is_looked_for(monkeypatch, toy_model, options, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    _, public = write_keys(tmp_path)
+    with pytest.raises(TamperedModelError, match="signature"):
+        score_on_cluster(options, ClusterOptions(model=str(toy_model), public_key=str(public)))
 
 
 def test_options_are_refused_before_ray_is_looked_for(monkeypatch, toy_model):

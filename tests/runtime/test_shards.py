@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from wetread.runtime.merge import MergeOptions, merge_shards
 from wetread.runtime.runs import ScoreOptions, Tally, score_to_file
 from wetread.runtime.shards import Shard, ShardScorer, cut_shard, parse_name, parse_shard
 from wetread.runtime.sources import Entry, open_source
+from wetread.runtime.spec import Band
 
 COUNT = 300
 
@@ -124,6 +126,35 @@ def test_any_number_of_shards_and_batch_size(classifier, images, manifest, tmp_p
     score_all(classifier, options(manifest, tmp_path / "shards", batch_size=batch), count)
     merge(tmp_path / "shards", merged)
     assert merged.read_bytes() == direct.read_bytes()
+
+
+def test_columns_after_error_are_those_of_one_run(classifier, images, manifest, tmp_path):
+    direct, merged = tmp_path / "direct.csv", tmp_path / "merged.csv"
+    tags = ("StudyDate", "SOPInstanceUID")
+    score_to_file(classifier, ScoreOptions(sources=(str(images),), output=str(direct), dicom_tags=tags))
+    score_all(classifier, options(manifest, tmp_path / "shards", dicom_tags=tags), 3)
+    merge(tmp_path / "shards", merged)
+    assert merged.read_bytes() == direct.read_bytes()
+    assert merged.read_text().splitlines()[0].endswith("error,StudyDate,SOPInstanceUID")
+    with pytest.raises(OutputError, match="shards of one run, with dicom_tags"):
+        ShardScorer(classifier, options(manifest, tmp_path / "shards")).score(Shard(0, 3))
+
+
+def test_uncertain_needs_a_band(classifier, manifest, tmp_path):
+    with pytest.raises(UsageError, match="band around its threshold"):
+        ShardScorer(classifier, options(manifest, tmp_path, uncertain=True))
+
+
+def test_uncertain_is_that_of_one_run(images, manifest, tmp_path):
+    banded = Classifier(
+        build_model(replace(toy_spec(), uncertain=Band(low=0.3, high=0.7, rule="test"))), device="cpu"
+    )
+    direct, merged = tmp_path / "direct.csv", tmp_path / "merged.csv"
+    score_to_file(banded, ScoreOptions(sources=(str(images),), output=str(direct), uncertain=True))
+    score_all(banded, options(manifest, tmp_path / "shards", uncertain=True), 3)
+    merge(tmp_path / "shards", merged)
+    assert merged.read_bytes() == direct.read_bytes()
+    assert b",true\n" in merged.read_bytes()
 
 
 def test_without_a_shard_it_is_one_ordinary_output(classifier, images, manifest, tmp_path):
