@@ -84,7 +84,6 @@ def score(
     Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
     --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
-    from wetread.cluster.engine import ClusterOptions
     from wetread.runtime.billing import bill_project
     from wetread.runtime.runs import ScoreOptions
 
@@ -105,6 +104,8 @@ def score(
     )
     chosen = _choose_shard(shard, engine, for_engine=(address, num_actors, shards) != (None, None, None))
     if engine is not None:
+        from wetread.cluster.engine import ClusterOptions
+
         cluster = ClusterOptions(
             model=_need_model(model),
             device=device,
@@ -134,7 +135,6 @@ def split_names(text: str | None) -> tuple[str, ...]:
 def _choose_shard(shard: str | None, engine: str | None, *, for_engine: bool) -> Shard | None:
     """Read the shard that was asked for, if one was. Raises UsageError for what does not go together."""
     from wetread.errors import UsageError
-    from wetread.runtime.shards import parse_shard
 
     if engine is None and for_engine:
         raise UsageError(
@@ -142,7 +142,11 @@ def _choose_shard(shard: str | None, engine: str | None, *, for_engine: bool) ->
         )
     if engine is not None and (engine != "ray" or shard is not None):
         raise UsageError("Expected --engine ray, which runs every shard, without --shard. Received another.")
-    return None if shard is None else parse_shard(shard)
+    if shard is None:
+        return None
+    from wetread.runtime.shards import parse_shard
+
+    return parse_shard(shard)
 
 
 def _run(
@@ -151,12 +155,13 @@ def _run(
     """Score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
     from wetread.runtime.runs import score_to_file, score_to_stream
-    from wetread.runtime.shards import ShardScorer
 
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
     with catch_signals() as caught, show_progress(None if shard else options, quiet=quiet) as watch:
         stop = _stop(caught)
         if shard is not None:
+            from wetread.runtime.shards import ShardScorer
+
             tally = ShardScorer(classifier, options).score(shard, watch=watch, stop=stop)
         elif options.output is not None:
             tally = score_to_file(classifier, options, watch=watch, stop=stop)
