@@ -271,3 +271,62 @@ def test_a_terminal_gets_a_bar_with_a_rate(toy_model, many, tmp_path):
     assert process.wait(60) == 3
     assert b"/s" in seen
     assert b"without a score" in seen
+
+
+def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path):
+    (image_folder / "z.jpg").write_text("text")
+    made = wetread("manifest", image_folder, "-o", tmp_path / "m")
+    assert made.returncode == 0
+    assert error_line(made).startswith("wetread: 13 inputs, digest ")
+    score = ("score", "--from-manifest", tmp_path / "m", "--model", toy_model, "-o", tmp_path / "shards")
+    codes = [wetread(*score, "--batch-size", "4", "--shard", f"{i}/2").returncode for i in (0, 1, 1)]
+    assert codes == [0, 3, 3]
+    again = wetread(*score, "--batch-size", "4", "--shard", "1/2", "--device", "cpu")
+    assert (
+        error_line(again) == f"wetread: 5 inputs (5 of an earlier run): 1 not_an_image, 4 ok -> {score[-1]}"
+    )
+    merged = wetread("merge", tmp_path / "shards", "-o", tmp_path / "merged.csv")
+    assert merged.returncode == 3
+    assert error_line(merged) == f"wetread: 13 inputs: 1 not_an_image, 12 ok -> {tmp_path / 'merged.csv'}"
+    direct = wetread("score", image_folder, "--model", toy_model, "--batch-size", "4")
+    assert (tmp_path / "merged.csv").read_bytes() == direct.stdout
+    (tmp_path / "shards" / "00000-of-00002.jsonl.shard").unlink()
+    missing = wetread("merge", tmp_path / "shards", "-o", tmp_path / "again.csv")
+    assert missing.returncode == 1
+    assert "0/2 missing" in error_line(missing)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("x", "--shard", "0/2", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
+        (("--from-manifest", "m", "--shard", "2/2", "-o", "y"), "Expected a shard I/N with I from 0 to N-1"),
+        (("--from-manifest", "m", "--shard", "two", "-o", "y"), "Expected a shard I/N, such as 0/7"),
+        (("x", "--from-manifest", "m"), "Received none or several"),
+        (("x", "--engine", "ray", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
+        (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "without --shard"),
+        (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "Expected --engine ray"),
+        (("--from-manifest", "m", "--num-actors", "2", "-o", "y"), "Received no engine"),
+        (("--from-manifest", "m", "--engine", "ray", "--shards", "0", "-o", "y"), "1 or more"),
+    ],
+)
+def test_wrong_use_of_shards_and_engines(toy_model, arguments, words):
+    done = wetread("score", *arguments, "--model", toy_model, "--quiet")
+    assert done.returncode == 2
+    assert words in error_line(done)
+
+
+def test_scoring_without_an_engine_loads_no_ray(toy_model, image_folder, tmp_path):
+    code = (
+        "import sys\n"
+        "from wetread.cli import run\n"
+        f"images, model, place = {str(image_folder)!r}, {str(toy_model)!r}, {str(tmp_path)!r}\n"
+        "run(['manifest', images, '-o', place + '/m', '-q'])\n"
+        "run(['score', '--from-manifest', place + '/m', '--model', model, '-o', place + '/s', "
+        "'--shard', '0/1', '-q'])\n"
+        "run(['merge', place + '/s', '-o', place + '/x.csv', '-q'])\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules} & {'ray', 'google', 'pyarrow'}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
+    assert (tmp_path / "x.csv").exists()

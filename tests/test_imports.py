@@ -28,6 +28,7 @@ HEAVY = {
 MAY_IMPORT = {
     "errors": set(),
     "runtime": {"errors", "runtime"},
+    "cluster": {"errors", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
     "backend": {"errors"},
     "train": {"errors", "backend", "runtime", "evaluate", "train"},

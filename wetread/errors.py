@@ -12,6 +12,7 @@
         ├── OutputError          an output that exists, cannot be written, or cannot be resumed
         ├── DatasetError         labelled folders that cannot train or judge a network
         ├── ConfigError          a configuration value or file that does not hold together
+        ├── ClusterError         a cluster that cannot be reached, or whose actors fail
         ├── ExportError          a network that cannot be converted, or whose conversion disagrees with it
         └── MissingExtraError    an optional dependency that is not installed
 
@@ -77,6 +78,10 @@ class DatasetError(SetupError):
 
 class ConfigError(SetupError):
     """A configuration value or file does not hold together."""
+
+
+class ClusterError(SetupError):
+    """A cluster cannot be reached, or its actors fail."""
 
 
 class ExportError(SetupError):

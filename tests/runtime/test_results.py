@@ -17,6 +17,7 @@ from wetread.runtime.results import (
     choose_format,
     columns,
     convert_to_parquet,
+    decode_row,
     encode_header,
     encode_rows,
     make_failure,
@@ -108,3 +109,23 @@ def test_format_is_told_by_the_name():
     ]
     with pytest.raises(UsageError, match=r"scores\.txt"):
         choose_format("scores.txt")
+
+
+@given(file_names, st.floats(0, 1, width=32), st.text(max_size=10))
+def test_rows_of_json_lines_read_back_as_they_were(name, value, error):
+    probabilities = np.array([[1 - value, value]], np.float32)
+    rows = [*make_predictions([name], probabilities, toy_spec()), Prediction(name, "truncated", error=error)]
+    lines = encode_rows(rows, LABELS, kind="jsonl").splitlines(keepends=True)
+    assert [decode_row(line, LABELS) for line in lines] == rows
+
+
+def test_columns_after_error_read_back_too():
+    asked = ("uncertain", "StudyDate")
+    rows = [
+        Prediction(
+            "a.jpg", "ok", "PNEUMONIA", 0.75, (0.25, 0.75), optional={"uncertain": True, "StudyDate": "x"}
+        ),
+        Prediction("b.jpg", "empty", error="none", optional={"uncertain": None, "StudyDate": None}),
+    ]
+    lines = encode_rows(rows, LABELS, kind="jsonl", optional=asked).splitlines()
+    assert [decode_row(line, LABELS, optional=asked) for line in lines] == rows

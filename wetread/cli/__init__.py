@@ -31,6 +31,8 @@ COMMANDS = (
     "explain",
     "export",
     "inspect",
+    "manifest",
+    "merge",
     "parity",
     "score",
     "train",

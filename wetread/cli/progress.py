@@ -18,7 +18,7 @@ _LINE_SECONDS = 30.0
 
 
 @contextmanager
-def show_progress(options: ScoreOptions, *, quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
+def show_progress(options: ScoreOptions | None, *, quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
     """Yield what a run calls after each chunk, or None when nothing is to be shown."""
     if quiet:
         yield None
@@ -48,7 +48,7 @@ def _lines() -> Callable[[Tally], None]:
 
 
 @contextmanager
-def _bar(options: ScoreOptions) -> Iterator[Callable[[Tally], None]]:
+def _bar(options: ScoreOptions | None) -> Iterator[Callable[[Tally], None]]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -73,7 +73,8 @@ def _bar(options: ScoreOptions) -> Iterator[Callable[[Tally], None]]:
         task = bar.add_task("scoring", total=None, rate="", failed="")
         closing = threading.Event()
         counter = threading.Thread(target=_count, args=(bar, task, options, closing), daemon=True)
-        counter.start()
+        if options is not None:
+            counter.start()
         start = monotonic()
 
         def watch(tally: Tally) -> None:
@@ -85,18 +86,23 @@ def _bar(options: ScoreOptions) -> Iterator[Callable[[Tally], None]]:
             yield watch
         finally:
             closing.set()
-            counter.join()
+            if options is not None:
+                counter.join()
 
 
 def _count(bar: Progress, task: object, options: ScoreOptions, closing: threading.Event) -> None:
     """Count the inputs beside the run, so that the bar can say how long it will take."""
     from wetread.errors import SourceError
+    from wetread.runtime.manifest import Manifest
     from wetread.runtime.runs import open_options
 
     if options.from_file == "-" or any(source.startswith("gs://") for source in options.sources):
         return
     total = 0
     try:
+        if options.from_manifest is not None:
+            bar.update(task, total=Manifest(options.from_manifest, project=options.project).names)  # type: ignore[arg-type]
+            return
         for _ in open_options(options).entries():
             total += 1
             if closing.is_set():

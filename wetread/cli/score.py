@@ -14,8 +14,10 @@ from wetread.cli.app import Project, PublicKey, app
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from wetread.cluster.engine import ClusterOptions
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.runs import ScoreOptions, Tally
+    from wetread.runtime.shards import Shard
 
 
 @app.command()
@@ -32,6 +34,12 @@ def score(
     ] = None,
     from_file: Annotated[
         str | None, typer.Option(metavar="LIST", help="Read the names from a file, one a line; '-': stdin.")
+    ] = None,
+    from_manifest: Annotated[
+        str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Only slice I (0 to N-1) of N; --output is a folder.")
     ] = None,
     include: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
@@ -57,6 +65,18 @@ def score(
         str | None,
         typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="ray: all shards of a manifest, on a cluster; --output is a folder.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster; default: RAY_ADDRESS, or here.")
+    ] = None,
+    num_actors: Annotated[
+        int | None, typer.Option(metavar="N", help="Actors, a session each; default: as many as fit.")
+    ] = None,
+    shards: Annotated[
+        int | None, typer.Option(metavar="N", help="Shards to run on the engine; default: by the manifest.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
@@ -70,6 +90,7 @@ def score(
     options = ScoreOptions(
         sources=tuple(sources or ()),
         from_file=from_file,
+        from_manifest=from_manifest,
         include=include,
         output=output,
         workers=workers,
@@ -81,14 +102,28 @@ def score(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    with bill_project(project):
-        classifier = _open_model(model, device, public_key, quiet=quiet)
-    tally, number = _run(options, classifier, quiet=quiet)
+    chosen = _choose_shard(shard, engine, for_engine=(address, num_actors, shards) != (None, None, None))
+    if engine is not None:
+        from wetread.cluster.engine import ClusterOptions
+
+        cluster = ClusterOptions(
+            model=_need_model(model),
+            device=device,
+            public_key=public_key,
+            address=address,
+            num_actors=num_actors,
+            shards=shards,
+        )
+        tally, number = _run_on_cluster(options, cluster, quiet=quiet)
+    else:
+        with bill_project(project):
+            classifier = _open_model(_need_model(model), device, public_key, quiet=quiet)
+        tally, number = _run(options, classifier, chosen, quiet=quiet)
     if tally.interrupted:
-        _say_interrupted(output)
+        _say_interrupted(output, in_shards=bool(engine or chosen))
         raise typer.Exit(128 + number)
     if not quiet:
-        _say_done(tally, output)
+        say_done(tally, output)
     raise typer.Exit(3 if tally.failed else 0)
 
 
@@ -97,17 +132,51 @@ def split_names(text: str | None) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(",")) if text else ()
 
 
-def _run(options: ScoreOptions, classifier: Classifier, *, quiet: bool) -> tuple[Tally, int]:
+def _choose_shard(shard: str | None, engine: str | None, *, for_engine: bool) -> Shard | None:
+    """Read the shard that was asked for, if one was. Raises UsageError for what does not go together."""
+    from wetread.errors import UsageError
+
+    if engine is None and for_engine:
+        raise UsageError(
+            "Expected --engine ray with --address, --num-actors and --shards. Received no engine."
+        )
+    if engine is not None and (engine != "ray" or shard is not None):
+        raise UsageError("Expected --engine ray, which runs every shard, without --shard. Received another.")
+    if shard is None:
+        return None
+    from wetread.runtime.shards import parse_shard
+
+    return parse_shard(shard)
+
+
+def _run(
+    options: ScoreOptions, classifier: Classifier, shard: Shard | None, *, quiet: bool
+) -> tuple[Tally, int]:
     """Score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
     from wetread.runtime.runs import score_to_file, score_to_stream
 
-    with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
+    # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
+    with catch_signals() as caught, show_progress(None if shard else options, quiet=quiet) as watch:
         stop = _stop(caught)
-        if options.output is not None:
+        if shard is not None:
+            from wetread.runtime.shards import ShardScorer
+
+            tally = ShardScorer(classifier, options).score(shard, watch=watch, stop=stop)
+        elif options.output is not None:
             tally = score_to_file(classifier, options, watch=watch, stop=stop)
         else:
             tally = score_to_stream(classifier, options, sys.stdout.buffer, watch=watch, stop=stop)
+    return tally, caught[0] if caught else 0
+
+
+def _run_on_cluster(options: ScoreOptions, cluster: ClusterOptions, *, quiet: bool) -> tuple[Tally, int]:
+    """Score every shard; return as `_run` does."""
+    from wetread.cli.progress import show_progress
+    from wetread.cluster.engine import score_on_cluster
+
+    with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
+        tally = score_on_cluster(options, cluster, watch=watch, stop=_stop(caught))
     return tally, caught[0] if caught else 0
 
 
@@ -115,12 +184,17 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
     return lambda: bool(caught)
 
 
-def _open_model(model: str | None, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
+def _need_model(model: str | None) -> str:
     from wetread.errors import UsageError
-    from wetread.runtime.classifier import Classifier
 
     if model is None:
         raise UsageError("Expected --model MODEL.onnx. Received none. Train and export one: wetread --help.")
+    return model
+
+
+def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
+    from wetread.runtime.classifier import Classifier
+
     classifier = Classifier(model, device=device, public_key=public_key)
     if device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
@@ -149,15 +223,19 @@ def catch_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _say_interrupted(output: str | None) -> None:
-    how = f"Run the same command with --resume to go on with {output}." if output else ""
-    print(
-        f"wetread: interrupted; what was scored is kept. {how}" if output else "wetread: interrupted",
-        file=sys.stderr,
-    )
+def _say_interrupted(output: str | None, *, in_shards: bool) -> None:
+    if in_shards:
+        words = "interrupted; finished shards are kept. Run the same command again."
+    elif output:
+        words = "interrupted; what was scored is kept. Run the same command with --resume to go on with "
+        words += f"{output}."
+    else:
+        words = "interrupted"
+    print(f"wetread: {words}", file=sys.stderr)
 
 
-def _say_done(tally: Tally, output: str | None) -> None:
+def say_done(tally: Tally, output: str | None) -> None:
+    """Tell on standard error what was done."""
     found = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.counts.items()))
     resumed = f" ({tally.resumed:,} of an earlier run)" if tally.resumed else ""
     where = f" -> {output}" if output else ""

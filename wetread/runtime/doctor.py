@@ -32,6 +32,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "report": ("sklearn", "matplotlib"),
     "train": ("tensorflow", "keras", "tf2onnx", "onnx"),
     "sign": ("cryptography",),
+    "ray": ("ray",),
     "bundle": ("pip", "packaging"),
 }
 # Those that a bundle may bring: an installation from one has no index to take others from.

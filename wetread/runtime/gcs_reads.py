@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any
 
@@ -17,7 +17,7 @@ from wetread.runtime.ahead import Limits, ReadAhead
 from wetread.runtime.gcs import Storage, StorageError, split_location
 from wetread.runtime.gcs_faults import Failure, classify, storage_errors
 from wetread.runtime.gcs_readers import BadBytesError, GoogleReader, Reader, open_fast_reader
-from wetread.runtime.sources import Entry, is_bucket_location, read_local
+from wetread.runtime.sources import Entry, is_bucket_location, read_entry
 
 # How many requests at a time each client is good for: beyond, Google's only gets in its own way.
 _PLAIN_REQUESTS, _FAST_REQUESTS = 32, 128
@@ -29,14 +29,15 @@ _FAST_ATTEMPTS, _STRIKES = 2, 8
 
 
 class BucketReads:
-    """Reads the objects of one run, and counts how it went."""
+    """Reads the objects of one run, and counts how it went; `read_file` reads the local files among them."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Storage, *, read_file: Callable[[Entry], bytes] = read_entry) -> None:
         try:
             import google_crc32c  # noqa: F401
         except ImportError as error:
             raise MissingExtraError("google-crc32c", extra="gcs") from error
         self.storage = storage
+        self._read_file = read_file
         self._plain: Reader = GoogleReader(storage)
         self._fast = open_fast_reader(storage)
         self._strikes = 0
@@ -66,7 +67,7 @@ class BucketReads:
         Errors as in `read`.
         """
         if not is_bucket_location(entry.name):
-            return read_local(entry.name)
+            return self._read_file(entry)
         policy, start, attempt, wrong = self.storage.policy, monotonic(), 0, 0
         reader = first = self._choose(entry)
         while True:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from wetread.runtime.gcs import Storage, StorageError, split_location
 from wetread.runtime.sources import BUCKET_SCHEME
@@ -54,6 +54,38 @@ def read_object(storage: Storage, location: str) -> bytes:
         return found
 
     return storage.call(read)
+
+
+def read_range(storage: Storage, written: Written, *, start: int, length: int) -> bytes:
+    """Return a part of one generation of an object, held to no checksum. Raises StorageError."""
+    bucket, name = split_location(written.location)
+
+    def read() -> bytes:
+        blob = storage.bucket(bucket).blob(name, generation=written.generation)
+        found: bytes = blob.download_as_bytes(
+            start=start,
+            end=start + length - 1,
+            raw_download=True,
+            checksum=None,
+            retry=None,
+            timeout=_TIMEOUT,
+        )
+        return found
+
+    return storage.call(read)
+
+
+def fetch_object(storage: Storage, location: str, file: BinaryIO) -> None:
+    """Write an object's bytes, held to their checksum, into an empty file. Raises StorageError."""
+    bucket, name = split_location(location)
+
+    def fetch() -> None:
+        file.seek(0)
+        file.truncate()
+        blob = storage.bucket(bucket).blob(name)
+        blob.download_to_file(file, checksum="crc32c", retry=None, timeout=_TIMEOUT)
+
+    storage.call(fetch)
 
 
 def write_object(

@@ -160,6 +160,14 @@ def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list
     return [*head, *values, prediction.error or None]
 
 
+def decode_row(line: bytes, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> Prediction:
+    """Read a row of JSON Lines back: the Prediction that `encode_rows` wrote, with the same arguments."""
+    row = json.loads(line)
+    head = (row["path"], row["status"], row["label"], row["probability"])
+    values = tuple(row[f"p_{label}"] for label in labels) if row["status"] == "ok" else ()
+    return Prediction(*head, values, row["error"] or "", {name: row[name] for name in optional})
+
+
 def convert_to_parquet(
     spool: str | os.PathLike[str], output: str, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()
 ) -> None:

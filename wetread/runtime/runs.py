@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.manifest import Manifest
 from wetread.runtime.outputs import (
     Output,
     check_identity,
@@ -37,13 +38,14 @@ class ScoreOptions:
     """What a scoring run was asked for, as `wetread score` takes it.
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
-    line. Without `output`, rows go to a stream. `max_pixels` is per image. `project` is billed where a
-    bucket's requesters pay. Columns after `error`: `uncertain` where it is asked for, and attributes by
-    their keywords, `dicom_tags`.
+    line; or `from_manifest` a manifest. Without `output`, rows go to a stream. `max_pixels` is per image.
+    `project` is billed where a bucket's requesters pay. Columns after `error`: `uncertain` where it is asked
+    for, and attributes by their keywords, `dicom_tags`.
     """
 
     sources: tuple[str, ...] = ()
     from_file: str | None = None
+    from_manifest: str | None = None
     include: str | None = None
     output: str | None = None
     workers: int | None = None
@@ -61,8 +63,12 @@ class ScoreOptions:
         return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
-        if bool(self.sources) == bool(self.from_file):
-            raise UsageError("Expected a SOURCE, or --from-file LIST. Received both or neither.")
+        if [bool(self.sources), bool(self.from_file), bool(self.from_manifest)].count(True) != 1:
+            raise UsageError(
+                "Expected a SOURCE, or --from-file LIST, or --from-manifest M. Received none or several."
+            )
+        if self.from_manifest and self.include:
+            raise UsageError("Expected no --include with --from-manifest: the list is made. Received it.")
         if self.resume and self.overwrite:
             raise UsageError("Expected --resume or --overwrite. Received both.")
         if self.output is None and (self.resume or self.overwrite):
@@ -139,11 +145,11 @@ def score_to_file(
     with open_output(output, resume=options.resume, overwrite=options.overwrite):
         tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
         entries = skip_written(_timed_list(source.entries(), tally), output)
-        for chunk in _chunks(classifier, entries, source, options):
+        for chunk in score_source(classifier, entries, source, options):
             start = perf_counter()
             output.write_chunk(chunk)
             tally.add_seconds("write", perf_counter() - start)
-            if _advance(tally, chunk, watch, stop):
+            if advance(tally, chunk, watch, stop):
                 return tally
         record = make_record(classifier, options, tally, started=started)
         reading = source.describe()
@@ -164,10 +170,10 @@ def score_to_stream(
         check_band(classifier.spec)
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
     stream.write(encode_header(labels, kind="csv", optional=options.optional))
-    for chunk in _chunks(classifier, _timed_list(source.entries(), tally), source, options):
+    for chunk in score_source(classifier, _timed_list(source.entries(), tally), source, options):
         stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=options.optional))
         stream.flush()
-        if _advance(tally, chunk, watch, stop):
+        if advance(tally, chunk, watch, stop):
             return tally
     stream.flush()
     return tally
@@ -175,14 +181,19 @@ def score_to_stream(
 
 def open_options(options: ScoreOptions) -> Source:
     """Open what the options name as one source. Raises SourceError."""
+    if options.from_manifest is not None:
+        return Manifest(options.from_manifest, project=options.project)
     if options.from_file is not None:
         return NameList(read_name_list(options.from_file), project=options.project)
     return open_sources(options.sources, include=options.include, project=options.project)
 
 
 def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
-    """All that a run's rows depend on, apart from the inputs."""
-    return {
+    """All that a run's rows depend on, apart from the inputs; of those, a manifest's digest."""
+    manifest: dict[str, Any] = {}
+    if options.from_manifest is not None:
+        manifest = {"manifest": Manifest(options.from_manifest, project=options.project).digest}
+    return manifest | {
         "model": classifier.digest,
         "sources": list(options.sources),
         "from_file": options.from_file,
@@ -235,9 +246,10 @@ def make_record(
     }
 
 
-def _chunks(
+def score_source(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
 ) -> Iterator[Chunk]:
+    """Yield the chunks of entries that a source listed, lazily, as the options ask."""
     tagging = Tagging(options.dicom_tags, source.read)
     chunks = score_chunks(
         classifier,
@@ -261,7 +273,7 @@ def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
         yield entry
 
 
-def _advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
+def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
     """Count a chunk and tell whether to stop here."""
     tally.add_chunk(chunk)
     if watch is not None:

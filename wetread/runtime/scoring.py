@@ -26,7 +26,7 @@ from wetread.runtime.spec import ModelSpec, PixelRecipe
 
 DEFAULT_BATCH = 32
 # A chunk ends once its files hold this many bytes: 32 full-size X-rays would keep one worker for seconds.
-_CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 4 << 20
 _CHUNKS_AHEAD = 2
 
 Read = Callable[[Entry], bytes | NDArray[np.uint8]]
@@ -129,7 +129,7 @@ def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list
     for entry in entries:
         chunk.append(entry)
         size += entry.size or 0
-        if len(chunk) == batch_size or size >= _CHUNK_BYTES:
+        if len(chunk) == batch_size or size >= CHUNK_BYTES:
             yield chunk
             chunk, size = [], 0
     if chunk:

@@ -28,6 +28,8 @@ OUTPUT_SUFFIXES = (".csv", ".jsonl", ".parquet")
 RECORD_SUFFIX = ".run.json"
 PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".watch"
+SHARD_SUFFIX = ".shard"
+_OWN_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state", SHARD_SUFFIX)
 _WILDCARD = re.compile(r"[*?\[]")
 
 
@@ -333,7 +335,7 @@ def own_outputs(names: Iterable[str]) -> set[str]:
     present = set(names)
     own: set[str] = set()
     for name in present:
-        for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state"):
+        for suffix in _OWN_SUFFIXES:
             base = name.removesuffix(suffix)
             if base != name and base.endswith(OUTPUT_SUFFIXES):
                 own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX) else {name}
@@ -341,7 +343,17 @@ def own_outputs(names: Iterable[str]) -> set[str]:
 
 
 def read_local(name: str) -> bytes:
-    """Return a regular file's bytes. Raises ImageError('unreadable').
+    """Return a regular file's bytes. Raises ImageError('unreadable')."""
+    return read_regular(name)[0]
+
+
+def read_entry(entry: Entry) -> bytes:
+    """Return the bytes of a local entry, whatever it is by now. Raises ImageError('unreadable')."""
+    return read_local(entry.name)
+
+
+def read_regular(name: str) -> tuple[bytes, os.stat_result]:
+    """Return a regular file's bytes, and its status after they were read. Raises ImageError('unreadable').
 
     Opened without waiting, and only then asked what it is: a pipe that took a file's place is not read.
     """
@@ -352,7 +364,7 @@ def read_local(name: str) -> bytes:
         with open(descriptor, "rb", buffering=0) as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise ImageError("unreadable", "Expected a regular file. Received something else.")
-            return file.readall()
+            return file.readall(), os.fstat(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError("unreadable", f"Expected a readable file. Received: {reason}.") from error

@@ -1,0 +1,69 @@
+"""`wetread manifest`."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wetread.cli.app import Project, app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_LINE_SECONDS = 30.0
+
+
+@app.command()
+def manifest(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
+    ],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help="The manifest, local or gs://.")
+    ],
+    include: Annotated[
+        str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
+    ] = None,
+    checksum: Annotated[
+        bool, typer.Option("--checksum", help="Read local files for their crc32c; objects have theirs.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+    project: Project = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """List what is under SOURCE, in order, with sizes, versions and checksums, in a file that cannot change.
+
+    `wetread score --from-manifest` scores it, whole or in shards, and holds every input to it.
+    """
+    from wetread.runtime.manifest_build import ManifestOptions, make_manifest
+
+    options = ManifestOptions(
+        sources=tuple(sources),
+        output=output,
+        include=include,
+        checksum=checksum,
+        overwrite=overwrite,
+        project=project,
+    )
+    made = make_manifest(options, watch=None if quiet else _count_lines())
+    if not quiet:
+        _say(f"{made.names:,} inputs, digest {made.digest} -> {output}")
+
+
+def _count_lines() -> Callable[[int], None]:
+    last = monotonic()
+
+    def show(names: int) -> None:
+        nonlocal last
+        if monotonic() - last >= _LINE_SECONDS:
+            last = monotonic()
+            _say(f"{names:,} inputs so far")
+
+    return show
+
+
+def _say(text: str) -> None:
+    print(f"wetread: {text}", file=sys.stderr, flush=True)

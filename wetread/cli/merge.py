@@ -1,0 +1,42 @@
+"""`wetread merge`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from wetread.cli.app import Project, app
+
+
+@app.command()
+def merge(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the shards are, local or gs://.")],
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet, local or gs://.")
+    ],
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    project: Project = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+) -> None:
+    """Join the shards in FOLDER into the one file that a run without shards writes.
+
+    A shard that is missing, doubled, damaged or of another run is named, and nothing is written. Exit code
+    0 when every input has a score, 3 when some have none.
+    """
+    from wetread.cli.progress import show_progress
+    from wetread.cli.score import catch_signals, say_done
+    from wetread.runtime.merge import MergeOptions, merge_shards
+
+    options = MergeOptions(folder=folder, output=output, overwrite=overwrite, project=project)
+    with catch_signals() as caught, show_progress(None, quiet=quiet) as watch:
+        tally = merge_shards(options, watch=watch, stop=lambda: bool(caught))
+    if tally.interrupted:
+        print(
+            "wetread: interrupted; the shards are as they were. Run the same command again.", file=sys.stderr
+        )
+        raise typer.Exit(128 + caught[0])
+    if not quiet:
+        say_done(tally, output)
+    raise typer.Exit(3 if tally.failed else 0)

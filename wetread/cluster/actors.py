@@ -1,0 +1,105 @@
+"""What runs on a cluster's machines: one model, one session, one shard after the other.
+
+Nothing here imports Ray. Errors go back as words: an exception's class may not survive the way.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wetread.errors import SourceError, WetreadError
+from wetread.runtime.sources import is_bucket_location
+
+if TYPE_CHECKING:
+    from wetread.runtime.runs import ScoreOptions
+    from wetread.runtime.shards import ShardScorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What every actor of a run is given.
+
+    `model` is the model file's bytes, `name` what to call it; `folder` where the driver runs, from which
+    names without a leading `/` are read; `manifest` the digest of the manifest that the driver saw; `count`
+    the number of shards.
+    """
+
+    model: bytes
+    name: str
+    device: str
+    options: ScoreOptions
+    folder: str
+    manifest: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a shard: rows by status, those that stood already, seconds by stage; or an error."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: str = ""
+
+
+class ShardActor:
+    """Scores shards with one session. `open` first, then `score` any number of times."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._scorer: ShardScorer | None = None
+
+    def open(self) -> Outcome:
+        """Make the session and open the manifest."""
+        try:
+            self._scorer = self._make_scorer()
+            return Outcome()
+        except (WetreadError, OSError) as error:
+            return _explain(error)
+
+    def _make_scorer(self) -> ShardScorer:
+        from wetread.runtime.classifier import Classifier
+        from wetread.runtime.shards import ShardScorer
+
+        job = self._job
+        with suppress(OSError):  # a machine without it can still score what is in a bucket
+            os.chdir(job.folder)
+        classifier = Classifier(job.model, device=job.device)
+        classifier.name = job.name
+        scorer = ShardScorer(classifier, job.options)
+        if scorer.manifest.digest != job.manifest:
+            raise SourceError(
+                f"Expected the manifest of the run's start, {job.manifest}, at {scorer.manifest.location!r}. "
+                f"Received {scorer.manifest.digest}. Keep it where every machine sees the same one."
+            )
+        first = next(scorer.manifest.entries(), None)
+        if first is not None and _is_relative(first.name) and os.getcwd() != job.folder:
+            raise SourceError(
+                f"Expected the driver's folder, {job.folder!r}, from which {first.name!r} is read. Received "
+                "a machine without it. Make the manifest of a source with its whole name."
+            )
+        return scorer
+
+    def score(self, index: int) -> Outcome:
+        """Score one shard, or verify it if it is there."""
+        from wetread.runtime.shards import Shard
+
+        assert self._scorer is not None
+        try:
+            tally = self._scorer.score(Shard(index, self._job.count))
+        except (WetreadError, OSError) as error:
+            return _explain(error)
+        return Outcome(counts=tally.counts, resumed=tally.resumed, seconds=tally.seconds)
+
+
+def _is_relative(name: str) -> bool:
+    return not (is_bucket_location(name) or os.path.isabs(name))
+
+
+def _explain(error: Exception) -> Outcome:
+    return Outcome(error=f"{error} (on {socket.gethostname()})")
