@@ -23,7 +23,9 @@ def score(
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL.onnx", help="The model file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL.onnx", help="The model file; default: the packaged one.")
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -116,12 +118,12 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
 
 
 def _open_model(model: str | None, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
-    from wetread.errors import UsageError
     from wetread.runtime.classifier import Classifier
+    from wetread.runtime.packaged import choose_model, say_packaged
 
-    if model is None:
-        raise UsageError("Expected --model MODEL.onnx. Received none. Train and export one: wetread --help.")
-    classifier = Classifier(model, device=device, public_key=public_key)
+    if model is None and not quiet:
+        print(f"wetread: {say_packaged()}", file=sys.stderr)
+    classifier = Classifier(choose_model(model), device=device, public_key=public_key)
     if device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
     return classifier
