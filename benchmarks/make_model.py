@@ -55,7 +55,7 @@ OPERATING_POINT = {"--temperature": "fit", "--threshold-rule": "balanced"}
 _NUMBER = re.compile(r"(person|NORMAL2-IM-|IM-)(\d+)")
 
 
-def build_member(input_shape: tuple[int, int, int], outputs: int) -> Any:
+def build_member(input_shape: tuple[int, int, int], outputs: int, stages: tuple[int, ...] = STAGES) -> Any:
     """One network: a convolution, three residual stages of halved size, global pooling."""
     from keras import Input, Model, layers
 
@@ -65,7 +65,7 @@ def build_member(input_shape: tuple[int, int, int], outputs: int) -> Any:
 
     image = Input(input_shape)
     x = layers.ReLU()(convolve(image, 16, stride=2))
-    for filters in STAGES:
+    for filters in stages:
         x = layers.ReLU()(convolve(x, filters, stride=2))
         inner = convolve(layers.ReLU()(convolve(x, filters)), filters)
         x = layers.ReLU()(layers.Add()([x, inner]))
@@ -128,9 +128,7 @@ def hold_out(data: Dataset) -> np.ndarray:
     """Choose the patients with the lowest numbers, a tenth of each series' images. Returns bool (N,)."""
     first: dict[str, tuple[str, int]] = {}  # the series and lowest number of each group of patients
     for name, group in zip(data.names, data.groups, strict=True):
-        match = _NUMBER.search(name)
-        assert match is not None, f"Expected the data set's own names. Received {name}."
-        key = match[1], int(match[2])
+        key = find_number(name)
         first[group] = min(first.get(group, key), key)
     series = defaultdict(list)
     for index, group in enumerate(data.groups):
@@ -141,6 +139,14 @@ def hold_out(data: Dataset) -> np.ndarray:
         last = images[int(HELD_OUT * len(images))][:2]
         chosen[[index for number, group, index in images if (number, group) <= last]] = True
     return chosen
+
+
+def find_number(name: str) -> tuple[str, int]:
+    """The series and the number of the patient in one of the data set's own names."""
+    match = _NUMBER.search(name)
+    if match is None:
+        raise ValueError(f"Expected person<number>, IM-<number> or NORMAL2-IM-<number>. Received {name!r}.")
+    return match[1], int(match[2])
 
 
 def train_member(plan: Plan, fold: int) -> None:
