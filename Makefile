@@ -6,7 +6,7 @@ EXTRAS := cpu,train,tune,report,parquet,gcs,dicom,sign,ray
 DATA ?=
 WORKERS ?= 2
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo model test test-all lint format bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Expected Python 3.11 or newer. Received " + sys.version.split()[0] + \
@@ -19,6 +19,11 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	@$(BIN)/wetread demo --output demo $(if $(DATA),--data '$(DATA)')
+
+# The packaged network anew, from DATA/{NORMAL,PNEUMONIA}; killed, it goes on where it was.
+model: $(READY)
+	@test -d '$(DATA)' || { echo "Expected the training folder. Say where it is: make model DATA=folder"; exit 2; }
+	$(BIN)/python benchmarks/make_model.py '$(DATA)' --work build/model
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal

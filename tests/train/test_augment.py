@@ -104,6 +104,46 @@ def test_noise_has_the_deviation_it_was_drawn_with() -> None:
     assert np.mean(deviations) == pytest.approx(0.05, abs=0.01)
 
 
+def test_local_contrast_leaves_an_even_image_and_changes_an_edge() -> None:
+    even, edge = np.full((1, 40, 40, 1), 90, np.uint8), np.full((1, 40, 40, 1), 90, np.uint8)
+    edge[:, :, 20:] = 130
+    steps = []
+    for epoch in range(30):
+        assert np.array_equal(change(even, Policy(local=1.0), epoch=epoch), even)
+        row = change(edge, Policy(local=1.0), epoch=epoch)[0, 20, :, 0].astype(int)
+        steps.append(row[20] - row[19])
+    assert 20 <= min(steps) < 35
+    assert 60 < max(steps) <= 100
+    assert np.array_equal(change(edge, Policy(local=1e-12)), edge)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shade_falls_evenly_and_keeps_black(channels) -> None:
+    gray = np.full((1, 41, 41, channels), 100, np.uint8)
+    for epoch in range(30):
+        shaded = change(gray, Policy(shade=1.0), epoch=epoch)[0].astype(int)
+        assert shaded.shape == (41, 41, channels)
+        assert shaded[20, 20].tolist() == [100] * channels
+        assert 20 <= shaded.min() <= shaded.max() <= 150
+        assert np.abs(np.diff(shaded, axis=0)).max() <= 8
+    assert shaded.std() > 0
+    assert not change(np.zeros_like(gray), Policy(shade=1.0)).any()
+
+
+def test_bars_are_black_and_lie_on_two_opposite_sides() -> None:
+    white = np.full((1, 50, 50, 1), 255, np.uint8)
+    beside = 0
+    for epoch in range(40):
+        image = change(white, Policy(bars=1.0), epoch=epoch)[0, :, :, 0]
+        rows, columns = (image == 255).any(axis=1), (image == 255).any(axis=0)
+        assert set(np.unique(image)) <= {0, 255}
+        assert rows.all() or columns.all()
+        assert (image == 255).sum() == rows.sum() * columns.sum()
+        assert image[8:42, 8:42].all()
+        beside += int(not columns.all())
+    assert 5 < beside < 35
+
+
 def test_a_cutout_is_one_gray_rectangle() -> None:
     images = np.zeros((1, 40, 40, 1), np.uint8)
     covered = 0

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @app.command()
 def doctor(
     model: Annotated[
-        str | None, typer.Option(metavar="MODEL.onnx", help="A model to load and check as well.")
+        str | None,
+        typer.Option(metavar="MODEL.onnx", help="The model to load and check; default: the packaged one."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
 ) -> None:

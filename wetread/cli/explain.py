@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 @app.command()
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
-    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The model file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL.onnx", help="The model file; default: the packaged one."
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="The picture; JSON goes to stdout without it."),
@@ -48,6 +53,7 @@ def explain(
     from wetread.runtime.billing import bill_project
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import explain_image
+    from wetread.runtime.packaged import choose_model
     from wetread.runtime.staging import file_exists
 
     if format_ not in ("png", "json"):
@@ -57,7 +63,7 @@ def explain(
     with bill_project(project):
         if output is not None and not overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
-        classifier = Classifier(model, device=device, public_key=public_key)
+        classifier = Classifier(choose_model(model), device=device, public_key=public_key)
         found = explain_image(classifier, _read(image), label=label, method=method)
         _write(_encode(found, image, format_), output)
 

@@ -13,14 +13,19 @@ from wetread.cli.tables import print_rows
 
 @app.command()
 def inspect(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL.onnx]", help="The model file; default: the packaged one."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The whole spec as JSON.")] = False,
     project: Project = None,
 ) -> None:
     """Show what a model file says of itself: labels, pixels, threshold, precision, origin."""
     from wetread.runtime.billing import bill_project
     from wetread.runtime.inspection import describe_spec, inspect_model
+    from wetread.runtime.packaged import choose_model
 
+    model = choose_model(model)
     with bill_project(project):
         spec, size = inspect_model(model)
     if as_json:

@@ -25,7 +25,9 @@ def score(
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
     ] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL.onnx", help="The model file.")] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL.onnx", help="The model file; default: the packaged one.")
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -107,7 +109,7 @@ def score(
         from wetread.cluster.engine import ClusterOptions
 
         cluster = ClusterOptions(
-            model=_need_model(model),
+            model=_choose_model(model, quiet=quiet),
             device=device,
             public_key=public_key,
             address=address,
@@ -117,7 +119,8 @@ def score(
         tally, number = _run_on_cluster(options, cluster, quiet=quiet)
     else:
         with bill_project(project):
-            classifier = _open_model(_need_model(model), device, public_key, quiet=quiet)
+            named = _choose_model(model, quiet=quiet)
+            classifier = _open_model(named, device, public_key, quiet=quiet)
         tally, number = _run(options, classifier, chosen, quiet=quiet)
     if tally.interrupted:
         _say_interrupted(output, in_shards=bool(engine or chosen))
@@ -184,12 +187,13 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
     return lambda: bool(caught)
 
 
-def _need_model(model: str | None) -> str:
-    from wetread.errors import UsageError
+def _choose_model(model: str | None, *, quiet: bool) -> str:
+    """The model that was named, or the packaged one, saying so."""
+    from wetread.runtime.packaged import choose_model, say_packaged
 
-    if model is None:
-        raise UsageError("Expected --model MODEL.onnx. Received none. Train and export one: wetread --help.")
-    return model
+    if model is None and not quiet:
+        print(f"wetread: {say_packaged()}", file=sys.stderr)
+    return choose_model(model)
 
 
 def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool) -> Classifier:

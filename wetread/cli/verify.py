@@ -12,7 +12,10 @@ from wetread.cli.app import Project, PublicKey, app
 
 @app.command()
 def verify(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model file.")],
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODEL.onnx]", help="The model file; default: the packaged one."),
+    ] = None,
     public_key: PublicKey = None,
     device: Annotated[str, typer.Option(help="The device to check, as in `wetread score`.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
@@ -23,10 +26,11 @@ def verify(
 
     from wetread.cli.tables import print_rows, print_table
     from wetread.runtime.billing import bill_project
+    from wetread.runtime.packaged import choose_model
     from wetread.runtime.verify import describe_processor, verify_model
 
     with bill_project(project):
-        report = verify_model(model, device=device, public_key=public_key)
+        report = verify_model(choose_model(model), device=device, public_key=public_key)
     if as_json:
         print(json.dumps({**asdict(report), "passed": report.passed}, indent=2))
     else:

@@ -24,7 +24,9 @@ def watch(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help=".csv or .jsonl; rows are appended.")
     ],
-    model: Annotated[str, typer.Option(metavar="MODEL.onnx", help="The model file.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL.onnx", help="The model file; default: the packaged one.")
+    ] = None,
     include: Annotated[
         str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.dcm'.")
     ] = None,
@@ -64,6 +66,7 @@ def watch(
     """
     from wetread.cli.score import catch_signals, split_names
     from wetread.runtime.classifier import Classifier
+    from wetread.runtime.packaged import choose_model, say_packaged
     from wetread.runtime.watching import WatchOptions, watch_folder
 
     options = WatchOptions(
@@ -79,7 +82,9 @@ def watch(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
-    classifier = Classifier(model, device=device, public_key=public_key)
+    if model is None and not quiet:
+        _say(say_packaged())
+    classifier = Classifier(choose_model(model), device=device, public_key=public_key)
     if not quiet:
         _say(f"watching {folder} on {classifier.device} -> {output}")
     with catch_signals() as caught:

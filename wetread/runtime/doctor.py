@@ -16,6 +16,7 @@ import numpy as np
 
 from wetread.errors import WetreadError, advise_extra, is_from_bundle
 from wetread.runtime import machine
+from wetread.runtime.packaged import choose_model
 from wetread.runtime.providers import DEVICES, import_onnxruntime, installed_packages, open_session
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -53,7 +54,7 @@ class Finding:
 
 
 def examine(model: str | os.PathLike[str] | None = None, *, folder: str = ".") -> list[Finding]:
-    """Look at this machine and installation, and at a model file where one is named.
+    """Look at this machine and installation, and at a model file: the one named, or the packaged one.
 
     `folder`: whose disk is looked at. A part that cannot be looked at is a finding, not an error.
     """
@@ -65,7 +66,7 @@ def examine(model: str | os.PathLike[str] | None = None, *, folder: str = ".") -
         *_examine_providers(),
         *_examine_extras(),
     ]
-    return [*findings, *(examine_model(model) if model is not None else [])]
+    return [*findings, *examine_model(model)]
 
 
 def count_problems(findings: list[Finding]) -> int:
@@ -215,13 +216,14 @@ def _is_importable(name: str) -> bool:
         return False
 
 
-def examine_model(model: str | os.PathLike[str]) -> list[Finding]:
-    """Load a model as scoring does: its digest, its spec, its golden self-test on this machine."""
+def examine_model(model: str | os.PathLike[str] | None) -> list[Finding]:
+    """Load a model, or the packaged one, as scoring does: its digest, spec and self-test on this machine."""
     from wetread.runtime.classifier import Classifier
 
     try:
+        model = choose_model(model)
         classifier = Classifier(model, device="cpu")
     except WetreadError as error:
         return [Finding("model", PROBLEM, str(error), "Copy the model again, or export it again.")]
-    found = f"{os.fspath(model)}, digest {classifier.digest[:12]}..., loads and passes its checks"
+    found = f"{model}, digest {classifier.digest[:12]}..., loads and passes its checks"
     return [Finding("model", OK, found)]

@@ -23,10 +23,13 @@ from wetread.errors import ConfigError
 from wetread.runtime.spec import build_dataclass
 
 Images = NDArray[np.uint8]
-_DRAWS = 24  # random numbers for each image; the first orders the epoch (batches.py)
+_DRAWS = 36  # random numbers for each image; the first orders the epoch (batches.py)
 _NOISE_PIXELS = 1 << 18
 # How far a field of a policy may go; 1 where nothing is said.
 _LIMITS = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
+# How wide a neighbourhood is, of the side, and how much of what differs from it is added: least, and more.
+_NEAR, _LOCAL = (0.03, 0.12), (-0.5, 2.0)
+_BAR = 0.16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +42,10 @@ class Policy:
     nearest pixel. Exposure, by one lookup table: `contrast`, `brightness` (of 255) and `gamma` (0.3: the
     power 1/1.3 to 1.3), `invert`: the chance of a negative. `noise`: up to this standard deviation, of 255.
     `blur`: up to this standard deviation, of the side. `cutout`: the chance of a gray rectangle, each side
-    up to `cutout_side`. `clean`: the chance that nothing is changed.
+    up to `cutout_side`. `local`: the chance that contrast within a neighbourhood changes, to 0.5 to 2.5 of
+    what it was, as by a clinic's own processing. `shade`: the chance that light falls off to a side and to
+    the corners. `bars`: the chance of black bars on two opposite sides, as of a film in a larger frame.
+    `clean`: the chance that nothing is changed.
     """
 
     rotate: float = 0.0
@@ -57,6 +63,9 @@ class Policy:
     blur: float = 0.0
     cutout: float = 0.0
     cutout_side: float = 0.3
+    local: float = 0.0
+    shade: float = 0.0
+    bars: float = 0.0
     clean: float = 0.0
 
     def __post_init__(self) -> None:
@@ -230,7 +239,42 @@ def _change(
         changed = _add_noise(changed, deviation=policy.noise * 255 * row[14], start=row[15])
     if row[16] < policy.cutout:
         _cut_out(changed, row, side=policy.cutout_side)
-    return changed  # type: ignore[no-any-return]
+    return _change_acquisition(changed, policy, row)
+
+
+def _change_acquisition(image: Any, policy: Policy, row: NDArray[np.float64]) -> Images:
+    """What one hospital's machine does and another's does not. Columns from 24 on: local, shade, bars."""
+    if row[24] < policy.local:
+        near, more = _NEAR[0] + _NEAR[1] * row[25], _LOCAL[0] + _LOCAL[1] * row[26]
+        around = cv2.GaussianBlur(image, (0, 0), near * image.shape[1])
+        image = cv2.addWeighted(image, 1 + more, around, -more, 0)
+    if row[27] < policy.shade:
+        image = _shade(image, row)
+    if row[31] < policy.bars:
+        _lay_bars(image, row)
+    return image  # type: ignore[no-any-return]
+
+
+def _shade(image: Any, row: NDArray[np.float64]) -> Any:
+    """Up to a third more and less light toward a side, and up to half less in the corners."""
+    height, width = image.shape[:2]
+    x, y = np.linspace(-1, 1, width)[None], np.linspace(-1, 1, height)[:, None]
+    angle, slope, fall = 2 * np.pi * row[28], 0.35 * row[29], 0.5 * row[30]
+    share = 1 + slope * (np.cos(angle) * x + np.sin(angle) * y)
+    share = (share * (1 - fall * (x * x + y * y) / 2)).astype(np.float32)
+    if image.ndim == 3 and image.shape[2] > 1:
+        share = np.repeat(share[..., None], image.shape[2], axis=2)
+    return cv2.multiply(image, share, dtype=cv2.CV_8U)
+
+
+def _lay_bars(image: Any, row: NDArray[np.float64]) -> None:
+    """Black out two opposite sides, each up to _BAR of the length, in place."""
+    along = 0 if row[34] < 0.5 else 1
+    length = image.shape[along]
+    first, last = (int(_BAR * row[32 + i] * length) for i in range(2))
+    turned = image.swapaxes(0, along)
+    turned[:first] = 0
+    turned[length - last :] = 0
 
 
 def _add_noise(image: Images, *, deviation: float, start: float) -> Images:

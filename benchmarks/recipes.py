@@ -1,0 +1,160 @@
+"""Try a recipe for the packaged model: train a network as briefly as tells recipes apart, judge every shift.
+
+    python benchmarks/recipes.py DATA --policy benchmarks/packaged.toml --stages 24 44 64
+    python benchmarks/recipes.py DATA [--equalize histogram] [--kinds] [--mix 0.3] [--split series]
+
+A fifth of the patients is kept from training and judges: those with the lowest numbers (`--split number`), or
+the whole second series of NORMAL images beside every fifth patient with PNEUMONIA (`--split series`: a NORMAL
+image is then of an acquisition that training never saw). `--kinds` learns bacterial and viral apart, as the
+names tell them, and adds the two up; `--mix` is mixup's alpha. docs/training.md says what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from make_model import build_member, find_number
+from shifts import SHIFTS
+from sklearn.metrics import roc_auc_score
+
+from wetread.evaluate.listing import list_images
+from wetread.runtime.pixels import read_picture, resize
+from wetread.runtime.spec import PixelRecipe
+from wetread.train.augment import Policy, augment_images, read_policy
+
+FIFTH = 0.2
+RATE, DECAY, SMOOTHING, AVERAGE = 2e-3, 1e-2, 0.05, 0.995
+
+
+@dataclass(frozen=True)
+class Images:
+    """Pictures at their own and at the network's size, truth, kind (0 NORMAL, 1, 2), and who judges."""
+
+    pictures: list[np.ndarray]
+    pixels: np.ndarray
+    positive: np.ndarray
+    kinds: np.ndarray
+    judges: np.ndarray
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", metavar="DATA")
+    parser.add_argument("--policy", default="xray")
+    parser.add_argument("--stages", type=int, nargs=3, default=(32, 64, 96))
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--equalize", choices=("none", "histogram"), default="none")
+    parser.add_argument("--split", choices=("number", "series"), default="number")
+    parser.add_argument("--kinds", action="store_true")
+    parser.add_argument("--mix", type=float, default=0.0)
+    options = parser.parse_args()
+    recipe = PixelRecipe(equalize=options.equalize)
+    images = read_images(options.data, recipe, split=options.split)
+    start = perf_counter()
+    model = train(images, options)
+    print(f"{model.count_params():,} parameters, {perf_counter() - start:.0f} s")
+    judge(model, images, recipe)
+
+
+def read_images(data: str, recipe: PixelRecipe, *, split: str) -> Images:
+    listing = list_images(data)
+    names = [image.name for image in listing.images]
+    pictures = [read_picture(Path(image.entry.name).read_bytes(), recipe)[..., 0] for image in listing.images]
+    numbers = [find_number(name) for name in names]
+    series = np.array([kind for kind, _ in numbers])
+    order = np.array([number for _, number in numbers])
+    if split == "series":
+        judges = (series == "NORMAL2-IM-") | ((series == "person") & (order % 5 == 0))
+    else:
+        last = {kind: np.quantile(order[series == kind], FIFTH) for kind in set(series)}
+        judges = order <= np.array([last[kind] for kind in series])
+    positive = series == "person"
+    kinds = np.where(positive, [1 + ("virus" in name) for name in names], 0)
+    pixels = np.stack([resize(np.ascontiguousarray(picture)[..., None], recipe) for picture in pictures])
+    return Images(pictures, pixels, positive, kinds, judges)
+
+
+def train(images: Images, options: argparse.Namespace) -> Any:
+    """AdamW along a cosine after a warm-up, labels weighed alike; keeps the average of the weights."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = build_member((64, 64, 1), 3 if options.kinds else 1, stages=tuple(options.stages))
+    chosen = np.flatnonzero(~images.judges)
+    steps = len(chosen) // 64
+    rate = keras.optimizers.schedules.CosineDecay(
+        RATE / steps, steps * (options.epochs - 1), warmup_target=RATE, warmup_steps=steps
+    )
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=DECAY)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    losses = keras.losses
+    loss = losses.CategoricalCrossentropy if options.kinds else losses.BinaryCrossentropy
+    model.compile(optimizer, loss(from_logits=True, label_smoothing=SMOOTHING))
+    average, policy = model.get_weights(), read_policy(options.policy)
+    for epoch in range(options.epochs):
+        order = np.random.default_rng([0, epoch]).permutation(chosen)
+        for step in range(steps):
+            rows = order[step * 64 : step * 64 + 64]
+            model.train_on_batch(**make_batch(images, rows, policy, epoch=epoch, options=options))
+            done = epoch * steps + step + 1
+            kept = min(AVERAGE, (1 + done) / (10 + done))
+            average = [kept * a + (1 - kept) * w for a, w in zip(average, model.get_weights(), strict=True)]
+    model.set_weights(average)
+    return model
+
+
+def make_batch(
+    images: Images, rows: np.ndarray, policy: Policy, *, epoch: int, options: argparse.Namespace
+) -> dict[str, np.ndarray]:
+    pixels = augment_images(images.pixels[rows], policy, indices=rows, seed=0, epoch=epoch)
+    x = pixels.astype(np.float32) / 255
+    y = images.positive[rows, None].astype(np.float32)
+    shares = images.positive[~images.judges].mean()
+    weights = np.where(images.positive[rows], 0.5 / shares, 0.5 / (1 - shares)).astype(np.float32)
+    if options.kinds:
+        y = np.eye(3, dtype=np.float32)[images.kinds[rows]]
+    if options.mix:
+        chance = np.random.default_rng([epoch, int(rows[0])])
+        share = np.float32(chance.beta(options.mix, options.mix))
+        others = chance.permutation(len(rows))
+        x, y, weights = (share * a + (1 - share) * a[others] for a in (x, y, weights))
+    return {"x": x, "y": y, "sample_weight": weights}
+
+
+def judge(model: Any, images: Images, recipe: PixelRecipe) -> None:
+    rows = np.flatnonzero(images.judges)
+    truth, logits = images.positive[rows], {}
+    for name, change in SHIFTS.items():
+        logits[name] = score(model, [images.pictures[row] for row in rows], change, recipe)
+    areas = {name: float(roc_auc_score(truth, values)) for name, values in logits.items()}
+    balanced = [np.mean([(v[truth] >= 0).mean(), (v[~truth] < 0).mean()]) for v in logits.values()]
+    pooled = roc_auc_score(np.tile(truth, len(logits)), np.concatenate(list(logits.values())))
+    worst = min(areas, key=lambda name: areas[name])
+    mean = float(np.mean(list(areas.values())))
+    print(f"AUC {areas['as it is']:.4f}, worst {areas[worst]:.4f} ({worst}), mean {mean:.4f}, {pooled:.4f}")
+    print(f"balanced accuracy {balanced[0]:.3f}, worst {min(balanced):.3f}, mean {np.mean(balanced):.3f}")
+
+
+def score(
+    model: Any, pictures: list[np.ndarray], change: Callable[[np.ndarray], np.ndarray], recipe: PixelRecipe
+) -> np.ndarray:
+    """The logit of PNEUMONIA for one version of the images, (N,)."""
+    changed = [np.ascontiguousarray(change(picture))[..., None] for picture in pictures]
+    pixels = np.stack([resize(picture, recipe) for picture in changed])
+    parts = [
+        model.predict_on_batch(pixels[at : at + 256] / np.float32(255)) for at in range(0, len(pixels), 256)
+    ]
+    logits = np.concatenate(parts)
+    return logits[:, 0] if logits.shape[1] == 1 else np.logaddexp(logits[:, 1], logits[:, 2]) - logits[:, 0]
+
+
+if __name__ == "__main__":
+    main()

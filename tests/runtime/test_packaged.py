@@ -1,0 +1,82 @@
+"""The model that comes with wetread: small, whole, of this machine's arithmetic, and of no patient."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import draw_image
+from tests.test_cli import wetread
+from wetread.errors import ModelError
+from wetread.runtime import packaged
+from wetread.runtime.inspection import inspect_model
+from wetread.runtime.packaged import choose_model, find_packaged_model
+from wetread.runtime.verify import verify_model
+
+MODELS = Path(str(resources.files("wetread") / "models"))
+
+
+def test_the_packaged_model_is_small_and_passes_every_check():
+    report = verify_model(find_packaged_model(), device="cpu")
+    assert report.passed
+    spec, size = inspect_model(find_packaged_model())
+    assert size < 1_000_000
+    assert spec.labels == ("NORMAL", "PNEUMONIA")
+    assert spec.positive == "PNEUMONIA"
+    assert spec.precision == "int8"
+    assert spec.golden is not None
+
+
+def test_both_files_stay_under_3_mb_and_are_one_network():
+    files = sorted(MODELS.glob("*.onnx"))
+    assert sum(file.stat().st_size for file in files) < 3_000_000
+    specs = [inspect_model(file)[0] for file in files]
+    assert [spec.precision for spec in specs] == ["int8", "float32"][: len(specs)]
+    assert len({(spec.labels, spec.pixels, spec.threshold, spec.temperature) for spec in specs}) == 1
+    assert len({json.dumps(spec.training, sort_keys=True) for spec in specs}) == 1
+
+
+@pytest.mark.parametrize("file", sorted(MODELS.glob("*.onnx")), ids=lambda file: file.name)
+def test_it_holds_no_patient_and_no_place(file):
+    """Names in the data set are as person1_bacteria_1.jpeg and IM-0115-0001.jpeg; JPEGs start in FFD8FF."""
+    data = file.read_bytes()
+    assert re.findall(rb"person\d|IM-\d|\.jpe?g|\.png|\xff\xd8\xff|/home/|/work/|/tmp/|/root/", data) == [
+        b".jpg"  # golden-1.jpg, the drawn picture that wetread.runtime holds
+    ]
+
+
+def test_a_model_that_is_named_is_taken_before_it(toy_model):
+    assert choose_model(toy_model) == str(toy_model)
+    assert choose_model(None) == find_packaged_model()
+
+
+def test_an_installation_without_it_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(packaged, "PACKAGED_MODEL", "absent.onnx")
+    with pytest.raises(ModelError, match="Install wetread again, or name a model"):
+        find_packaged_model()
+
+
+def test_score_without_a_model_uses_it_and_says_so(image_folder):
+    done = wetread("score", image_folder)
+    assert done.returncode == 0
+    assert b"packaged chest-xray.onnx" in done.stderr
+    assert b"not a medical device" in done.stderr
+    named = wetread("score", image_folder, "--model", find_packaged_model())
+    assert done.stdout == named.stdout
+    assert b"packaged" not in named.stderr.splitlines()[0]
+    assert wetread("score", image_folder, "--quiet").stderr == b""
+
+
+def test_the_other_commands_use_it_too(tmp_path):
+    (tmp_path / "one.jpg").write_bytes(draw_image(1))
+    explained = wetread("explain", tmp_path / "one.jpg", "--format", "json")
+    assert json.loads(explained.stdout)["image"] == str(tmp_path / "one.jpg")
+    assert b"this machine may use it" in wetread("verify").stdout
+    assert b"NORMAL, PNEUMONIA" in wetread("inspect").stdout
+    findings = json.loads(wetread("doctor", "--json").stdout)["findings"]
+    (model,) = [finding["found"] for finding in findings if finding["topic"] == "model"]
+    assert model.startswith(find_packaged_model())

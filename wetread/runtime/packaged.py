@@ -1,0 +1,35 @@
+"""The model that comes with wetread: what reads where no other is named."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+
+from wetread.errors import ModelError
+
+PACKAGED_MODEL = "chest-xray.onnx"
+
+
+def find_packaged_model() -> str:
+    """Return the path of the packaged model. Raises ModelError when this installation lacks it."""
+    path = Path(str(resources.files("wetread") / "models" / PACKAGED_MODEL))
+    if not path.is_file():
+        raise ModelError(
+            f"Expected the packaged model {PACKAGED_MODEL} in this installation. Received none at {path}. "
+            "Install wetread again, or name a model with --model MODEL.onnx."
+        )
+    return str(path)
+
+
+def choose_model(model: str | os.PathLike[str] | None) -> str:
+    """Return the name of the model to use: the one given, or the packaged one. Raises ModelError."""
+    return find_packaged_model() if model is None else os.fspath(model)
+
+
+def say_packaged() -> str:
+    """Return the sentence that tells a user which model reads, and what it is for."""
+    return (
+        f"no --model given: the packaged {PACKAGED_MODEL} reads. It knows children's chest X-rays, NORMAL or "
+        "PNEUMONIA, and is not a medical device"
+    )
