@@ -185,6 +185,7 @@ def test_an_interrupt_keeps_rows_and_says_how_to_go_on(toy_model, many, tmp_path
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
+    assert b"ending after the images at hand" in stderr
     assert b"--resume" in stderr
     assert b"Traceback" not in stderr
     assert not output.exists()

@@ -273,24 +273,37 @@ SCORE = (
 )
 
 
+def wait_for_progress(cloud: Server, process: subprocess.Popen, output: str, *, parts: int | None) -> None:
+    """Wait until a run began and wrote so many parts more; None: until its output has its name."""
+    name = output.removeprefix("gs://out/")
+
+    def look() -> tuple[bool, int]:
+        found = [other for other in cloud.buckets.names("out") if other.startswith(name)]
+        begun = f"{name}.part/head" in found if parts is not None else name in found
+        return begun, sum(other.endswith(".state") for other in found)
+
+    before = look()[1]
+    while process.poll() is None:
+        begun, states = look()
+        if begun and states - before >= (parts or 0):
+            return
+        time.sleep(0.002)
+
+
 def kill_and_resume(cloud: Server, model: Path, *, times: int, seed: int) -> None:
     """Kill gs:// to gs:// runs at random moments, resume each, and hold them to an uninterrupted one."""
     command = [sys.executable, "-c", SCORE, "score", IN, "--model", str(model), "--batch-size", "4", "-o"]
-    begun = time.monotonic()
-    done = subprocess.run([*command, "gs://out/whole.csv"], timeout=120, check=False)
-    length = time.monotonic() - begun
-    assert done.returncode == 3
+    assert subprocess.run([*command, "gs://out/whole.csv"], timeout=120, check=False).returncode == 3
     cloud.faults = Faults(latency=0.005)
     chance, killed = random.Random(seed), 0
     for index in range(times):
         output = f"gs://out/{index}.csv"
         for _ in range(chance.randint(1, 3)):
             process = subprocess.Popen([*command, output, "--resume"], stderr=subprocess.DEVNULL)
-            try:
-                process.wait(chance.uniform(0.4, 1.2) * length)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                killed += 1
+            wait_for_progress(cloud, process, output, parts=chance.choice((0, 1, 2, 4, 8, None)))
+            time.sleep(chance.uniform(0, 0.03))
+            killed += process.poll() is None
+            process.kill()
             process.wait()
         assert subprocess.run([*command, output, "--resume"], timeout=120, check=False).returncode == 3
         assert stored(cloud, output) == stored(cloud, "gs://out/whole.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import contextmanager
@@ -160,7 +161,8 @@ def _run(
     from wetread.runtime.runs import score_to_file, score_to_stream
 
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
-    with catch_signals() as caught, show_progress(None if shard else options, quiet=quiet) as watch:
+    counted = None if shard else options
+    with catch_signals(quiet=quiet) as caught, show_progress(counted, quiet=quiet) as watch:
         stop = _stop(caught)
         if shard is not None:
             from wetread.runtime.shards import ShardScorer
@@ -178,7 +180,7 @@ def _run_on_cluster(options: ScoreOptions, cluster: ClusterOptions, *, quiet: bo
     from wetread.cli.progress import show_progress
     from wetread.cluster.engine import score_on_cluster
 
-    with catch_signals() as caught, show_progress(options, quiet=quiet) as watch:
+    with catch_signals(quiet=quiet) as caught, show_progress(options, quiet=quiet) as watch:
         tally = score_on_cluster(options, cluster, watch=watch, stop=_stop(caught))
     return tally, caught[0] if caught else 0
 
@@ -206,8 +208,11 @@ def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool)
 
 
 @contextmanager
-def catch_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying from them; a second one ends the process at once."""
+def catch_signals(*, quiet: bool = True) -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying from them; a second one ends the process at once.
+
+    Unless `quiet`, the first says so: where a bucket does not answer, what is at hand takes minutes.
+    """
     caught: list[int] = []
 
     def remember(number: int, _frame: object) -> None:
@@ -215,6 +220,8 @@ def catch_signals() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         caught.append(number)
+        if not quiet:  # not through the stream, which the signal may have interrupted
+            os.write(2, b"wetread: ending after the images at hand; once more to end at once\n")
 
     # SIGBREAK is Ctrl-Break, by which Windows asks what has no console of its own.
     names = ("SIGINT", "SIGTERM", "SIGBREAK")

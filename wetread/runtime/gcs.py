@@ -11,7 +11,7 @@ import re
 import threading
 import warnings
 from collections.abc import Callable
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from wetread.errors import MissingExtraError, SourceError, UsageError
@@ -57,7 +57,6 @@ class Storage:
         self.project = project or find_project()
         self.policy = policy or RetryPolicy()
         self.billed: str | None = None
-        self.closing = threading.Event()
         self._lock = threading.Lock()
         self.last_success = monotonic()
         self.client, self.credentials = _open_client(self.project)
@@ -89,7 +88,7 @@ class Storage:
                 if failure.kind != "transient" or spent > most:
                     raise StorageError(failure) from error
                 attempt += 1
-                self.closing.wait(wait)
+                sleep(wait)
 
     def bill(self) -> bool:
         """Bill the project that was named, from now on; tell whether that changed anything."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from wetread.errors import ImageError, MissingExtraError, SourceError, WetreadError
@@ -90,7 +90,7 @@ class BucketReads:
                 raise self._give_up(entry, failure, attempts=attempt + 1, since=start)
             attempt += 1
             reader = self._plain if attempt >= _FAST_ATTEMPTS else reader
-            self.storage.closing.wait(wait)
+            sleep(wait)
 
     def _choose(self, entry: Entry) -> Reader:
         """Choose the reader: the lean one knows no checksum but the listing's."""
