@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 
 from wetread.errors import ModelError
@@ -13,7 +12,7 @@ PACKAGED_MODEL = "chest-xray.onnx"
 
 def find_packaged_model() -> str:
     """Return the path of the packaged model. Raises ModelError when this installation lacks it."""
-    path = Path(str(resources.files("wetread") / "models" / PACKAGED_MODEL))
+    path = Path(__file__).parents[1] / "models" / PACKAGED_MODEL
     if not path.is_file():
         raise ModelError(
             f"Expected the packaged model {PACKAGED_MODEL} in this installation. Received none at {path}. "

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.classifier import Classifier
-from wetread.runtime.manifest import Manifest
 from wetread.runtime.outputs import (
     Output,
     check_identity,
@@ -31,6 +30,9 @@ from wetread.runtime.results import (
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
 from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
 from wetread.runtime.tagging import Tagging, check_tags
+
+if TYPE_CHECKING:
+    from wetread.runtime.manifest import Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,17 +184,25 @@ def score_to_stream(
 def open_options(options: ScoreOptions) -> Source:
     """Open what the options name as one source. Raises SourceError."""
     if options.from_manifest is not None:
-        return Manifest(options.from_manifest, project=options.project)
+        return _open_manifest(options)
     if options.from_file is not None:
         return NameList(read_name_list(options.from_file), project=options.project)
     return open_sources(options.sources, include=options.include, project=options.project)
+
+
+def _open_manifest(options: ScoreOptions) -> Manifest:
+    """Open the manifest that the options name; most runs have none, and do without its module."""
+    from wetread.runtime.manifest import Manifest
+
+    assert options.from_manifest is not None
+    return Manifest(options.from_manifest, project=options.project)
 
 
 def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
     """All that a run's rows depend on, apart from the inputs; of those, a manifest's digest."""
     manifest: dict[str, Any] = {}
     if options.from_manifest is not None:
-        manifest = {"manifest": Manifest(options.from_manifest, project=options.project).digest}
+        manifest = {"manifest": _open_manifest(options).digest}
     return manifest | {
         "model": classifier.digest,
         "sources": list(options.sources),
