@@ -89,17 +89,3 @@ def test_imports_point_one_way(room):
     assert files
     wrong = {str(f.relative_to(PACKAGE)): imported_rooms(f) - MAY_IMPORT[room] for f in files}
     assert {name: rooms for name, rooms in wrong.items() if rooms} == {}
-
-
-def test_no_module_needs_posix_at_import():
-    """Windows has none of these: they may only be imported where a platform was asked for."""
-    posix = {"fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "posix"}
-    found = {}
-    for path in PACKAGE.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
-        names |= {node.module or "" for node in top if isinstance(node, ast.ImportFrom)}
-        if names & posix:
-            found[path.name] = names & posix
-    assert found == {}

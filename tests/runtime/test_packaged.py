@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -80,3 +81,14 @@ def test_the_other_commands_use_it_too(tmp_path):
     findings = json.loads(wetread("doctor", "--json").stdout)["findings"]
     (model,) = [finding["found"] for finding in findings if finding["topic"] == "model"]
     assert model.startswith(find_packaged_model())
+
+
+def test_where_a_bundle_installed_it_the_bundles_model_reads_and_no_other(tmp_path, monkeypatch, toy_model):
+    (tmp_path / "bundle.json").write_text("{}")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
+    with pytest.raises(ModelError, match="the bundle's model"):
+        choose_model(None)
+    (tmp_path / "model.onnx").write_bytes(toy_model.read_bytes())
+    assert choose_model(None) == str(tmp_path / "model.onnx")
+    assert packaged.say_packaged().endswith(f"the bundle's reads, {tmp_path / 'model.onnx'}")
+    assert choose_model("other.onnx") == "other.onnx"
