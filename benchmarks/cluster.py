@@ -5,7 +5,8 @@
 Each contender scores the same manifest in whole processes that take turns, once whole and once with a handful
 of names; the difference is what the images cost and the rest is start-up. Ratios are medians of the ratios
 within a round. Processor time counts every process that a contender starts, Ray's own among them, so that it
-says something on a busy machine too (Linux only). `--data` runs the shards through Ray Data as well, which needs `pip install 'ray[data]'`.
+says something on a busy machine too (Linux only). `--data` runs the shards through Ray Data as well, which
+needs `pip install 'ray[data]'`.
 """
 
 from __future__ import annotations
