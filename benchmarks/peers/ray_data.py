@@ -53,8 +53,9 @@ def main() -> None:
         manifest=manifest.digest,
         count=shards,
     )
-    # One more logical processor than there are actors: with none left, Ray Data's read never starts.
+    # One more logical processor than there are actors, for Ray Data's own read tasks.
     ray.init(
+        address="local",
         num_cpus=chosen.actors + 1,
         include_dashboard=False,
         logging_level=logging.ERROR,

@@ -250,8 +250,8 @@ def test_how_many_actors_there_are(monkeypatch, toy_model, options):
 
 
 def test_how_many_shards_there_are():
-    assert [count_shards(names) for names in (0, 1, 4096, 4097, 100_000)] == [1, 1, 1, 2, 25]
-    assert [count_shards(10**6), count_shards(10**8)] == [245, 10_000]
+    assert [count_shards(names) for names in (0, 1, 2048, 2049, 100_000)] == [1, 1, 1, 2, 49]
+    assert [count_shards(10**6), count_shards(10**8)] == [489, 10_000]
 
 
 def test_the_number_of_shards_is_the_manifests(monkeypatch, toy_model, options):

@@ -30,7 +30,7 @@ from wetread.runtime.signature import check_signature, read_signature
 from wetread.runtime.spec import check_digest, extract_spec
 
 # A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
-_SHARD_NAMES, _MOST_SHARDS = 4096, 10_000
+_SHARD_NAMES, _MOST_SHARDS = 2048, 10_000
 _ATTEMPTS = 5
 _LOOK_SECONDS, _KNOCK_SECONDS = 1.0, 10.0
 _STORE_BYTES = 80 << 20

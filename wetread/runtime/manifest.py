@@ -7,7 +7,7 @@ JSON Lines in ASCII, so that every name survives: a head, one array for each inp
     {"blocks": [[bytes, names, sha256], ...]}
     {"digest": sha256 of head and index, "names": N, "head": length, "index": [start, length]}
 
-Blocks of some 4,096 inputs have digests of their own, and the digest of the whole is of those: whoever reads
+Blocks of some 1,024 inputs have digests of their own, and the digest of the whole is of those: whoever reads
 a slice need not read the rest, and no name is used before its block was proven. Blocks end where a run's
 chunks do, so that a slice is scored in the same batches as the whole.
 """
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _VERSION = 1
 _COLUMNS = ("name", "size", "version", "crc32c")
 _CHUNK = [DEFAULT_BATCH, CHUNK_BYTES]
-_BLOCK_NAMES = 4096
+_BLOCK_NAMES = 1024
 _TAIL_BYTES = 512
 
 
