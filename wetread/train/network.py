@@ -34,6 +34,8 @@ def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Mode
     keras = import_keras()
     import tensorflow
 
+    # Each run of a process compiles functions of its own, as it must; TensorFlow warns of the third.
+    tensorflow.get_logger().setLevel("ERROR")
     keras.utils.set_random_seed(config.seed)
     if not tensorflow.config.list_physical_devices("GPU"):
         tensorflow.config.experimental.enable_op_determinism()
