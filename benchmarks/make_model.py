@@ -7,11 +7,12 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 1. Hold out the tenth of the patients with the lowest numbers of each series of names. The numbers of the data
    set's own test patients are lower still: what is nearest to them judges, and nothing is fitted on it.
 2. Deal the others into five folds; `wetread train` a network without each.
-3. Average the five networks' logits in one graph, every other one of the image's enlarged middle. What each
+3. Average the five networks' logits in one graph, one of them of the image's enlarged middle. What each
    says of its own fold, which it never saw, fits the temperature and the threshold. Each of these images is
    taken in one of the versions of shifts.py, as another hospital would have made it: a threshold that suits
    one hospital's exposure suits no other's.
-4. Export as int8 and as float32; verify both, and evaluate them on the patients held out.
+4. Export as int8 and as float32; verify both, and evaluate them on the patients held out. The int8 file is
+   the packaged one; the float32 file, three times as large, stays in the folder of work.
 
 Killed, it goes on where it was. docs/training.md says what else was tried.
 """
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from wetread.evaluate.held_out import OUT_OF_FOLD
 from wetread.runtime.pixels import read_picture, resize
 from wetread.runtime.spec import ModelSpec
 from wetread.train import run as runs
@@ -40,6 +42,7 @@ from wetread.train.splits import assign_folds, hash_name
 ROOT = Path(__file__).parents[1]
 NAME = "chest-xray"
 FOLDS, HELD_OUT = 5, 0.1
+ENLARGED = (1,)  # which members see the image's enlarged middle
 STAGES = (24, 44, 64)
 TRAINING = {
     "--architecture": "benchmarks.make_model:build_member",
@@ -105,8 +108,10 @@ def main() -> None:
     for fold in range(FOLDS):
         train_member(plan, fold)
     run = join_members(plan)
-    for precision, name in (("int8", NAME), ("float32", f"{NAME}-float32")):
-        publish(run, arguments.output / f"{name}.onnx", precision=precision)
+    packaged, _ = (publish(run, precision) for precision in ("int8", "float32"))
+    output = arguments.output / f"{NAME}.onnx"
+    output.write_bytes(packaged.read_bytes())
+    print(f"{output}: {output.stat().st_size:,} bytes", flush=True)
 
 
 def make_plan(source: Path, work: Path) -> Plan:
@@ -174,13 +179,14 @@ def join_members(plan: Plan) -> Path:
     keras, data, run = import_keras(), plan.data, plan.work / "joined"
     members = [keras.models.load_model(plan.work / f"run-{fold}" / runs.MODEL) for fold in range(FOLDS)]
     image = keras.Input(data.pixels.shape[1:])
-    views = image, enlarge_middle(keras, image)
+    middle = enlarge_middle(keras, image)
+    views = [middle if fold in ENLARGED else image for fold in range(FOLDS)]
     said, versions = np.zeros((len(data.names), len(data.labels)), np.float32), change_images(plan)
     for fold, member in enumerate(members):
         member.name = f"without_fold_{fold}"
         own = np.flatnonzero(plan.folds == fold)
-        said[own] = predict_probabilities(keras.Model(image, member(views[fold % 2])), versions, own)
-    logits = [member(views[fold % 2]) for fold, member in enumerate(members)]
+        said[own] = predict_probabilities(keras.Model(image, member(views[fold])), versions, own)
+    logits = [member(view) for member, view in zip(members, views, strict=True)]
     network = keras.Model(image, keras.layers.Average()(logits))
     run.mkdir(parents=True, exist_ok=True)
     save_network(network, run / runs.MODEL, sample=np.asarray(data.pixels[:16]))
@@ -190,7 +196,7 @@ def join_members(plan: Plan) -> Path:
 
 
 def enlarge_middle(keras: Any, image: Any) -> Any:
-    """The middle four fifths of an image at the image's size: what every other member sees."""
+    """The middle four fifths of an image at the image's size."""
     margins = [side // 10 for side in image.shape[1:3]]
     middle = keras.layers.Cropping2D(margins)(image)
     return keras.layers.Resizing(*image.shape[1:3], interpolation="bilinear")(middle)
@@ -218,7 +224,7 @@ def write_out_of_fold(plan: Plan, said: np.ndarray, run: Path) -> None:
         (data.names[i], data.labels[data.targets[i]], data.groups[i], *(str(p) for p in said[i]))
         for i in np.flatnonzero(plan.folds >= 0)
     )
-    runs.write_table(run / runs.OUT_OF_FOLD, ("name", "label", "group", *columns), rows)
+    runs.write_table(run / OUT_OF_FOLD, ("name", "label", "group", *columns), rows)
 
 
 def describe_run(plan: Plan, network: Any, run: Path) -> None:
@@ -245,15 +251,14 @@ def describe_run(plan: Plan, network: Any, run: Path) -> None:
     runs.write_bytes(run / runs.SPEC, (spec.to_json() + "\n").encode())
 
 
-def publish(run: Path, output: Path, *, precision: str) -> None:
+def publish(run: Path, precision: str) -> Path:
     """Export in one precision, verify, and judge on the patients held out."""
-    work, draft = run.parent, run.parent / output.name
-    wetread("export", str(run), "--precision", precision, "--output", str(draft), *flatten(OPERATING_POINT))
-    wetread("verify", str(draft))
+    work, model = run.parent, run.parent / f"{NAME}-{precision}.onnx"
+    wetread("export", str(run), "--precision", precision, "--output", str(model), *flatten(OPERATING_POINT))
+    wetread("verify", str(model))
     judged = ["--run", str(run), "--split", "val", "--output", str(work / f"judged-{precision}")]
-    wetread("evaluate", str(work / "data"), "--model", str(draft), *judged, "--overwrite")
-    output.write_bytes(draft.read_bytes())
-    print(f"{output}: {output.stat().st_size:,} bytes", flush=True)
+    wetread("evaluate", str(work / "data"), "--model", str(model), *judged, "--overwrite")
+    return model
 
 
 if __name__ == "__main__":

@@ -38,6 +38,9 @@ def test_a_workstation_scores_without_tensorflow(workstation, toy_model, image_f
     scored = run(workstation / "wetread", "score", image_folder, "--model", toy_model)
     assert scored.returncode == 3
     assert [line.split(",")[1] for line in scored.stdout.splitlines()[1:13]] == ["ok"] * 12
+    packaged = run(workstation / "wetread", "score", image_folder)
+    assert packaged.returncode == 3
+    assert "packaged chest-xray.onnx" in packaged.stderr
     assert run(workstation / "wetread", "--help").returncode == 0
     assert "NORMAL, PNEUMONIA" in run(workstation / "wetread", "inspect", toy_model).stdout
     # `google` itself is a bare namespace there: onnxruntime brings protobuf.
