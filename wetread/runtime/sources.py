@@ -344,7 +344,7 @@ def own_outputs(names: Iterable[str]) -> set[str]:
 
 def read_local(name: str) -> bytes:
     """Return a regular file's bytes. Raises ImageError('unreadable')."""
-    return read_regular(name)[0]
+    return _read_regular(name, ask_again=False)[0]
 
 
 def read_entry(entry: Entry) -> bytes:
@@ -353,21 +353,41 @@ def read_entry(entry: Entry) -> bytes:
 
 
 def read_regular(name: str) -> tuple[bytes, os.stat_result]:
-    """Return a regular file's bytes, and its status after they were read. Raises ImageError('unreadable').
+    """Return a regular file's bytes, and its status after they were read. Raises ImageError('unreadable')."""
+    return _read_regular(name, ask_again=True)
 
-    Opened without waiting, and only then asked what it is: a pipe that took a file's place is not read.
+
+def _read_regular(name: str, *, ask_again: bool) -> tuple[bytes, os.stat_result]:
+    """Read a file that is opened without waiting and only then asked what it is: a pipe is not read.
+
+    In as few system calls as there can be: at each of them a worker hands the interpreter to another.
     """
     try:
         descriptor = os.open(
             reach(name), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         )
-        with open(descriptor, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
                 raise ImageError("unreadable", "Expected a regular file. Received something else.")
-            return file.readall(), os.fstat(descriptor)
+            data = _read_whole(descriptor, size=status.st_size)
+            return data, os.fstat(descriptor) if ask_again else status
+        finally:
+            os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ImageError("unreadable", f"Expected a readable file. Received: {reason}.") from error
+
+
+def _read_whole(descriptor: int, *, size: int) -> bytes:
+    """Read to the end of a file that should have this size: one byte more is asked for, to see the end."""
+    data = os.read(descriptor, size + 1)
+    if len(data) == size:
+        return data
+    parts = [data]  # it grew or shrank, or the system gives it in pieces
+    while part := os.read(descriptor, 1 << 20):
+        parts.append(part)
+    return b"".join(parts)
 
 
 def is_wildcard(name: str) -> bool:
