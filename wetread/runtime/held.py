@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from wetread.errors import ImageError, MissingExtraError
-from wetread.runtime.sources import Entry, is_bucket_location, read_regular
+from wetread.runtime.files import read_regular
+from wetread.runtime.sources import Entry, is_bucket_location
 
 _AT_ONCE, _AHEAD = 8, 64
 

@@ -14,6 +14,7 @@ from time import monotonic, sleep
 from wetread.errors import ImageError, OutputError, SourceError, UsageError
 from wetread.runtime.arrivals import Arrivals
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.files import read_local
 from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
 from wetread.runtime.paths import reach
@@ -27,7 +28,6 @@ from wetread.runtime.sources import (
     compile_glob,
     is_bucket_location,
     matches,
-    read_local,
     walk,
 )
 from wetread.runtime.tagging import Tagging, check_tags

@@ -23,7 +23,7 @@ from wetread.evaluate.temperature import apply_temperature
 from wetread.runtime.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
-from wetread.train.augment import read_policy
+from wetread.train.augment import Policy, read_policy
 from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
 from wetread.train.calibration import calibrate, check_rule
@@ -112,12 +112,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
-        inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
-        if begun:
-            runs.check_inputs(directory, inputs)
-        else:
-            draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
-            _describe_run(directory, config, data, inputs)
+        _hold_to_inputs(directory, config, data, policy, begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
@@ -141,6 +136,18 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         with learner.kept(best=config.best is not None):
             _finish(config, copy_plain(model), data, spec=spec, history=history)
         return _load_result(directory, new_epochs=len(history) - done)
+
+
+def _hold_to_inputs(
+    directory: Path, config: TrainConfig, data: Dataset, policy: Policy, *, begun: bool
+) -> None:
+    """Compare data and policy with those that the run began with, or begin it."""
+    inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
+    if begun:
+        runs.check_inputs(directory, inputs)
+        return
+    draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
+    _describe_run(directory, config, data, inputs)
 
 
 def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:
