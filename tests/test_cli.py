@@ -140,6 +140,23 @@ def test_every_command_that_reads_with_a_model_can_demand_its_signature(toy_mode
     assert not (tmp_path / "rows.csv").exists()
 
 
+def test_wrong_use_leaves_nothing_behind(toy_model, image_folder, tmp_path):
+    """So that the command, put right, is not refused for what it wrote before it was."""
+    score, output = ("score", image_folder, "--model", toy_model, "--output"), tmp_path / "s.csv"
+    for wrong, code in (
+        ((*score, output, "--workers", "0"), 2),
+        ((*score, output, "--device", "gpu"), 2),
+        (("score", "--from-file", tmp_path / "no.txt", "--model", toy_model, "--output", output), 1),
+        (("explain", image_folder / "a0" / "image00.jpg", "--model", toy_model, "-o", tmp_path / "o.gif"), 2),
+    ):
+        done = wetread(*wrong)
+        assert (done.returncode, done.stdout) == (code, b""), done.stderr
+        assert list(tmp_path.iterdir()) == [image_folder]
+    lost = wetread(*score, tmp_path / "nowhere" / "s.csv", "--quiet")
+    assert lost.returncode == 1
+    assert error_line(lost).endswith("Make its folder, or choose another --output.")
+
+
 def test_version_and_a_reader_that_goes_away(toy_model, image_folder):
     assert wetread("--version").stdout.startswith(b"wetread ")
     process = subprocess.Popen(
@@ -291,6 +308,8 @@ def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path
     assert error_line(merged) == f"wetread: 13 inputs: 1 not_an_image, 12 ok -> {tmp_path / 'merged.csv'}"
     direct = wetread("score", image_folder, "--model", toy_model, "--batch-size", "4")
     assert (tmp_path / "merged.csv").read_bytes() == direct.stdout
+    twice = wetread("merge", tmp_path / "shards", "-o", tmp_path / "merged.csv")
+    assert error_line(twice).endswith("Use --overwrite to replace it, or another name.")
     (tmp_path / "shards" / "00000-of-00002.jsonl.shard").unlink()
     missing = wetread("merge", tmp_path / "shards", "-o", tmp_path / "again.csv")
     assert missing.returncode == 1
@@ -303,7 +322,7 @@ def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path
         (("x", "--shard", "0/2", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
         (("--from-manifest", "m", "--shard", "2/2", "-o", "y"), "Expected a shard I/N with I from 0 to N-1"),
         (("--from-manifest", "m", "--shard", "two", "-o", "y"), "Expected a shard I/N, such as 0/7"),
-        (("x", "--from-manifest", "m"), "Received none or several"),
+        (("x", "--from-manifest", "m"), "Received SOURCE and --from-manifest"),
         (("x", "--engine", "ray", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
         (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "without --shard"),
         (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "Expected --engine ray"),

@@ -11,7 +11,7 @@
         ├── SourceError          a source that is not there or cannot be listed
         ├── OutputError          an output that exists, cannot be written, or cannot be resumed
         ├── DatasetError         labelled folders that cannot train or judge a network
-        ├── ConfigError          a configuration value or file that does not hold together
+        ├── ConfigError          an option's value or a file of them that cannot be (exit code 2)
         ├── ClusterError         a cluster that cannot be reached, or whose actors fail
         ├── ExportError          a network that cannot be converted, or whose conversion disagrees with it
         └── MissingExtraError    an optional dependency that is not installed

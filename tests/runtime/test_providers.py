@@ -4,7 +4,7 @@ import onnxruntime
 import pytest
 
 from tests.models import build_model, toy_spec
-from wetread.errors import ProviderError
+from wetread.errors import ConfigError, ProviderError
 from wetread.runtime import providers
 from wetread.runtime.providers import DEVICES, open_session
 
@@ -37,7 +37,7 @@ def test_a_device_that_is_not_there_is_an_error_that_says_what_to_do(model, devi
 
 
 def test_an_unknown_device(model):
-    with pytest.raises(ProviderError, match="'gpu'"):
+    with pytest.raises(ConfigError, match="'gpu'"):
         open_session(model, device="gpu")
 
 

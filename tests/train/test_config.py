@@ -37,6 +37,8 @@ def test_json_is_read_strictly(text: str, message: str) -> None:
     [
         ("epochs", 0),
         ("batch_size", 0),
+        ("size", 7),
+        ("color", "blue"),
         ("subset", 3),
         ("validation", 0.0),
         ("validation", 1.0),

@@ -10,7 +10,7 @@ from tests.train.drawn import draw_folder, draw_shape, write_image
 from wetread.errors import DatasetError, SourceError
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset, sample_calibration
-from wetread.train.events import DataFound, ImagesRead
+from wetread.train.events import DataFound, ImagesRead, describe_event
 
 
 def configure(data: Path, **values) -> TrainConfig:
@@ -22,6 +22,13 @@ def configure(data: Path, **values) -> TrainConfig:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return draw_folder(tmp_path / "data", counts={"bar": 12, "disc": 24})
+
+
+def test_names_that_tell_no_patient_are_told(folder: Path) -> None:
+    events: list = []
+    load_dataset(configure(folder, group_regex="^nobody"), on_event=events.append)
+    assert events[-1].unmatched == 36
+    assert "no patient was found in the names of 36 images" in describe_event(events[-1])
 
 
 def test_what_is_found_is_told(folder: Path) -> None:
@@ -36,6 +43,7 @@ def test_what_is_found_is_told(folder: Path) -> None:
         left_out=(),
         leaks=0,
         alike=0,
+        unmatched=0,
     )
     assert found.counts["train"]["bar"] + found.counts["val"]["bar"] == 12
     assert found.counts["train"]["disc"] + found.counts["val"]["disc"] == 24

@@ -10,7 +10,7 @@ import pytest
 from tests.train.drawn import draw_folder
 from tests.train.test_fit import StopError
 from wetread.cli import run
-from wetread.errors import ConfigError, OutputError
+from wetread.errors import ConfigError, OutputError, SourceError
 from wetread.train.config import TrainConfig
 from wetread.train.events import EpochEnded, TrialEnded, TrialStarted, describe_event
 from wetread.train.tune import propose, tune, write_command
@@ -106,7 +106,9 @@ def test_a_search_is_cut_off_goes_on_and_tells_the_best(data: Path, tmp_path: Pa
     assert again == result
 
 
-def test_a_poor_trial_is_stopped_and_one_that_fails_is_passed_over(tmp_path: Path, monkeypatch) -> None:
+def test_a_poor_trial_is_stopped_and_one_that_fails_is_passed_over(
+    data: Path, tmp_path: Path, monkeypatch
+) -> None:
     """Networks that only claim their figures: by trial, so that the median is known."""
     monkeypatch.setattr("wetread.train.tune._BEFORE_PRUNING", 2)
     figures = iter([0.8, 0.7, None, 0.3, 0.9])
@@ -126,7 +128,7 @@ def test_a_poor_trial_is_stopped_and_one_that_fails_is_passed_over(tmp_path: Pat
         return Result
 
     monkeypatch.setattr("wetread.train.tune.train", claim)
-    result = tune(configure("/data", tmp_path / "tune", epochs=4), trials=5)
+    result = tune(configure(data, tmp_path / "tune", epochs=4), trials=5)
     found = [(one.number, one.state, one.value) for one in result.trials]
     assert found == [
         *[(4, "complete", 0.9), (0, "complete", 0.8), (1, "complete", 0.7)],
@@ -135,7 +137,20 @@ def test_a_poor_trial_is_stopped_and_one_that_fails_is_passed_over(tmp_path: Pat
     assert [epoch for value, epoch in trained if value == 0.3] == [1, 2]
     figures = iter([None])
     with pytest.raises(ConfigError, match="Lower --learning-rate"):
-        tune(configure("/data", tmp_path / "none", epochs=4), trials=1)
+        tune(configure(data, tmp_path / "none", epochs=4), trials=1)
+
+
+def test_a_search_is_of_one_data_set(data: Path, tmp_path: Path, monkeypatch) -> None:
+    class Result:
+        metrics = {"history": [{"val_auc": 0.5}]}  # noqa: RUF012
+
+    monkeypatch.setattr("wetread.train.tune.train", lambda config, *, on_event: Result)
+    with pytest.raises(SourceError):
+        tune(configure(tmp_path / "nowhere", tmp_path / "tune"), trials=1)
+    tune(configure(data, tmp_path / "tune"), trials=1)  # what was mistyped took no place
+    other = draw_folder(tmp_path / "other", counts={"bar": 12, "disc": 12})
+    with pytest.raises(ConfigError, match="Expected data '[0-9a-f]{64}', with which the search began"):
+        tune(configure(other, tmp_path / "tune"), trials=2, resume=True)
 
 
 def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:

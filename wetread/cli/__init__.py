@@ -20,7 +20,7 @@ from typing import NoReturn
 from typer import TyperException
 
 from wetread.cli.app import app
-from wetread.errors import UsageError, WetreadError
+from wetread.errors import ConfigError, UsageError, WetreadError
 
 # Modules of this room, each of which adds the command of its name as it is imported.
 COMMANDS = (
@@ -76,7 +76,7 @@ def run(arguments: list[str]) -> int:
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except UsageError as error:
+    except (UsageError, ConfigError) as error:
         return _report(error, code=2)
     except WetreadError as error:
         return _report(error, code=1)

@@ -58,6 +58,8 @@ def explain(
 
     if format_ not in ("png", "json"):
         raise UsageError(f"Expected --format png or json. Received {format_!r}.")
+    if output is not None and not output.lower().endswith(f".{format_}"):
+        raise UsageError(f"Expected an --output that ends in .{format_}. Received {output!r}.")
     if output is None and format_ == "png":
         raise UsageError("Expected --output PNG, or --format json. Received neither.")
     with bill_project(project):

@@ -24,7 +24,10 @@ def export(
         str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
     ] = None,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="MODEL.onnx", help="The model file.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="MODEL.onnx", help="The model file; one that is there is replaced."
+        ),
     ] = "model.onnx",
     precision: Annotated[str, typer.Option(help="float32, int8 or float16.")] = "float32",
     calibration: Annotated[

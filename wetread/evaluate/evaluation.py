@@ -146,7 +146,11 @@ def evaluate(
         scores=scores,
         metrics=metrics,
         strays=listing.strays,
-        notes=(*_find_notes(scores, listing, options, run), *_find_certainties(scores, metrics)),
+        notes=(
+            *_find_notes(scores, listing, options, run),
+            *_find_strangers(listing.images, groups),
+            *_find_certainties(scores, metrics),
+        ),
         run=run,
         other=compared,
         comparison=None
@@ -280,6 +284,17 @@ def _find_notes(scores: Scores, listing: Listing, options: EvaluateOptions, run:
     if scores.failures:
         notes.append(f"{scores.failures.total():,} images have no score and are not judged.")
     return notes
+
+
+def _find_strangers(images: Sequence[Image], groups: Sequence[str]) -> list[str]:
+    """Say of how many images the patient is not known: an interval by patient is then one by image."""
+    count = sum(image.name == group for image, group in zip(images, groups, strict=True))
+    if not count:
+        return []
+    return [
+        f"No patient was found in the names of {count:,} of {len(images):,} images: each counts as one. "
+        "Where patients have several, the intervals are too narrow; say how names tell them: --group-regex."
+    ]
 
 
 def _find_certainties(scores: Scores, metrics: Metrics) -> list[str]:

@@ -38,6 +38,12 @@ def find_group(name: str, pattern: re.Pattern[str]) -> str:
     return next((part for part in match.groups() if part), match.group()) or name
 
 
+def count_unmatched(names: Iterable[str], pattern: str) -> int:
+    """Count the names in which no patient is found. Raises ConfigError for what is no regular expression."""
+    compiled = compile_group_regex(pattern)
+    return sum(compiled.search(name) is None for name in names)
+
+
 def merge_groups(
     groups: Sequence[str], keys: Iterable[Sequence[str]], *, pairs: Iterable[tuple[int, int]] = ()
 ) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
     )
     exists, _ = output.look()
     # What an interrupted merge left unfinished is begun anew: there is nothing in it that the shards lack.
-    with open_output(output, resume=False, overwrite=options.overwrite or not exists):
+    with open_output(output, resume=False, overwrite=options.overwrite or not exists, advice=""):
         tally = _copy_rows(reader, shards, output, watch, stop)
         if not tally.interrupted:
             output.finish(reader.make_record(tally))

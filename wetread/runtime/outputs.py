@@ -233,14 +233,19 @@ def encode_chunk(
 
 
 @contextmanager
-def open_output(output: Output, *, resume: bool, overwrite: bool) -> Iterator[Output]:
-    """Hold an output for the length of a run. Raises OutputError when it exists and may not be touched."""
+def open_output(
+    output: Output, *, resume: bool, overwrite: bool, advice: str = "--resume to go on with it, "
+) -> Iterator[Output]:
+    """Hold an output for the length of a run. Raises OutputError when it exists and may not be touched.
+
+    `advice`: what else than overwriting its command has to offer.
+    """
     exists, unfinished = output.look()
     if (exists or unfinished) and not (resume or overwrite):
         kind = "a finished output" if exists else "an unfinished one"
         raise OutputError(
             f"Expected no output at {output.path!r} yet. Received {kind}. "
-            "Use --resume to go on with it, --overwrite to replace it, or another name."
+            f"Use {advice}--overwrite to replace it, or another name."
         )
     output.hold()
     try:
@@ -363,6 +368,11 @@ def _explained(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if not os.path.exists(path + PART_SUFFIX):
+            raise OutputError(
+                f"Expected to write {path!r}. Received: {error.strerror or error}. Make its folder, or "
+                "choose another --output."
+            ) from error
         raise OutputError(
             f"Expected to write {path!r}. Received: {error.strerror or error}. Rows written so far stay in "
             f"{path + PART_SUFFIX!r}; free the disk or restore the folder, then use --resume."

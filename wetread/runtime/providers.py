@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from wetread.errors import MissingExtraError, ProviderError
+from wetread.errors import ConfigError, MissingExtraError, ProviderError
 
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -95,13 +95,14 @@ def find_versions(packages: Iterable[str]) -> dict[str, str]:
 def open_session(model: bytes, *, device: str = "auto") -> OpenSession:
     """Make a session from a model's bytes on a device: auto, cpu, cuda, tensorrt, directml, openvino, coreml.
 
-    One intra-op thread, no spinning: the callers' threads are the parallelism. Raises ProviderError when
-    the device that was asked for is not the one in use, saying what to look at.
+    One intra-op thread, no spinning: the callers' threads are the parallelism. Raises ConfigError for
+    another word, and ProviderError when the device that was asked for is not the one in use, saying what to
+    look at.
     """
     onnxruntime = import_onnxruntime()
     if device != "auto":
         if device not in DEVICES:
-            raise ProviderError(f"Expected a device: auto, {', '.join(DEVICES)}. Received {device!r}.")
+            raise ConfigError(f"Expected a device: auto, {', '.join(DEVICES)}. Received {device!r}.")
         session = _try_session(onnxruntime, model, device)
         if isinstance(session, str):
             raise ProviderError(f"Expected to run on {device}. Received {session}. Try: {_ADVICE[device]}.")

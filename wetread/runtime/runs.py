@@ -65,10 +65,16 @@ class ScoreOptions:
         return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
-        if [bool(self.sources), bool(self.from_file), bool(self.from_manifest)].count(True) != 1:
+        given = {"SOURCE": self.sources, "--from-file": self.from_file, "--from-manifest": self.from_manifest}
+        named = [name for name, value in given.items() if value]
+        if len(named) != 1:
             raise UsageError(
-                "Expected a SOURCE, or --from-file LIST, or --from-manifest M. Received none or several."
+                "Expected a SOURCE, or --from-file LIST, or --from-manifest M. "
+                f"Received {' and '.join(named) or 'none'}."
             )
+        for name, value in (("--workers", self.workers), ("--batch-size", self.batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
         if self.from_manifest and self.include:
             raise UsageError("Expected no --include with --from-manifest: the list is made. Received it.")
         if self.resume and self.overwrite:

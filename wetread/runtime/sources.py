@@ -14,7 +14,7 @@ import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from wetread.errors import SourceError
 from wetread.runtime.files import read_local
@@ -259,11 +259,15 @@ def find_entry(name: str) -> Entry:
 
 
 def read_name_list(path: str) -> Iterator[str]:
-    """Stream the names in a text file, one a line ('-' reads standard input). Raises SourceError."""
+    """Open a text file of names, one a line ('-' is standard input), and stream them. Raises SourceError."""
     try:
         stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
         raise SourceError(f"Expected a list of names. Received {path!r}: {error.strerror}.") from error
+    return _stream_names(stream)
+
+
+def _stream_names(stream: BinaryIO) -> Iterator[str]:
     with stream:
         for line in stream:
             name = os.fsdecode(line.rstrip(b"\r\n"))

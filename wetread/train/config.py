@@ -14,6 +14,8 @@ from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex
 from wetread.evaluate.threshold import parse_rule
 from wetread.runtime.spec import PixelRecipe, build_dataclass
 
+COLORS = ("gray", "rgb")
+RESIZES = ("stretch", "fit", "crop")
 CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULES = ("cosine", "constant")
 LOSSES = ("crossentropy", "focal")
@@ -21,6 +23,7 @@ METRICS = ("loss", "accuracy", "balanced_accuracy", "sensitivity", "specificity"
 
 # What a number may be: the smallest and the largest, each with whether it may itself be taken.
 _RANGES = {
+    "size": ("[", 8, math.inf, ")"),
     "epochs": ("[", 1, math.inf, ")"),
     "batch_size": ("[", 1, math.inf, ")"),
     "subset": ("[", 4, math.inf, ")"),
@@ -117,6 +120,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("data", "output", "cache"):
             object.__setattr__(self, name, _make_absolute(getattr(self, name)))
+        _expect_choice("color", self.color, COLORS)
+        _expect_choice("resize", self.resize, RESIZES)
         _expect_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
         _expect_choice("schedule", self.schedule, SCHEDULES)
         _expect_choice("loss", self.loss, LOSSES)

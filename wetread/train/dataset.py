@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
 from wetread.evaluate.listing import Image, Listing, list_images
-from wetread.evaluate.patients import compile_group_regex, find_group, merge_groups
+from wetread.evaluate.patients import compile_group_regex, count_unmatched, find_group, merge_groups
 from wetread.runtime.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
@@ -43,6 +43,7 @@ class Dataset:
     fingerprint: str
     leaks: int
     alike: int
+    unmatched: int
 
     def select(self, split: str) -> NDArray[np.intp]:
         """Return the positions, intp (n,), of one split's images."""
@@ -65,6 +66,7 @@ class Dataset:
             left_out=self.left_out,
             leaks=self.leaks,
             alike=self.alike,
+            unmatched=self.unmatched,
         )
 
 
@@ -134,6 +136,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
         leaks=_count_leaks(groups, splits),
         alike=len({position for pair in pairs for position in pair}),
+        unmatched=count_unmatched([image.name for image in good], config.group_regex),
     )
 
 

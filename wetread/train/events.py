@@ -31,7 +31,7 @@ class DataFound:
     `counts` and `patients`: for each split ('train', 'val', and 'cal' where one is set aside) the images of
     each label, and the groups in all. `left_out`: corrupt files. `leaks`: images of DATA/val whose patient
     or whose picture is in DATA/train too (0 where wetread made the split). `alike`: images that are
-    near-identical to another, not in their bytes.
+    near-identical to another, not in their bytes. `unmatched`: images in whose names no patient was found.
     """
 
     labels: tuple[str, ...]
@@ -40,6 +40,7 @@ class DataFound:
     left_out: tuple[LeftOut, ...]
     leaks: int
     alike: int
+    unmatched: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,11 @@ def _describe_data(found: DataFound) -> list[str]:
             f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total
         )
         lines.append(f"{split}: {total:,} images of {found.patients[split]:,} patients: {shares}")
+    if found.unmatched:
+        lines.append(
+            f"warning: no patient was found in the names of {found.unmatched:,} images: each counts as one. "
+            "Where patients have several, say how names tell them: --group-regex"
+        )
     if found.left_out:
         lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")
     if found.alike:

@@ -29,6 +29,8 @@ def find_alike(pixels: Pixels, rows: NDArray[np.integer]) -> list[tuple[int, int
     Returns pairs of positions in `rows`, the smaller first, in order. Takes 32 bytes an image, and time that
     grows with the square of their number: one or two seconds for 5,000.
     """
+    if min(pixels.shape[1:3]) < _SIDE:  # too few pixels to tell pictures apart
+        return []
     hashes = np.empty((len(rows), _SIDE * _SIDE // 8), np.uint8)
     for position, row in enumerate(rows):
         hashes[position] = hash_image(pixels[row])

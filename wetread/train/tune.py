@@ -18,6 +18,7 @@ from typing import Any
 from wetread.errors import ConfigError, MissingExtraError, OutputError
 from wetread.train import run as runs
 from wetread.train.config import METRICS, TrainConfig, find_difference
+from wetread.train.dataset import load_dataset
 from wetread.train.events import EpochEnded, Event, OnEvent, TrialEnded, TrialStarted, ignore_event
 from wetread.train.fit import train
 
@@ -75,7 +76,8 @@ def tune(
     _check(config, trials, metric)
     directory = Path(config.output)
     with runs.lock_run(directory):
-        _begin(directory, config, metric, resume=resume)
+        data = load_dataset(config).fingerprint
+        _begin(directory, config, {"metric": metric, "data": data}, resume=resume)
         study = _open_study(directory, metric)
         error = None
         while len(_list_done(study)) < trials:
@@ -95,11 +97,14 @@ def _check(config: TrainConfig, trials: int, metric: str) -> None:
         raise ConfigError("Expected no architecture, backbone or folds with a search. Received one.")
 
 
-def _begin(directory: Path, config: TrainConfig, metric: str, *, resume: bool) -> None:
-    """Write down what the search is of, or hold a resumed one to it. Raises OutputError and ConfigError."""
+def _begin(directory: Path, config: TrainConfig, held: dict[str, str], *, resume: bool) -> None:
+    """Write down what the search is of, or hold a resumed one to it. Raises OutputError and ConfigError.
+
+    `held`: the metric, and the fingerprint of the data.
+    """
     path = directory / OPTIONS
     if not path.is_file():
-        runs.write_json(path, {"metric": metric, "config": asdict(config)})
+        runs.write_json(path, {**held, "config": asdict(config)})
         return
     if not resume:
         raise OutputError(
@@ -108,9 +113,9 @@ def _begin(directory: Path, config: TrainConfig, metric: str, *, resume: bool) -
         )
     old = json.loads(path.read_text(encoding="utf-8"))
     changed = find_difference(TrainConfig.from_json(json.dumps(old["config"])), config)
-    name, before, after = changed or ("metric", old["metric"], metric)
-    if before != after:
-        raise ConfigError(f"Expected {name} {before!r}, with which the search began. Received {after!r}.")
+    for name, before, after in (changed or ("", "", ""), *((key, old[key], held[key]) for key in held)):
+        if before != after:
+            raise ConfigError(f"Expected {name} {before!r}, with which the search began. Received {after!r}.")
 
 
 def _open_study(directory: Path, metric: str) -> Any:
