@@ -92,7 +92,7 @@ def test_a_name_is_left_alone_elsewhere():
 def test_long_names_are_reached_wherever_files_are_listed_and_read(tmp_path, toy_model, monkeypatch):
     """As if this system took short names alone: `reach` gives another name for the same folder."""
     from wetread import Classifier
-    from wetread.runtime import arrivals, sources
+    from wetread.runtime import arrivals, files, sources
 
     real = tmp_path / "real"
     real.mkdir()
@@ -102,7 +102,7 @@ def test_long_names_are_reached_wherever_files_are_listed_and_read(tmp_path, toy
     def go_elsewhere(name: str) -> str:
         return name.replace(typed, str(real))
 
-    for module in (sources, arrivals):
+    for module in (sources, files, arrivals):
         monkeypatch.setattr(module, "reach", go_elsewhere)
     (row,) = Classifier(toy_model).score(typed)
     assert (row.path, row.status) == (f"{typed}/a.txt", "not_an_image")
