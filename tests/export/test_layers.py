@@ -96,3 +96,4 @@ def test_a_layer_called_like_a_tensor_of_ours():
     model = build_network(lambda x: layers.Conv2D(4, 3, name="logits")(layers.Conv2D(4, 3, name="pixels")(x)))
     graph = build_graph(wrap_network(model, (16, 16, 3)), SPEC)
     onnx.checker.check_model(graph, full_check=True)
+    assert [output.name for output in graph.graph.output] == ["probabilities"]

@@ -187,6 +187,7 @@ def test_a_new_version_of_a_file_is_new(scene):
         scene.wait(scene.rows)
         scene.put("a.jpg", draw_image(13))
         scene.wait(lambda: len(scene.rows()) == 2)
+    assert scene.names() == ["a.jpg", "a.jpg"]
 
 
 def test_the_output_may_stand_in_the_folder(scene):

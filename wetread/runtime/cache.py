@@ -17,9 +17,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -33,6 +31,7 @@ from wetread.runtime.pixels import read_pixels
 from wetread.runtime.scoring import count_processors
 from wetread.runtime.sources import Entry, Reading
 from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.threads import map_in_order
 
 _LAYOUT = 2  # of the files below; a change of it makes every cache new
 _PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
@@ -230,8 +229,10 @@ def _fill(
                 failures[index] = Failure(error.status, str(error))
         return len(chunk)
 
-    done = 0
-    for count in _work_ahead(work, _cut_chunks(source.read_ahead(iter(entries)))):
+    done, workers = 0, count_processors()
+    chunks = _cut_chunks(source.read_ahead(iter(entries)))
+    ahead = workers * _CHUNKS_AHEAD
+    for count in map_in_order(work, chunks, threads=workers, ahead=ahead, name="wetread-cache"):
         done += count
         if on_progress is not None:
             on_progress(done, len(entries))
@@ -252,21 +253,3 @@ def _cut_chunks(entries: Iterator[Entry]) -> Iterator[list[tuple[int, Entry]]]:
     numbered = enumerate(entries)
     while chunk := list(islice(numbered, _CHUNK)):
         yield chunk
-
-
-def _work_ahead(
-    work: Callable[[list[tuple[int, Entry]]], int], chunks: Iterator[list[tuple[int, Entry]]]
-) -> Iterator[int]:
-    """Run chunks on a thread for each processor, a few ahead, and yield their counts in order."""
-    workers = count_processors()
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="wetread-cache")
-    under_way: deque[Future[int]] = deque()
-    try:
-        for chunk in chunks:
-            under_way.append(pool.submit(work, chunk))
-            if len(under_way) >= workers * _CHUNKS_AHEAD:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

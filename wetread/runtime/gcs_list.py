@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,6 +29,7 @@ from wetread.runtime.sources import (
     matches,
     own_outputs,
 )
+from wetread.runtime.threads import map_in_order
 
 _FIELDS = "items(name,size,generation,crc32c),nextPageToken"
 _PAGE = 1000
@@ -225,18 +225,11 @@ def look_up_names(reads: BucketReads, names: Iterable[str]) -> Iterator[Entry]:
 
     One that is not there, or may not be seen, is an entry of which nothing is known: its row will say why.
     """
-    with ThreadPoolExecutor(_LOOK_UPS, thread_name_prefix="wetread-names") as pool:
-        under_way: deque[Future[Entry]] = deque()
-        try:
-            for name in names:
-                under_way.append(pool.submit(look_up, reads.storage, name))
-                if len(under_way) >= _NAMES_AHEAD:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+
+    def look(name: str) -> Entry:
+        return look_up(reads.storage, name)
+
+    yield from map_in_order(look, names, threads=_LOOK_UPS, ahead=_NAMES_AHEAD, name="wetread-names")
 
 
 def look_up(storage: Storage, location: str) -> Entry:

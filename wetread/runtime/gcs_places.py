@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from wetread.errors import OutputError, SourceError
+from wetread.errors import OutputError, SetupError, SourceError
 from wetread.runtime.gcs import Storage, StorageError
 from wetread.runtime.gcs_write import (
     WRITE_ROLE,
@@ -21,6 +21,18 @@ from wetread.runtime.gcs_write import (
 
 _READ_ROLE = "roles/storage.objectViewer"
 _HELD_BYTES = 32 << 20
+
+
+@contextmanager
+def _explained(
+    storage: Storage, location: str, *, need: str, role: str, raises: type[SetupError]
+) -> Iterator[None]:
+    """Say in words, by an error of the kind `raises`, why a request failed and what it needs."""
+    try:
+        yield
+    except StorageError as error:
+        words = storage.explain(error.failure, location, need=need, role=role)
+        raise raises(words) from error
 
 
 class ObjectBytes:
@@ -40,15 +52,9 @@ class ObjectBytes:
         with self._explained():
             return read_range(self._storage, self._found, start=start, length=length) if length > 0 else b""
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageError as error:
-            words = self._storage.explain(
-                error.failure, self._location, need="storage.objects.get", role=_READ_ROLE
-            )
-            raise SourceError(words) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        need = "storage.objects.get"
+        return _explained(self._storage, self._location, need=need, role=_READ_ROLE, raises=SourceError)
 
 
 class Prefix:
@@ -95,12 +101,6 @@ class Prefix:
         file.seek(0)
         return file  # type: ignore[return-value]
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageError as error:
-            words = self._storage.explain(
-                error.failure, self.location, need="storage.objects.create", role=WRITE_ROLE
-            )
-            raise OutputError(words) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        need = "storage.objects.create"
+        return _explained(self._storage, self.location, need=need, role=WRITE_ROLE, raises=OutputError)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
 from wetread.errors import ImageError, MissingExtraError
 from wetread.runtime.files import read_regular
 from wetread.runtime.sources import Entry, is_bucket_location
+from wetread.runtime.threads import map_in_order
 
 _AT_ONCE, _AHEAD = 8, 64
 
@@ -43,18 +42,7 @@ def add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
         import google_crc32c  # noqa: F401
     except ImportError as error:
         raise MissingExtraError("google-crc32c", extra="gcs") from error
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="wetread-checksum") as pool:
-        under_way: deque[Future[Entry]] = deque()
-        try:
-            for entry in entries:
-                under_way.append(pool.submit(_add_checksum, entry))
-                if len(under_way) >= _AHEAD:
-                    yield under_way.popleft().result()
-            while under_way:
-                yield under_way.popleft().result()
-        finally:
-            for future in under_way:
-                future.cancel()
+    yield from map_in_order(_add_checksum, entries, threads=_AT_ONCE, ahead=_AHEAD, name="wetread-checksum")
 
 
 def _add_checksum(entry: Entry) -> Entry:

@@ -8,9 +8,7 @@ large images spread over the workers), never where a worker was faster: a run ca
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -23,6 +21,7 @@ from wetread.runtime.pixels import MAX_PIXELS, read_pixels
 from wetread.runtime.results import Prediction, make_failure, make_predictions
 from wetread.runtime.sources import Entry
 from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.threads import map_in_order
 
 DEFAULT_BATCH = 32
 # A chunk ends once its files hold this many bytes: 32 full-size X-rays would keep one worker for seconds.
@@ -101,17 +100,8 @@ def score_chunks(
     def work(chunk: list[Entry]) -> Chunk:
         return _score_chunk(model, chunk, read, max_pixels, batch_size)
 
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="wetread")
-    under_way: deque[Future[Chunk]] = deque()
-    try:
-        for chunk in group_entries(entries, batch_size=batch_size):
-            under_way.append(pool.submit(work, chunk))
-            if len(under_way) >= workers * _CHUNKS_AHEAD:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    chunks = group_entries(entries, batch_size=batch_size)
+    yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 
 
 def count_processors() -> int:

@@ -370,4 +370,6 @@ def test_warnings_of_pydicom_do_not_reach_the_user():
     file = write_dicom(draw_xray(12), bits=12).replace(b"ISO_IR 192", b"NO_SUCH_19")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decode_dicom(file)
+        found = decode_dicom(file)
+    whole = decode_dicom(write_dicom(draw_xray(12), bits=12))
+    np.testing.assert_array_equal(found, whole)

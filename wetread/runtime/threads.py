@@ -1,0 +1,35 @@
+"""Work through a stream on several threads, in order, with few items under way.
+
+`Executor.map` takes the whole stream at once; its `buffersize`, which does this, came with Python 3.14.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def map_in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
+) -> Iterator[Result]:
+    """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items under way.
+
+    An error of `work` is raised in its place. When the caller goes away, what has not begun is dropped and
+    what has is waited for. `name` begins the threads' names.
+    """
+    pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    under_way: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            under_way.append(pool.submit(work, item))
+            if len(under_way) >= ahead:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
