@@ -25,6 +25,8 @@ _NAMES = (
     "scores.csv",
     "scores.csv.run.json",
     "scores.csv.part",
+    "scores.csv.watch",
+    "scores.csv.watch.run.json",
     "scores.csv-1",
     "scores.csv.a.csv",
     "scores.csv.a.csv.run.json",

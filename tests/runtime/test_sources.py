@@ -167,3 +167,17 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
     (tmp_path / "closed").chmod(0)
     with pytest.raises(SourceError, match="closed"):
         names(open_source(tmp_path))
+
+
+def test_a_folder_is_never_taken_for_an_output(tmp_path):
+    """Its images would go missing without a row."""
+    write(
+        tmp_path,
+        "scores.csv/a.jpg",
+        "scores.csv.run.json",
+        "b.csv.part/c.jpg",
+        "d.csv",
+        "d.csv.run.json/e.jpg",
+    )
+    found = [name.removeprefix(f"{tmp_path}/") for name in names(open_source(tmp_path))]
+    assert found == ["b.csv.part/c.jpg", "d.csv", "d.csv.run.json/e.jpg", "scores.csv/a.jpg"]

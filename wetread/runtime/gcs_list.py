@@ -17,6 +17,7 @@ from wetread.runtime.gcs import Storage, StorageError, split_location
 from wetread.runtime.gcs_reads import BucketReads
 from wetread.runtime.sources import (
     BUCKET_SCHEME,
+    JOURNAL_SUFFIX,
     OUTPUT_SUFFIXES,
     RECORD_SUFFIX,
     Entry,
@@ -170,16 +171,12 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     """
     held: deque[Entry] = deque()
     verdicts: dict[str, bool] = {}
-    own_folder = ""
     for entry in listed:
-        base = _find_proven(entry.name, root)
+        base = _find_proven(entry.name)
         if base:
             held = deque(other for other in held if other.name != base)
-            own_folder = base + "/"
         while held and not _may_be_own(held[0], before=entry.name):
             yield held.popleft()
-        if own_folder and entry.name.startswith(own_folder):
-            continue
         if not _is_input(entry.name[len(root) :], verdicts):
             continue
         if held or entry.name.endswith(OUTPUT_SUFFIXES):
@@ -189,22 +186,18 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     yield from held
 
 
-def _find_proven(name: str, root: str) -> str:
-    """The name of the output that a record's name proves to be wetread's own; '' for other names.
-
-    A folder that is called like a record counts too, as it does on disk.
-    """
-    at = name.find(RECORD_SUFFIX, len(root))
-    end = at + len(RECORD_SUFFIX)
-    if at < 0 or not (end == len(name) or name[end] == "/"):
-        return ""
-    return name[:at] if name[:at].endswith(OUTPUT_SUFFIXES) else ""
+def _find_proven(name: str) -> str:
+    """The output that a record's or a journal's name proves to be wetread's own; '' for other names."""
+    for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX):
+        if name.endswith(suffix):
+            base = name.removesuffix(suffix)
+            return base if base.endswith(OUTPUT_SUFFIXES) else ""
+    return ""
 
 
 def _may_be_own(entry: Entry, *, before: str) -> bool:
     """Tell whether an entry's record could still be listed at or after the name `before`."""
-    # "0" follows "/": whatever lies in a folder called like the record comes before it.
-    return entry.name.endswith(OUTPUT_SUFFIXES) and before < entry.name + RECORD_SUFFIX + "0"
+    return entry.name.endswith(OUTPUT_SUFFIXES) and before <= entry.name + max(RECORD_SUFFIX, JOURNAL_SUFFIX)
 
 
 def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
@@ -212,12 +205,8 @@ def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
     folder, _, last = name.rpartition("/")
     if folder not in verdicts:
         verdicts.clear()
-        verdicts[folder] = not any(_is_left_out(part) for part in folder.split("/"))
-    return bool(last) and verdicts[folder] and not _is_left_out(last)
-
-
-def _is_left_out(part: str) -> bool:
-    return is_hidden(part) or part in own_outputs((part,))
+        verdicts[folder] = not any(is_hidden(part) for part in folder.split("/"))
+    return bool(last) and verdicts[folder] and not is_hidden(last) and last not in own_outputs((last,))
 
 
 def look_up_names(reads: BucketReads, names: Iterable[str]) -> Iterator[Entry]:

@@ -299,14 +299,14 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str
             f"Expected a folder that can be listed. Received {folder or '.'!r}: {error.strerror}. "
             "Give read permission, or leave it out of the source."
         ) from error
-    own = own_outputs(item.name for _, item in found)
+    own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
     for name, item in sorted(found, key=lambda pair: pair[0]):
-        if is_hidden(item.name) or item.name in own:
+        if is_hidden(item.name):
             continue
         if name.endswith(b"/"):
             if folder + item.name + "/" not in pruned:
                 yield from _walk(folder + item.name + "/", (*above, key), pruned)
-        else:
+        elif item.name not in own:
             entry = _file_entry(folder + item.name, item)
             if entry is not None:
                 yield entry
@@ -336,7 +336,7 @@ def is_hidden(name: str) -> bool:
 
 
 def own_outputs(names: Iterable[str]) -> set[str]:
-    """Those of a directory's names that earlier runs of wetread wrote."""
+    """Those of a directory's files that earlier runs of wetread wrote. A folder is never one of them."""
     present = set(names)
     own: set[str] = set()
     for name in present:
