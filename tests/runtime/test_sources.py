@@ -169,8 +169,8 @@ def test_a_folder_that_cannot_be_listed_is_an_error(tmp_path):
         names(open_source(tmp_path))
 
 
-def test_a_folder_is_never_taken_for_an_output(tmp_path):
-    """Its images would go missing without a row."""
+def test_a_folder_is_no_output_by_what_stands_beside_it(tmp_path):
+    """Its images would go missing without a row. One of parts is what a run to a bucket left there."""
     write(
         tmp_path,
         "scores.csv/a.jpg",
@@ -180,4 +180,4 @@ def test_a_folder_is_never_taken_for_an_output(tmp_path):
         "d.csv.run.json/e.jpg",
     )
     found = [name.removeprefix(f"{tmp_path}/") for name in names(open_source(tmp_path))]
-    assert found == ["b.csv.part/c.jpg", "d.csv", "d.csv.run.json/e.jpg", "scores.csv/a.jpg"]
+    assert found == ["d.csv", "d.csv.run.json/e.jpg", "scores.csv/a.jpg"]

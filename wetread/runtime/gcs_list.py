@@ -26,6 +26,7 @@ from wetread.runtime.sources import (
     find_fixed_parts,
     is_bucket_location,
     is_hidden,
+    is_part,
     is_wildcard,
     matches,
     own_outputs,
@@ -205,7 +206,7 @@ def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
     folder, _, last = name.rpartition("/")
     if folder not in verdicts:
         verdicts.clear()
-        verdicts[folder] = not any(is_hidden(part) for part in folder.split("/"))
+        verdicts[folder] = not any(is_hidden(part) or is_part(part) for part in folder.split("/"))
     return bool(last) and verdicts[folder] and not is_hidden(last) and last not in own_outputs((last,))
 
 

@@ -304,7 +304,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str
         if is_hidden(item.name):
             continue
         if name.endswith(b"/"):
-            if folder + item.name + "/" not in pruned:
+            if not is_part(item.name) and folder + item.name + "/" not in pruned:
                 yield from _walk(folder + item.name + "/", (*above, key), pruned)
         elif item.name not in own:
             entry = _file_entry(folder + item.name, item)
@@ -335,8 +335,13 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in _NOT_INPUTS
 
 
+def is_part(name: str) -> bool:
+    """Tell whether a name is that of an unfinished output: in a bucket, a folder of its parts."""
+    return name.removesuffix(PART_SUFFIX).endswith(OUTPUT_SUFFIXES) and name.endswith(PART_SUFFIX)
+
+
 def own_outputs(names: Iterable[str]) -> set[str]:
-    """Those of a directory's files that earlier runs of wetread wrote. A folder is never one of them."""
+    """Those of a directory's files that earlier runs of wetread wrote; a folder is none for its neighbours."""
     present = set(names)
     own: set[str] = set()
     for name in present:
