@@ -341,7 +341,7 @@ def is_part(name: str) -> bool:
 
 
 def own_outputs(names: Iterable[str]) -> set[str]:
-    """Those of a directory's files that earlier runs of wetread wrote; a folder is none for its neighbours."""
+    """Those of a directory's files that runs of wetread wrote; a folder is none by its neighbours."""
     present = set(names)
     own: set[str] = set()
     for name in present:
