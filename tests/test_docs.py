@@ -27,10 +27,12 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 def test_every_command_and_option_has_help_and_a_page(name):
     command = COMMANDS[name]
     assert command.help
+    assert 0 < len(command.short_help or "") <= 68, "`wetread --help` would cut it"
     assert any(f"wetread {name}" in page for page in PAGES.values())
     for parameter in command.params:
         if parameter.name != "help":
             assert getattr(parameter, "help", ""), f"{name} {parameter.name} has no help"
+            assert parameter.metavar or parameter.is_flag, f"{name} {parameter.name} is shown by its type"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -10,11 +10,13 @@ import typer
 from wetread.cli.app import app
 
 
-@app.command()
+@app.command(short_help="Make one file that installs wetread and a model offline.")
 def bundle(
     model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model that comes along.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.zip", help="The bundle.")],
-    platform: Annotated[str, typer.Option(help="win_amd64, manylinux_x86_64 or manylinux_aarch64.")],
+    platform: Annotated[
+        str, typer.Option(metavar="PLATFORM", help="win_amd64, manylinux_x86_64 or manylinux_aarch64.")
+    ],
     python: Annotated[str, typer.Option(metavar="3.X", help="The Python of that machine.")] = "3.12",
     extras: Annotated[
         list[str] | None, typer.Option("--with", metavar="EXTRA", help="Also 'dicom', 'parquet' or 'sign'.")

@@ -10,7 +10,7 @@ import typer
 from wetread.cli.app import app
 
 
-@app.command()
+@app.command(short_help="Walk the whole way in a few minutes, on drawn images.")
 def demo(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from wetread.runtime.doctor import Finding
 
 
-@app.command()
+@app.command(short_help="Say what is installed, what clashes, what works.")
 def doctor(
     model: Annotated[
         str | None,

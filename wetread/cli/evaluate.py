@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wetread.evaluate.evaluation import Evaluation
 
 
-@app.command()
+@app.command(short_help="Judge a model on labelled folders.")
 def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")],
     model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The model file.")],
@@ -51,7 +51,7 @@ def evaluate(
         bool, typer.Option("--thumbnails", help="Put pictures, of patients then, into report.html.")
     ] = False,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")

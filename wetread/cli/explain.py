@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
 
 
-@app.command()
+@app.command(short_help="Show where a model looked.")
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
     model: Annotated[
@@ -32,13 +32,13 @@ def explain(
         str, typer.Option("--format", metavar="png|json", help="An overlay, or the raw map.")
     ] = "png",
     method: Annotated[
-        str, typer.Option(help="occlusion, or cam: class activation, of a model exported with it.")
+        str, typer.Option(metavar="occlusion|cam", help="cam: class activation, of a model exported with it.")
     ] = "occlusion",
     label: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the one it gets.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
     public_key: PublicKey = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
 
 
-@app.command()
+@app.command(short_help="Turn a trained network into one ONNX file.")
 def export(
     run: Annotated[
         str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
@@ -29,7 +29,9 @@ def export(
             "--output", "-o", metavar="MODEL.onnx", help="The model file; one that is there is replaced."
         ),
     ] = "model.onnx",
-    precision: Annotated[str, typer.Option(help="float32, int8 or float16.")] = "float32",
+    precision: Annotated[
+        str, typer.Option(metavar="float32|int8|float16", help="What it computes in.")
+    ] = "float32",
     calibration: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and judge with.")
     ] = None,
@@ -90,16 +92,20 @@ def export(
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and their standard deviation.")
     ] = None,
     color: Annotated[
-        str | None, typer.Option(help="With --keras: gray or rgb, where its input does not tell.")
+        str | None,
+        typer.Option(metavar="gray|rgb", help="With --keras: the colours, where its input does not tell."),
     ] = None,
     resize: Annotated[
-        str | None, typer.Option(help="With --keras: stretch (the default), fit or crop.")
+        str | None, typer.Option(metavar="stretch|fit|crop", help="With --keras: by default stretch.")
     ] = None,
     size: Annotated[
         int | None, typer.Option(metavar="N", help="With --keras: the side, where its input does not tell.")
     ] = None,
     head: Annotated[
-        str | None, typer.Option(help="With --keras: logits, sigmoid or softmax, where it cannot be told.")
+        str | None,
+        typer.Option(
+            metavar="logits|sigmoid|softmax", help="With --keras: its last layer, where it cannot be told."
+        ),
     ] = None,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,

@@ -11,7 +11,7 @@ from wetread.cli.app import Project, app
 from wetread.cli.tables import print_rows
 
 
-@app.command()
+@app.command(short_help="Show what a model file says of itself.")
 def inspect(
     model: Annotated[
         str | None,

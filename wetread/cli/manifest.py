@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 30.0
 
 
-@app.command()
+@app.command(short_help="List inputs once, for many machines.")
 def manifest(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")

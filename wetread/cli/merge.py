@@ -10,7 +10,7 @@ import typer
 from wetread.cli.app import Project, app
 
 
-@app.command()
+@app.command(short_help="Join shards into one file.")
 def merge(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the shards are, local or gs://.")],
     output: Annotated[

@@ -9,7 +9,7 @@ import typer
 from wetread.cli.app import Project, app
 
 
-@app.command()
+@app.command(short_help="Compare Keras with ONNX files on images.")
 def parity(
     reference: Annotated[str, typer.Argument(metavar="RUN|FILE.keras", help="The network in Keras.")],
     models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The files to compare.")],

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from wetread.runtime.shards import Shard
 
 
-@app.command()
+@app.command(short_help="Score files and folders of images.")
 def score(
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
@@ -48,7 +48,7 @@ def score(
         str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
     ] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
     public_key: PublicKey = None,
     workers: Annotated[
@@ -69,7 +69,8 @@ def score(
         typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="ray: all shards of a manifest, on a cluster; --output is a folder.")
+        str | None,
+        typer.Option(metavar="ray", help="Run all shards of a manifest on a cluster; --output is a folder."),
     ] = None,
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster; default: RAY_ADDRESS, or here.")

@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from wetread.train.fit import TrainResult
 
 
-@app.command()
+@app.command(short_help="Train a network on labelled folders.")
 def train(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
     ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
     architecture: Annotated[
-        str, typer.Option(help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function.")
+        str,
+        typer.Option(
+            metavar="NAME", help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function."
+        ),
     ] = "edge",
     backbone: Annotated[
         str | None,
@@ -34,8 +37,10 @@ def train(
         str, typer.Option(metavar="FILE|imagenet|none", help="The backbone's weights to begin with.")
     ] = "none",
     size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
-    color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
-    resize: Annotated[str, typer.Option(help="stretch, fit (on black) or crop (at the centre).")] = "stretch",
+    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray",
+    resize: Annotated[
+        str, typer.Option(metavar="stretch|fit|crop", help="fit: on black; crop: at the centre.")
+    ] = "stretch",
     epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32,
     learning_rate: Annotated[
@@ -49,9 +54,11 @@ def train(
         float, typer.Option(metavar="X", help="Average the weights: what a step keeps, 0.999 say; 0: no.")
     ] = 0.0,
     class_weight: Annotated[
-        str, typer.Option(help="balanced: every label weighs alike; or none.")
+        str, typer.Option(metavar="balanced|none", help="balanced: every label weighs alike.")
     ] = "balanced",
-    loss: Annotated[str, typer.Option(help="crossentropy, or focal (gamma 2).")] = "crossentropy",
+    loss: Annotated[
+        str, typer.Option(metavar="crossentropy|focal", help="focal: with gamma 2.")
+    ] = "crossentropy",
     label_smoothing: Annotated[
         float, typer.Option(metavar="X", help="How much of a label is shared among all, 0.1 say.")
     ] = 0.0,
@@ -68,7 +75,7 @@ def train(
         typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
     ] = None,
     augment: Annotated[
-        str, typer.Option(help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
+        str, typer.Option(metavar="POLICY", help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
     ] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
     folds: Annotated[

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@app.command()
+@app.command(short_help="Search for the best network and training.")
 def tune(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
@@ -24,14 +24,15 @@ def tune(
     metric: Annotated[
         str,
         typer.Option(
-            help="Of validation: loss, accuracy, balanced_accuracy, sensitivity, specificity, f1, auc."
+            metavar="METRIC",
+            help="Of validation: loss, accuracy, balanced_accuracy, sensitivity, specificity, f1, auc.",
         ),
     ] = "auc",
     epochs: Annotated[int, typer.Option(metavar="N", help="Of each trial.")] = 10,
     size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
-    color: Annotated[str, typer.Option(help="gray or rgb.")] = "gray",
+    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray",
     augment: Annotated[
-        str, typer.Option(help="The policy whose strength is searched: xray or light.")
+        str, typer.Option(metavar="POLICY", help="The policy whose strength is searched: xray or light.")
     ] = "xray",
     validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
     group_regex: Annotated[

@@ -10,14 +10,16 @@ import typer
 from wetread.cli.app import Project, PublicKey, app
 
 
-@app.command()
+@app.command(short_help="Check that this machine computes a model rightly.")
 def verify(
     model: Annotated[
         str | None,
         typer.Argument(metavar="[MODEL.onnx]", help="The model file; default: the packaged one."),
     ] = None,
     public_key: PublicKey = None,
-    device: Annotated[str, typer.Option(help="The device to check, as in `wetread score`.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="The device to check, as in `wetread score`.")
+    ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
     project: Project = None,
 ) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 30.0
 
 
-@app.command()
+@app.command(short_help="Score new files in a folder as they come.")
 def watch(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder in which files arrive.")],
     output: Annotated[
@@ -44,7 +44,7 @@ def watch(
         float, typer.Option(metavar="S", help="Seconds for one without a score: it may be a slow copy.")
     ] = 30.0,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
     public_key: PublicKey = None,
     workers: Annotated[

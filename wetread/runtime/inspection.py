@@ -8,6 +8,8 @@ from typing import Any
 from wetread.runtime.classifier import read_model
 from wetread.runtime.spec import ModelSpec, PixelRecipe, check_digest, extract_spec
 
+_HELD_OUT = "held_out"
+
 
 def inspect_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, int]:
     """Read a model file's spec and size in bytes. Raises ModelError, or TamperedModelError."""
@@ -61,7 +63,28 @@ def _describe_pixels(recipe: PixelRecipe) -> str:
 
 
 def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(f"{group} {name}".replace("_", " "), str(value)) for name, value in values.items()]
+    rows = {name: _say(value) for name, value in values.items() if name != _HELD_OUT}
+    if isinstance(held_out := values.get(_HELD_OUT), dict):
+        rows |= {f"{_HELD_OUT} {name}": _say_held_out(value) for name, value in held_out.items()}
+    return [(f"{group} {name}".replace("_", " "), value) for name, value in rows.items()]
+
+
+def _say_held_out(value: Any) -> str:
+    """What a threshold was chosen by: a pair is before and after the temperature, three are an interval."""
+    if not isinstance(value, list):
+        return _say(value)
+    if len(value) == 3:
+        return "{}, 95% {} to {}".format(*value)
+    return "{} at temperature 1, {} at its own".format(*value) if len(value) == 2 else _say(value)
+
+
+def _say(value: Any) -> str:
+    """A value of a spec's free fields: numbers, words, lists and tables of them."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_say(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_say, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def _numbers(values: tuple[float, ...]) -> str:
