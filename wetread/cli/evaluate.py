@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 @app.command(short_help="Judge a model on labelled folders.")
 def evaluate(
     data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")],
-    model: Annotated[str, typer.Option("--model", "-m", metavar="MODEL.onnx", help="The model file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL.onnx", help="The model file; default: the packaged one."
+        ),
+    ] = None,
     output: Annotated[
         str | None,
         typer.Option(
@@ -70,10 +75,13 @@ def evaluate(
     from wetread.evaluate.outputs import FILES, check_output, write_outputs
     from wetread.runtime.billing import bill_project
     from wetread.runtime.classifier import Classifier
+    from wetread.runtime.packaged import choose_model, say_packaged
     from wetread.runtime.staging import RUN_FILES, stage_folder
 
     if output is None and (thumbnails or overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
+    if model is None and not quiet:
+        print(f"wetread: {say_packaged()}", file=sys.stderr)
     with (
         bill_project(project),
         stage_folder(run or "", names=RUN_FILES) as trained,
@@ -92,7 +100,8 @@ def evaluate(
         if output is not None:
             check_output(place.folder, overwrite=overwrite)
         other = None if compare is None else Classifier(compare, device=device)
-        evaluation = judge(Classifier(model, device=device), options, other=other, on_progress=on_progress)
+        judged = Classifier(choose_model(model), device=device)
+        evaluation = judge(judged, options, other=other, on_progress=on_progress)
         if output is not None:
             write_outputs(evaluation, place.folder, thumbnails=thumbnails)
             place.publish()
