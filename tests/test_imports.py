@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "cluster": {"errors", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
     "backend": {"errors"},
-    "train": {"errors", "backend", "runtime", "evaluate", "train"},
+    "heads": set(),
+    "train": {"errors", "backend", "heads", "runtime", "evaluate", "train"},
     "bundle": {"errors", "runtime", "bundle"},
-    "export": {"errors", "backend", "runtime", "evaluate", "export"},
+    "export": {"errors", "backend", "heads", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 

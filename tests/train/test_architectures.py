@@ -107,6 +107,26 @@ def custom(input_shape, outputs): return make(input_shape, outputs, middle=Custo
 def hidden(input_shape, outputs): return make(input_shape, outputs, middle=keras.Sequential([Custom()]))
 def lambda_(input_shape, outputs): return make(input_shape, outputs, middle=layers.Lambda(lambda x: x))
 def fixed(input_shape, outputs): return make(input_shape, 7)
+def after(input_shape, outputs, end):
+    image = layers.Input(input_shape)
+    return keras.Model(image, end(make(input_shape, outputs)(image)))
+
+def ops_sigmoid(input_shape, outputs): return after(input_shape, outputs, keras.ops.sigmoid)
+def ops_softmax(input_shape, outputs): return after(input_shape, outputs, keras.ops.softmax)
+def called(input_shape, outputs): return after(input_shape, outputs, keras.activations.sigmoid)
+def scaled(input_shape, outputs): return after(input_shape, outputs, lambda x: x / 2)
+def clipped(input_shape, outputs): return after(input_shape, outputs, lambda x: keras.ops.clip(x, 0, 1))
+def reshaped(input_shape, outputs):
+    return after(input_shape, outputs, lambda x: layers.Reshape((outputs,))(layers.Softmax()(x)))
+def ensemble(input_shape, outputs, last="softmax"):
+    image = layers.Input(input_shape)
+    members = [make(input_shape, outputs, last)(image) for _ in range(2)]
+    return keras.Model(image, layers.Average()(members))
+def sigmoids(input_shape, outputs): return ensemble(input_shape, outputs, "sigmoid")
+def halves(input_shape, outputs):
+    image = layers.Input(input_shape)
+    members = [make(input_shape, outputs, "softmax")(image) for _ in range(2)]
+    return keras.Model(image, layers.Add()(members) / 2)
 def nothing(input_shape, outputs): return None
 class Own(keras.Model):
     def __init__(self):
@@ -128,7 +148,21 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize(
     ("function", "outputs", "head"),
-    [("plain", 1, "logits"), ("plain", 3, "logits"), ("sigmoid", 1, "sigmoid"), ("softmax", 3, "softmax")],
+    [
+        ("plain", 1, "logits"),
+        ("plain", 3, "logits"),
+        ("sigmoid", 1, "sigmoid"),
+        ("softmax", 3, "softmax"),
+        ("ops_sigmoid", 1, "sigmoid"),
+        ("ops_softmax", 3, "softmax"),
+        ("called", 1, "sigmoid"),
+        ("scaled", 1, "logits"),
+        ("scaled", 3, "logits"),
+        ("reshaped", 3, "softmax"),
+        ("ensemble", 3, "softmax"),
+        ("sigmoids", 1, "sigmoid"),
+        ("halves", 3, "softmax"),
+    ],
 )
 def test_a_network_of_ones_own(own: str, function: str, outputs: int, head: str) -> None:
     model = build_network(f"{own}:{function}", (8, 8, 3), outputs)
@@ -152,11 +186,19 @@ def test_a_network_that_cannot_be_exported_is_refused(own: str, function: str, m
         build_network(f"{own}:{function}", (8, 8, 3), 1)
 
 
-@pytest.mark.parametrize("function", ["tanh", "softmax"])
-def test_an_end_that_gives_no_probability_is_refused(own: str, function: str) -> None:
+@pytest.mark.parametrize(("function", "advice"), [("tanh", "keras.layers.Dense"), ("softmax", "always 1")])
+def test_an_end_that_gives_no_probability_is_refused(own: str, function: str, advice: str) -> None:
     """A softmax over one unit is always 1: such a network never leaves the majority class."""
-    with pytest.raises(ConfigError, match="always 1"):
+    with pytest.raises(ConfigError, match=advice):
         find_head(build_network(f"{own}:{function}", (8, 8, 3), 1))
+
+
+@pytest.mark.parametrize(("function", "outputs"), [("sigmoid", 3), ("sigmoids", 3), ("clipped", 1)])
+def test_an_end_that_would_be_read_wrongly_is_refused_before_training(
+    own: str, function: str, outputs: int
+) -> None:
+    with pytest.raises(ConfigError, match="Expected a network that ends in logits"):
+        find_head(build_network(f"{own}:{function}", (8, 8, 3), outputs))
 
 
 def test_a_module_that_is_not_there(own: str) -> None:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export.graph import OPSET
+from wetread.heads import trace_activation
 from wetread.runtime.spec import ModelSpec
 
 _UNSUPPORTED = re.compile(r"Tensorflow op \[([^:\]]+): (\w+)\] is not supported")
@@ -254,7 +255,7 @@ def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
     not fit, or its end is none of the three.
     """
     units = outputs.shape[1]
-    activation = _last_activation(model)
+    activation = trace_activation(model) or "linear"
     bounded = bool((outputs >= 0).all() and (outputs <= 1).all())
     sums_to_one = bounded and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
     if units == 1 and labels == 2:
@@ -274,22 +275,3 @@ def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
         f"Expected a network that ends in logits, a sigmoid or a softmax. Received {units} output(s) through "
         f"{activation!r}{' that stay between 0 and 1' if bounded else ''}. Say what they are with --head."
     )
-
-
-def _last_activation(model: Any) -> str:
-    """The name of the activation behind a network's output, through nested models and plain reshaping."""
-    layer = model
-    while getattr(layer, "layers", None):
-        plain = [one for one in layer.layers if type(one).__name__ not in ("Dropout", "Flatten", "Reshape")]
-        layer = _output_layer(layer) or plain[-1]
-    if type(layer).__name__ in ("Softmax", "Sigmoid"):
-        return type(layer).__name__.lower()
-    activation = getattr(layer, "activation", None)
-    return getattr(activation, "__name__", "linear") if activation is not None else "linear"
-
-
-def _output_layer(model: Any) -> Any:
-    """The layer or operation that makes a functional model's output."""
-    history = getattr(getattr(model, "output", None), "_keras_history", None)
-    operation = getattr(history, "operation", None)
-    return operation if operation is not model else None

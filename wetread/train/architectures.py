@@ -13,8 +13,11 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.heads import trace_activation
 
 if TYPE_CHECKING:
     import keras
@@ -199,16 +202,31 @@ def walk_layers(model: Any) -> Iterator[Any]:
 
 
 def find_head(model: Any) -> str:
-    """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'. Raises ConfigError for another."""
-    last = model.layers[-1]
-    while hasattr(last, "layers") and last.layers:
-        last = last.layers[-1]
-    activation = getattr(last, "activation", None)
-    name = "softmax" if type(last).__name__ == "Softmax" else str(getattr(activation, "__name__", "linear"))
-    head = "logits" if name == "linear" else name
-    if head not in ("logits", "sigmoid", "softmax") or (head == "softmax" and model.output_shape[-1] == 1):
-        raise ConfigError(
-            f"Expected a network that ends in a linear layer, a sigmoid or a softmax. Received {name!r} on "
-            f"{model.output_shape[-1]} units. A softmax over one unit is always 1: it cannot learn."
-        )
-    return head
+    """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'.
+
+    Raises ConfigError for another, and for what neither the graph nor its answers to noise tell.
+    """
+    units, name = model.output_shape[-1], trace_activation(model)
+    head = _probe_head(model, units) if name is None else "logits" if name == "linear" else name
+    if head == "softmax" and units == 1:
+        advice = "A softmax over one unit is always 1: it cannot learn."
+    elif head == "sigmoid" and units > 1:
+        advice = "Labels here exclude one another: end it in a softmax."
+    elif head in ("logits", "sigmoid", "softmax"):
+        return head
+    else:
+        advice = "End it in keras.layers.Dense."
+    raise ConfigError(
+        "Expected a network that ends in logits, in one sigmoid for two labels, or in a softmax. "
+        f"Received {head!r} on {units} units. {advice}"
+    )
+
+
+def _probe_head(model: Any, units: int) -> str:
+    """What answers to noise say where a graph does not: logits grow with what comes in."""
+    noise = np.random.default_rng(0).normal(size=(16, *model.input_shape[1:])).astype(np.float32)
+    outputs = np.concatenate([model.predict_on_batch(noise * scale) for scale in (1, 1e2, 1e4)])
+    if (outputs < 0).any() or (outputs > 1).any():
+        return "logits"
+    sums_to_one = units > 1 and np.allclose(outputs.sum(axis=1), 1, atol=1e-4)
+    return "softmax" if sums_to_one else "something between 0 and 1"

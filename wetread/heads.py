@@ -1,0 +1,51 @@
+"""What a Keras network ends in, by its graph: what `train` and `export` share.
+
+Keras is not imported here: a network that is given has brought it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+# Their outputs are means or other places of what comes in: probabilities stay so, and logits too.
+_PASSING = (
+    "Average",
+    "Dropout",
+    "Flatten",
+    "GlobalAveragePooling2D",
+    "Identity",
+    "Reshape",
+    "Squeeze",
+)
+_ACTIVATIONS = ("Sigmoid", "Softmax")
+
+
+def trace_activation(model: Any) -> str | None:
+    """Name the activation behind a network's output: 'linear', 'sigmoid', 'softmax' or another of Keras'.
+
+    Looks through networks inside it, operations of keras.ops, and layers that only average or rearrange.
+    None where the graph does not tell: it ends in another operation, or in branches that differ.
+    """
+    outputs = getattr(model, "outputs", None)
+    if not outputs:  # a Sequential that was never built
+        layers = [layer for layer in model.layers if type(layer).__name__ not in _PASSING]
+        return _name_activation(layers[-1]) if layers else None
+    return _trace(outputs[0])
+
+
+def _trace(tensor: Any) -> str | None:
+    operation, node, place = tensor._keras_history
+    if getattr(operation, "layers", None):
+        return _trace(operation.outputs[place]) if operation.outputs else trace_activation(operation)
+    if type(operation).__name__ not in _PASSING:
+        return _name_activation(operation)
+    found = {_trace(one) for one in operation._inbound_nodes[node].input_tensors}
+    return found.pop() if len(found) == 1 else None
+
+
+def _name_activation(operation: Any) -> str | None:
+    kind = type(operation).__name__
+    if kind in _ACTIVATIONS:
+        return kind.lower()
+    activation = getattr(operation, "activation", None)
+    return None if activation is None else str(getattr(activation, "__name__", type(activation).__name__))
