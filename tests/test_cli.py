@@ -258,25 +258,16 @@ def test_progress_is_plain_off_a_terminal(toy_model, many, tmp_path):
     assert b"\x1b" not in done.stderr
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
-def test_a_terminal_gets_a_bar_with_a_rate(toy_model, many, tmp_path):
+def run_on_a_terminal(*arguments: object, **options) -> tuple[int, bytes]:
+    """Run the command line with a terminal for its standard error; its exit code and what that showed."""
     import pty
 
     leader, follower = pty.openpty()
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "wetread",
-            "score",
-            many,
-            "--model",
-            toy_model,
-            "--output",
-            tmp_path / "s.csv",
-        ],
+        [sys.executable, "-m", "wetread", *map(os.fspath, map(str_or_path, arguments))],
         stderr=follower,
         env=os.environ | {"TERM": "xterm", "COLUMNS": "120"},
+        **options,
     )
     os.close(follower)
     seen = b""
@@ -286,7 +277,32 @@ def test_a_terminal_gets_a_bar_with_a_rate(toy_model, many, tmp_path):
     except OSError:  # the terminal closed with the process
         pass
     os.close(leader)
-    assert process.wait(60) == 3
+    return process.wait(60), seen
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_list_that_comes_through_a_pipe_is_read_once(toy_model, many, tmp_path):
+    """The bar counts the inputs beside the run: of a pipe it would take the run's names."""
+    names = b"".join(os.fsencode(path) + b"\n" for path in sorted(many.iterdir())) * 4
+    (tmp_path / "list").write_bytes(names)
+    rows = []
+    for source in ("/dev/stdin", tmp_path / "list"):
+        output = tmp_path / f"{len(rows)}.csv"
+        piped = subprocess.Popen(["cat", tmp_path / "list"], stdout=subprocess.PIPE)
+        command = ("score", "--from-file", source, "--model", toy_model, "-o", output)
+        code, _ = run_on_a_terminal(*command, stdin=piped.stdout)
+        assert code == 3
+        piped.stdout.close()
+        piped.wait()
+        rows.append(output.read_bytes())
+    assert rows[0] == rows[1]
+    assert len(rows[0].splitlines()) == 1 + names.count(b"\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
+def test_a_terminal_gets_a_bar_with_a_rate(toy_model, many, tmp_path):
+    code, seen = run_on_a_terminal("score", many, "--model", toy_model, "--output", tmp_path / "s.csv")
+    assert code == 3
     assert b"/s" in seen
     assert b"without a score" in seen
 

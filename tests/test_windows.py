@@ -139,14 +139,15 @@ def test_a_name_that_a_console_cannot_show_does_not_end_a_command(tmp_path, toy_
 
 
 def test_lists_of_names_may_have_the_line_ends_of_windows(tmp_path):
-    from wetread.runtime.sources import read_name_list
+    from wetread.runtime.name_lists import read_name_list
 
     (tmp_path / "list.txt").write_bytes("D:\\a b.dcm\r\nD:\\ü.dcm\r\n\r\n".encode())
     assert list(read_name_list(str(tmp_path / "list.txt"))) == ["D:\\a b.dcm", "D:\\ü.dcm"]
 
 
 def test_drive_letters_are_no_buckets_and_no_wildcards():
-    from wetread.runtime.sources import is_bucket_location, is_wildcard
+    from wetread.runtime.globs import is_wildcard
+    from wetread.runtime.sources import is_bucket_location
 
     for name in ("C:\\images", "C:/images", "\\\\pacs\\share", "\\\\?\\D:\\x"):
         assert not is_bucket_location(name)

@@ -264,11 +264,16 @@ def test_the_command_draws_and_prints(tmp_path: Path, capfdbinary) -> None:
     assert run_command(image, "--model", model, "--format", "json", "--label", "NORMAL") == 0
     found = json.loads(capfdbinary.readouterr().out)
     assert (found["image"], found["label"], found["method"]) == (str(image), "NORMAL", "occlusion")
+    assert found["model"] == {"name": str(model), "sha256": Classifier(model, device="cpu").digest}
     assert found["picture"] == {"height": 120, "width": 400}
     assert found["box"] == [0.0, 0.0, 120.0, 400.0]
     heat = np.array(found["map"])
     assert heat.shape == (64, 64) and heat[8, 8] < -0.1
     assert sum(found["probabilities"].values()) == pytest.approx(1)
+    assert run_command(image, "--format", "json") == 0
+    said = capfdbinary.readouterr()
+    assert b"no --model given: the packaged chest-xray.onnx reads" in said.err
+    assert json.loads(said.out)["model"]["name"].endswith("chest-xray.onnx")
 
 
 def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capfd) -> None:

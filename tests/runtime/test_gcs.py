@@ -209,7 +209,7 @@ def test_nothing_of_googles_is_loaded_for_local_folders(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"x")
     code = (
         "import sys, wetread\n"
-        "from wetread.runtime.sources import NameList, open_sources\n"
+        "from wetread.runtime.name_lists import NameList; from wetread.runtime.sources import open_sources\n"
         f"source = open_sources([{str(tmp_path)!r}])\n"
         "list(source.read_ahead(source.entries()))\n"
         f"list(NameList([{str(tmp_path / 'a.jpg')!r}]).entries())\n"

@@ -14,7 +14,8 @@ from wetread.errors import SourceError
 from wetread.runtime import gcs_list
 from wetread.runtime.gcs import Storage
 from wetread.runtime.gcs_reads import BucketReads
-from wetread.runtime.sources import Entry, NameList, open_source, open_sources
+from wetread.runtime.name_lists import NameList
+from wetread.runtime.sources import Entry, open_source, open_sources
 
 _NAMES = (
     "a.jpg",

@@ -10,14 +10,11 @@ from hypothesis import strategies as st
 
 from wetread.errors import ImageError, SourceError
 from wetread.runtime.files import read_local
+from wetread.runtime.globs import compile_glob
 from wetread.runtime.sources import (
     Entry,
-    NameList,
-    compile_glob,
-    matches,
     open_source,
     open_sources,
-    read_name_list,
 )
 
 
@@ -85,22 +82,48 @@ def test_include_narrows(tmp_path):
     ]
 
 
-@pytest.mark.parametrize(
-    ("pattern", "name", "expected"),
-    [
-        ("*.jpg", "a/b.jpg", True),
-        ("a/*.jpg", "a/b.jpg", True),
-        ("a/*.jpg", "a/b/c.jpg", False),
-        ("a/**/c.jpg", "a/c.jpg", True),
-        ("a/**", "a/b/c", True),
-        ("[ab]?.p*", "b1.png", True),
-        ("[!ab]?.p*", "b1.png", False),
-        ("x[", "x[", True),
-        ("a.b", "axb", False),
-    ],
+def test_include_narrows_files_as_well(tmp_path):
+    """A shell that expands D/* gives files, not a folder."""
+    write(tmp_path, "a1.jpg", "a2.jpg")
+    both = open_sources([tmp_path / "a1.jpg", tmp_path / "a2.jpg"], include="*2.jpg")
+    assert names(both) == [f"{tmp_path}/a2.jpg"]
+
+
+@settings(max_examples=60)
+@given(
+    st.sets(st.lists(st.sampled_from("ab"), min_size=1, max_size=4).map("/".join), min_size=1, max_size=8),
+    st.lists(st.sampled_from(["a", "*", "?", "[ab]", "**", "b**"]), min_size=1, max_size=4),
 )
-def test_globs(pattern, name, expected):
-    assert matches(compile_glob(pattern), name) is expected
+def test_a_glob_lists_what_it_matches_and_looks_nowhere_else(tmp_path_factory, paths, parts):
+    folder = tmp_path_factory.mktemp("tree")
+    write(folder, *(f"{path}.d/f" for path in paths), *(f"{path}.d/g/h" for path in paths))
+    pattern = "/".join([*(part.replace("a", "a.d") for part in parts), "[fgh]"])
+    source = open_source(f"{folder}/*/{pattern}")
+    whole = compile_glob(f"*/{pattern}", whole=True)
+    everything = [name.removeprefix(f"{folder}/") for name in names(open_source(folder))]
+    expected = [name for name in everything if whole.fullmatch(name)]
+    assert [name.removeprefix(f"{folder}/") for name in names(source)] == expected
+
+
+def test_folders_in_which_a_glob_cannot_match_are_not_listed(tmp_path, monkeypatch):
+    write(tmp_path, "a.jpg", "lost+found/b.jpg", "x/1/c.jpg", "y/1/d.jpg", "x/2/deep/e.jpg")
+    listed: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda place: listed.append(place) or scan(place))
+    looked_in = {
+        "*.jpg": [""],
+        "x/*/c.jpg": ["x/", "x/1/", "x/2/"],
+        "?/1/*": ["", "x/", "x/1/", "y/", "y/1/"],
+    }
+    for pattern, folders in looked_in.items():
+        listed.clear()
+        names(open_source(f"{tmp_path}/{pattern}"))
+        assert listed == [f"{tmp_path}/{one}" for one in folders], pattern
+
+
+def test_outputs_are_told_by_their_names_in_any_case(tmp_path):
+    write(tmp_path, "S.CSV", "S.CSV.run.json", "T.Parquet.part", "T.Parquet.part.state", "a.jpg", "Other.CSV")
+    assert names(open_source(tmp_path)) == [f"{tmp_path}/Other.CSV", f"{tmp_path}/a.jpg"]
 
 
 def test_pipes_sockets_and_loops_are_passed_over(tmp_path):
@@ -149,16 +172,10 @@ def test_entries_tell_size_and_version(tmp_path):
     assert list(open_source(tmp_path).entries()) == [Entry(f"{tmp_path}/a.jpg", 5, "7")]
 
 
-def test_several_sources_and_lists(tmp_path):
+def test_several_sources(tmp_path):
     write(tmp_path, "a/1.jpg", "b/2.jpg")
     both = open_sources([tmp_path / "b", tmp_path / "a"])
     assert names(both) == [f"{tmp_path}/b/2.jpg", f"{tmp_path}/a/1.jpg"]
-    listing = tmp_path / "list.txt"
-    listing.write_bytes(b"b/2.jpg\r\n\nmissing\xff.jpg\n")
-    found = list(NameList(read_name_list(os.fspath(listing))).entries())
-    assert [entry.name for entry in found] == ["b/2.jpg", "missing\udcff.jpg"]
-    with pytest.raises(SourceError, match="list of names"):
-        list(read_name_list(os.fspath(tmp_path / "no-list")))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="permissions do not bind root or Windows")

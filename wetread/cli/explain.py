@@ -12,6 +12,7 @@ import typer
 from wetread.cli.app import Project, PublicKey, app
 
 if TYPE_CHECKING:
+    from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import Explanation
 
 
@@ -53,7 +54,7 @@ def explain(
     from wetread.runtime.billing import bill_project
     from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import explain_image
-    from wetread.runtime.packaged import choose_model
+    from wetread.runtime.packaged import choose_model, say_packaged
     from wetread.runtime.staging import file_exists
 
     if format_ not in ("png", "json"):
@@ -62,12 +63,14 @@ def explain(
         raise UsageError(f"Expected an --output that ends in .{format_}. Received {output!r}.")
     if output is None and format_ == "png":
         raise UsageError("Expected --output PNG, or --format json. Received neither.")
+    if model is None:
+        print(f"wetread: {say_packaged()}", file=sys.stderr)
     with bill_project(project):
         if output is not None and not overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
         classifier = Classifier(choose_model(model), device=device, public_key=public_key)
         found = explain_image(classifier, _read(image), label=label, method=method)
-        _write(_encode(found, image, format_), output)
+        _write(_encode(found, image, classifier, format_), output)
 
 
 def _read(image: str) -> bytes:
@@ -82,12 +85,13 @@ def _read(image: str) -> bytes:
     return source.read(entries[0])
 
 
-def _encode(found: Explanation, image: str, format_: str) -> bytes:
+def _encode(found: Explanation, image: str, classifier: Classifier, format_: str) -> bytes:
     from wetread.runtime.overlay import draw_explanation, encode_png
 
     if format_ == "png":
         return encode_png(draw_explanation(found))
-    return (json.dumps({"image": image, **found.to_dict()}) + "\n").encode()
+    model = {"name": classifier.name, "sha256": classifier.digest}
+    return (json.dumps({"image": image, "model": model, **found.to_dict()}) + "\n").encode()
 
 
 def _write(data: bytes, output: str | None) -> None:

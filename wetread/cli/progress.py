@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -94,16 +95,21 @@ def _count(bar: Progress, task: object, options: ScoreOptions, closing: threadin
     """Count the inputs beside the run, so that the bar can say how long it will take."""
     from wetread.errors import SourceError
     from wetread.runtime.manifest import Manifest
+    from wetread.runtime.name_lists import read_name_list
     from wetread.runtime.runs import open_options
 
-    if options.from_file == "-" or any(source.startswith("gs://") for source in options.sources):
+    if any(source.startswith("gs://") for source in options.sources):
+        return
+    # A pipe gives its names once, and they are the run's.
+    if options.from_file is not None and not os.path.isfile(options.from_file):
         return
     total = 0
     try:
         if options.from_manifest is not None:
             bar.update(task, total=Manifest(options.from_manifest, project=options.project).names)  # type: ignore[arg-type]
             return
-        for _ in open_options(options).entries():
+        listed = options.from_file
+        for _ in open_options(options).entries() if listed is None else read_name_list(listed):
             total += 1
             if closing.is_set():
                 return

@@ -15,20 +15,17 @@ from typing import Any
 from wetread.errors import SourceError, UsageError
 from wetread.runtime.gcs import Storage, StorageError, split_location
 from wetread.runtime.gcs_reads import BucketReads
+from wetread.runtime.globs import compile_glob, find_fixed_parts, is_wildcard, matches
 from wetread.runtime.sources import (
     BUCKET_SCHEME,
     JOURNAL_SUFFIX,
-    OUTPUT_SUFFIXES,
     RECORD_SUFFIX,
     Entry,
-    compile_glob,
     find_entry,
-    find_fixed_parts,
     is_bucket_location,
     is_hidden,
+    is_output,
     is_part,
-    is_wildcard,
-    matches,
     own_outputs,
 )
 from wetread.runtime.threads import map_in_order
@@ -96,7 +93,9 @@ class BucketFolder:
     def entries(self) -> Iterator[Entry]:
         """List the inputs in order, a page at a time. Raises SourceError."""
         if self._single is not None:
-            yield self._single
+            last = self._single.name.rpartition("/")[2]
+            if self._include is None or matches(self._include, last):
+                yield self._single
             return
         root = f"{BUCKET_SCHEME}{self._bucket}/{self._root}"
         prefix = self._root + (_literal_start(self.location, root) if self._pattern else "")
@@ -180,7 +179,7 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
             yield held.popleft()
         if not _is_input(entry.name[len(root) :], verdicts):
             continue
-        if held or entry.name.endswith(OUTPUT_SUFFIXES):
+        if held or is_output(entry.name):
             held.append(entry)
         else:
             yield entry
@@ -192,13 +191,13 @@ def _find_proven(name: str) -> str:
     for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX):
         if name.endswith(suffix):
             base = name.removesuffix(suffix)
-            return base if base.endswith(OUTPUT_SUFFIXES) else ""
+            return base if is_output(base) else ""
     return ""
 
 
 def _may_be_own(entry: Entry, *, before: str) -> bool:
     """Tell whether an entry's record could still be listed at or after the name `before`."""
-    return entry.name.endswith(OUTPUT_SUFFIXES) and before <= entry.name + max(RECORD_SUFFIX, JOURNAL_SUFFIX)
+    return is_output(entry.name) and before <= entry.name + max(RECORD_SUFFIX, JOURNAL_SUFFIX)
 
 
 def _is_input(name: str, verdicts: dict[str, bool]) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.name_lists import NameList, read_name_list
 from wetread.runtime.outputs import (
     Output,
     check_identity,
@@ -28,7 +29,7 @@ from wetread.runtime.results import (
     import_parquet,
 )
 from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, count_processors, score_chunks
-from wetread.runtime.sources import Entry, NameList, Source, open_sources, read_name_list
+from wetread.runtime.sources import Entry, Source, open_sources
 from wetread.runtime.tagging import Tagging, check_tags
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ class ScoreOptions:
                 "Expected a SOURCE, or --from-file LIST, or --from-manifest M. "
                 f"Received {' and '.join(named) or 'none'}."
             )
-        for name, value in (("--workers", self.workers), ("--batch-size", self.batch_size)):
+        counts = {"--workers": self.workers, "--batch-size": self.batch_size, "--max-pixels": self.max_pixels}
+        for name, value in counts.items():
             if value is not None and value < 1:
                 raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
-        if self.from_manifest and self.include:
-            raise UsageError("Expected no --include with --from-manifest: the list is made. Received it.")
+        if self.include and not self.sources:
+            raise UsageError(f"Expected no --include with {named[0]}: the list is made. Received it.")
         if self.resume and self.overwrite:
             raise UsageError("Expected --resume or --overwrite. Received both.")
         if self.output is None and (self.resume or self.overwrite):

@@ -8,16 +8,15 @@ each directory, as git and Cloud Storage sort. Listing holds one directory's nam
 from __future__ import annotations
 
 import os
-import re
 import stat
-import sys
 from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wetread.errors import SourceError
 from wetread.runtime.files import read_local
+from wetread.runtime.globs import Beside, compile_glob, find_fixed_parts, is_wildcard, matches
 from wetread.runtime.paths import reach
 
 if TYPE_CHECKING:
@@ -31,7 +30,6 @@ PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".watch"
 SHARD_SUFFIX = ".shard"
 _OWN_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state", SHARD_SUFFIX)
-_WILDCARD = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +180,8 @@ class LocalFolder(_LocalSource):
     def entries(self) -> Iterator[Entry]:
         """List the folder's inputs in order; a file lists itself. Raises SourceError."""
         if not self._is_folder:
-            status = os.stat(reach(self.location))
-            yield Entry(self.location, status.st_size, str(status.st_mtime_ns))
+            if self._include is None or matches(self._include, os.path.basename(self.location)):
+                yield find_entry(self.location)
             return
         root = self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
         for entry in walk(root):
@@ -197,56 +195,17 @@ class LocalGlob(_LocalSource):
     def __init__(self, pattern: str, *, include: str | None = None) -> None:
         self._root, rest = find_fixed_parts(pattern.replace(os.sep, "/"))
         self._pattern = compile_glob(rest, whole=True)
+        self._passed_over = Beside(self._root, rest)
         self._include = compile_glob(include) if include else None
         if not os.path.isdir(reach(self._root or ".")):
             raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
 
     def entries(self) -> Iterator[Entry]:
         """List the matching files in order. Raises SourceError."""
-        for entry in walk(self._root):
+        for entry in walk(self._root, pruned=self._passed_over):
             name = entry.name[len(self._root) :]
             if self._pattern.fullmatch(name) and (self._include is None or matches(self._include, name)):
                 yield entry
-
-
-class NameList:
-    """The names in a list, local ones and URIs, in its order.
-
-    One that is not there is an input that cannot be read. `project` as in `open_source`.
-    """
-
-    def __init__(self, names: Iterable[str], *, project: str | None = None) -> None:
-        self._names = names
-        self._project = project
-        self._reads: BucketReads | None = None
-
-    def entries(self) -> Iterator[Entry]:
-        """List the names. Raises what opening Cloud Storage raises at the first URI."""
-        names = iter(self._names)
-        for name in names:
-            if is_bucket_location(name):
-                from wetread.runtime.gcs_list import look_up_names
-
-                self._reads = open_reads(self._project)
-                yield from look_up_names(self._reads, chain((name,), names))
-                return
-            yield find_entry(name)
-
-    def read(self, entry: Entry) -> bytes:
-        """Read one listed entry, wherever it is. Raises ImageError('unreadable')."""
-        return read_local(entry.name) if self._reads is None else self._reads.read(entry)
-
-    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on, fetching ahead from the first that is in a bucket."""
-        for entry in entries:
-            if self._reads is not None:
-                yield from self._reads.read_ahead(chain((entry,), entries))
-                return
-            yield entry
-
-    def describe(self) -> dict[str, Any]:
-        """Tell how reading from buckets went."""
-        return {} if self._reads is None else self._reads.describe()
 
 
 def find_entry(name: str) -> Entry:
@@ -256,23 +215,6 @@ def find_entry(name: str) -> Entry:
     except (OSError, ValueError):
         return Entry(name)
     return Entry(name, status.st_size, str(status.st_mtime_ns))
-
-
-def read_name_list(path: str) -> Iterator[str]:
-    """Open a text file of names, one a line ('-' is standard input), and stream them. Raises SourceError."""
-    try:
-        stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
-    except OSError as error:
-        raise SourceError(f"Expected a list of names. Received {path!r}: {error.strerror}.") from error
-    return _stream_names(stream)
-
-
-def _stream_names(stream: BinaryIO) -> Iterator[str]:
-    with stream:
-        for line in stream:
-            name = os.fsdecode(line.rstrip(b"\r\n"))
-            if name:
-                yield name
 
 
 def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
@@ -337,7 +279,12 @@ def is_hidden(name: str) -> bool:
 
 def is_part(name: str) -> bool:
     """Tell whether a name is that of an unfinished output: in a bucket, a folder of its parts."""
-    return name.removesuffix(PART_SUFFIX).endswith(OUTPUT_SUFFIXES) and name.endswith(PART_SUFFIX)
+    return is_output(name.removesuffix(PART_SUFFIX)) and name.endswith(PART_SUFFIX)
+
+
+def is_output(name: str) -> bool:
+    """Tell whether a name is that of rows, as `choose_format` takes it: its end in any case."""
+    return name.lower().endswith(OUTPUT_SUFFIXES)
 
 
 def own_outputs(names: Iterable[str]) -> set[str]:
@@ -347,7 +294,7 @@ def own_outputs(names: Iterable[str]) -> set[str]:
     for name in present:
         for suffix in _OWN_SUFFIXES:
             base = name.removesuffix(suffix)
-            if base != name and base.endswith(OUTPUT_SUFFIXES):
+            if base != name and is_output(base):
                 own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX) else {name}
     return own
 
@@ -355,45 +302,3 @@ def own_outputs(names: Iterable[str]) -> set[str]:
 def read_entry(entry: Entry) -> bytes:
     """Return the bytes of a local entry, whatever it is by now. Raises ImageError('unreadable')."""
     return read_local(entry.name)
-
-
-def is_wildcard(name: str) -> bool:
-    """Tell whether a name holds `*`, `?` or `[`."""
-    return _WILDCARD.search(name) is not None
-
-
-def find_fixed_parts(pattern: str) -> tuple[str, str]:
-    """Split a glob into the folders before its first wildcard, with a `/` at the end, and the rest."""
-    parts = pattern.split("/")
-    fixed = next(i for i, part in enumerate(parts) if is_wildcard(part))
-    return "/".join(parts[:fixed]) + "/" if fixed else "", "/".join(parts[fixed:])
-
-
-def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
-    """Compile a glob: `*` and `?` stop at `/`, `**/` is any number of folders, `[...]` a set.
-
-    Without a `/` in it (and unless `whole`), the pattern is for the last part of a name.
-    """
-    out, at = [], 0
-    pattern = pattern.replace(os.sep, "/")
-    while at < len(pattern):
-        if pattern.startswith("**/", at):
-            out.append("(?:[^/]+/)*")
-            at += 3
-        elif pattern.startswith("**", at):
-            out.append(".*")
-            at += 2
-        elif pattern[at] == "[" and (end := pattern.find("]", at + 2)) > 0:
-            inner = pattern[at + 1 : end].replace("\\", "\\\\")
-            out.append(f"[{'^' + inner[1:] if inner[0] in '!^' else inner}]")
-            at = end + 1
-        else:
-            out.append({"*": "[^/]*", "?": "[^/]"}.get(pattern[at]) or re.escape(pattern[at]))
-            at += 1
-    anywhere = "" if whole or "/" in pattern else "(?:.*/)?"
-    return re.compile(anywhere + "".join(out), re.DOTALL)
-
-
-def matches(pattern: re.Pattern[str], name: str) -> bool:
-    """Tell whether a name below a source matches a compiled glob."""
-    return pattern.fullmatch(name.replace(os.sep, "/")) is not None

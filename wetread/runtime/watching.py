@@ -15,6 +15,7 @@ from wetread.errors import ImageError, OutputError, SourceError, UsageError
 from wetread.runtime.arrivals import Arrivals
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.files import read_local
+from wetread.runtime.globs import compile_glob, matches
 from wetread.runtime.journal import Journal, key_file, open_journal
 from wetread.runtime.moving import move_aside
 from wetread.runtime.paths import reach
@@ -25,9 +26,7 @@ from wetread.runtime.scoring import DEFAULT_BATCH, Chunk, score_chunks
 from wetread.runtime.sources import (
     JOURNAL_SUFFIX,
     Entry,
-    compile_glob,
     is_bucket_location,
-    matches,
     walk,
 )
 from wetread.runtime.tagging import Tagging, check_tags
