@@ -1,12 +1,14 @@
 """Try a recipe for the packaged model: train a network as briefly as tells recipes apart, judge every shift.
 
     python benchmarks/recipes.py DATA --policy benchmarks/packaged.toml --stages 24 44 64
-    python benchmarks/recipes.py DATA [--equalize histogram] [--kinds] [--mix 0.3] [--split series]
+    python benchmarks/recipes.py DATA [--equalize histogram] [--kinds] [--mix 0.3] [--size 96]
+    python benchmarks/recipes.py DATA --split series
 
 A fifth of the patients is kept from training and judges: those with the lowest numbers (`--split number`), or
-the whole second series of NORMAL images beside every fifth patient with PNEUMONIA (`--split series`: a NORMAL
-image is then of an acquisition that training never saw). `--kinds` learns bacterial and viral apart, as the
-names tell them, and adds the two up; `--mix` is mixup's alpha. docs/training.md says what came of it.
+a whole series of NORMAL images, the second or the first, beside every fifth patient with PNEUMONIA (`--split
+series` or `first-series`: a NORMAL image is then of an acquisition that training never saw). `--kinds` learns
+bacterial and viral apart, as the names tell them, and adds the two up; `--mix` is mixup's alpha.
+docs/training.md says what came of it.
 """
 
 from __future__ import annotations
@@ -52,11 +54,13 @@ def main() -> None:
     parser.add_argument("--stages", type=int, nargs=3, default=(32, 64, 96))
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--equalize", choices=("none", "histogram"), default="none")
-    parser.add_argument("--split", choices=("number", "series"), default="number")
+    parser.add_argument("--split", choices=("number", "series", "first-series"), default="number")
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--mix", type=float, default=0.0)
     options = parser.parse_args()
-    recipe = PixelRecipe(equalize=options.equalize)
+    recipe = PixelRecipe(height=options.size, width=options.size, equalize=options.equalize)
     images = read_images(options.data, recipe, split=options.split)
     start = perf_counter()
     model = train(images, options)
@@ -73,6 +77,8 @@ def read_images(data: str, recipe: PixelRecipe, *, split: str) -> Images:
     order = np.array([number for _, number in numbers])
     if split == "series":
         judges = (series == "NORMAL2-IM-") | ((series == "person") & (order % 5 == 0))
+    elif split == "first-series":
+        judges = (series == "IM-") | ((series == "person") & (order % 5 == 1))
     else:
         last = {kind: np.quantile(order[series == kind], FIFTH) for kind in set(series)}
         judges = order <= np.array([last[kind] for kind in series])
@@ -86,8 +92,10 @@ def train(images: Images, options: argparse.Namespace) -> Any:
     """AdamW along a cosine after a warm-up, labels weighed alike; keeps the average of the weights."""
     import keras
 
-    keras.utils.set_random_seed(0)
-    model = build_member((64, 64, 1), 3 if options.kinds else 1, stages=tuple(options.stages))
+    keras.utils.set_random_seed(options.seed)
+    model = build_member(
+        (options.size, options.size, 1), 3 if options.kinds else 1, stages=tuple(options.stages)
+    )
     chosen = np.flatnonzero(~images.judges)
     steps = len(chosen) // 64
     rate = keras.optimizers.schedules.CosineDecay(
@@ -100,7 +108,7 @@ def train(images: Images, options: argparse.Namespace) -> Any:
     model.compile(optimizer, loss(from_logits=True, label_smoothing=SMOOTHING))
     average, policy = model.get_weights(), read_policy(options.policy)
     for epoch in range(options.epochs):
-        order = np.random.default_rng([0, epoch]).permutation(chosen)
+        order = np.random.default_rng([options.seed, epoch]).permutation(chosen)
         for step in range(steps):
             rows = order[step * 64 : step * 64 + 64]
             model.train_on_batch(**make_batch(images, rows, policy, epoch=epoch, options=options))
@@ -114,7 +122,7 @@ def train(images: Images, options: argparse.Namespace) -> Any:
 def make_batch(
     images: Images, rows: np.ndarray, policy: Policy, *, epoch: int, options: argparse.Namespace
 ) -> dict[str, np.ndarray]:
-    pixels = augment_images(images.pixels[rows], policy, indices=rows, seed=0, epoch=epoch)
+    pixels = augment_images(images.pixels[rows], policy, indices=rows, seed=options.seed, epoch=epoch)
     x = pixels.astype(np.float32) / 255
     y = images.positive[rows, None].astype(np.float32)
     shares = images.positive[~images.judges].mean()
