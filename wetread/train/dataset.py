@@ -15,9 +15,10 @@ from wetread.evaluate.listing import Image, Listing, list_images
 from wetread.evaluate.patients import compile_group_regex, count_unmatched, find_group, merge_groups
 from wetread.runtime.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
+from wetread.train.doubts import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
 from wetread.train.likeness import find_alike
-from wetread.train.splits import assign_folds, hash_name
+from wetread.train.splits import TooFewPatientsError, assign_folds, hash_name
 
 SPLITS = ("train", "val")
 CALIBRATION = "cal"
@@ -44,6 +45,8 @@ class Dataset:
     leaks: int
     alike: int
     unmatched: int
+    conflicts: Conflicts
+    colored: tuple[int, int]
 
     def select(self, split: str) -> NDArray[np.intp]:
         """Return the positions, intp (n,), of one split's images."""
@@ -67,6 +70,9 @@ class Dataset:
             leaks=self.leaks,
             alike=self.alike,
             unmatched=self.unmatched,
+            conflicts=self.conflicts.images,
+            conflict=self.conflicts.pair,
+            colored=self.colored,
         )
 
 
@@ -121,12 +127,17 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
     pairs = [(one, other) for one, other in pairs if digests[one] != digests[other]]
     groups = merge_groups(_find_groups(good, config), [digests], pairs=pairs)
     targets = [listing.labels.index(image.label) for image in good]
-    splits = _choose_sides(good, groups, targets, listing.labels, config)
-    splits = _set_calibration_aside(splits, groups, targets, config)
+    alike = len({position for pair in pairs for position in pair})
+    try:
+        splits = _choose_sides(good, groups, targets, listing.labels, config)
+        splits = _set_calibration_aside(splits, groups, targets, config)
+    except TooFewPatientsError as error:
+        raise (error.blame_alike(alike) if alike else error) from None
+    names = tuple(image.name for image in good)
     lines = sorted(f"{image.name}\n{digest}\n" for image, digest in zip(good, digests, strict=True))
     return Dataset(
         labels=listing.labels,
-        names=tuple(image.name for image in good),
+        names=names,
         groups=groups,
         targets=np.array(targets, np.intp),
         splits=splits,
@@ -134,9 +145,11 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         pixels=cache.pixels,
         left_out=_list_left_out(listing, images, cache),
         fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
-        leaks=_count_leaks(groups, splits),
-        alike=len({position for pair in pairs for position in pair}),
-        unmatched=count_unmatched([image.name for image in good], config.group_regex),
+        leaks=count_leaks(groups, splits),
+        alike=alike,
+        unmatched=count_unmatched(names, config.group_regex),
+        conflicts=find_conflicts(names, targets, digests),
+        colored=count_colored(listing, good, config),
     )
 
 
@@ -159,7 +172,7 @@ def _choose_sides(
         owners[target].add(image.part if given else group)
     for target, label in enumerate(labels):
         if len(owners[target]) < 2:
-            raise DatasetError(
+            raise (DatasetError if given else TooFewPatientsError)(
                 f"Expected readable images of {label!r}, of two or more patients, to train and to validate. "
                 f"Received {targets.count(target)} images, "
                 f"{'all on one side' if given else f'of {len(owners[target])} patients'}. Add images, or say "
@@ -210,11 +223,6 @@ def _set_calibration_aside(
     )
     aside = {index for index, fold in zip(train, folds, strict=True) if fold}
     return tuple(CALIBRATION if index in aside else split for index, split in enumerate(splits))
-
-
-def _count_leaks(groups: Sequence[str], splits: Sequence[str]) -> int:
-    trained = {group for group, split in zip(groups, splits, strict=True) if split == "train"}
-    return sum(split == "val" and group in trained for group, split in zip(groups, splits, strict=True))
 
 
 def _list_left_out(listing: Listing, images: Sequence[Image], cache: ImageCache) -> tuple[LeftOut, ...]:

@@ -32,6 +32,8 @@ class DataFound:
     each label, and the groups in all. `left_out`: corrupt files. `leaks`: images of DATA/val whose patient
     or whose picture is in DATA/train too (0 where wetread made the split). `alike`: images that are
     near-identical to another, not in their bytes. `unmatched`: images in whose names no patient was found.
+    `conflicts`: images whose very bytes stand under another label too, `conflict`: the names of two such.
+    `colored`: how many of how many images that were looked at have a colour that the network will not see.
     """
 
     labels: tuple[str, ...]
@@ -41,6 +43,9 @@ class DataFound:
     leaks: int
     alike: int
     unmatched: int
+    conflicts: int = 0
+    conflict: tuple[str, ...] = ()
+    colored: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +173,16 @@ def _describe_data(found: DataFound) -> list[str]:
     if found.alike:
         lines.append(
             f"near-identical: {found.alike:,} images, each with the others of its picture on one side"
+        )
+    if found.conflicts:
+        lines.append(
+            f"warning: {found.conflicts:,} images stand under two labels, the same to the byte: "
+            f"{' and '.join(found.conflict)}, say. One of the labels is wrong"
+        )
+    if found.colored[0]:
+        lines.append(
+            f"warning: {found.colored[0]} of {found.colored[1]} images looked at are in colour, and the "
+            "network will not see it: --color rgb keeps it"
         )
     if found.leaks:
         lines.append(

@@ -237,6 +237,7 @@ def _collect_metrics(
         "left_out": len(found.left_out),
         "leaks": found.leaks,
         "near_identical": found.alike,
+        "under_two_labels": found.conflicts,
         "validation": _judge(model, data, spec, resamples=_RESAMPLES).to_dict(),
         **_describe_operating_point(model, data, spec),
         **judge_folds(Path(config.output), spec),

@@ -13,6 +13,17 @@ from collections.abc import Sequence
 from wetread.errors import DatasetError
 
 
+class TooFewPatientsError(DatasetError):
+    """A label has fewer patients (groups) than there are sides."""
+
+    def blame_alike(self, images: int) -> TooFewPatientsError:
+        """Return the same error, which adds how many images became one patient for being near-identical."""
+        return TooFewPatientsError(
+            f"{self} {images:,} images are near-identical to another and count as one patient with it: "
+            "where they are not one picture saved twice, --no-near-identical keeps them apart."
+        )
+
+
 def assign_folds(
     groups: Sequence[str], targets: Sequence[int], *, fractions: Sequence[float], seed: int
 ) -> list[int]:
@@ -21,7 +32,8 @@ def assign_folds(
     `groups`: the patient of each image; `targets`: its label's index; `fractions` sum to 1 (0.9 and 0.1:
     train and validation; five times 0.2: five folds). Returns the fold of each image. Large groups are
     dealt first, equal ones in an order that only the seed and their names decide; each goes where its
-    labels are furthest behind. Raises DatasetError when a label has fewer groups than there are folds.
+    labels are furthest behind. Raises TooFewPatientsError when a label has fewer groups than there are
+    folds.
     """
     members: dict[str, Counter[int]] = defaultdict(Counter)
     for group, target in zip(groups, targets, strict=True):
@@ -56,7 +68,7 @@ def _give_each_fold_one(
         key=lambda group: (members[group].total(), group),
     )
     if len(owners) < folds:
-        raise DatasetError(
+        raise TooFewPatientsError(
             f"Expected {folds} or more patients (groups) of each label, one for each part of the split. "
             f"Received {len(owners)} for label number {target + 1} by name. Add images, or say with "
             "--group-regex which part of a name is the patient."
