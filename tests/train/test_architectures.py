@@ -128,6 +128,11 @@ def halves(input_shape, outputs):
     members = [make(input_shape, outputs, "softmax")(image) for _ in range(2)]
     return keras.Model(image, layers.Add()(members) / 2)
 def nothing(input_shape, outputs): return None
+def others(shape, classes): return None
+def more(input_shape, outputs, width): return None
+def positional(input_shape, outputs, /): return None
+def any_(**named): return make(**named)
+number = 7
 class Own(keras.Model):
     def __init__(self):
         super().__init__()
@@ -150,6 +155,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     ("function", "outputs", "head"),
     [
         ("plain", 1, "logits"),
+        ("any_", 1, "logits"),
         ("plain", 3, "logits"),
         ("sigmoid", 1, "sigmoid"),
         ("softmax", 3, "softmax"),
@@ -179,6 +185,10 @@ def test_a_network_of_ones_own(own: str, function: str, outputs: int, head: str)
         ("fixed", r"to \(None, 1\)"),
         ("nothing", "to return a keras.Model"),
         ("absent", "no attribute 'absent'"),
+        ("others", r"others\(input_shape, outputs\).*Received own_network:others\(shape, classes\)"),
+        ("more", r"Received own_network:more\(input_shape, outputs, width\)"),
+        ("positional", r"Received own_network:positional\(input_shape, outputs, /\)"),
+        ("number", "Received 7"),
     ],
 )
 def test_a_network_that_cannot_be_exported_is_refused(own: str, function: str, message: str) -> None:

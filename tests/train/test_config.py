@@ -102,3 +102,9 @@ def test_the_first_difference_is_named() -> None:
 def test_a_calibration_split_holds_together(values: dict, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         TrainConfig(data="data", output="run", **values)
+
+
+def test_a_number_needs_no_held_out_patients() -> None:
+    assert make(threshold_rule="fixed 0.3").threshold_rule == "fixed 0.3"
+    with pytest.raises(ConfigError, match="fixed 2"):
+        make(threshold_rule="fixed 2")

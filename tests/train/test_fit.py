@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train import networks
 from tests.train.drawn import SHAPES, draw_folder, draw_shape, write_image
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.pixels import read_pixels
@@ -264,6 +265,20 @@ def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
     assert train(config, resume=True).new_epochs == 1
 
 
+def test_a_run_is_not_resumed_with_another_network_of_the_same_name(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its weights would fit: all shapes are equal."""
+    config = configure(data, tmp_path / "run", epochs=2, subset=40)
+    with pytest.raises(StopError):
+        train(config, on_event=stop_after(1))
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.train.networks.tiny", networks.tanh)
+        with pytest.raises(ConfigError, match="same architecture.*tests.train.networks:tiny"):
+            train(config, resume=True)
+    assert train(config, resume=True).new_epochs == 1
+
+
 @pytest.mark.parametrize(
     ("labels", "color"),
     [(("bar", "disc"), "gray"), (SHAPES, "gray"), (("bar", "disc", "ring"), "rgb")],
@@ -376,3 +391,15 @@ def test_three_labels_have_a_temperature_and_no_rule(tmp_path: Path) -> None:
         train(configure(folder, tmp_path / "none", calibration_split=0.25, threshold_rule="balanced"))
     spec = train(config).spec
     assert spec.temperature != 1 and (spec.threshold, spec.uncertain) == (0.5, None)
+
+
+def test_a_fixed_threshold_needs_no_patients_set_aside(data: Path, tmp_path: Path) -> None:
+    config = configure(data, tmp_path / "run", threshold_rule="fixed 0.3", epochs=1)
+    result = train(config)
+    spec = ModelSpec.from_json((result.run / "spec.json").read_text())
+    assert (spec.threshold, spec.threshold_rule, spec.temperature) == (0.3, "fixed 0.3", 1)
+    assert "held_out" not in spec.training and "operating_point" not in result.metrics
+    plain = train(configure(data, tmp_path / "plain", epochs=1))
+    validation, before = result.metrics["validation"], plain.metrics["validation"]
+    assert (validation["auc"], validation["log_loss"]) == (before["auc"], before["log_loss"])
+    assert validation["threshold"] == 0.3 and before["threshold"] == 0.5

@@ -165,6 +165,16 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("metric", ["sensitivity", "specificity"])
+def test_a_metric_of_two_labels_is_not_searched_for_with_three(metric: str, tmp_path: Path) -> None:
+    """Said before the search has begun: the same directory takes another metric."""
+    folder = draw_folder(tmp_path / "data", counts={"bar": 8, "disc": 8, "ring": 8})
+    with pytest.raises(ConfigError, match=f"Expected metric.*3 labels.*'{metric}'.*balanced_accuracy"):
+        tune(configure(folder, tmp_path / "tune"), trials=1, metric=metric)
+    assert not list((tmp_path / "tune").glob("t*"))
+    assert not (tmp_path / "tune" / "study.log").exists()
+
+
 def test_the_command_says_what_is_not_the_default() -> None:
     best = configure("/data", "/tune", architecture="stages-8-2-1-0.0", weight_decay=0.05, augment="xray:0.5")
     assert write_command(best, output="my run") == (

@@ -251,10 +251,10 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
 
 
 def _describe_operating_point(result: TrainResult) -> list[tuple[str, str]]:
-    """What was fitted on held-out patients: temperature, threshold, band; nothing without them."""
+    """What was fitted on held-out patients: temperature, threshold, band; without them, a threshold given."""
     from wetread.runtime.inspection import describe_spec
 
-    if "operating_point" not in result.metrics:
+    if "operating_point" not in result.metrics and result.spec.threshold_rule == "default":
         return []
     wanted = ("temperature", "decision", "uncertain")
     return [row for row in describe_spec(result.spec) if row[0] in wanted]

@@ -6,6 +6,7 @@ are built of Keras' own layers alone, so `model.keras` loads without wetread.
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
@@ -171,7 +172,22 @@ def _find_function(text: str) -> Callable[[Shape, int], Any]:
         raise ConfigError(f"Expected the function {text!r}. Received: {error}. Check the names.") from error
     finally:
         sys.path.remove(os.getcwd())
+    _check_function(function, text)
     return lambda shape, outputs: function(input_shape=shape, outputs=outputs)
+
+
+def _check_function(function: Any, text: str) -> None:
+    """Make sure that a user's function takes what it is called with. Raises ConfigError."""
+    try:
+        inspect.signature(function).bind(input_shape=(1, 1, 1), outputs=1)
+    except TypeError as error:
+        taken = f"{text}{inspect.signature(function)}" if callable(function) else f"{function!r}"
+        raise ConfigError(
+            f"Expected a function {text}(input_shape, outputs), which is called with these names. Received "
+            f"{taken}: {error}."
+        ) from error
+    except ValueError:  # a function in C tells no signature: the call will show
+        return
 
 
 def _check_network(model: Any, architecture: str, shape: Shape, outputs: int) -> None:

@@ -38,15 +38,17 @@ def calibrate(config: TrainConfig, model: keras.Model, data: Dataset, spec: Mode
     """Fit temperature, threshold and band on held-out patients and keep the predictions they rest on.
 
     Writes held_out.csv where patients were set aside; without them, and without out-of-fold predictions,
-    the spec stays as it is, and so does a fold's, whose predictions are for the whole run. Raises
-    DatasetError where no threshold keeps the rule.
+    the spec stays as it is but for a fixed threshold, and so does a fold's, whose predictions are for the
+    whole run. Raises DatasetError where no threshold keeps the rule.
     """
     directory = Path(config.output)
     if len(data.select(CALIBRATION)):
         write_held_out(directory / HELD_OUT, model, data)
-    found = None if config.fold is not None else read_held_out(directory, spec.labels)
-    if found is None:
+    if config.fold is not None:
         return spec
+    found = read_held_out(directory, spec.labels)
+    if found is None:  # a rule is a fixed one then
+        return fit_operating_point(spec, None, OperatingRequest(rule=config.threshold_rule))
     if spec.positive is None:
         return fit_operating_point(spec, found, OperatingRequest(temperature=FIT))
     return fit_operating_point(spec, found, replace(EVERYTHING, rule=config.threshold_rule or DEFAULT_RULE))

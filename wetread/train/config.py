@@ -48,11 +48,11 @@ class TrainConfig:
     be a gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
     anywhere. `validation`: the fraction of images set aside, where no DATA/val is; `calibration_split`: that
     of patients who neither train nor validate, for the temperature and the threshold, by `threshold_rule`
-    (default: 'balanced'). `group_regex` finds the patient in a name. `subset`: train on about this many
-    images. `positive`: one of two labels. `folds`: deal all patients to so many folds first, and train a
-    network without each of them (`wetread.train.folds`); `fold`: the one that this run is kept from, which
-    wetread sets itself. `near_identical`: find images that are one picture saved twice and keep them on one
-    side. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
+    (default: 'balanced'; 'fixed X' needs no patients set aside). `group_regex` finds the patient in a name.
+    `subset`: train on about this many images. `positive`: one of two labels. `folds`: deal all patients to so
+    many folds first, and train a network without each of them (`wetread.train.folds`); `fold`: the one that
+    this run is kept from, which wetread sets itself. `near_identical`: find images that are one picture saved
+    twice and keep them on one side. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
 
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
@@ -169,11 +169,11 @@ class TrainConfig:
                 "Expected calibration_split, or folds, which keep every patient out once. Received both."
             )
         if self.threshold_rule is not None:
-            parse_rule(self.threshold_rule)
-            if not (self.calibration_split or self.folds):
+            rule = parse_rule(self.threshold_rule)
+            if rule.kind != "fixed" and not (self.calibration_split or self.folds):
                 raise ConfigError(
                     "Expected calibration_split, or folds, with a threshold_rule, which is kept on patients "
-                    f"set aside. Received {self.threshold_rule!r} without."
+                    f"set aside, or a number: 'fixed 0.5'. Received {self.threshold_rule!r} without."
                 )
 
     def recipe(self) -> PixelRecipe:

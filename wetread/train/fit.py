@@ -33,6 +33,7 @@ from wetread.train.devices import check_devices, copy_plain
 from wetread.train.events import EpochEnded, FoldStarted, OnEvent, StepEnded, TrainingStarted, ignore_event
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
+from wetread.train.identity import digest_network
 from wetread.train.learner import Learner
 from wetread.train.network import make_network, predict_probabilities, save_network
 from wetread.train.pictures import draw_augmentation, draw_history
@@ -112,7 +113,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
-        _hold_to_inputs(directory, config, data, policy, begun=begun)
+        _hold_to_inputs(config, data, policy, network=digest_network(model), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
@@ -138,11 +139,15 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         return _load_result(directory, new_epochs=len(history) - done)
 
 
-def _hold_to_inputs(
-    directory: Path, config: TrainConfig, data: Dataset, policy: Policy, *, begun: bool
-) -> None:
-    """Compare data and policy with those that the run began with, or begin it."""
-    inputs = {"images": len(data.names), "data": data.fingerprint, "policy": dataclasses.asdict(policy)}
+def _hold_to_inputs(config: TrainConfig, data: Dataset, policy: Policy, *, network: str, begun: bool) -> None:
+    """Compare data, policy and network with those that the run began with, or begin it."""
+    directory = Path(config.output)
+    inputs = {
+        "images": len(data.names),
+        "data": data.fingerprint,
+        "policy": dataclasses.asdict(policy),
+        "architecture": f"{config.network}, {network}",
+    }
     if begun:
         runs.check_inputs(directory, inputs)
         return

@@ -10,10 +10,15 @@ _OF_TWO_LABELS = ("sensitivity", "specificity")
 
 
 def check_best(config: TrainConfig, labels: int) -> None:
-    """Refuse to choose by what only two labels have. Raises ConfigError."""
-    if config.best in _OF_TWO_LABELS and labels != 2:
+    """Refuse to choose an epoch by what only two labels have. Raises ConfigError."""
+    check_metric(config.best, labels, option="best")
+
+
+def check_metric(metric: str | None, labels: int, *, option: str) -> None:
+    """Refuse a metric that only two labels have, of more. Raises ConfigError, which names the option."""
+    if metric in _OF_TWO_LABELS and labels != 2:
         raise ConfigError(
-            f"Expected best to be a metric of {labels} labels. Received {config.best!r}, which needs two. "
+            f"Expected {option} to be a metric of {labels} labels. Received {metric!r}, which needs two. "
             "Take balanced_accuracy."
         )
 

@@ -77,7 +77,7 @@ def check_inputs(run: Path, inputs: dict[str, Any]) -> None:
     """
     old = json.loads((run / INPUTS).read_text(encoding="utf-8"))
     for name, after in inputs.items():
-        before = old.get(name)
+        before = old.get(name, after)  # what an earlier version did not write down
         if before != after:
             kind = DatasetError if name in ("images", "data") else ConfigError
             raise kind(

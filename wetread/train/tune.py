@@ -21,6 +21,7 @@ from wetread.train.config import METRICS, TrainConfig, find_difference
 from wetread.train.dataset import load_dataset
 from wetread.train.events import EpochEnded, Event, OnEvent, TrialEnded, TrialStarted, ignore_event
 from wetread.train.fit import train
+from wetread.train.history import check_metric
 
 STUDY, OPTIONS, BEST, TABLE = "study.log", "tune.json", "best.json", "trials.csv"
 WIDTHS, BATCH_SIZES = (8, 12, 16, 24, 32), (16, 32, 64, 128)
@@ -76,8 +77,9 @@ def tune(
     _check(config, trials, metric)
     directory = Path(config.output)
     with runs.lock_run(directory):
-        data = load_dataset(config).fingerprint
-        _begin(directory, config, {"metric": metric, "data": data}, resume=resume)
+        data = load_dataset(config)
+        check_metric(metric, len(data.labels), option="metric")
+        _begin(directory, config, {"metric": metric, "data": data.fingerprint}, resume=resume)
         study = _open_study(directory, metric)
         error = None
         while len(_list_done(study)) < trials:

@@ -1,0 +1,56 @@
+"""Tell a network again: a digest of what Keras says of it, whatever was built before it in the process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+
+_COUNTER = re.compile(r"(_\d+)?$")
+_COMPILED = "compile_config"  # the options of the run: compared by their own names
+
+
+def digest_network(model: keras.Model) -> str:
+    """Return the SHA-256, in hexadecimal, of a network's layers, their options and how they are joined.
+
+    Weights are no part of it, nor are the names that Keras gives, which count what was built before.
+    """
+    described = json.loads(model.to_json())
+    names: dict[str, str] = {}
+    _collect_names(described, names)
+    text = json.dumps(_rename(described, names), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _collect_names(value: Any, names: dict[str, str]) -> None:
+    """Give each name that Keras gave ('conv2d_7', of a Conv2D) another, by the order of appearance."""
+    if isinstance(value, list):
+        for item in value:
+            _collect_names(item, names)
+    if not isinstance(value, dict):
+        return
+    config, kind = value.get("config"), value.get("class_name")
+    name = config.get("name") if isinstance(config, dict) else None
+    if isinstance(name, str) and isinstance(kind, str) and _squeeze(name) == kind.lower():
+        names.setdefault(name, f"{kind} {len(names)}")
+    for item in value.values():
+        _collect_names(item, names)
+
+
+def _squeeze(name: str) -> str:
+    """Without its counter and what divides its words: 're_lu_3' is 'relu'."""
+    return _COUNTER.sub("", name).replace("_", "")
+
+
+def _rename(value: Any, names: dict[str, str], key: str = "") -> Any:
+    """Put other names where names of layers stand; an activation 'relu' is none."""
+    if isinstance(value, dict):
+        return {k: _rename(item, names, k) for k, item in value.items() if k != _COMPILED}
+    if isinstance(value, list):
+        return [_rename(item, names, key) for item in value]
+    named = key in ("name", "keras_history", "input_layers", "output_layers")
+    return names.get(value, value) if named and isinstance(value, str) else value
