@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from wetread.evaluate.metrics import measure
-from wetread.evaluate.temperature import apply_temperature, fit_temperature, read_logits
+from wetread.evaluate.temperature import apply_temperature, doubt_temperature, fit_temperature, read_logits
 from wetread.runtime.spec import ModelSpec
 
 THREE = ModelSpec(labels=("bacteria", "normal", "virus"))
@@ -67,3 +67,20 @@ def test_dividing_the_logits_is_what_is_applied() -> None:
     np.testing.assert_allclose(apply_temperature(softmax, 1.7), cooled, rtol=1e-12)
     np.testing.assert_allclose(apply_temperature(cooled, 1 / 1.7), softmax, rtol=1e-12)
     assert np.isfinite(read_logits(np.array([[0.0, 1.0]]))).all()
+
+
+def test_a_temperature_on_its_bound_is_doubted() -> None:
+    """Sure and as often wrong as right; sure of nothing and always right; and neither."""
+    sure = np.array([[0.99, 0.01], [0.01, 0.99]] * 20)
+    unsure = 0.5 + (sure - 0.5) * 1e-3
+    right, half = np.arange(40) % 2, np.arange(40) // 2 % 2
+    for probabilities, truth, temperature, said in (
+        (sure, half, 20.0, "does not follow"),
+        (unsure, right, 0.05, "hardly sure"),
+    ):
+        found = fit_temperature(probabilities, truth)
+        assert found == temperature
+        assert said in (doubt_temperature(found) or "")
+        assert f"its bound, {temperature:g}" in (doubt_temperature(found) or "")
+    assert doubt_temperature(fit_temperature(sure, right)) is None
+    assert doubt_temperature(1.0) is None

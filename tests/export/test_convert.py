@@ -332,3 +332,28 @@ def test_an_operating_point_is_chosen_again_on_held_out_predictions(toy, tmp_pat
     report = measure_parity(run, models=[tmp_path / "net.onnx"], images=toy.data / LABELS[0])
     assert report.passed and report.models[0].max_difference <= 1e-5
     assert Classifier(tmp_path / "net.onnx", device="cpu").spec.temperature == spec.temperature
+
+
+def test_a_temperature_that_ended_on_its_bound_is_noted(toy, tmp_path):
+    """Predictions that are sure, and right as often as wrong. A temperature that is given is its giver's."""
+    run, random = tmp_path / "run", np.random.default_rng(0)
+    run.mkdir()
+    for name in ("model.keras", "spec.json"):
+        (run / name).write_bytes((toy.run / name).read_bytes())
+    truth, sure = random.integers(0, 2, 200), random.integers(0, 2, 200)
+    rows = [
+        f"{i}.png,{LABELS[target]},{i},{0.98 - 0.96 * p},{0.02 + 0.96 * p}"
+        for i, (target, p) in enumerate(zip(truth, sure, strict=True))
+    ]
+    header = f"name,label,group,p_{LABELS[0]},p_{LABELS[1]}"
+    (run / "held_out.csv").write_text("\n".join([header, *rows]) + "\n")
+    noted = {}
+    for temperature in ("fit", 20.0, 3.0):
+        options = ExportOptions(operating=OperatingRequest(temperature=temperature))
+        result = export_run(run, output=tmp_path / "net.onnx", options=options)
+        noted[temperature] = [note for note in result.notes if "its bound" in note]
+    assert result.spec.temperature == 3
+    assert noted[20.0] == noted[3.0] == []
+    (note,) = noted["fit"]
+    assert note.startswith("The temperature ended on its bound, 20: on held-out images")
+    assert note.endswith(".") and "train longer" in note

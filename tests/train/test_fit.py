@@ -17,7 +17,7 @@ from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.pixels import read_pixels
 from wetread.runtime.spec import ModelSpec
 from wetread.train.config import TrainConfig
-from wetread.train.events import DataFound, EpochEnded, StepEnded, TrainingStarted, describe_event
+from wetread.train.events import DataFound, Doubted, EpochEnded, StepEnded, TrainingStarted, describe_event
 from wetread.train.fit import TrainResult, train
 from wetread.train.network import widen
 
@@ -403,3 +403,18 @@ def test_a_fixed_threshold_needs_no_patients_set_aside(data: Path, tmp_path: Pat
     validation, before = result.metrics["validation"], plain.metrics["validation"]
     assert (validation["auc"], validation["log_loss"]) == (before["auc"], before["log_loss"])
     assert validation["threshold"] == 0.3 and before["threshold"] == 0.5
+
+
+@pytest.mark.parametrize(("temperature", "told"), [(20.0, 1), (0.05, 1), (1.7, 0)])
+def test_a_temperature_on_its_bound_is_told(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, temperature: float, told: int
+) -> None:
+    monkeypatch.setattr("wetread.evaluate.held_out.fit_temperature", lambda *_: temperature)
+    events: list = []
+    config = configure(data, tmp_path / "run", calibration_split=0.25, epochs=1, subset=48)
+    assert train(config, on_event=events.append).spec.temperature == temperature
+    doubts = [describe_event(event) for event in events if isinstance(event, Doubted)]
+    assert len(doubts) == told
+    assert all(
+        text.startswith(f"warning: the temperature ended on its bound, {temperature:g}") for text in doubts
+    )

@@ -32,6 +32,24 @@ def test_the_contact_sheet_shows_originals_first(color: str, tmp_path: Path) -> 
         assert len({variant.tobytes() for variant in variants}) >= 7
 
 
+def test_captions_tell_labels_apart_in_any_script(tmp_path: Path) -> None:
+    sheets = []
+    for labels in (("阴性", "阳性"), ("阳性", "阴性")):
+        folder = tmp_path / labels[0]
+        for label, shape in zip(labels, ("bar", "disc"), strict=True):
+            draw_folder(tmp_path / "drawn" / labels[0], counts={shape: 8})
+            folder.mkdir(exist_ok=True)
+            (tmp_path / "drawn" / labels[0] / shape).rename(folder / label)
+        config = TrainConfig(data=str(folder), output=str(tmp_path / "run"), size=56)
+        data = load_dataset(config)
+        draw_augmentation(tmp_path / "sheet.png", data, POLICIES["none"], seed=0)
+        sheets.append(cv2.imread(str(tmp_path / "sheet.png")))
+    captions = [sheet[row * 132 : row * 132 + 16] for sheet in sheets for row in (0, 1)]
+    assert not np.array_equal(captions[0], captions[1])
+    assert np.array_equal(captions[0], captions[2])  # labels stand in the order of their names
+    assert all((caption < 128).any() for caption in captions)
+
+
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_the_curves_are_a_picture(epochs: int, tmp_path: Path) -> None:
     history = [

@@ -52,6 +52,20 @@ def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.integ
     return float(f"{np.exp(-(low + high) / 2):.6g}")
 
 
+def doubt_temperature(temperature: float) -> str | None:
+    """Say what a fitted temperature means that ended on one of its bounds; None where it did not."""
+    if temperature >= LARGEST:
+        said = "how sure the network is does not follow how often it is right"
+    elif temperature <= LEAST:
+        said = "the network is hardly sure of anything, right or wrong"
+    else:
+        return None
+    return (
+        f"the temperature ended on its bound, {temperature:g}: on held-out images {said}. Its probabilities "
+        "cannot be trusted: train longer, or look at the data"
+    )
+
+
 def _smooth_truth(truth: NDArray[np.integer], *, columns: int) -> Floats:
     """What the network should have said, float64 (N, K), never quite 0 or 1."""
     counts = np.bincount(truth, minlength=columns).astype(np.float64)

@@ -20,7 +20,8 @@ import onnx
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
-from wetread.evaluate.held_out import OperatingRequest, set_operating_point
+from wetread.evaluate.held_out import FIT, OperatingRequest, set_operating_point
+from wetread.evaluate.temperature import doubt_temperature
 from wetread.export import contract, network
 from wetread.export.activation import attach_activation
 from wetread.export.building import build_graph, compare_with_keras
@@ -195,7 +196,11 @@ def _export(
         difference=difference,
         compared=len(probes),
         candidates=candidates,
-        notes=(*note_alike_answers(keras), *take_notes(candidates, options.gate)),
+        notes=(
+            *note_alike_answers(keras),
+            *_note_temperature(spec, options.operating),
+            *take_notes(candidates, options.gate),
+        ),
     )
     return _write(data, result, options)
 
@@ -246,6 +251,13 @@ def note_alike_answers(keras: NDArray[np.float64]) -> tuple[str, ...]:
         f"Keras gives all {len(keras)} compared images nearly the same probabilities, or only 0 and 1: that "
         "the file agrees shows little. Is the scale of the pixels right? Compare with `wetread parity`.",
     )
+
+
+def _note_temperature(spec: ModelSpec, request: OperatingRequest) -> tuple[str, ...]:
+    """Say so where a temperature that was fitted, not given, ended on its bound."""
+    fitted = "held_out" in spec.training and request.temperature in (None, FIT)
+    reason = doubt_temperature(spec.temperature) if fitted else None
+    return () if reason is None else (f"{reason[0].upper()}{reason[1:]}.",)
 
 
 def take_notes(candidates: tuple[Candidate, ...], gate: Gate) -> tuple[str, ...]:

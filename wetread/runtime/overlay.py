@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import OutputError
 from wetread.runtime.explain import Explanation
+from wetread.runtime.lettering import write_text
 from wetread.runtime.pixels import Pixels
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
@@ -105,7 +106,5 @@ def _draw_scale(found: Explanation, limit: float, width: int) -> Pixels:
 
 
 def _write(picture: Pixels, text: str, place: tuple[int, int], size: float) -> None:
-    """Write text that OpenCV's letters have; others become '?'."""
-    plain = text.encode("ascii", "replace").decode()
-    font, thick = cv2.FONT_HERSHEY_SIMPLEX, max(1, round(size))
-    cv2.putText(picture, plain, place, font, 0.42 * size, (30, 30, 34), thick, cv2.LINE_AA)
+    """Write dark text on white."""
+    write_text(picture, text, place, scale=0.42 * size, ink=(30, 30, 34), thick=max(1, round(size)))

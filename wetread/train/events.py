@@ -104,6 +104,13 @@ class EpochEnded:
     metrics: dict[str, float]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Doubted:
+    """The run is done and gives reason to doubt its network: `reason`, a sentence or two without its end."""
+
+    reason: str
+
+
 Event = (
     ImagesRead
     | DataFound
@@ -111,6 +118,7 @@ Event = (
     | TrainingStarted
     | StepEnded
     | EpochEnded
+    | Doubted
     | TrialStarted
     | TrialEnded
 )
@@ -145,6 +153,8 @@ def describe_event(event: Event) -> str:
             return f"epoch {event.epoch}/{event.epochs}: {event.step}/{event.steps}, loss {event.loss:.4f}"
         case EpochEnded():
             return f"epoch {event.epoch}/{event.epochs}: {describe_metrics(event.metrics)}"
+        case Doubted():
+            return f"warning: {event.reason}"
 
 
 def describe_metrics(metrics: dict[str, float]) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 
 from wetread.errors import ConfigError
 from wetread.evaluate.metrics import Metrics, measure
-from wetread.evaluate.temperature import apply_temperature
+from wetread.evaluate.temperature import apply_temperature, doubt_temperature
 from wetread.runtime.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
@@ -30,7 +30,15 @@ from wetread.train.calibration import calibrate, check_rule
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
 from wetread.train.devices import check_devices, copy_plain
-from wetread.train.events import EpochEnded, FoldStarted, OnEvent, StepEnded, TrainingStarted, ignore_event
+from wetread.train.events import (
+    Doubted,
+    EpochEnded,
+    FoldStarted,
+    OnEvent,
+    StepEnded,
+    TrainingStarted,
+    ignore_event,
+)
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
 from wetread.train.identity import digest_network
@@ -135,7 +143,9 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
             on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
 
         with learner.kept(best=config.best is not None):
-            _finish(config, copy_plain(model), data, spec=spec, history=history)
+            spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
+        if "held_out" in spec.training and (reason := doubt_temperature(spec.temperature)):
+            on_event(Doubted(reason=reason))
         return _load_result(directory, new_epochs=len(history) - done)
 
 
@@ -213,8 +223,8 @@ def _judge(model: keras.Model, data: Dataset, spec: ModelSpec, *, resamples: int
 
 def _finish(
     config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
-) -> None:
-    """Write the network, its spec, the curves and, last of all, metrics.json."""
+) -> ModelSpec:
+    """Write the network, its spec, the curves and, last of all, metrics.json. Returns the spec."""
     directory = Path(config.output)
     spec = calibrate(config, model, data, spec)
     metrics = _collect_metrics(config, model, data, spec=spec, history=history)
@@ -225,6 +235,7 @@ def _finish(
     draw_history(directory / runs.HISTORY_PICTURE, history)
     runs.write_json(directory / runs.METRICS, metrics)
     (directory / runs.CHECKPOINT).unlink(missing_ok=True)
+    return spec
 
 
 def _collect_metrics(

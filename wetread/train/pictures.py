@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import MissingExtraError
+from wetread.runtime.lettering import write_text
 from wetread.train.augment import Policy, augment_images
 from wetread.train.dataset import Dataset
 from wetread.train.run import History, replace_file, write_bytes
@@ -53,8 +54,8 @@ def _lay_out(tiles: NDArray[np.uint8], captions: Sequence[str]) -> NDArray[np.ui
     sheet = np.full((rows * (high + line + _GAP), columns * (wide + _GAP) + 2 * _GAP, 3), 255, np.uint8)
     for row, caption in enumerate(captions):
         top = row * (high + line + _GAP)
-        text = caption.encode("ascii", "replace").decode() + ": original, then as trained on"
-        cv2.putText(sheet, text, (_GAP, top + 12), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (0, 0, 0), 1, cv2.LINE_AA)
+        text = caption + ": original, then as trained on"
+        write_text(sheet, text, (_GAP, top + 12), scale=0.38, ink=(0, 0, 0), thick=1)
         for column in range(columns):
             large = tiles[row, column].repeat(times, axis=0).repeat(times, axis=1)
             left = _GAP + column * (wide + _GAP) + (_GAP if column else 0)
