@@ -144,8 +144,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
 
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
-        if "held_out" in spec.training and (reason := doubt_temperature(spec.temperature)):
-            on_event(Doubted(reason=reason))
+        _tell_doubt(spec, on_event)
         return _load_result(directory, new_epochs=len(history) - done)
 
 
@@ -236,6 +235,13 @@ def _finish(
     runs.write_json(directory / runs.METRICS, metrics)
     (directory / runs.CHECKPOINT).unlink(missing_ok=True)
     return spec
+
+
+def _tell_doubt(spec: ModelSpec, on_event: OnEvent) -> None:
+    """Say so where the temperature that was fitted tells that the network cannot be trusted."""
+    reason = doubt_temperature(spec.temperature)
+    if reason is not None:  # at 1 where none was fitted
+        on_event(Doubted(reason=reason))
 
 
 def _collect_metrics(
