@@ -1,11 +1,19 @@
 from __future__ import annotations
 
+import numpy
 import pytest
 from packaging.specifiers import SpecifierSet
 
 from tests.bundle.conftest import make_wheel
 from wetread.bundle.target import Target
-from wetread.bundle.wheels import Wheel, check_closed, make_fetch, read_constraints, resolve
+from wetread.bundle.wheels import (
+    Wheel,
+    check_closed,
+    installed_versions,
+    make_fetch,
+    read_constraints,
+    resolve,
+)
 from wetread.errors import SetupError
 
 WINDOWS, LINUX = Target("win_amd64", "3.12"), Target("manylinux_x86_64", "3.12")
@@ -130,6 +138,13 @@ def test_what_pip_cannot_find_is_said(tmp_path):
     fetch = make_fetch(tmp_path, target=LINUX, constraints={}, index_free=str(tmp_path))
     with pytest.raises(SetupError, match="No matching distribution found for nothing-like-it"):
         fetch({"nothing-like-it": SpecifierSet(">=1")})
+
+
+def test_what_an_interrupted_pip_leaves_has_no_version(tmp_path, monkeypatch):
+    (tmp_path / "foo-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert installed_versions()["numpy"] == numpy.__version__
+    assert "foo" not in installed_versions()
 
 
 def test_constraints_are_read(tmp_path):

@@ -65,6 +65,28 @@ def test_packages_that_overwrite_one_another_are_a_problem(tmp_path, monkeypatch
     assert finding.advice.startswith("pip uninstall all of them")
 
 
+@pytest.mark.parametrize("text", [None, "", "\0" * 40, "Version: 1.0\n", "Name: foo\n", "Name: \udce5\n"])
+def test_what_an_interrupted_pip_leaves_is_a_note(tmp_path, monkeypatch, text):
+    info = tmp_path / "foo-1.0.dist-info"
+    info.mkdir()
+    if text is not None:
+        (info / "METADATA").write_bytes(text.encode("utf-8", "surrogateescape"))
+    monkeypatch.syspath_prepend(tmp_path)
+    findings = by_topic(doctor.examine(folder=str(tmp_path)))
+    assert (findings["packages"].level, findings["packages"].found) == (NOTE, f"{info} says no name")
+    assert "delete it" in findings["packages"].advice
+    assert [f for f in findings.values() if f.level == PROBLEM] == []
+
+
+def test_a_package_that_is_half_installed_is_a_problem(tmp_path, monkeypatch):
+    (tmp_path / "numpy-1.0.dist-info").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    finding = by_topic(doctor.examine(folder=str(tmp_path)))["numpy"]
+    assert finding == Finding(
+        "numpy", PROBLEM, "left half installed", "pip install --force-reinstall --no-deps numpy"
+    )
+
+
 def test_no_package_at_all_is_a_problem_that_names_what_to_install():
     finding = doctor.judge_rivals("onnxruntime", [], advice="pip uninstall all, then install one")
     assert finding == Finding("onnxruntime", PROBLEM, "none installed", "install one")

@@ -207,7 +207,9 @@ def _download(pinned: list[str], into: Path, *, target: Target, index_free: str 
 def installed_versions() -> dict[str, str]:
     """The versions that are installed here: what was tested is what a bundle takes, where it can."""
     canonicalize = import_packaging("utils").canonicalize_name
-    return {canonicalize(found.metadata["Name"]): found.version for found in metadata.distributions()}
+    # An interrupted pip leaves folders that say no name.
+    named = [found for found in metadata.distributions() if "Name" in (found.metadata or ())]
+    return {canonicalize(found.metadata["Name"]): found.version for found in named}
 
 
 def read_constraints(path: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +134,7 @@ def judge_visual_cpp(libraries: Mapping[str, bool]) -> Finding:
 def _examine_packages() -> Iterator[Finding]:
     for name in ("wetread", "numpy", "simplejpeg"):
         yield _judge_package(name)
+    yield from _examine_nameless()
     yield judge_rivals(
         "opencv",
         installed_like("opencv"),
@@ -147,14 +149,40 @@ def _examine_packages() -> Iterator[Finding]:
 
 def _judge_package(name: str) -> Finding:
     try:
-        return Finding(name, OK, metadata.version(name))
+        found = _describe_package(metadata.distribution(name))
     except metadata.PackageNotFoundError:
         return Finding(name, PROBLEM, "not installed by pip", "pip install wetread")
+    if found is None:
+        return Finding(
+            name, PROBLEM, "left half installed", f"pip install --force-reinstall --no-deps {name}"
+        )
+    return Finding(name, OK, found[1])
+
+
+def _describe_package(package: metadata.Distribution) -> tuple[str, str] | None:
+    """A package's name and version; None for the empty folder that an interrupted pip leaves."""
+    try:
+        described: Any = package.metadata or {}  # later Pythons return None, or raise, where there is none
+    except (OSError, ValueError):
+        return None
+    if "Name" in described and "Version" in described:
+        return described["Name"], described["Version"]
+    return None
+
+
+def _examine_nameless() -> Iterator[Finding]:
+    """What stands among the installed packages and does not say what it is."""
+    for package in metadata.distributions():
+        if _describe_package(package) is None:
+            found = f"{getattr(package, '_path', 'one of them')} says no name"
+            advice = "An interrupted pip leaves such a folder: delete it, or install that package again."
+            yield Finding("packages", NOTE, found, advice)
 
 
 def installed_like(prefix: str) -> list[str]:
     """Names and versions of the installed packages whose names start so."""
-    names = {(d.metadata["Name"].lower(), d.version) for d in metadata.distributions()}
+    described = filter(None, map(_describe_package, metadata.distributions()))
+    names = {(name.lower(), version) for name, version in described}
     return sorted(f"{name} {version}" for name, version in names if name.startswith(prefix))
 
 
