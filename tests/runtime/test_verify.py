@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models import build_model, toy_spec
-from wetread.errors import MachineError, ModelError, TamperedModelError
+from wetread.cli import run
+from wetread.errors import ConfigError, MachineError, ModelError, ProviderError, TamperedModelError
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.golden import EVEN_INTENSITIES, JPEG, draw_inputs
 from wetread.runtime.machine import Processor
@@ -123,6 +124,66 @@ def test_verify_goes_on_where_loading_stops(good, tmp_path):
         "exact answers": False,
         "Keras' answers": True,
     }
+
+
+def flip(data: bytes, text: bytes) -> bytes:
+    """Change one bit of the first letter of a text in a file."""
+    changed = bytearray(data)
+    changed[data.index(text)] ^= 1
+    return bytes(changed)
+
+
+def test_verify_blames_the_file_where_changed_bytes_do_not_start(good, tmp_path, capsys):
+    path = tmp_path / "changed.onnx"
+    path.write_bytes(flip(good, b"Softmax"))  # an operation that there is none of
+    report = verify_model(path)
+    assert {check.name: check.passed for check in report.checks} == {"bytes": False, "answers": False}
+    assert (report.provider, report.self_test, report.layers) == (None, None, ())
+    assert run(["verify", str(path)]) == 1
+    said = capsys.readouterr()
+    assert "Copy it again" in said.out and "no session on" in said.out
+    assert "pip install" not in said.out + said.err
+    assert run(["verify", str(path), "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["provider"] is None
+    with pytest.raises(ConfigError, match="Expected a device"):
+        verify_model(path, device="abacus")
+
+
+def test_verify_blames_the_machine_where_good_bytes_do_not_start(good, tmp_path):
+    spec = extract_spec(good, name="good")
+    (tmp_path / "other.onnx").write_bytes(restamp(flip(good, b"Softmax"), spec))
+    with pytest.raises(ProviderError, match="Expected to run on cpu"):
+        verify_model(tmp_path / "other.onnx")
+
+
+def test_verify_blames_the_bytes_where_the_spec_cannot_be_read(good):
+    with pytest.raises(TamperedModelError, match="changed after it was exported"):
+        verify_model(flip(good, b"threshold_rule"))
+    newer = json.loads(extract_spec(good, name="good").to_json()) | {"version": 9}
+    model = onnx.load_from_string(good)
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(newer)})
+    with pytest.raises(ModelError, match="Use the wetread that wrote it"):
+        verify_model(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("kept", "received"),
+    [(0.1, "a file without 'wetread.spec'"), (0.6, "one that ends within its 'wetread.spec'")],
+)
+def test_a_cut_copy_is_to_be_copied_again(good, tmp_path, capsys, kept, received):
+    path = tmp_path / "cut.onnx"
+    path.write_bytes(good[: int(len(good) * kept)])
+    for command in (["verify", str(path)], ["inspect", str(path)], ["score", ".", "--model", str(path)]):
+        assert run(command) == 1
+        said = capsys.readouterr().err
+        assert f"Received {received}" in said
+        assert "opy it again: it" in said
+
+
+def test_no_cut_near_the_end_is_blamed_on_anything_else(good):
+    for left in range(1, 400):
+        with pytest.raises(ModelError, match="[Cc]opy it again"):
+            verify_model(good[:-left])
 
 
 def test_a_model_without_a_self_test_loads_but_does_not_verify(toy_model):

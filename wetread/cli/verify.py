@@ -39,7 +39,7 @@ def verify(
         print_rows(
             [
                 ("model", f"{report.model} ({report.precision})"),
-                ("machine", f"{report.provider} on {describe_processor(report.processor)}"),
+                ("machine", f"{report.provider or 'no session'} on {describe_processor(report.processor)}"),
             ]
         )
         rows = [(c.name, "ok" if c.passed else "FAILED", c.expected, c.received) for c in report.checks]

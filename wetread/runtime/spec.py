@@ -300,7 +300,7 @@ def extract_spec(model: bytes, *, name: str) -> ModelSpec:
     if at < 0:
         raise ModelError(
             f"{name}: Expected a model that wetread exported. Received a file without '{METADATA_KEY}' in "
-            "its metadata. Export it with `wetread export`."
+            "its metadata. Export it with `wetread export`, or copy it again: it may be cut."
         )
     start = at + len(_SPEC_MARK)
     size = shift = 0
@@ -309,6 +309,11 @@ def extract_spec(model: bytes, *, name: str) -> ModelSpec:
         start, size, shift = start + 1, size | (byte & 0x7F) << shift, shift + 7
         if byte < 0x80:
             break
+    if start + size > len(model):
+        raise ModelError(
+            f"{name}: Expected a whole file. Received one that ends within its '{METADATA_KEY}'. Copy it "
+            "again: it was cut."
+        )
     try:
         return ModelSpec.from_json(model[start : start + size].decode("utf-8"))
     except (ModelError, ConfigError, UnicodeDecodeError) as error:
@@ -324,7 +329,7 @@ def compute_digest(model: bytes) -> str:
     if len(found) != 1:
         raise ModelError(
             f"Expected a model that wetread exported, with one digest. Received {len(found)} of them. "
-            "Export it with `wetread export`."
+            "Export it with `wetread export`, or copy it again: it may be cut."
         )
     start, end = found[0]
     view = memoryview(model)

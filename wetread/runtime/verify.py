@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import MachineError, ModelError
+from wetread.errors import ConfigError, MachineError, MissingExtraError, ModelError, TamperedModelError
 from wetread.runtime.golden import draw_inputs
 from wetread.runtime.pixels import Pixels
 from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
@@ -67,12 +67,15 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_model` found. `passed` when every check did."""
+    """What `verify_model` found. `passed` when every check did.
+
+    `provider` is None where nothing could be computed from bytes that changed.
+    """
 
     model: str
     digest: str
     precision: str
-    provider: str
+    provider: str | None
     processor: Processor
     checks: tuple[Check, ...]
     self_test: SelfTest | None
@@ -162,35 +165,66 @@ def verify_model(
 ) -> VerifyReport:
     """Check all that can be checked of a model on this machine: bytes, signature, pixels, answers, integers.
 
-    Unlike a `Classifier` it does not stop at the first failure. Raises ModelError for a file that is not
-    wetread's and ProviderError where the device does not start.
+    Unlike a `Classifier` it does not stop at the first failure: what cannot be computed from bytes that
+    changed is a failed check. Raises ModelError for a file that is not wetread's, TamperedModelError for
+    one that changed where it says what it is, and ProviderError where the device does not start.
     """
     from wetread.runtime.classifier import read_model
     from wetread.runtime.machine import read_processor
-    from wetread.runtime.providers import open_session
-    from wetread.runtime.saturation import prove_layers
 
     start = time.perf_counter()
     data, name = read_model(model)
     checks = [_check_bytes(data, name)]
     if public_key is not None:
         checks.append(_check_signature(data, name, public_key))
-    spec = extract_spec(data, name=name)
-    opened = open_session(data, device=device)
-    result = run_self_test(spec, lambda images: opened.session.run(["probabilities"], {"image": images})[0])
-    layers = prove_layers(data)
-    checks += _check_answers(result) + _check_layers(layers)
+    spec = _read_spec(data, name)
+    try:
+        provider, result, layers = _compute(data, spec, device)
+        checks += _check_answers(result) + _check_layers(layers)
+    except (ConfigError, MissingExtraError):
+        raise
+    except Exception:
+        # Of damaged bytes, onnxruntime may say and raise anything, and blames the machine.
+        if checks[0].passed:
+            raise
+        provider, result, layers = None, None, ()
+        checks.append(Check("answers", False, "some from every input", f"none on {device}: see 'bytes'"))
     return VerifyReport(
         model=name,
         digest=spec.digest,
         precision=spec.precision,
-        provider=opened.provider,
+        provider=provider,
         processor=read_processor(),
         checks=tuple(checks),
         self_test=result,
         layers=layers,
         seconds=time.perf_counter() - start,
     )
+
+
+def _read_spec(data: bytes, name: str) -> ModelSpec:
+    """Read the spec; where it cannot be and the bytes changed, say that they did."""
+    try:
+        return extract_spec(data, name=name)
+    except ModelError as error:
+        try:
+            check_digest(data, name=name)
+        except ModelError as other:
+            if isinstance(other, TamperedModelError):
+                raise other from error
+        raise
+
+
+def _compute(
+    data: bytes, spec: ModelSpec, device: str
+) -> tuple[str, SelfTest | None, tuple[LayerProof, ...]]:
+    """The provider that runs a model, its self-test, and what its layers show."""
+    from wetread.runtime.providers import open_session
+    from wetread.runtime.saturation import prove_layers
+
+    opened = open_session(data, device=device)
+    result = run_self_test(spec, lambda images: opened.session.run(["probabilities"], {"image": images})[0])
+    return opened.provider, result, prove_layers(data)
 
 
 def _check_bytes(data: bytes, name: str) -> Check:
