@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -99,6 +100,92 @@ def test_every_cut_of_the_beginning_recovers(output):
         Path(f"{output}.watch").write_bytes(first)
         write(output, "a")
         assert output.read_text() == HEADER + line("a")
+
+
+def damage_missing_quote(lines: list[bytes], at: int) -> None:
+    lines[at] = lines[at].replace(b'"', b"", 1)
+
+
+def damage_short_numbers(lines: list[bytes], at: int) -> None:
+    lines[at] = b'{"ok":[],"rows":[1,2]}\n'
+
+
+def damage_zeros(lines: list[bytes], at: int) -> None:
+    lines[at] = b"\0" * (len(lines[at]) - 1) + b"\n"
+
+
+def damage_gone(lines: list[bytes], at: int) -> None:
+    lines[at] = b"\n"
+
+
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("damage", [damage_missing_quote, damage_short_numbers, damage_zeros, damage_gone])
+def test_a_damaged_line_that_no_kill_left_is_refused_and_nothing_is_cut(output, damage, at):
+    with open_journal(make_journal(output)) as journal:
+        for name in "abc":
+            journal.append([row(name)], [name])
+        journal.forget(["a"])
+    lines = Path(f"{output}.watch").read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    damage(lines, at)
+    Path(f"{output}.watch").write_bytes(b"".join(lines))
+    if (damage, at) == (damage_zeros, 4):  # this one a power cut may leave
+        write(output, "d")
+        assert output.read_text() == HEADER + "".join(map(line, "abcd"))
+        return
+    kept = output.read_bytes(), b"".join(lines)
+    with pytest.raises(OutputError, match=rf"scores\.csv\.watch.*Received a damaged line {at + 1}\. Restore"):
+        open_journal(make_journal(output)).__enter__()
+    assert (output.read_bytes(), Path(f"{output}.watch").read_bytes()) == kept
+
+
+def test_a_journal_without_its_beginning_is_refused(output):
+    write(output, "a", "b")
+    first, *others = Path(f"{output}.watch").read_bytes().splitlines(keepends=True)
+    Path(f"{output}.watch").write_bytes(b"".join(others))
+    with pytest.raises(OutputError, match="a damaged line 1"):
+        open_journal(make_journal(output, model="other")).__enter__()
+    Path(f"{output}.watch").write_bytes(first[:20])
+    with pytest.raises(OutputError, match="a file without its journal"):
+        open_journal(make_journal(output)).__enter__()
+    assert output.read_text() == HEADER + line("a") + line("b")
+    assert Path(f"{output}.watch").read_bytes() == first[:20]
+
+
+class FullDisk:
+    """A file that takes half of what is written once, and cannot even be cut then."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.failing = file, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+    def write(self, data: memoryview) -> int:
+        if self.failing:
+            raise OSError(28, "No space left on device")
+        self.failing = True
+        return self.file.write(data[: len(data) // 2])
+
+    def truncate(self, size: int) -> int:
+        if self.failing:
+            raise OSError(5, "Input/output error")
+        return self.file.truncate(size)
+
+
+def test_half_a_line_is_never_left_before_a_whole_one(output):
+    with open_journal(make_journal(output)) as journal:
+        journal.append([row("a")], ["a"])
+        lines = journal._lines
+        journal._lines = FullDisk(lines)
+        with pytest.raises(OutputError, match="Received: No space"):
+            journal.append([row("b")], ["b"])
+        journal._lines = lines
+        assert not Path(f"{output}.watch").read_bytes().endswith(b"\n")
+        journal.append([row("b")], ["b"])
+        journal.append([row("c")], ["c"])
+    write(output, "d")
+    assert output.read_text() == HEADER + "".join(map(line, "abcd"))
 
 
 def test_an_output_that_was_renamed_begins_again(output):

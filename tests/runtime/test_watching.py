@@ -17,10 +17,14 @@ import pytest
 
 from tests.conftest import draw_image
 from wetread import Classifier
+from wetread.cli import run
 from wetread.errors import OutputError, SourceError, UsageError
+from wetread.runtime import watching
+from wetread.runtime.journal import Journal
+from wetread.runtime.sources import Entry, walk
 from wetread.runtime.watching import WatchOptions, watch_folder
 
-FAST = {"poll": 0.02, "settle": 0.1, "patience": 0.4, "workers": 1}
+FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1}
 
 
 class Scene:
@@ -228,7 +232,6 @@ def test_a_folder_that_goes_away_and_comes_back(scene):
 
 def test_a_folder_below_that_cannot_be_listed_is_not_named(scene, monkeypatch):
     """Names of folders may be patients'."""
-    from wetread.runtime import watching
 
     def refuse(root: str, *, pruned: object) -> Iterator[object]:
         raise SourceError(f"Expected a folder that can be listed. Received {root + 'Doe^Jane/'!r}: no.")
@@ -258,6 +261,73 @@ def test_an_output_that_cannot_be_written_is_waited_for(scene):
     assert "Expected to write" in scene.said[0]
 
 
+def list_as_it_was(scene: Scene, monkeypatch: pytest.MonkeyPatch, frozen: dict[str, os.stat_result]) -> None:
+    """List some files as Windows lists one that is open, or has a second name: as they were."""
+
+    def walk_behind(root: str, *, pruned: set[str]) -> Iterator[Entry]:
+        for entry in walk(root, pruned=pruned):
+            old = frozen.get(entry.name[len(root) :])
+            yield entry if old is None else Entry(entry.name, old.st_size, str(old.st_mtime_ns))
+
+    monkeypatch.setattr(watching, "walk", walk_behind)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_file_whose_listing_is_behind_has_one_row(scene, monkeypatch, moved):
+    path = scene.put("a.jpg", b"begun")
+    os.utime(path, ns=(10**18, 10**18))
+    list_as_it_was(scene, monkeypatch, {"a.jpg": path.stat()})
+    scene.put("a.jpg", draw_image(23))
+    with scene.watching():
+        scene.wait(scene.rows)
+        scene.put("b.jpg", draw_image(24))  # has its row after several more looks at the other
+        scene.wait(lambda: "b.jpg" in scene.names())
+    assert scene.names() == ["a.jpg", "b.jpg"]
+    if moved:
+        with scene.watching(done=str(scene.place / "done")):
+            scene.wait(lambda: not list(scene.folder.iterdir()))
+        assert scene.names() == ["a.jpg", "b.jpg"]
+        assert (scene.place / "done" / "a.jpg").read_bytes() == draw_image(23)
+
+
+def test_a_file_that_is_another_than_its_listing_says_is_not_moved_without_a_row(scene, monkeypatch):
+    path = scene.put("a.jpg", draw_image(25))
+    with scene.watching():
+        scene.wait(scene.rows)
+    list_as_it_was(scene, monkeypatch, {"a.jpg": path.stat()})
+    scene.put("a.jpg", draw_image(26, height=50))
+    with scene.watching(done=str(scene.place / "done")):
+        scene.wait(lambda: not list(scene.folder.iterdir()))
+    assert scene.names() == ["a.jpg", "a.jpg"]
+
+
+def test_a_move_that_the_journal_cannot_take_is_noted_later(scene, monkeypatch):
+    """Until then nothing is looked at: a file that comes back would be taken for the one that left."""
+    write_line, is_full = Journal._write_line, threading.Event()
+    is_full.set()
+
+    def fail(journal: Journal, line: dict[str, object]) -> None:
+        if "gone" in line and is_full.is_set():
+            raise OSError(28, "No space left on device")
+        write_line(journal, line)
+
+    monkeypatch.setattr(Journal, "_write_line", fail)
+    done = scene.place / "done"
+    with scene.watching(done=str(done)):
+        path = scene.put("a.jpg", draw_image(27))
+        scene.wait(lambda: scene.said)
+        shutil.copy2(done / "a.jpg", path)
+        scene.put("b.jpg", draw_image(28))
+        time.sleep(0.3)
+        assert (scene.names(), path.exists()) == (["a.jpg"], True)
+        is_full.clear()
+        scene.wait(lambda: len(scene.rows()) == 3)
+        scene.wait(lambda: not list(scene.folder.iterdir()))
+    assert sorted(scene.names()) == ["a.jpg", "a.jpg", "b.jpg"]
+    assert len(scene.said) == 1
+    assert "No space left on device" in scene.said[0]
+
+
 def test_only_what_was_asked_for(scene):
     with scene.watching(include="*.jpg"):
         scene.put("a.png", draw_image(20, suffix=".png"))
@@ -273,7 +343,11 @@ def test_only_what_was_asked_for(scene):
         ({"output": "scores.parquet"}, UsageError),
         ({"output": "gs://bucket/scores.csv"}, UsageError),
         ({"folder": "gs://bucket/in"}, UsageError),
-        ({"poll": -1}, UsageError),
+        ({"poll": 0}, UsageError),
+        ({"poll": 0.04}, UsageError),
+        ({"poll": 86_401}, UsageError),
+        ({"workers": 0}, UsageError),
+        ({"batch_size": 0}, UsageError),
         ({"settle": float("nan")}, UsageError),
         ({"folder": "no-such-folder"}, SourceError),
     ],
@@ -281,6 +355,16 @@ def test_only_what_was_asked_for(scene):
 def test_options_that_cannot_be_meant(scene, wrong, error):
     with pytest.raises(error, match="Expected"):
         scene.options(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [("--workers", "0"), ("--poll", "0")])
+def test_the_command_refuses_them_before_it_watches(scene, capsys, monkeypatch, wrong):
+    began = []
+    monkeypatch.setattr(watching, "watch_folder", lambda *_, **__: began.append(1))
+    command = ["watch", str(scene.folder), "--output", str(scene.output), "--model", str(scene.model)]
+    assert run([*command, *wrong]) == 2
+    assert capsys.readouterr().err.startswith(f"wetread: Expected {wrong[0]} ")
+    assert not began
 
 
 def test_files_may_not_be_moved_to_where_they_are_watched(scene):
@@ -300,7 +384,7 @@ class Process:
 
     def __init__(self, scene: Scene, *more: str) -> None:
         command = [sys.executable, "-m", "wetread", "watch", str(scene.folder), "--output", str(scene.output)]
-        fast = ["--poll", "0.02", "--settle", "0.15", "--patience", "0.5", "--workers", "1"]
+        fast = ["--poll", "0.05", "--settle", "0.15", "--patience", "0.5", "--workers", "1"]
         self.process = subprocess.Popen(
             [*command, "--model", str(scene.model), *fast, *more], stderr=subprocess.PIPE, text=True
         )

@@ -36,7 +36,9 @@ def watch(
     failed: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Move files without a score here.")
     ] = None,
-    poll: Annotated[float, typer.Option(metavar="S", help="Seconds between two looks at the folder.")] = 1.0,
+    poll: Annotated[
+        float, typer.Option(metavar="S", help="Seconds between two looks at the folder; 0.05 or more.")
+    ] = 1.0,
     settle: Annotated[
         float, typer.Option(metavar="S", help="Seconds for which a file must not change before it is read.")
     ] = 2.0,

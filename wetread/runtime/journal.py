@@ -3,7 +3,9 @@
 Rows are appended to the output itself. The journal, `scores.csv.watch`, holds one JSON line for what the
 rows depend on, then one for each batch: where its rows stand, their checksum, and the keys of its files;
 it is written after the rows are on the disk. Rows that no line vouches for are cut off before the next
-batch. The output is open only while rows are written: it may be renamed, or be open in a spreadsheet.
+batch: a kill leaves at most one line half written, at the end. A journal that is damaged in any other way
+is refused, for what it no longer vouches for may be rows of files that are moved away. The output is open
+only while rows are written: it may be renamed, or be open in a spreadsheet.
 """
 
 from __future__ import annotations
@@ -68,6 +70,7 @@ class Journal:
         self._header = encode_header(labels, kind=kind, optional=optional)
         self._last = _Piece(0, len(self._header), zlib.crc32(self._header))
         self._lines: BinaryIO
+        self._whole = 0  # where the journal's whole lines end
         self._hold()
 
     def _hold(self) -> None:
@@ -87,36 +90,48 @@ class Journal:
     def recover(self) -> None:
         """Read what earlier runs vouched for, and cut off what they did not.
 
-        Raises OutputError when the output is another's, has changed, or has rows of another model.
+        Raises OutputError when the output is another's, has changed, has rows of another model, or when the
+        journal is damaged; then both stay as they are.
         """
         with _explained(self.path):
-            whole = self._read_lines()
-            self._lines.truncate(whole)
-            if not whole:
+            self._read_lines()
+            if not self._whole:
                 self._begin()
             with self._open_rows() as rows:
                 self._settle(rows)
 
-    def _read_lines(self) -> int:
-        """Take in the journal's whole lines; return how many bytes they are."""
+    def _read_lines(self) -> None:
+        """Take in the journal's lines, but for one at the end that a kill left half written."""
         self._lines.seek(0)
-        whole = 0
-        for line in io.BytesIO(self._lines.readall()):  # type: ignore[attr-defined]
-            try:
-                found = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                found = None
-            if not isinstance(found, dict):
-                break
+        data: bytes = self._lines.readall()  # type: ignore[attr-defined]
+        for number, line in enumerate(io.BytesIO(data), 1):
+            if not self._read_line(line, is_first=number == 1):
+                # A power cut may also leave a line whose bytes never reached the disk: zeros.
+                if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
+                    return
+                raise OutputError(
+                    f"Expected whole lines in {self.path + JOURNAL_SUFFIX!r}, which vouches for the rows of "
+                    f"{self.path!r}. Received a damaged line {number}. Restore both files from one copy, or "
+                    "choose another output."
+                )
+            self._whole += len(line)
+
+    def _read_line(self, line: bytes, *, is_first: bool) -> bool:
+        """Take in one line; False when it is none that was written here."""
+        try:
+            found = json.loads(line) if line.endswith(b"\n") else None
+            if not isinstance(found, dict) or ("identity" in found) != is_first:
+                return False
             self._take_in(found)
-            whole += len(line)
-        return whole
+        except (ValueError, TypeError, AttributeError):
+            return False
+        return True
 
     def _take_in(self, line: Mapping[str, Any]) -> None:
         if "identity" in line:
             _check_identity(line["identity"], self._identity, output=self.path)
         if "rows" in line:
-            self._last = _Piece(*line["rows"])
+            self._last = _Piece(*map(int, line["rows"]))
         self.taken |= dict.fromkeys(line.get("ok", ()), True) | dict.fromkeys(line.get("failed", ()), False)
         for key in line.get("gone", ()):
             self.taken.pop(key, None)
@@ -186,17 +201,19 @@ class Journal:
         )
 
     def _write_line(self, line: Mapping[str, Any]) -> None:
-        """Write a line and see it on the disk; one that does not fit is taken back."""
-        end = self._lines.seek(0, os.SEEK_END)
-        data = memoryview(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = memoryview(text)
+        self._lines.truncate(self._whole)
         try:
             while data:
                 data = data[self._lines.write(data) :]
             os.fsync(self._lines.fileno())
         except OSError:
             with suppress(OSError):
-                self._lines.truncate(end)
+                self._lines.truncate(self._whole)
             raise
+        self._whole += len(text)
 
 
 @contextmanager

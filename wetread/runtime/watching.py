@@ -33,6 +33,8 @@ from wetread.runtime.tagging import Tagging, check_tags
 
 Report = Callable[[str], None]
 _STEP = 0.2
+# Asking without a pause keeps a processor busy, and the file server too.
+_LEAST_POLL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,8 @@ class WatchOptions:
     """What a watch was asked for, as `wetread watch` takes it.
 
     `done` and `failed`: folders that files are moved to once their rows are written, with a score and
-    without one. `poll`: seconds between two looks. `settle` and `patience` as in `Arrivals`. `uncertain`
-    and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
+    without one. `poll`: seconds between two looks, 0.05 or more. `settle` and `patience` as in `Arrivals`.
+    `uncertain` and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
     """
 
     folder: str
@@ -68,11 +70,14 @@ class WatchOptions:
             raise UsageError("Expected a local folder and a local output. Received a gs:// location.")
         if choose_format(self.output) == "parquet":
             raise UsageError("Expected an output that can grow: .csv or .jsonl. Received .parquet.")
-        for name in ("poll", "settle", "patience"):
-            if not 0 <= getattr(self, name) <= 86_400:
+        for name, least in (("poll", _LEAST_POLL), ("settle", 0), ("patience", 0)):
+            if not least <= getattr(self, name) <= 86_400:
                 raise UsageError(
-                    f"Expected --{name} from 0 to 86400 seconds. Received {getattr(self, name)}."
+                    f"Expected --{name} from {least} to 86400 seconds. Received {getattr(self, name)}."
                 )
+        for name, count in (("--workers", self.workers), ("--batch-size", self.batch_size)):
+            if count is not None and count < 1:
+                raise UsageError(f"Expected {name} of 1 or more. Received {count}.")
         check_tags(self.dicom_tags)
         if not os.path.isdir(reach(self.folder)):
             raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
@@ -136,6 +141,8 @@ class _Watcher:
     report: Report
     tally: Tally = field(default_factory=Tally)
     said: dict[str, str] = field(default_factory=dict)
+    # Keys of files that were moved away, of which the journal has no line yet.
+    moved: list[str] = field(default_factory=list)
     arrivals: Arrivals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -144,22 +151,36 @@ class _Watcher:
 
     def look(self) -> None:
         """List the folder once and score what is complete."""
+        if not self._forget():
+            return  # a file that came back under such a key would be taken for the one that left
         try:
             found = list(self._entries())
         except SourceError as error:
             self._say("listing", self._without_names(str(error)))
             return
         self._say("listing", "")
-        new = []
-        for entry in found:
-            score = self.journal.taken.get(self._key(entry))
-            if score is None:
-                new.append(entry)
-            else:
-                self._move([entry], [score])  # left behind by a run that was killed, or could not move it
-        ready = self.arrivals.observe(new, now=monotonic())
+        new = [entry for entry in found if not self._is_written(entry)]
+        # Windows lists a file that is open, or has a second name, as it was: asked itself, it may be known.
+        ready = [
+            entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
+        ]
         if ready:
             self._score(ready)
+
+    def _is_written(self, entry: Entry) -> bool:
+        """Tell whether a file has its row; one that a killed run left, or could not move, is moved."""
+        has_score = self.journal.taken.get(self._key(entry))
+        if has_score is None:
+            return False
+        if self._target(has_score) is not None:
+            signature = self.arrivals.sign(entry.name)
+            if signature is None or (signature[0], str(signature[1])) != (entry.size, entry.version):
+                return False  # the listing is behind: this is another file by now
+            self._move([entry], [has_score])
+        return True
+
+    def _target(self, has_score: bool) -> str | None:
+        return self.options.done if has_score else self.options.failed
 
     def _without_names(self, text: str) -> str:
         """What is said of a folder that cannot be listed: the name of one below may be a patient's."""
@@ -230,19 +251,29 @@ class _Watcher:
 
     def _move(self, entries: list[Entry], scores: list[bool]) -> None:
         """Move files whose rows are written; one that cannot be moved is tried again at the next look."""
-        moved = []
         for entry, has_score in zip(entries, scores, strict=True):
-            target = self.options.done if has_score else self.options.failed
+            target = self._target(has_score)
             if target is None:
                 continue
             try:
                 move_aside(entry.name, root=self.options.root, target=target)
-                moved.append(self._key(entry))
+                self.moved.append(self._key(entry))
             except OSError as error:
                 reason = error.strerror or str(error)
                 self._say(target, f"Expected to move a file to {target!r}. Received: {reason}.")
-        if moved:
-            self.journal.forget(moved)
+        self._forget()
+
+    def _forget(self) -> bool:
+        """Note in the journal what was moved away; False where that must be tried again."""
+        try:
+            if self.moved:
+                self.journal.forget(self.moved)
+                self._say("output", "")
+        except OutputError as error:
+            self._say("output", str(error))
+            return False
+        self.moved.clear()
+        return True
 
     def _key(self, entry: Entry) -> str:
         """A file's key, the same however the folder's name is typed."""
