@@ -286,11 +286,20 @@ def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any)
     return contract.finish(model, dataclasses.replace(spec, golden=golden))
 
 
+def list_companions(output: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """What may stand beside a model: the report on its candidates, and its signature."""
+    return Path(output).with_suffix(".quantization.json"), signature_path(output)
+
+
 def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportResult:
-    """Write the model, its signature and its report, each whole or not at all; the model last."""
+    """Write the model, its signature and its report, each whole or not at all; the model last.
+
+    A report and a signature of a model that stood there before go with it.
+    """
     report = signature = None
+    companions = list_companions(result.path)
     if result.candidates:
-        report = result.path.with_suffix(".quantization.json")
+        report = companions[0]
         rows = [dataclasses.asdict(candidate) for candidate in result.candidates]
         summary = {
             "gate": dataclasses.asdict(options.gate),
@@ -299,9 +308,11 @@ def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportR
         }
         _replace(report, (json.dumps({**summary, "candidates": rows}, indent=2) + "\n").encode())
     if options.sign is not None:
-        signature = signature_path(result.path)
+        signature = companions[1]
         _replace(signature, sign_model(data, key=options.sign))
     _replace(result.path, data)
+    for left in {*companions} - {report, signature}:
+        _remove(left)
     return dataclasses.replace(result, report=report, signature=signature)
 
 
@@ -315,6 +326,16 @@ def _replace(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         raise ExportError(
             f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"Expected to remove {path}, which belongs to the model that stood there before. Received: "
+            f"{error.strerror}. Remove it: it does not belong to the new one."
         ) from error
 
 
