@@ -31,6 +31,7 @@ from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
+from wetread.export.terms import read_run_spec
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
 from wetread.runtime.signature import sign_model, signature_path
@@ -113,18 +114,6 @@ def export_run(
         options.tell("reading images")
         images = read_run_images(run, spec, calibration=options.calibration)
     return _export(model, spec, images, Path(output), options)
-
-
-def read_run_spec(run: Path) -> ModelSpec:
-    """The spec that training wrote into a RUN directory. Raises ExportError."""
-    try:
-        text = (run / "spec.json").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ExportError(
-            f"Expected a finished RUN directory with spec.json. Received {run}: {error.strerror}. "
-            "Finish it with `wetread train --resume`."
-        ) from error
-    return ModelSpec.from_json(text)
 
 
 def _has_images(run: Path, options: ExportOptions) -> bool:
