@@ -21,12 +21,12 @@ import onnx
 
 from wetread.export import ExportOptions, export_run
 from wetread.export.contract import finish
-from wetread.export.convert import read_run_spec
 from wetread.export.emulation import Emulator, multiply_saturating
 from wetread.export.images import ExportImages, read_run_images
 from wetread.export.judging import Gate, Judge, classify_all, measure_speeds
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
+from wetread.export.terms import read_run_spec
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
 from wetread.runtime.spec import ModelSpec

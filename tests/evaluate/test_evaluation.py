@@ -150,6 +150,35 @@ def test_the_split_of_a_run(model, data, tmp_path, where) -> None:
     assert [row["val_loss"] for row in found.run.history] == [0.6, 0.55]
 
 
+def test_images_that_a_run_learned_from_are_counted(model, data, tmp_path) -> None:
+    """Without a split, splits.csv of the run still says which of the images are no new patients."""
+    sides = sides_of(data)
+    for name in [name for name, row in sides.items() if row[2] == "train"][:5]:
+        sides[name] = (*sides[name][:2], "cal")
+    sides["NORMAL/gone.jpg"] = ("NORMAL", "q99", "train")
+    folder = write_run(tmp_path / "run", sides)
+    (data / "NORMAL" / "person0_new.jpg").write_bytes(draw_image(99))
+
+    def notes_of(**options: object) -> list[str]:
+        found = judge(model, data, run=str(folder), **options)
+        return [note for note in found.notes if "splits.csv" in note]
+
+    words = "the numbers say less of new patients than they seem to. Judge on --split val."
+    assert notes_of() == [
+        f"By splits.csv of the RUN, 13 of these 25 images trained its network (train): {words}",
+        "By splits.csv of the RUN, 5 of these 25 images were set aside to fit its temperature and threshold "
+        f"(cal): {words}",
+    ]
+    assert notes_of(split="val") == []
+    assert notes_of(split="cal") == [
+        "By splits.csv of the RUN, 5 of these 5 images were set aside to fit its temperature and threshold "
+        f"(cal): {words}"
+    ]
+    (data / "NORMAL" / "gone.jpg").write_bytes(draw_image(98))
+    trained = judge(model, data, run=str(folder), split="train").notes
+    assert [note.split(":")[0] for note in trained if "train" in note] == ["These images trained the model"]
+
+
 def test_a_split_that_does_not_fit_is_refused(model, data, tmp_path) -> None:
     sides = sides_of(data)
     folder = write_run(tmp_path / "run", sides)

@@ -15,7 +15,15 @@ from tests.export.networks import draw_lamp, toy_spec
 from wetread.export import candidates as module
 from wetread.export.candidates import search_int8
 from wetread.export.images import ExportImages, Images
-from wetread.export.judging import Candidate, Gate, GateError, Judge, classify_all, measure_area
+from wetread.export.judging import (
+    Candidate,
+    Gate,
+    GateError,
+    Judge,
+    classify_all,
+    measure_area,
+    measure_auc_change,
+)
 from wetread.export.quantize import weighted_nodes
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.pixels import resize
@@ -158,3 +166,19 @@ def test_the_area_under_the_curve_is_that_of_scikit_learn(scores, data):
         labels[0] = not labels[0]
     found = measure_area(np.array(scores, float), np.array(labels))
     assert found == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_the_change_of_auc_is_that_of_the_label_it_changes_most():
+    """One label's area falls as another's grows: a mean would call that next to no change."""
+    targets = np.array([0, 0, 1, 1, 2, 2, -1])
+    keras = np.array([[2, 1, 0], [2, 1, 0], [3, 0, 0], [3, 0, 0], [1, 0, 1], [1, 0, 1], [9, 9, 9]]) / 10
+    found = np.array([[3, 1, 0], [3, 1, 0], [2, 0, 0], [2, 0, 0], [1, 1, 1], [1, 1, 1], [0, 0, 0]]) / 10
+    # By hand, of the 8 pairs of each label: all 4 against the second label turn for the first label; for the
+    # second, 4 against the third go from even to lost.
+    changes = (4 / 8, -2 / 8, 0)
+    assert measure_auc_change(found, keras, targets) == changes[0]
+    assert measure_auc_change(keras, found, targets) == -changes[0]
+    assert measure_auc_change(found, keras, np.array([0] * 6 + [-1])) is None
+    two = np.array([0, 0, 1, 1, 0, 1, -1])
+    expected = measure_area(found[:6, 1], two[:6] == 1) - measure_area(keras[:6, 1], two[:6] == 1)
+    assert measure_auc_change(found[:, :2], keras[:, :2], two) == expected

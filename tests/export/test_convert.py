@@ -137,6 +137,25 @@ def test_a_signed_export(toy, tmp_path):
     assert Classifier(result.path, device="cpu", public_key=public).spec == result.spec
 
 
+def test_what_belonged_to_the_model_before_goes_with_it(toy, tmp_path):
+    pytest.importorskip("cryptography")
+    from tests.keys import write_keys
+
+    private, _ = write_keys(tmp_path)
+    output, report = tmp_path / "model.onnx", tmp_path / "model.quantization.json"
+    signature, other = tmp_path / "model.onnx.sig", tmp_path / "other.quantization.json"
+    other.write_text("{}")
+    result = export_run(toy.run, output=output, options=ExportOptions(precision="float16", sign=private))
+    assert (result.report, result.signature) == (report, signature)
+    export_run(toy.run, output=output, options=ExportOptions(sign=private))
+    assert signature.exists() and not report.exists()
+    export_run(toy.run, output=output)
+    assert output.exists() and other.exists() and not signature.exists()
+    signature.mkdir()  # what cannot be removed is named
+    with pytest.raises(ExportError, match=r"to remove .*model\.onnx\.sig"):
+        export_run(toy.run, output=output)
+
+
 def test_a_run_moved_with_its_images_elsewhere(toy, tmp_path):
     moved = tmp_path / "data"
     moved.symlink_to(toy.data)

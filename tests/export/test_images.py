@@ -39,6 +39,18 @@ def test_a_folder_is_divided_by_the_hash_of_its_names(toy, tmp_path):
     assert read_folder_images(flat, toy_spec()).validation.targets.tolist() == [-1, -1, -1]
 
 
+@pytest.mark.parametrize("place", ["left", "left/", "left/*/*.jpg", "left/**/*.jpg"])
+def test_labels_are_looked_for_below_the_folder_alone(toy, tmp_path, monkeypatch, place):
+    """A folder that is itself called like a label says nothing of the files in it."""
+    (tmp_path / "left").mkdir()
+    for label in LABELS:
+        (tmp_path / "left" / label).symlink_to(toy.data / label)
+    monkeypatch.chdir(tmp_path)
+    found = read_folder_images(place, toy_spec()).validation
+    assert found.targets.tolist() == [LABELS.index(name.split("/")[1]) for name in found.names]
+    assert set(found.targets.tolist()) == {0, 1}
+
+
 def test_files_without_pixels_are_left_out(tmp_path):
     draw_lamps(tmp_path, count=5)
     (tmp_path / "left" / "broken.jpg").write_bytes(b"\xff\xd8\xff not a picture")

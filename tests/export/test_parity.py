@@ -12,8 +12,9 @@ import pytest
 from onnx import numpy_helper
 
 from tests.export.networks import KERAS_WARNING, LABELS, draw_lamps, toy_spec
+from wetread.cli import run as run_command
 from wetread.errors import ExportError
-from wetread.export import assert_parity, measure_parity
+from wetread.export import NetworkDescription, assert_parity, export_keras, measure_parity
 from wetread.export.certificate import check_name, hash_statement, make_certificate, write_certificate
 from wetread.export.contract import finish
 from wetread.export.parity import measure_margins
@@ -45,6 +46,13 @@ def report(toy, float32_model, int8_model, folder):
     return measure_parity(toy.run, models=[float32_model, int8_model], images=folder, by_layer=True)
 
 
+def rewrite(model: onnx.ModelProto, path: Path, spec: ModelSpec, **changes: object) -> Path:
+    """Write a graph under another spec, without a self-test: a valid model all the same."""
+    values = {**json.loads(spec.to_json()), "golden": None, **changes}
+    path.write_bytes(finish(model, ModelSpec.from_json(json.dumps(values))))
+    return path
+
+
 @pytest.fixture(scope="module")
 def shifted(float32_model, tmp_path_factory):
     """The float32 file with one bias of its second convolution off, a valid model all the same."""
@@ -54,9 +62,7 @@ def shifted(float32_model, tmp_path_factory):
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.5), bias.name))
     path = tmp_path_factory.mktemp("shifted") / "shifted.onnx"
     spec = extract_spec(float32_model.read_bytes(), name="float32")
-    values = {**json.loads(spec.to_json()), "golden": None}
-    path.write_bytes(finish(model, ModelSpec.from_json(json.dumps(values))))
-    return path
+    return rewrite(model, path, spec)
 
 
 def test_the_figures_are_those_of_the_images(toy, report, float32_model, folder):
@@ -150,9 +156,8 @@ def test_the_report_is_json_and_a_table(report, float32_model):
 
 def test_models_of_two_networks_are_not_compared(toy, float32_model, folder, tmp_path):
     spec = extract_spec(float32_model.read_bytes(), name="float32")
-    values = {**json.loads(spec.to_json()), "labels": ["x", "y"], "positive": "y", "golden": None}
-    other = tmp_path / "other.onnx"
-    other.write_bytes(finish(onnx.load(float32_model), ModelSpec.from_json(json.dumps(values))))
+    graph, other = onnx.load(float32_model), tmp_path / "other.onnx"
+    rewrite(graph, other, spec, labels=["x", "y"], positive="y")
     with pytest.raises(ExportError, match="labels"):
         measure_parity(toy.run, models=[float32_model, other], images=folder)
     with pytest.raises(ExportError, match="one or more"):
@@ -160,6 +165,87 @@ def test_models_of_two_networks_are_not_compared(toy, float32_model, folder, tmp
     (tmp_path / "empty").mkdir()
     with pytest.raises(ExportError, match="none that decode"):
         measure_parity(toy.run, models=[float32_model], images=tmp_path / "empty")
+
+
+def change_pixels(**changes: object) -> dict[str, object]:
+    return {"pixels": dataclasses.asdict(toy_spec().pixels) | changes}
+
+
+OTHERWISE = {
+    "labels": ({"labels": ["right", "left"], "positive": "right"}, "the labels of .*: left, right. Received"),
+    "positive": ({"positive": "left"}, "the positive label of .*: right. Received left"),
+    "resize": (change_pixels(resize="fit"), "the pixels' resize of .*: stretch. Received fit"),
+    "scale": ({"scale": [1.0]}, r"the scale of .*: 0\.00392156863. Received 1\."),
+    "offset": ({"offset": [-0.5]}, r"the offset of .*: 0. Received -0\.5"),
+    "head": ({"head": "sigmoid"}, "the head of .*: logits. Received sigmoid"),
+}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_a_file_that_says_otherwise_than_its_run_is_refused(toy, float32_model, folder, tmp_path, name):
+    """Keras, asked by the file's own terms, would agree with it: on the wrong labels, or the wrong pixels."""
+    changes, words = OTHERWISE[name]
+    spec = extract_spec(float32_model.read_bytes(), name="float32")
+    other = rewrite(onnx.load(float32_model), tmp_path / "other.onnx", spec, **changes)
+    with pytest.raises(ExportError, match=rf"Expected {other} to have {words}") as caught:
+        measure_parity(toy.run, models=[other], images=folder)
+    assert f"wetread export {toy.run}" in str(caught.value)
+    with pytest.raises(ExportError, match="Expected a finished RUN directory with spec.json"):
+        measure_parity(tmp_path, models=[float32_model], images=folder)
+
+
+def test_permuted_labels_agree_with_a_bare_file_alone_and_the_report_says_whence(toy, folder, tmp_path):
+    file, output = toy.run / "model.keras", tmp_path / "permuted.onnx"
+    description = NetworkDescription(labels=LABELS[::-1], scale=(0.003921568627,))
+    export_keras(file, network_description=description, output=output)
+    with pytest.raises(ExportError, match="labels of .*: left, right. Received right, left"):
+        measure_parity(toy.run, models=[output], images=folder)
+    report = measure_parity(file, models=[output], images=folder)
+    assert report.passed  # nothing but the file says what its labels are
+    (line,) = [line for line in describe_report(report).splitlines() if "taken from the model file" in line]
+    for words in ("labels right, left (positive: left)", "32 x 32 gray, stretch", "pixel x 0.00392157 + 0"):
+        assert words in line
+    statement = make_certificate(report)["statement"]
+    assert statement["terms"] == {
+        "source": "the model file",
+        "labels": ("right", "left"),
+        "positive": "left",
+        "pixels": dataclasses.asdict(toy_spec().pixels),
+        "scale": (0.003921568627,),
+        "offset": (0.0,),
+        "head": "logits",
+        "temperature": 1.0,
+    }
+
+
+def test_what_an_export_may_choose_again_is_no_difference(toy, float32_model, report, folder, tmp_path):
+    """Another temperature and threshold; and a scale with ten digits is the run's own."""
+    values = json.loads((toy.run / "spec.json").read_text()) | {"temperature": 2.0, "threshold": 0.3}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "model.keras").write_bytes((toy.run / "model.keras").read_bytes())
+    (run / "spec.json").write_text(json.dumps(values))
+    found = measure_parity(run, models=[float32_model], images=folder)
+    assert found.passed and (found.terms.temperature, found.models[0].threshold) == (1.0, 0.5)
+    output = tmp_path / "digits.onnx"
+    description = NetworkDescription(labels=LABELS, scale=(0.003921568627,))
+    export_keras(run / "model.keras", network_description=description, output=output)
+    assert measure_parity(toy.run, models=[output], images=folder).passed
+    assert report.terms.source == "the RUN's spec.json"
+    assert f"labels, pixels, scale, offset and head are those of {toy.run}/spec.json" in describe_report(
+        report
+    )
+
+
+def test_the_command_refuses_and_writes_no_certificate(toy, float32_model, folder, tmp_path, capsys):
+    spec = extract_spec(float32_model.read_bytes(), name="float32")
+    other = tmp_path / "other.onnx"
+    rewrite(onnx.load(float32_model), other, spec, labels=["right", "left"], positive="right")
+    certificate = tmp_path / "certificate.json"
+    words = [str(toy.run), str(other), "--images", str(folder), "--certificate", str(certificate)]
+    assert run_command(["parity", *words]) == 1
+    assert "to have the labels of" in capsys.readouterr().err
+    assert not certificate.exists()
 
 
 def test_margins():
@@ -197,6 +283,14 @@ def test_certificates_are_written(report, tmp_path, suffix):
         assert word in text
     with pytest.raises(ExportError, match=r"\.json, \.txt or \.html"):
         write_certificate(report, tmp_path / "certificate.pdf")
+
+
+@pytest.mark.parametrize("suffix", ["txt", "html"])
+def test_labels_that_are_not_utf_8_are_written_as_escapes(report, tmp_path, suffix):
+    odd = dataclasses.replace(report.terms, labels=("a\udcff", "\u9634"), positive="a\udcff")
+    write_certificate(dataclasses.replace(report, terms=odd), tmp_path / f"c.{suffix}")
+    text = (tmp_path / f"c.{suffix}").read_text(encoding="utf-8")
+    assert "a\\udcff" in text and "\u9634" in text
 
 
 def test_a_certificate_names_flips_below_the_folder_and_not_the_folder(toy, shifted, folder):

@@ -122,6 +122,21 @@ def test_a_staged_file_appears_with_what_lies_beside_it(bucket):
     assert read_file("gs://b/models/m.onnx") == b"another"
 
 
+def test_a_companion_that_is_not_written_again_goes(bucket):
+    for name in ("models/m.onnx.sig", "models/m.json", "models/other.json"):
+        bucket.buckets.put("b", name, b"of the model before")
+    with stage_file("gs://b/models/m.onnx", companions=("m.onnx.sig", "m.json", "m.none")) as file:
+        Path(file.path).write_bytes(b"model")
+        Path(file.path).with_name("m.json").write_bytes(b"new")
+        assert "models/m.onnx.sig" in bucket.buckets.names("b")
+    assert [name for name in bucket.buckets.names("b") if name.startswith("models/")] == [
+        "models/m.json",
+        "models/m.onnx",
+        "models/other.json",
+    ]
+    assert bucket.buckets.get("b", "models/m.json").data == b"new"
+
+
 def test_nothing_appears_of_what_failed(bucket):
     with pytest.raises(RuntimeError), stage_file("gs://b/models/m.onnx") as file:
         Path(file.path).write_bytes(b"half")

@@ -117,7 +117,7 @@ def export(
     """
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
-    from wetread.export.convert import ExportOptions, NetworkDescription
+    from wetread.export.convert import ExportOptions, NetworkDescription, list_companions
     from wetread.runtime.billing import bill_project
     from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
 
@@ -158,7 +158,7 @@ def export(
         with (
             bill_project(project),
             stage_folder(run or "", names=RUN_FILES) as staged,
-            stage_file(output) as file,
+            stage_file(output, companions=[path.name for path in list_companions(output)]) as file,
         ):
             result = _export(run and staged.folder, keras, description, file.path, options)
     except GateError as error:

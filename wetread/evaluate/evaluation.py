@@ -281,9 +281,25 @@ def _find_notes(scores: Scores, listing: Listing, options: EvaluateOptions, run:
         )
     if options.split == "train":
         notes.append("These images trained the model: the numbers say nothing of new patients.")
+    elif run is not None:
+        notes += _find_known(listing, run)
     if scores.failures:
         notes.append(f"{scores.failures.total():,} images have no score and are not judged.")
     return notes
+
+
+_TAUGHT = {"train": "trained its network", "cal": "were set aside to fit its temperature and threshold"}
+
+
+def _find_known(listing: Listing, run: Run) -> list[str]:
+    """Count the images that a run learned from, by the names in its splits.csv."""
+    sides = Counter(run.splits[image.name].split for image in listing.images if image.name in run.splits)
+    return [
+        f"By splits.csv of the RUN, {sides[side]:,} of these {len(listing.images):,} images {what} ({side}): "
+        "the numbers say less of new patients than they seem to. Judge on --split val."
+        for side, what in _TAUGHT.items()
+        if sides[side]
+    ]
 
 
 def _find_strangers(images: Sequence[Image], groups: Sequence[str]) -> list[str]:

@@ -42,6 +42,7 @@ def make_certificate(report: ParityReport) -> dict[str, Any]:
             "without_pixels": len(report.failures),
             "listing_sha256": report.listing_sha256,
         },
+        "terms": report.to_dict()["terms"],
         "limits": {"tolerance_float32": report.tolerance, "max_flips": report.max_flips},
         "models": models,
         "machine": report.machine,
@@ -73,7 +74,8 @@ def write_certificate(report: ParityReport, path: str | os.PathLike[str]) -> Non
     path = Path(path)
     writer = {".json": _to_json, ".txt": _to_text, ".html": _to_html}[path.suffix]
     try:
-        path.write_text(writer(make_certificate(report)), encoding="utf-8")
+        text = writer(make_certificate(report))
+        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
     except OSError as error:
         raise ExportError(f"Expected to write {path}. Received: {error.strerror}.") from error
 

@@ -31,6 +31,7 @@ from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
+from wetread.export.terms import read_run_spec
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
 from wetread.runtime.signature import sign_model, signature_path
@@ -113,18 +114,6 @@ def export_run(
         options.tell("reading images")
         images = read_run_images(run, spec, calibration=options.calibration)
     return _export(model, spec, images, Path(output), options)
-
-
-def read_run_spec(run: Path) -> ModelSpec:
-    """The spec that training wrote into a RUN directory. Raises ExportError."""
-    try:
-        text = (run / "spec.json").read_text(encoding="utf-8")
-    except OSError as error:
-        raise ExportError(
-            f"Expected a finished RUN directory with spec.json. Received {run}: {error.strerror}. "
-            "Finish it with `wetread train --resume`."
-        ) from error
-    return ModelSpec.from_json(text)
 
 
 def _has_images(run: Path, options: ExportOptions) -> bool:
@@ -286,11 +275,20 @@ def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any)
     return contract.finish(model, dataclasses.replace(spec, golden=golden))
 
 
+def list_companions(output: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """What may stand beside a model: the report on its candidates, and its signature."""
+    return Path(output).with_suffix(".quantization.json"), signature_path(output)
+
+
 def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportResult:
-    """Write the model, its signature and its report, each whole or not at all; the model last."""
+    """Write the model, its signature and its report, each whole or not at all; the model last.
+
+    A report and a signature of a model that stood there before go with it.
+    """
     report = signature = None
+    companions = list_companions(result.path)
     if result.candidates:
-        report = result.path.with_suffix(".quantization.json")
+        report = companions[0]
         rows = [dataclasses.asdict(candidate) for candidate in result.candidates]
         summary = {
             "gate": dataclasses.asdict(options.gate),
@@ -299,9 +297,11 @@ def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportR
         }
         _replace(report, (json.dumps({**summary, "candidates": rows}, indent=2) + "\n").encode())
     if options.sign is not None:
-        signature = signature_path(result.path)
+        signature = companions[1]
         _replace(signature, sign_model(data, key=options.sign))
     _replace(result.path, data)
+    for left in {*companions} - {report, signature}:
+        _remove(left)
     return dataclasses.replace(result, report=report, signature=signature)
 
 
@@ -315,6 +315,16 @@ def _replace(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
         raise ExportError(
             f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
+        ) from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"Expected to remove {path}, which belongs to the model that stood there before. Received: "
+            f"{error.strerror}. Remove it: it does not belong to the new one."
         ) from error
 
 

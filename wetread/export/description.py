@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
 from wetread.export import network
+from wetread.export.scaling import find_doubt
 from wetread.runtime.golden import draw_image
 from wetread.runtime.spec import ModelSpec, PixelRecipe
 
@@ -76,11 +77,10 @@ def _scale_and_offset(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Bring scale, offset, mean and std to one scale and one offset. Raises ConfigError without any."""
     if description.scale is None and description.mean is None and description.std is None:
-        if not network.scales_itself(model):
+        if doubt := find_doubt(model):
             raise ConfigError(
                 "Expected the scale of the pixels, 0 to 255, that the network was trained on. Received none, "
-                "and the network has no Rescaling or Normalization layer. Say it: --scale 0.003921568627 "
-                "for pixels from 0 to 1, --scale 1 for 0 to 255."
+                f"and {doubt}. Say it: --scale 0.003921568627 for pixels from 0 to 1, --scale 1 for 0 to 255."
             )
         return (1.0,), description.offset
     values = np.broadcast_arrays(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExportError, ImageError
 from wetread.runtime.cache import KeptImages, find_images, list_caches
+from wetread.runtime.globs import find_fixed_parts, is_wildcard
 from wetread.runtime.pixels import Pixels, read_pixels
 from wetread.runtime.scoring import count_processors
 from wetread.runtime.sources import Entry, find_entry, is_bucket_location, open_source
@@ -167,15 +168,16 @@ def _find_entries(root: str) -> Callable[[str], Entry]:
 def read_folder_images(folder: str | os.PathLike[str], spec: ModelSpec) -> ExportImages:
     """The images of a folder, by the hash of their names: some calibrate, as many or more judge.
 
-    A label is known where a folder above the file carries its name. Raises ExportError without images.
+    A label is known where one of the folders between that one and the file carries its name. Raises
+    ExportError without images.
     """
-    source = open_source(folder)
+    source, above = open_source(folder), _find_root(os.fspath(folder))
     entries = sorted(source.entries(), key=lambda entry: _hash(entry.name, os.fspath(folder)))
     count = min(CALIBRATION_IMAGES, len(entries) // 2)
     held_out = entries[count : count + VALIDATION_IMAGES]
 
     def find_label(name: str) -> int:
-        parts = set(PurePosixPath(name.replace(os.sep, "/")).parts[:-1])
+        parts = set(PurePosixPath(name.removeprefix(above).replace(os.sep, "/")).parts[:-1])
         found = [index for index, label in enumerate(spec.labels) if label in parts]
         return found[0] if len(found) == 1 else -1
 
@@ -186,6 +188,13 @@ def read_folder_images(folder: str | os.PathLike[str], spec: ModelSpec) -> Expor
     images = ExportImages(read_entries(entries[:count]), read_entries(held_out))
     _need_both(images, os.fspath(folder))
     return images
+
+
+def _find_root(folder: str) -> str:
+    """What the names of a folder's files begin with; of a glob's, the folders before its first wildcard."""
+    if os.path.lexists(folder) or not is_wildcard(folder):
+        return folder
+    return find_fixed_parts(folder.replace(os.sep, "/"))[0]
 
 
 def _need_both(images: ExportImages, place: str) -> None:

@@ -83,7 +83,7 @@ class Judge:
         found = classify_all(Classifier(data, device="cpu"), held_out.pixels)
         difference = np.abs(found - self.keras)
         flips = int((self.spec.decide(found) != self.spec.decide(self.keras.astype(np.float32))).sum())
-        change = _auc_change(found, self.keras, held_out.targets)
+        change = measure_auc_change(found, self.keras, held_out.targets)
         safe = all(proof.holds for proof in prove_layers(data)) and _is_safe_when_fused(model, self.spec)
         holds = flips <= self.gate.max_flips * len(held_out) and abs(change or 0) <= self.gate.max_auc_change
         return Candidate(
@@ -112,8 +112,11 @@ def classify_all(classifier: Classifier, pixels: NDArray[np.uint8]) -> NDArray[n
     return np.concatenate(parts)
 
 
-def _auc_change(found: Floats, keras: Floats, targets: NDArray[np.intp]) -> float | None:
-    """The change of AUC (the mean over labels, with more than two) from Keras; None without two labels."""
+def measure_auc_change(found: Floats, keras: Floats, targets: NDArray[np.intp]) -> float | None:
+    """The change of AUC from Keras, with more than two labels the largest one; None without two labels.
+
+    A mean over labels would hide one that gains behind another that loses.
+    """
     known = targets >= 0
     if len(np.unique(targets[known])) < 2:
         return None
@@ -125,7 +128,7 @@ def _auc_change(found: Floats, keras: Floats, targets: NDArray[np.intp]) -> floa
         - measure_area(keras[known, k], targets[known] == k)
         for k in columns
     ]
-    return float(np.mean(changes))
+    return float(max(changes, key=abs))
 
 
 def measure_area(scores: Floats, positive: NDArray[np.bool_]) -> float:

@@ -243,11 +243,6 @@ def apply_head(outputs: NDArray[np.float64], spec: ModelSpec) -> NDArray[np.floa
     return exponentials / exponentials.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
-def scales_itself(model: Any) -> bool:
-    """Whether a network holds a layer that scales pixels: Rescaling or Normalization."""
-    return any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in model._flatten_layers())
-
-
 def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
     """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'.
 

@@ -18,6 +18,7 @@ from wetread.export import network
 from wetread.export.byparts import compare_layers
 from wetread.export.images import read_chunks
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
+from wetread.export.terms import agree_terms
 from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
 from wetread.runtime.runs import versions
@@ -46,15 +47,17 @@ def measure_parity(
 ) -> ParityReport:
     """Compare Keras with ONNX files on images from files, folders, globs or buckets.
 
-    `reference`: a RUN directory or a `.keras` file. float32 models must stay within `tolerance` of Keras'
-    probabilities; others may flip at most the share `max_flips` of its labels. Raises ExportError where the
-    models are not of this network or there are no images, and ModelError for a file that does not load.
+    `reference`: a RUN directory, whose spec.json the models must keep to but for temperature and threshold;
+    or a `.keras` file, which says nothing of labels and pixels: what the models say is believed. float32
+    models must stay within `tolerance` of Keras' probabilities; others may flip at most the share
+    `max_flips` of its labels. Raises ExportError where the models are not of this network, or say otherwise
+    than its RUN, or there are no images, and ModelError for a file that does not load.
     """
     if not models:
         raise ExportError("Expected one or more ONNX files. Received none.")
     file = find_network(reference)
     classifiers = [Classifier(model, device="cpu") for model in models]
-    spec = _shared_spec(classifiers)
+    terms, spec = agree_terms(reference, classifiers), classifiers[0].spec
     wrapped = network.wrap_network(network.load_network(file), spec.pixels.shape)
     found = _collect(wrapped, classifiers, images)
     compared = _compare_all(classifiers, found, (tolerance, max_flips))
@@ -65,6 +68,7 @@ def measure_parity(
         images=len(found.names),
         failures=tuple(found.failures),
         listing_sha256=found.listing.hexdigest(),
+        terms=terms,
         tolerance=tolerance,
         max_flips=max_flips,
         keras_milliseconds=found.keras_seconds / len(found.names) * 1e3,
@@ -80,20 +84,6 @@ def find_network(reference: str | os.PathLike[str]) -> Path:
     """The `.keras` file of a RUN directory, or the file itself."""
     path = Path(reference)
     return path / "model.keras" if path.is_dir() else path
-
-
-def _shared_spec(classifiers: list[Classifier]) -> ModelSpec:
-    """The spec of the models, in all that their probabilities depend on. Raises ExportError."""
-    first = classifiers[0].spec
-    for classifier in classifiers[1:]:
-        for name in ("labels", "pixels", "scale", "offset", "head", "temperature"):
-            one, other = getattr(first, name), getattr(classifier.spec, name)
-            if one != other:
-                raise ExportError(
-                    f"Expected models of one network. Received {classifiers[0].name} with {name} {one} and "
-                    f"{classifier.name} with {other}. Compare them one at a time."
-                )
-    return first
 
 
 class _Findings:
@@ -191,6 +181,7 @@ def _compare(
         digest=classifier.digest,
         precision=spec.precision,
         size=classifier.size,
+        threshold=spec.threshold,
         max_difference=float(difference.max()),
         mean_difference=float(difference.mean()),
         p999_difference=float(np.quantile(difference, 0.999)),

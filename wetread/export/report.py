@@ -11,6 +11,7 @@ from typing import Any
 
 from wetread.errors import ExportError
 from wetread.export.byparts import LIMITS, LayerDifference
+from wetread.export.terms import RUN, Terms
 from wetread.runtime.sources import is_bucket_location
 
 _SHOWN_FLIPS = 20
@@ -45,6 +46,7 @@ class ModelParity:
     digest: str
     precision: str
     size: int
+    threshold: float
     max_difference: float
     mean_difference: float
     p999_difference: float
@@ -65,6 +67,7 @@ class ParityReport:
     images: int
     failures: tuple[str, ...]
     listing_sha256: str
+    terms: Terms
     tolerance: float
     max_flips: float
     keras_milliseconds: float
@@ -134,6 +137,7 @@ def describe_report(report: ParityReport) -> str:
         f"{report.images} images, {len(report.failures)} without pixels; tolerance {report.tolerance:g} for "
         f"float32, at most {report.max_flips:.2%} flips; {report.machine}"
     )
+    lines.append(_describe_terms(report))
     for model in report.models:
         lines += [
             f"flip in {model.path}: {flip.path}: {flip.keras_label} -> {flip.label} "
@@ -143,6 +147,15 @@ def describe_report(report: ParityReport) -> str:
         if model.flips > _SHOWN_FLIPS:
             lines.append(f"flip in {model.path}: and {model.flips - _SHOWN_FLIPS} more")
     return "\n".join([*lines, *_describe_layers(report)])
+
+
+def _describe_terms(report: ParityReport) -> str:
+    """Who says what labels and pixels are: a RUN, or nobody but the file that is compared."""
+    if report.terms.source == RUN:
+        return f"labels, pixels, scale, offset and head are those of {report.reference.rstrip('/')}/spec.json"
+    return (
+        f"taken from {report.terms.source}, as nothing else says it (a RUN would): {report.terms.describe()}"
+    )
 
 
 def _describe_layers(report: ParityReport) -> list[str]:

@@ -87,11 +87,14 @@ class StagedFile:
 
 
 @contextmanager
-def stage_file(location: str | os.PathLike[str], *, project: str | None = None) -> Iterator[StagedFile]:
+def stage_file(
+    location: str | os.PathLike[str], *, companions: Sequence[str] = (), project: str | None = None
+) -> Iterator[StagedFile]:
     """Yield where to write a file, and others beside it, so that they appear at a location when all is done.
 
-    Nothing appears where the block raises. Raises OutputError, and MissingExtraError without the extra
-    `gcs`.
+    `companions`: names beside it that go from a bucket where they are not written again; in a local folder
+    that is left to who writes. Nothing appears where the block raises. Raises OutputError, and
+    MissingExtraError without the extra `gcs`.
     """
     location = os.fspath(location)
     if not is_bucket_location(location):
@@ -108,7 +111,7 @@ def stage_file(location: str | os.PathLike[str], *, project: str | None = None) 
 
         with _named(folder, above):
             yield StagedFile(os.path.join(folder, name), name_of)
-        mirror.publish_all()
+        mirror.publish_all(companions)
 
 
 @contextmanager
@@ -199,12 +202,15 @@ class _Mirror:
             found = pool.map(lambda name: find_object(self._storage, self._root + name), names)
             self._there = {name: one for name, one in zip(names, found, strict=True) if one is not None}
 
-    def publish_all(self) -> None:
-        """Send every file of this folder to where it takes the place of what is there now."""
+    def publish_all(self, companions: Sequence[str]) -> None:
+        """Send every file of this folder to where it takes the place of what is there now.
+
+        Of `companions`, those that are not in this folder go.
+        """
         from wetread.runtime.gcs import StorageError
 
         files = (path for path in self._folder.rglob("*") if path.is_file())
-        names = sorted(path.relative_to(self._folder).as_posix() for path in files)
+        names = sorted({*companions, *(path.relative_to(self._folder).as_posix() for path in files)})
         try:
             self._meet(names)
         except StorageError as error:
