@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.runtime.test_explain import draw_bright_corner, make_classifier
 from wetread.runtime import lettering
 from wetread.runtime.explain import explain_image
-from wetread.runtime.lettering import escape_text, write_text
+from wetread.runtime.lettering import escape_text, draw_text
 from wetread.runtime.overlay import draw_explanation
 
 has_font = pytest.mark.skipif(
@@ -22,7 +22,7 @@ has_font = pytest.mark.skipif(
 
 def draw(text: str) -> np.ndarray:
     picture = np.full((24, 300, 3), 255, np.uint8)
-    write_text(picture, text, (4, 16), scale=0.42, ink=(0, 0, 0), thick=1)
+    draw_text(picture, text, (4, 16), scale=0.42, ink=(0, 0, 0), thick=1)
     return picture
 
 

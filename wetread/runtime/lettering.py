@@ -22,7 +22,7 @@ _PIXELS = 31  # the font's size at which its letters are as tall as OpenCV's own
 _RIGHT_TO_LEFT = ("R", "AL")  # OpenCV sets such letters the other way round
 
 
-def write_text(
+def draw_text(
     picture: Pixels, text: str, place: tuple[int, int], *, scale: float, ink: tuple[int, int, int], thick: int
 ) -> None:
     """Write a line on uint8 (H, W, 3), in place; `place`: the left end of its baseline.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import OutputError
 from wetread.runtime.explain import Explanation
-from wetread.runtime.lettering import write_text
+from wetread.runtime.lettering import draw_text
 from wetread.runtime.pixels import Pixels
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
@@ -107,4 +107,4 @@ def _draw_scale(found: Explanation, limit: float, width: int) -> Pixels:
 
 def _write(picture: Pixels, text: str, place: tuple[int, int], size: float) -> None:
     """Write dark text on white."""
-    write_text(picture, text, place, scale=0.42 * size, ink=(30, 30, 34), thick=max(1, round(size)))
+    draw_text(picture, text, place, scale=0.42 * size, ink=(30, 30, 34), thick=max(1, round(size)))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import MissingExtraError
-from wetread.runtime.lettering import write_text
+from wetread.runtime.lettering import draw_text
 from wetread.train.augment import Policy, augment_images
 from wetread.train.dataset import Dataset
 from wetread.train.run import History, replace_file, write_bytes
@@ -55,7 +55,7 @@ def _lay_out(tiles: NDArray[np.uint8], captions: Sequence[str]) -> NDArray[np.ui
     for row, caption in enumerate(captions):
         top = row * (high + line + _GAP)
         text = caption + ": original, then as trained on"
-        write_text(sheet, text, (_GAP, top + 12), scale=0.38, ink=(0, 0, 0), thick=1)
+        draw_text(sheet, text, (_GAP, top + 12), scale=0.38, ink=(0, 0, 0), thick=1)
         for column in range(columns):
             large = tiles[row, column].repeat(times, axis=0).repeat(times, axis=1)
             left = _GAP + column * (wide + _GAP) + (_GAP if column else 0)
