@@ -117,7 +117,7 @@ def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, s
     with monkeypatch.context() as patched:
         on_call(patched, act)
         with pytest.raises(
-            OutputError, match=r"Permission denied.*close the program that holds it.*--resume"
+            OutputError, match=r"Permission denied.*Close the program that holds it.*--resume"
         ):
             score(path, "new")
     assert read_pair(path) == (begun, begun)
@@ -126,7 +126,8 @@ def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, s
     assert {name.name for name in tmp_path.iterdir()} == {path.name, f"{path.name}.run.json"}
 
 
-def test_an_output_that_another_program_holds_stays_with_its_record(tmp_path, monkeypatch):
+@pytest.mark.parametrize("held", ["s.csv", "s.csv.run.json", "s.csv.part"])
+def test_what_another_program_holds_leaves_the_output_with_its_record(tmp_path, monkeypatch, held):
     """As on Windows, where a spreadsheet lets nobody rename or replace what it shows."""
     path = tmp_path / "s.csv"
     score(path, "old")
@@ -134,13 +135,13 @@ def test_an_output_that_another_program_holds_stays_with_its_record(tmp_path, mo
     real = os.replace
 
     def replace(source, target):
-        if os.fspath(path) in (source, target):
+        if os.fspath(tmp_path / held) in (source, target):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         real(source, target)
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replace)
-        with pytest.raises(OutputError, match="close the program that holds it"):
+        with pytest.raises(OutputError, match="Close the program that holds it"):
             score(path, "new")
     assert (path.read_bytes(), Path(f"{path}.run.json").read_bytes()) == before
     score(path, "new", resume=True)

@@ -369,7 +369,7 @@ def _explained(path: str) -> Iterator[None]:
                 "choose another --output."
             ) from error
         raise OutputError(
-            f"Expected to write {path!r}. Received: {error.strerror or error}. Rows written so far stay in "
-            f"{path + PART_SUFFIX!r}; close the program that holds it, free the disk or restore the folder, "
-            "then use --resume."
+            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
+            "it, free the disk or restore the folder, then use --resume: the rows written so far stay in "
+            f"{path + PART_SUFFIX!r}."
         ) from error

@@ -27,13 +27,16 @@ def publish(whole: str, path: str, record: str) -> None:
     with _staged(place, record) as staged:  # a full disk says so here, before anything is touched
         if replaces:
             os.replace(path, aside)
+        recorded = False
         try:
             # The record first: a whole output without one could not be told from a user's own file.
             os.replace(staged, place)
+            recorded = True
             os.replace(whole, path)
         except OSError:
             with suppress(OSError):
-                _put_back(place, old_record)  # if this fails, the old rows must not stand beside the new one
+                if recorded:  # where this fails, the old rows must not come back to stand beside the new one
+                    _put_back(place, old_record)
                 if replaces:
                     os.rename(aside, path)
             raise
