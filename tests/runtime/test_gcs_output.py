@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -264,6 +265,81 @@ def test_no_permission_to_write_says_what_to_grant(cloud, classifier, images):
 def test_an_unknown_bucket_is_one_error(cloud, classifier, images):
     with pytest.raises(OutputError, match=r"Expected the bucket 'nowhere' of 'gs://nowhere/s.csv'"):
         run(classifier, "gs://nowhere/s.csv")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("chunks", [None, 4])
+def test_a_finished_output_is_held_to_its_record(cloud, classifier, images, kind, chunks):
+    """Written at once, or by a run that was resumed; without reading an object."""
+    output = f"gs://out/s.{kind}"
+    if chunks:
+        options = ScoreOptions(sources=(IN,), output=output, batch_size=4, workers=2)
+        assert score_to_file(classifier, options, stop=Stop(chunks)).interrupted
+    assert run(classifier, output, resume=True).rows == 40
+    asked = cloud.counts["requests"]
+    assert run(classifier, output, resume=True).resumed == 40
+    assert cloud.counts["requests"] - asked < 12
+    written = cloud.buckets.get("out", f"s.{kind}").data
+    cloud.buckets.put("out", f"s.{kind}", written[:-9])
+    with pytest.raises(
+        OutputError, match=f"written: {len(written):,} bytes, crc32c .*Received {len(written) - 9:,} bytes"
+    ):
+        run(classifier, output, resume=True)
+    cloud.buckets.put("out", f"s.{kind}", written)
+    assert run(classifier, output, resume=True).resumed == 40
+    cloud.buckets.put("b", "images/0/03.jpg", cloud.buckets.get("b", "images/0/03.jpg").data)
+    with pytest.raises(OutputError, match="Expected input 2 to be as it was when .* was written"):
+        run(classifier, output, resume=True)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("begun", [False, True])
+def test_no_rows_stand_beside_another_runs_record(cloud, classifier, images, monkeypatch, kind, begun):
+    """Killed before any of the requests by which an output takes its name."""
+    names = ("write_object", "join_objects", "delete_object")
+    for number in range(100):
+        output, name = f"gs://out/{number}/s.{kind}", f"{number}/s.{kind}"
+        if begun:
+            run(classifier, output)
+        old = stored(cloud, output + ".run.json") if begun else None
+        finished = False
+        with monkeypatch.context() as patched:
+            left, real = [number], gcs_output.BucketOutput.finish
+
+            def finish(self, record, left=left, real=real, patched=patched):
+                def call(*args, send, **options):
+                    if not left[0]:
+                        raise Killed
+                    left[0] -= 1
+                    return send(*args, **options)
+
+                self._flush()
+                for one in names:
+                    patched.setattr(gcs_output, one, partial(call, send=getattr(gcs_output, one)))
+                real(self, record)
+
+            patched.setattr(gcs_output.BucketOutput, "finish", finish)
+            patched.setattr(gcs_output.BucketOutput, "close", lambda self: None)
+            try:
+                run(classifier, output, overwrite=begun)
+                finished = True
+            except Killed:
+                pass
+        found = cloud.buckets.names("out")
+        if name in found and f"{name}.run.json" in found:
+            notes = cloud.buckets.get("out", name).metadata
+            assert notes["wetread-run"] == json.loads(stored(cloud, output + ".run.json"))["run"]
+        assert run(classifier, output, resume=True).rows == 40
+        assert stored(cloud, output + ".run.json") != old
+        left_over = [one for one in cloud.buckets.names("out") if one.startswith(f"{number}/")]
+        assert left_over == [name, f"{name}.run.json"]
+        if finished:
+            break
+    assert number >= 4
 
 
 # A kill loses at most what grew since the last part: small parts make every kill worth something.

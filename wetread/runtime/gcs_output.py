@@ -108,6 +108,17 @@ class BucketOutput(Output):
             return None
         return record if isinstance(record, dict) else None
 
+    def is_own_leftover(self) -> bool:
+        """Tell whether what a run left unfinished is of this identity."""
+        with self._explained():
+            return bool(self._read_head().get("identity") == self.identity)
+
+    def _measure(self) -> dict[str, Any]:
+        """Ask the size and checksum of what stands under the output's name: nothing is read."""
+        with self._explained():
+            final = find_object(self._storage, self.path)
+        return _measured(final) if final else {"bytes": 0}
+
     def hold(self) -> None:
         """Nothing is held in a bucket: the head's generation tells whose the output is."""
 
@@ -227,14 +238,21 @@ class BucketOutput(Output):
             raise self._taken()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Give the output its name, then its record, and clear the parts away. Raises OutputError."""
+        """Give the output its name, then its record, and clear the parts away. Raises OutputError.
+
+        The record tells the output's size and checksum besides what is given.
+        """
         self._flush()
         with self._explained():
             self._check_head()
             final, old = find_object(self._storage, self.path), find_object(self._storage, self._record_name)
             if final is None or final.notes.get(_RUN_NOTE) != self._run:
-                self._appear()
-            text = json.dumps({**record, "run": self._run}, indent=2) + "\n"
+                if (final.generation if final else 0) != self._replaces:
+                    raise self._taken()
+                if old is not None:  # no run's record stands beside another's rows, wherever this is killed
+                    delete_object(self._storage, old)
+                final, old = self._appear(), None
+            text = json.dumps({**record, "run": self._run, "output": _measured(final)}, indent=2) + "\n"
             match = old.generation if old else 0
             write_object(
                 self._storage, self._record_name, text.encode(), match=match, kind="application/json"
@@ -245,17 +263,17 @@ class BucketOutput(Output):
     def _record_name(self) -> str:
         return self.path + RECORD_SUFFIX
 
-    def _appear(self) -> None:
+    def _appear(self) -> Written:
         """Make the whole output visible in one step, in place of what stood there when the run began."""
-        notes, kind = {_RUN_NOTE: self._run}, _KINDS[self.kind]
+        storage, path, match, notes = self._storage, self.path, self._replaces, {_RUN_NOTE: self._run}
+        kind = _KINDS[self.kind]
         if self.kind == "parquet":
             with tempfile.TemporaryDirectory() as folder:
                 whole = self._convert(Path(folder))
-                write_object(self._storage, self.path, whole, match=self._replaces, kind=kind, notes=notes)
-        elif not self._parts:  # JSON Lines of nothing
-            write_object(self._storage, self.path, b"", match=self._replaces, kind=kind, notes=notes)
-        else:
-            join_objects(self._storage, self.path, self._parts, match=self._replaces, kind=kind, notes=notes)
+                return write_object(storage, path, whole, match=match, kind=kind, notes=notes)
+        if not self._parts:  # JSON Lines of nothing
+            return write_object(storage, path, b"", match=match, kind=kind, notes=notes)
+        return join_objects(storage, path, self._parts, match=match, kind=kind, notes=notes)
 
     def _convert(self, folder: Path) -> Path:
         spool, whole = folder / "rows.jsonl", folder / "rows.parquet"
@@ -300,3 +318,7 @@ class BucketOutput(Output):
             f"Expected to be the only run that writes {self.path!r}. Received another one's writing since "
             "this one began. Let that one end, or choose another output."
         )
+
+
+def _measured(final: Written) -> dict[str, Any]:
+    return {"bytes": final.size, "crc32c": final.checksum}

@@ -47,13 +47,14 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
         options.output,
         labels=tuple(first["spec"]["labels"]),
         kind=kind,
-        identity=first["identity"],
+        identity=first["identity"] | {"merged": True},  # what it leaves is no run's that could go on
         optional=tuple(first["optional"]),
         project=options.project,
     )
-    exists, _ = output.look()
+    exists, unfinished = output.look()
     # What an interrupted merge left unfinished is begun anew: there is nothing in it that the shards lack.
-    with open_output(output, resume=False, overwrite=options.overwrite or not exists, advice=""):
+    anew = unfinished and not exists and output.is_own_leftover()
+    with open_output(output, resume=False, overwrite=options.overwrite or anew, advice=""):
         tally = _copy_rows(reader, shards, output, watch, stop)
         if not tally.interrupted:
             output.finish(reader.make_record(tally))

@@ -18,9 +18,12 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError
 from wetread.runtime.locks import lock_file
-from wetread.runtime.results import convert_to_parquet, encode_header, encode_rows
+from wetread.runtime.marks import InputDigest
+from wetread.runtime.renames import hide, publish, remove_aside
+from wetread.runtime.results import convert_to_parquet, encode_header
 from wetread.runtime.scoring import Chunk
-from wetread.runtime.sources import PART_SUFFIX, RECORD_SUFFIX, Entry, is_bucket_location
+from wetread.runtime.sources import JOURNAL_SUFFIX, PART_SUFFIX, RECORD_SUFFIX, is_bucket_location
+from wetread.runtime.vouchers import encode_chunk, encode_line, read_lines
 
 STATE_SUFFIX = PART_SUFFIX + ".state"
 _STATE_VERSION = 1
@@ -29,21 +32,17 @@ _COPY_BYTES = 1 << 20
 
 @dataclass
 class Progress:
-    """Where an output stands: rows and bytes written, rows by status, and the marks of resumed inputs.
+    """Where an output stands: rows and bytes written, rows by status, and what its inputs were.
 
-    `marks` holds one text for each chunk, eight characters an input.
+    `marks` are those of resumed inputs, one text for each chunk, eight characters an input; `inputs` is the
+    digest of all of them.
     """
 
     rows: int = 0
     bytes: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
-
-
-def mark_entry(entry: Entry) -> str:
-    """Eight hex digits that change with an input's name, size or version."""
-    text = f"{entry.name}\0{entry.size}\0{entry.version}"
-    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    inputs: InputDigest = field(default_factory=InputDigest)
 
 
 class Output:
@@ -69,34 +68,78 @@ class Output:
         self.kind = kind
         self.identity = dict(identity)
         self.progress = Progress()
+        self._checksum = 0
         self._files = ExitStack()
         self._rows: BinaryIO
         self._state: BinaryIO
 
     def look(self) -> tuple[bool, bool]:
-        """Tell whether the output is there under its name, and whether an unfinished one is."""
+        """Tell whether the output is there under its name, and whether an unfinished one is.
+
+        Raises OutputError for one that `wetread watch` writes.
+        """
+        self._refuse_watched()
         return os.path.exists(self.path), os.path.exists(self.path + PART_SUFFIX)
+
+    def _refuse_watched(self) -> None:
+        journal = self.path + JOURNAL_SUFFIX
+        if os.path.exists(journal):
+            raise OutputError(
+                f"Expected an output of its own. Received {self.path!r}, which belongs to `wetread watch`. "
+                f"Choose another output; or end that watch, and move {journal!r} and the output away."
+            )
 
     def is_finished(self) -> bool:
         """Tell whether the output is whole: it has its name, and nothing of it is under way."""
         exists, unfinished = self.look()
+        if exists and not unfinished:
+            remove_aside(self.path)
         return exists and not unfinished
 
     def read_record(self) -> dict[str, Any] | None:
         """Read the record beside the output; None where there is none that can be read."""
         return read_record(self.path)
 
+    def is_own_leftover(self) -> bool:
+        """Tell whether what a run left unfinished is of this identity; without any row it is as good."""
+        head = None
+        with _explained(self.path):
+            with suppress(FileNotFoundError), open(self.path + STATE_SUFFIX, "rb") as state:
+                head = next(read_lines(state), None)
+            if head is None:
+                return os.path.getsize(self.path + PART_SUFFIX) <= len(self._header())
+        return bool(head[0].get("identity") == self.identity)
+
+    def check(self, kept: Mapping[str, Any]) -> None:
+        """Hold the finished output to the size and checksum in its record. Raises OutputError."""
+        found = self._measure()
+        if found != kept:
+            raise OutputError(
+                f"Expected {self.path!r} as it was written: {_words(kept)}. Received {_words(found)}: "
+                "it was cut or changed since. Use --overwrite to write it again, or another output."
+            )
+
+    def _measure(self) -> dict[str, Any]:
+        try:
+            return _measure_file(self.path)
+        except OSError as error:
+            raise OutputError(
+                f"Expected to read {self.path!r}. Received: {error.strerror or error}. Give read permission, "
+                "or choose another output."
+            ) from error
+
     def write_chunk(self, chunk: Chunk) -> None:
         """Append a chunk's rows, then vouch for them. Raises OutputError when the disk will not take them."""
         data, line = self._encode(chunk)
         with _explained(self.path):
             _write_all(self._rows, data)
-            _write_all(self._state, _json_line(line))
+            _write_all(self._state, encode_line(line))
             if not os.path.exists(self.path + PART_SUFFIX):
                 raise OutputError(
                     f"Expected {self.path + PART_SUFFIX!r} to stay where it is. Received its removal during "
                     "the run. Restore the folder and run again."
                 )
+        self._checksum = zlib.crc32(data, self._checksum)
         self._advance(line)
 
     def _encode(self, chunk: Chunk) -> tuple[bytes, dict[str, Any]]:
@@ -107,28 +150,44 @@ class Output:
 
     def _advance(self, line: Mapping[str, Any]) -> None:
         self.progress.rows += line["rows"]
+        self.progress.inputs.add(line["marks"])
         self.progress.bytes += line["bytes"]
         for status, count in line["counts"].items():
             self.progress.counts[status] = self.progress.counts.get(status, 0) + count
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Give the output its name, with its record beside it. Raises OutputError."""
-        part = self.path + PART_SUFFIX
+        """Give the output its name, with its record beside it. Raises OutputError.
+
+        The record tells the output's size and checksum besides what is given.
+        """
+        self._refuse_watched()
+        whole = self.path + PART_SUFFIX
+        measured = {"bytes": self.progress.bytes, "crc32": f"{self._checksum:08x}"}
         with _explained(self.path):
             os.fsync(self._rows.fileno())
-            whole = part
-            if self.kind == "parquet":
-                whole = _hidden(self.path)
-                convert_to_parquet(part, whole, self.labels, optional=self.optional)
-            # The record first: a whole output without one could not be told from a user's own file.
-            write_atomically(self.path + RECORD_SUFFIX, _json_text(record))
             self._rows.close()
-            os.replace(whole, self.path)
-            sync_folder(self.path)
+            if self.kind == "parquet":
+                whole = self._make_parquet(whole)
+                measured = _measure_file(whole)
+            publish(whole, self.path, json.dumps({**record, "output": measured}, indent=2) + "\n")
+            self._clear()
+
+    def _make_parquet(self, spool: str) -> str:
+        whole = hide(self.path)
+        convert_to_parquet(spool, whole, self.labels, optional=self.optional)
+        with open(whole, "r+b") as file:
+            os.fsync(file.fileno())
+        return whole
+
+    def _clear(self) -> None:
+        """Remove what resuming needed, the rows first: what a kill leaves then does not look unfinished."""
+        with suppress(FileNotFoundError):
+            os.remove(self.path + PART_SUFFIX)
+        if os.name == "nt":  # it removes no open file; elsewhere the lock is kept until nothing is left
             self.close()
-            for name in (self.path + STATE_SUFFIX, part):
-                with suppress(FileNotFoundError):
-                    os.remove(name)
+        with suppress(OSError):
+            os.remove(self.path + STATE_SUFFIX)
+        self.close()
 
     def close(self) -> None:
         """Close the files as they stand; what was vouched for can be resumed."""
@@ -143,8 +202,8 @@ class Output:
             self._state.seek(0)
             _write_all(self._rows, data)
             head = {"version": _STATE_VERSION, "identity": self.identity, "header": len(data)}
-            _write_all(self._state, _json_line(head))
-        self.progress.bytes = len(data)
+            _write_all(self._state, encode_line(head))
+        self.progress.bytes, self._checksum = len(data), zlib.crc32(data)
 
     def hold(self) -> None:
         """Become the only writer. Raises OutputError when another run writes this output."""
@@ -168,25 +227,31 @@ class Output:
         """
         with _explained(self.path):
             self._state.seek(0)
-            lines = _read_lines(self._state)
+            lines = read_lines(self._state)
             head = next(lines, None)
             if head is None or not os.path.exists(self.path + PART_SUFFIX):
                 self.start()
                 return
             check_identity(head[0].get("identity", {}), self.identity, output=self.path)
             self._rows = self._open(PART_SUFFIX, "r+b")
+            if (
+                self._rows.read(head[0]["header"]) != self._header()
+            ):  # a power cut took it: nothing can follow
+                self._rows.close()
+                self.start()
+                return
             self._cut_to_vouched(lines, header=head[0]["header"], state_bytes=head[1])
 
     def _cut_to_vouched(
         self, lines: Iterator[tuple[dict[str, Any], int]], *, header: int, state_bytes: int
     ) -> None:
         """Keep the chunks whose rows are all there, byte for byte, and cut the rest off both files."""
-        self.progress.bytes = header
-        self._rows.seek(header)
+        self.progress.bytes, self._checksum = header, zlib.crc32(self._header())
         for line, length in lines:
             data = self._rows.read(line["bytes"])
             if len(data) != line["bytes"] or zlib.crc32(data) != line["crc"]:
                 break
+            self._checksum = zlib.crc32(data, self._checksum)
             self._advance(line)
             self.progress.marks.append(line["marks"])
             state_bytes += length
@@ -216,20 +281,6 @@ def make_output(
 
     storage = Storage(project=project)
     return BucketOutput(path, labels=labels, kind=kind, identity=identity, optional=optional, storage=storage)
-
-
-def encode_chunk(
-    chunk: Chunk, labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()
-) -> tuple[bytes, dict[str, Any]]:
-    """Write a chunk's rows as they are spooled, and the line of state that vouches for them."""
-    spooled = "csv" if kind == "csv" else "jsonl"
-    data = encode_rows(chunk.predictions, labels, kind=spooled, optional=optional)
-    counts: dict[str, int] = {}
-    for prediction in chunk.predictions:
-        counts[prediction.status] = counts.get(prediction.status, 0) + 1
-    marks = "".join(mark_entry(entry) for entry in chunk.entries)
-    line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
-    return data, line | {"counts": counts, "marks": marks}
 
 
 @contextmanager
@@ -278,43 +329,12 @@ def read_record(path: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def skip_written(entries: Iterator[Entry], output: Output) -> Iterator[Entry]:
-    """Pass over the inputs whose rows stand already, holding each to its mark.
-
-    Raises OutputError naming the input that is gone, new, or changed in size or modification time.
-    """
-    marks = (chunk[at : at + 8] for chunk in output.progress.marks for at in range(0, len(chunk), 8))
-    for row, mark in enumerate(marks):
-        entry = next(entries, None)
-        if entry is None or mark_entry(entry) != mark:
-            found = f"{entry.name!r} (size {entry.size})" if entry else "the end of the listing"
-            raise OutputError(
-                f"Expected input {row + 1:,} to be as it was when {output.path!r} was begun. Received "
-                f"{found}: a file was added, removed, renamed or changed. Use --overwrite to start again."
-            )
-    output.progress.marks.clear()
-    yield from entries
-
-
 def _is_named(file: BinaryIO, path: str) -> bool:
     """Tell whether an open file still stands under its name: a run that just ended removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:
         return False
-
-
-def _read_lines(state: BinaryIO) -> Iterator[tuple[dict[str, Any], int]]:
-    """Whole JSON lines and their lengths, up to the first that is cut or damaged."""
-    with open(state.fileno(), "rb", closefd=False) as buffered:
-        for line in buffered:
-            try:
-                parsed = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
-                return
-            if not isinstance(parsed, dict):
-                return
-            yield parsed, len(line)
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
@@ -324,43 +344,18 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def write_atomically(path: str, text: str) -> None:
-    """Write a text file that appears whole or not at all."""
-    temporary = _hidden(path)
-    try:
-        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(temporary)
+def _words(measured: Mapping[str, Any]) -> str:
+    checksums = ", ".join(f"{name} {value}" for name, value in measured.items() if name != "bytes")
+    return f"{measured.get('bytes', 0):,} bytes, {checksums}"
 
 
-def _hidden(path: str) -> str:
-    """A dot-file beside `path`: one that a kill leaves behind is never taken for an input."""
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.tmp")
-
-
-def sync_folder(path: str) -> None:
-    """Make a rename survive a power cut, where the system can (not on Windows)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _json_line(value: Mapping[str, Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
-
-
-def _json_text(value: Mapping[str, Any]) -> str:
-    return json.dumps(value, indent=2) + "\n"
+def _measure_file(path: str) -> dict[str, Any]:
+    """A file's size and CRC-32, a piece of it in memory at a time."""
+    size = checksum = 0
+    with open(path, "rb") as file:
+        while data := file.read(_COPY_BYTES):
+            size, checksum = size + len(data), zlib.crc32(data, checksum)
+    return {"bytes": size, "crc32": f"{checksum:08x}"}
 
 
 @contextmanager
@@ -374,6 +369,7 @@ def _explained(path: str) -> Iterator[None]:
                 "choose another --output."
             ) from error
         raise OutputError(
-            f"Expected to write {path!r}. Received: {error.strerror or error}. Rows written so far stay in "
-            f"{path + PART_SUFFIX!r}; free the disk or restore the folder, then use --resume."
+            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
+            "it, free the disk or restore the folder, then use --resume: the rows written so far stay in "
+            f"{path + PART_SUFFIX!r}."
         ) from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from wetread.errors import OutputError, SourceError
-from wetread.runtime.outputs import sync_folder
+from wetread.runtime.renames import sync_folder
 from wetread.runtime.sources import is_bucket_location
 
 

@@ -10,14 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.classifier import Classifier
+from wetread.runtime.marks import check_inputs, skip_written
 from wetread.runtime.name_lists import NameList, read_name_list
-from wetread.runtime.outputs import (
-    Output,
-    check_identity,
-    make_output,
-    open_output,
-    skip_written,
-)
+from wetread.runtime.outputs import Output, check_identity, make_output, open_output
 from wetread.runtime.pixels import MAX_PIXELS
 from wetread.runtime.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.results import (
@@ -149,12 +144,13 @@ def score_to_file(
         project=project,
     )
     if options.resume and output.is_finished():
-        return _finished_tally(output)
+        return _finished_tally(output, options)
     source = open_options(options)
     started, tally = datetime.now(UTC), Tally()
     with open_output(output, resume=options.resume, overwrite=options.overwrite):
         tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
-        entries = skip_written(_timed_list(source.entries(), tally), output)
+        listed = _timed_list(source.entries(), tally)
+        entries = skip_written(listed, output.progress.marks, output=output.path)
         for chunk in score_source(classifier, entries, source, options):
             start = perf_counter()
             output.write_chunk(chunk)
@@ -163,7 +159,8 @@ def score_to_file(
                 return tally
         record = make_record(classifier, options, tally, started=started)
         reading = source.describe()
-        output.finish(record | ({"storage": reading} if reading else {}) | {"identity": identity})
+        record |= {"storage": reading} if reading else {}
+        output.finish(record | {"identity": identity, "inputs": output.progress.inputs.describe()})
     return tally
 
 
@@ -300,8 +297,12 @@ def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) 
     return tally.interrupted
 
 
-def _finished_tally(output: Output) -> Tally:
-    """The counts of an output that is whole already. Raises OutputError when another run wrote it."""
+def _finished_tally(output: Output, options: ScoreOptions) -> Tally:
+    """The counts of an output that is whole already, held to what its record tells of it and of its inputs.
+
+    The source is listed, and nothing of it is read. Raises OutputError when another run wrote the output, or
+    naming what changed since.
+    """
     record = output.read_record()
     if record is None:
         raise OutputError(
@@ -309,4 +310,8 @@ def _finished_tally(output: Output) -> Tally:
             "Use --overwrite to replace it, or another output."
         )
     check_identity(record.get("identity", {}), output.identity, output=output.path)
+    if "output" in record:  # earlier versions did not keep these, and a merge lists nothing
+        output.check(record["output"])
+    if "inputs" in record:
+        check_inputs(open_options(options).entries(), record["inputs"], output=output.path)
     return Tally(counts=dict(record["counts"]), resumed=record["rows"])
