@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.runtime.test_explain import draw_bright_corner, make_classifier
 from wetread.runtime import lettering
 from wetread.runtime.explain import explain_image
-from wetread.runtime.lettering import escape_text, draw_text
+from wetread.runtime.lettering import draw_text, escape_text
 from wetread.runtime.overlay import draw_explanation
 
 has_font = pytest.mark.skipif(
