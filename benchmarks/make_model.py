@@ -44,10 +44,12 @@ ROOT = Path(__file__).parents[1]
 NAME = "chest-xray"
 FOLDS, HELD_OUT = 5, 0.1
 ENLARGED = (1,)  # which members see the image's enlarged middle
+SIZE = 96
 STAGES = (24, 44, 64)
 TRAINING = {
     "--architecture": "benchmarks.make_model:build_member",
     "--augment": str(ROOT / "benchmarks" / "packaged.toml"),
+    "--size": str(SIZE),
     "--epochs": "20",
     "--batch-size": "64",
     "--learning-rate": "0.002",
@@ -116,7 +118,7 @@ def main() -> None:
 
 
 def make_plan(source: Path, work: Path) -> Plan:
-    config = TrainConfig(data=str(source), output=str(work / "all"), cache=str(work / "cache"))
+    config = TrainConfig(data=str(source), output=str(work / "all"), size=SIZE, cache=str(work / "cache"))
     data = load_dataset(config)
     held_out = hold_out(data)
     kept = np.flatnonzero(~held_out)
@@ -208,7 +210,7 @@ def change_images(plan: Plan) -> np.ndarray:
     from shifts import SHIFTS
 
     recipe, changes = (
-        TrainConfig(data=str(plan.source), output=str(plan.work)).recipe(),
+        TrainConfig(data=str(plan.source), output=str(plan.work), size=SIZE).recipe(),
         list(SHIFTS.values()),
     )
     versions = []
