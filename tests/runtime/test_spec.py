@@ -19,6 +19,7 @@ from wetread.runtime.spec import (
     PixelRecipe,
     check_digest,
     extract_spec,
+    read_spec,
     stamp_digest,
 )
 
@@ -123,6 +124,20 @@ def test_digest_holds_every_byte():
             extract_spec(bytes(flipped), name="m")
     with pytest.raises(TamperedModelError, match="Copy it again"):
         check_digest(model + b"\0", name="m")
+
+
+def test_a_spec_that_changed_says_so_and_not_what_it_says_now():
+    """A bit in a field's name reads as a field of a newer wetread."""
+    model = build_model(toy_spec())
+    at = model.index(b'"orientation"') + 3
+    flipped = model[:at] + bytes([model[at] ^ 1]) + model[at + 1 :]
+    with pytest.raises(ModelError, match="newer"):
+        extract_spec(flipped, name="m")
+    with pytest.raises(TamperedModelError, match="Copy it again"):
+        read_spec(flipped, name="m")
+    assert read_spec(model, name="m") == extract_spec(model, name="m")
+    with pytest.raises(ModelError, match="wetread export"):
+        read_spec(b"not a model", name="m")
 
 
 def test_a_band_tells_what_is_uncertain_and_only_a_file_with_one_holds_it():

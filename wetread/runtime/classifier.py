@@ -14,7 +14,7 @@ from wetread.errors import ModelError, SourceError
 from wetread.runtime.providers import open_session
 from wetread.runtime.signature import check_signature, read_signature
 from wetread.runtime.sources import is_bucket_location
-from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
+from wetread.runtime.spec import ModelSpec, check_digest, read_spec
 from wetread.runtime.verify import check_machine
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Classifier:
     ) -> None:
         data, self.name = read_model(model)
         self.size = len(data)
-        self.spec = extract_spec(data, name=self.name)
+        self.spec = read_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)
         if public_key is not None:
             signature = read_signature(self.name)

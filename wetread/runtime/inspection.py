@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from wetread.runtime.classifier import read_model
-from wetread.runtime.spec import ModelSpec, PixelRecipe, check_digest, extract_spec
+from wetread.runtime.spec import ModelSpec, PixelRecipe, check_digest, read_spec
 
 _HELD_OUT = "held_out"
 
@@ -14,7 +14,7 @@ _HELD_OUT = "held_out"
 def inspect_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, int]:
     """Read a model file's spec and size in bytes. Raises ModelError, or TamperedModelError."""
     data, name = read_model(model)
-    spec = extract_spec(data, name=name)
+    spec = read_spec(data, name=name)
     check_digest(data, name=name)
     return spec, len(data)
 

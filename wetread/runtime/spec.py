@@ -320,6 +320,23 @@ def extract_spec(model: bytes, *, name: str) -> ModelSpec:
         raise ModelError(f"{name}: {error}") from error
 
 
+def read_spec(model: bytes, *, name: str) -> ModelSpec:
+    """Read the spec as `extract_spec` does; of bytes that changed, say that rather than what they say now.
+
+    Raises ModelError, and TamperedModelError where there is a spec no more and the digest is another.
+    """
+    try:
+        return extract_spec(model, name=name)
+    except ModelError as error:
+        try:
+            check_digest(model, name=name)
+        except TamperedModelError as changed:
+            raise changed from error
+        except ModelError:
+            pass  # no digest either: what extract_spec said is nearer
+        raise
+
+
 def compute_digest(model: bytes) -> str:
     """SHA-256 (64 hex characters) of a model's bytes with the digest's own characters zeroed.
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ConfigError, MachineError, MissingExtraError, ModelError, TamperedModelError
+from wetread.errors import ConfigError, MachineError, MissingExtraError, ModelError
 from wetread.runtime.golden import draw_inputs
 from wetread.runtime.pixels import Pixels
-from wetread.runtime.spec import ModelSpec, check_digest, extract_spec
+from wetread.runtime.spec import ModelSpec, check_digest, read_spec
 
 # Every load comes through here: what only a failure or `wetread verify` needs is imported there.
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def verify_model(
     checks = [_check_bytes(data, name)]
     if public_key is not None:
         checks.append(_check_signature(data, name, public_key))
-    spec = _read_spec(data, name)
+    spec = read_spec(data, name=name)
     try:
         provider, result, layers = _compute(data, spec, device)
         checks += _check_answers(result) + _check_layers(layers)
@@ -200,19 +200,6 @@ def verify_model(
         layers=layers,
         seconds=time.perf_counter() - start,
     )
-
-
-def _read_spec(data: bytes, name: str) -> ModelSpec:
-    """Read the spec; where it cannot be and the bytes changed, say that they did."""
-    try:
-        return extract_spec(data, name=name)
-    except ModelError as error:
-        try:
-            check_digest(data, name=name)
-        except ModelError as other:
-            if isinstance(other, TamperedModelError):
-                raise other from error
-        raise
 
 
 def _compute(
