@@ -269,6 +269,14 @@ def test_an_output_inside_its_own_source_is_not_an_input(classifier, tmp_path):
     assert second.counts == {"ok": 6}
 
 
+@pytest.mark.parametrize("flags", [{}, {"overwrite": True}, {"resume": True}])
+def test_a_folder_is_refused_before_anything_is_scored(classifier, options, tmp_path, flags):
+    (tmp_path / "s.csv").mkdir()
+    with pytest.raises(OutputError, match="Received .*s.csv', a folder"):
+        score_to_file(classifier, change(options, **flags))
+    assert [path.name for path in tmp_path.iterdir()] == ["s.csv"]
+
+
 def test_a_file_of_somebody_elses_is_not_resumed(classifier, options):
     Path(options.output).write_text("mine")
     with pytest.raises(OutputError, match="without a record"):

@@ -76,8 +76,13 @@ class Output:
     def look(self) -> tuple[bool, bool]:
         """Tell whether the output is there under its name, and whether an unfinished one is.
 
-        Raises OutputError for one that `wetread watch` writes.
+        Raises OutputError for a folder, and for one that `wetread watch` writes.
         """
+        if os.path.isdir(self.path) and not os.path.islink(self.path):
+            raise OutputError(
+                f"Expected a file's name for the output. Received {self.path!r}, a folder. Choose another "
+                "output."
+            )
         self._refuse_watched()
         return os.path.exists(self.path), os.path.exists(self.path + PART_SUFFIX)
 
