@@ -168,9 +168,12 @@ def test_a_disk_that_will_not_take_the_record_changes_nothing(tmp_path, monkeypa
 def test_a_folder_of_that_name_stays(tmp_path):
     path = tmp_path / "s.csv"
     (path / "kept").mkdir(parents=True)
-    with pytest.raises(OutputError, match="directory"):
+    with pytest.raises(OutputError, match="a folder"):
         score(path, "new")
-    assert (path / "kept").is_dir()
+    (tmp_path / "whole").write_text("new")
+    with pytest.raises(IsADirectoryError):  # one that came during the run
+        renames.publish(str(tmp_path / "whole"), str(path), "{}")
+    assert (path / "kept").is_dir() and (tmp_path / "whole").is_file()
     assert not Path(f"{path}.run.json").exists()
 
 
