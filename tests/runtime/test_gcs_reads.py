@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -220,6 +222,42 @@ def test_a_bucket_that_begins_to_bill_midway(cloud):
     entries = list_entries(reads)
     cloud.faults = Faults(requester_pays=True)
     assert [reads.read(entry) for entry in entries] == bodies
+
+
+def test_a_request_that_was_sent_before_another_thread_began_to_bill_is_sent_again(cloud):
+    """Of two that are refused, one begins to bill: to the other that is not the end."""
+    bodies = fill(cloud, 8)
+    reads = open_reads(project="our-project")
+    entries = list_entries(reads)
+    cloud.faults = Faults(requester_pays=True)
+    together = threading.Barrier(8)
+    once = threading.local()
+    read = reads._fast.read, reads._plain.read
+
+    def meet(how, entry):
+        """Let nobody hear of a refusal before all were refused."""
+        try:
+            return how(entry)
+        finally:
+            if not getattr(once, "met", False) and how is read[1]:
+                once.met = True
+                together.wait(10)
+
+    reads._fast.read = partial(meet, read[0])
+    reads._plain.read = partial(meet, read[1])
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(reads.read, entries)) == bodies
+    storage = Storage(project="our-project", policy=QUICK)
+    asked = []
+
+    def request():
+        asked.append(storage.billed)
+        bucket = storage.bucket("b")
+        storage.bill()  # another thread, meanwhile
+        return bucket.get_blob("000.jpg").size
+
+    assert storage.call(request) == len(bodies[0])
+    assert asked == [None, "our-project"]
 
 
 @pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])

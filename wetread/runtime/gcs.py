@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import warnings
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -57,7 +56,6 @@ class Storage:
         self.project = project or find_project()
         self.policy = policy or RetryPolicy()
         self.billed: str | None = None
-        self._lock = threading.Lock()
         self.last_success = monotonic()
         self.client, self.credentials = _open_client(self.project)
         self.anonymous = type(self.credentials).__name__ == "AnonymousCredentials"
@@ -75,13 +73,14 @@ class Storage:
         start, attempt = monotonic(), 0
         most = min(deadline or self.policy.deadline, self.policy.deadline)
         while True:
+            billed = self.billed
             try:
                 result = request()
                 self.last_success = monotonic()
                 return result
             except storage_errors() as error:
                 failure = classify(error)
-                if failure.kind == "requester_pays" and self.bill():
+                if failure.kind == "requester_pays" and self.bill(billed):
                     continue
                 wait = self.policy.wait(attempt)
                 spent = monotonic() - start + wait
@@ -90,13 +89,15 @@ class Storage:
                 attempt += 1
                 sleep(wait)
 
-    def bill(self) -> bool:
-        """Bill the project that was named, from now on; tell whether that changed anything."""
-        with self._lock:
-            if self.project is None or self.billed is not None:
-                return False
-            self.billed = self.project
-            return True
+    def bill(self, billed: str | None = None) -> bool:
+        """Bill the project that was named, from now on; tell whether a request that billed `billed` gains.
+
+        It may have been sent before another thread's taught us to.
+        """
+        if self.project is None or billed is not None:
+            return False
+        self.billed = self.project
+        return True
 
     def name_principal(self, words: str = "") -> str:
         """Name who the requests speak for: the server's word on it, else what the credentials tell."""

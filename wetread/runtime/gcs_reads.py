@@ -71,6 +71,7 @@ class BucketReads:
         policy, start, attempt, wrong = self.storage.policy, monotonic(), 0, 0
         reader = first = self._choose(entry)
         while True:
+            billed = self.storage.billed
             try:
                 data = reader.read(entry)
                 self._note_success(reader, first)
@@ -82,7 +83,7 @@ class BucketReads:
             if reader is not self._plain and (wrong or failure.kind != "transient"):
                 reader = self._plain  # a second opinion, at once: only its errors are believed
                 continue
-            if failure.kind == "requester_pays" and self.storage.bill():
+            if failure.kind == "requester_pays" and self.storage.bill(billed):
                 continue
             wait = policy.wait(attempt)
             late = monotonic() - start + wait > policy.deadline
