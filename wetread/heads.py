@@ -37,10 +37,15 @@ def _trace(tensor: Any) -> str | None:
     operation, node, place = tensor._keras_history
     if getattr(operation, "layers", None):
         return _trace(operation.outputs[place]) if operation.outputs else trace_activation(operation)
-    if type(operation).__name__ not in _PASSING:
+    if type(operation).__name__ not in _PASSING and not _is_plain(operation):
         return _name_activation(operation)
     found = {_trace(one) for one in operation._inbound_nodes[node].input_tensors}
     return found.pop() if len(found) == 1 else None
+
+
+def _is_plain(operation: Any) -> bool:
+    """Whether it is Activation('linear'), by which a network in mixed precision comes back to float32."""
+    return type(operation).__name__ == "Activation" and _name_activation(operation) == "linear"
 
 
 def _name_activation(operation: Any) -> str | None:

@@ -191,6 +191,18 @@ def test_another_python_is_refused(bundle):
     assert "Expected a 64-bit Python 3.99 on this machine. Received none." in bare.stderr
 
 
+def test_a_python_may_be_named_from_the_current_folder(bundle, tmp_path):
+    (tmp_path / "here").symlink_to(Path(sys.executable).parent)
+    data = (bundle / "bundle.json").read_text().replace(HERE, "3.99")
+    (bundle / "bundle.json").write_text(data)
+    files = {name: (bundle / name).read_bytes() for name in FILES if name != "SHA256SUMS"}
+    (bundle / "SHA256SUMS").write_bytes(sum_files(files))
+    python = f"here/{Path(sys.executable).name}"
+    command = ["sh", str(bundle / "install.sh"), "--to", "there", "--python", python]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert f"Received {tmp_path}/{python}." in done.stderr
+
+
 def test_another_platform_is_refused(bundle):
     data = (bundle / "bundle.json").read_text().replace(os.uname().machine, "riscv64")
     (bundle / "bundle.json").write_text(data)

@@ -268,6 +268,21 @@ def test_temperature_divides_the_logits(toy, tmp_path):
     assert warm.classify(images)[:, 1] == pytest.approx(expected, abs=1e-5)
 
 
+def test_sigmoids_that_the_graph_hides_are_no_logits(tmp_path):
+    import keras
+    from keras import layers
+
+    def finish(x):
+        pooled = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(x))
+        return [layers.Dense(1, activation="sigmoid", name=f"s{k}")(pooled) for k in range(3)]
+
+    image = keras.Input((32, 32, 3))
+    file = save(keras.Model(image, layers.Concatenate()(finish(image))), tmp_path / "net.keras")
+    description = NetworkDescription(labels=("a", "b", "c"), scale=(1 / 255,))
+    with pytest.raises(ExportError, match="stay between 0 and 1. Say what they are with --head"):
+        export_keras(file, network_description=description, output=tmp_path / "net.onnx")
+
+
 REFUSED = [
     (3, "sigmoid", ("a", "b", "c"), "independent sigmoids"),
     (1, "softmax", ("a", "b"), "ends in logits, a sigmoid or a softmax"),

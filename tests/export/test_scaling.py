@@ -47,6 +47,10 @@ def bodies():
     return {
         "none": (convolve, "the network has no Rescaling or Normalization layer"),
         "rescaling": (lambda x: convolve(kl.Rescaling(1 / 127.5, offset=-1)(x)), None),
+        "deviation-alone": (
+            lambda x: convolve(kl.Normalization(mean=0.0, variance=255.0**2)(x)),
+            None,
+        ),
         "rescaling-by-channel": (lambda x: convolve(kl.Rescaling([0.01, 0.02, 0.03])(x)), None),
         "mean-off": (lambda x: convolve(kl.Rescaling(1.0, offset=[-123.0, -116.0, -104.0])(x)), None),
         "rescaling-of-0-to-1": (

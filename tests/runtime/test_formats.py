@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
@@ -347,6 +348,17 @@ def test_a_tiff_strip_that_is_short_inside_a_whole_file_is_found(compression):
     assert read_status(make_tiff(strips[:1], tags)) == "truncated"
     assert read_status(make_tiff(strips, tags | {257: (61,)})) == "truncated"
     assert read_status(make_tiff(strips, tags | {256: (70,)})) == "truncated"
+
+
+@pytest.mark.parametrize("compression", ["raw", "packbits"])
+def test_a_predictor_that_a_tiff_was_not_compressed_with_is_a_leftover(compression):
+    """Pillow keeps the tags of the LZW file that it saves anew."""
+    gray = draw_picture(40, 60, channels=1)
+    kept = Image.open(io.BytesIO(save(gray, "TIFF", compression="tiff_lzw", tiffinfo={317: 2}))).tag_v2
+    assert kept[317] == 2
+    file = save(gray, "TIFF", compression=compression, tiffinfo={317: 2})
+    assert read_header(file).tags[317] == (2,)
+    np.testing.assert_array_equal(read_pixels(file, PixelRecipe(height=40, width=60)), gray)
 
 
 def test_a_tiff_without_a_page_or_with_a_loop_of_directories_ends():

@@ -185,6 +185,18 @@ def test_an_empty_bucket_is_an_empty_folder(cloud):
     assert list_names("gs://b") == []
 
 
+def test_a_name_that_is_an_object_and_a_folder_says_so(cloud):
+    cloud.buckets.create("b")
+    for name in ("D", "D/1.jpg", "D/2.jpg"):
+        cloud.buckets.put("b", name, b"x")
+    with pytest.raises(SourceError, match="which is both. Give 'gs://b/D/'"):
+        open_source("gs://b/D")
+    assert [entry.name for entry in open_source("gs://b/D/").entries()] == [
+        "gs://b/D/1.jpg",
+        "gs://b/D/2.jpg",
+    ]
+
+
 def test_several_sources_follow_one_another(bucket, tmp_path):
     (tmp_path / "local.jpg").write_bytes(b"local")
     source = open_sources(["gs://b/2025", tmp_path, "gs://b/2024-01"])

@@ -16,7 +16,7 @@ from wetread.errors import ImageError, SourceError
 from wetread.runtime.gcs import Storage
 from wetread.runtime.gcs_faults import RetryPolicy
 from wetread.runtime.gcs_list import BucketFolder
-from wetread.runtime.gcs_readers import BadBytesError
+from wetread.runtime.gcs_readers import BadBytesError, unpack
 from wetread.runtime.gcs_reads import BucketReads
 from wetread.runtime.sources import Entry
 
@@ -169,6 +169,14 @@ def test_gzip_encoding_is_undone_and_held_to_what_is_stored(cloud, reader):
     entries = list_entries(reads)
     assert [reads.read(entry) for entry in entries] == [b"an image" * 500] * 10
     assert reads.describe() == {"reader": reader, "objects": 10, "failed_requests": {}}
+
+
+def test_gzip_of_several_members_is_one_file():
+    members = gzip.compress(b"an image") + gzip.compress(b"") + gzip.compress(b" in parts")
+    assert unpack(members) == b"an image in parts"
+    for damaged in (members[:-1], members + b"more", b""):
+        with pytest.raises(BadBytesError, match="gzip"):
+            unpack(damaged)
 
 
 def test_a_name_without_a_listing_is_held_to_the_answers_own_checksum(cloud):

@@ -14,6 +14,8 @@ from wetread.runtime.globs import compile_glob, matches
         ("a/*.jpg", "a/b/c.jpg", False),
         ("a/**/c.jpg", "a/c.jpg", True),
         ("a/**", "a/b/c", True),
+        ("**/c.jpg", "a//c.jpg", True),
+        ("**/c.jpg", "/c.jpg", True),
         ("[ab]?.p*", "b1.png", True),
         ("[!ab]?.p*", "b1.png", False),
         ("x[", "x[", True),

@@ -254,6 +254,9 @@ def test_a_source_that_is_not_there_leaves_nothing(tmp_path):
         make(tmp_path / "absent", output=tmp_path / "m")
     with pytest.raises(UsageError, match="SOURCE"):
         ManifestOptions(sources=(), output="m")
+    for output in ("gs://b", "gs://b/", "gs://b/folder/"):
+        with pytest.raises(UsageError, match="gs://BUCKET/NAME"):
+            ManifestOptions(sources=("x",), output=output)
     assert list(tmp_path.iterdir()) == []
 
 

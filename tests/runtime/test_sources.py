@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wetread.errors import ImageError, SourceError
+from wetread.errors import ImageError, SourceError, UsageError
 from wetread.runtime.files import read_local
 from wetread.runtime.globs import compile_glob
 from wetread.runtime.sources import (
@@ -87,6 +87,18 @@ def test_include_narrows_files_as_well(tmp_path):
     write(tmp_path, "a1.jpg", "a2.jpg")
     both = open_sources([tmp_path / "a1.jpg", tmp_path / "a2.jpg"], include="*2.jpg")
     assert names(both) == [f"{tmp_path}/a2.jpg"]
+
+
+def test_include_with_a_folder_cannot_narrow_a_file(tmp_path):
+    write(tmp_path, "a/1.jpg")
+    with pytest.raises(UsageError, match="--include without '/'"):
+        open_source(tmp_path / "a" / "1.jpg", include="a/*.jpg")
+
+
+def test_what_a_run_is_replacing_is_no_input_of_it(tmp_path):
+    """Or it would be one while its parts are there, and none when its record is."""
+    write(tmp_path, "s.csv", "s.csv.part", "s.csv.part.state", "a.jpg")
+    assert names(open_source(tmp_path)) == [f"{tmp_path}/a.jpg"]
 
 
 @settings(max_examples=60)

@@ -123,6 +123,11 @@ def ensemble(input_shape, outputs, last="softmax"):
     members = [make(input_shape, outputs, last)(image) for _ in range(2)]
     return keras.Model(image, layers.Average()(members))
 def sigmoids(input_shape, outputs): return ensemble(input_shape, outputs, "sigmoid")
+def mixed(input_shape, outputs):
+    last = "sigmoid" if outputs == 1 else "softmax"
+    end = layers.Activation("linear", dtype="float32")
+    image = layers.Input(input_shape)
+    return keras.Model(image, end(make(input_shape, outputs, last)(image)))
 def halves(input_shape, outputs):
     image = layers.Input(input_shape)
     members = [make(input_shape, outputs, "softmax")(image) for _ in range(2)]
@@ -168,6 +173,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         ("ensemble", 3, "softmax"),
         ("sigmoids", 1, "sigmoid"),
         ("halves", 3, "softmax"),
+        ("mixed", 1, "sigmoid"),
+        ("mixed", 3, "softmax"),
     ],
 )
 def test_a_network_of_ones_own(own: str, function: str, outputs: int, head: str) -> None:

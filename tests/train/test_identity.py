@@ -22,7 +22,14 @@ def branch(input_shape: tuple[int, int, int], outputs: int, *, swap: bool = Fals
     return keras.Model(image, layers.Dense(outputs)(layers.Flatten()(each)))
 
 
-@pytest.mark.parametrize("build", [tiny, plain, tanh, branch])
+def wrapped(input_shape: tuple[int, int, int], outputs: int):
+    """A wrapper that names its children, and a layer that draws a seed."""
+    image = keras.Input(input_shape)
+    rows = layers.Reshape((-1, input_shape[1]))(layers.RandomCrop(*input_shape[:2])(image))
+    return keras.Model(image, layers.Dense(outputs)(layers.Bidirectional(layers.GRU(2))(rows)))
+
+
+@pytest.mark.parametrize("build", [tiny, plain, tanh, branch, wrapped])
 def test_what_was_built_before_changes_nothing(build) -> None:
     """Neither do the weights, nor how the network is compiled."""
     first = build(SHAPE, 1)

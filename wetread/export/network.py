@@ -250,14 +250,16 @@ def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
     not fit, or its end is none of the three.
     """
     units = outputs.shape[1]
-    activation = trace_activation(model) or "linear"
+    traced = trace_activation(model)
+    activation = traced or "linear"
     bounded = bool((outputs >= 0).all() and (outputs <= 1).all())
     sums_to_one = bounded and bool(np.allclose(outputs.sum(axis=1), 1, atol=1e-4))
     if units == 1 and labels == 2:
         if activation == "sigmoid" or (activation == "linear" and not bounded):
             return "sigmoid" if activation == "sigmoid" else "logits"
     elif units == labels:
-        if activation in ("softmax", "linear"):
+        told = traced is not None or sums_to_one or not bounded
+        if activation in ("softmax", "linear") and told:
             return "softmax" if sums_to_one else "logits"
         if activation == "sigmoid":
             raise ExportError(

@@ -37,11 +37,12 @@ def _doubt(layer: Any) -> str | None:
 
 
 def _doubt_statistics(layer: Any) -> str | None:
-    """Why a Normalization is none of pixels from 0 to 255, by its mean."""
+    """Why a Normalization is none of pixels from 0 to 255, by its statistics: from 0 to 1 none is above 1."""
     if layer.mean is None or layer.invert:
         return f"layer '{layer.name}' (Normalization) takes no mean of pixels off"
     mean = float(np.abs(np.asarray(layer.mean, np.float64)).max())
-    if mean > _LEAST_MEAN:
+    deviation = float(np.sqrt(np.asarray(layer.variance, np.float64)).max())
+    if max(mean, deviation) > _LEAST_MEAN:
         return None
     return f"layer '{layer.name}' (Normalization) takes a mean of {mean:g} off, as if pixels were from 0 to 1"
 

@@ -59,6 +59,11 @@ class BucketFolder:
             return name
         found = self._first(name)
         if found is not None and found.name == self.location:
+            if self._first(name + "/") is not None:
+                raise SourceError(
+                    f"Expected an object or a folder. Received {self.location!r}, which is both. Give "
+                    f"{self.location + '/'!r} for what is below it, or name the object in a list."
+                )
             self._single = found
             return name
         folder = name + "/"

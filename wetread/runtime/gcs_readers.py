@@ -98,12 +98,16 @@ def compute_checksum(data: bytes) -> str:
 
 
 def unpack(data: bytes) -> bytes:
-    """Unpack gzip, up to 1 GB. Raises BadBytesError."""
-    packed = zlib.decompressobj(31)
-    try:
-        found = packed.decompress(data, _UNPACKED)
-    except zlib.error as error:
-        raise BadBytesError(f"bytes that are not the gzip they are said to be: {error}") from error
-    if not packed.eof:
-        raise BadBytesError("gzip that ends early, or unpacks to more than 1 GB")
-    return found
+    """Unpack gzip, of one member or several (RFC 1952), up to 1 GB. Raises BadBytesError."""
+    found: list[bytes] = []
+    size = 0
+    while data or not found:
+        packed = zlib.decompressobj(31)
+        try:
+            found.append(packed.decompress(data, max(1, _UNPACKED - size)))
+        except zlib.error as error:
+            raise BadBytesError(f"bytes that are not the gzip they are said to be: {error}") from error
+        if not packed.eof:
+            raise BadBytesError("gzip that ends early, or unpacks to more than 1 GB")
+        size, data = size + len(found[-1]), packed.unused_data
+    return b"".join(found)

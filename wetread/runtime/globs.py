@@ -31,7 +31,7 @@ def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
     pattern = pattern.replace(os.sep, "/")
     while at < len(pattern):
         if pattern.startswith("**/", at):
-            out.append("(?:[^/]+/)*")
+            out.append("(?:[^/]*/)*")
             at += 3
         elif pattern.startswith("**", at):
             out.append(".*")

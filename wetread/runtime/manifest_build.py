@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wetread.errors import OutputError, SourceError, UsageError
+from wetread.runtime.gcs import split_location
 from wetread.runtime.held import add_checksums
 from wetread.runtime.manifest import Manifest, write_manifest
 from wetread.runtime.places import open_bytes, put_file
-from wetread.runtime.sources import Entry, open_sources
+from wetread.runtime.sources import Entry, is_bucket_location, open_sources
 
 _EVERY = 1000
 
@@ -35,6 +36,8 @@ class ManifestOptions:
     def __post_init__(self) -> None:
         if not self.sources:
             raise UsageError("Expected a SOURCE. Received none.")
+        if is_bucket_location(self.output) and not split_location(self.output)[1].rpartition("/")[2]:
+            raise UsageError(f"Expected --output FILE or gs://BUCKET/NAME. Received {self.output!r}.")
 
 
 def make_manifest(options: ManifestOptions, *, watch: Callable[[int], None] | None = None) -> Manifest:

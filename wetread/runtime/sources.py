@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wetread.errors import SourceError
+from wetread.errors import SourceError, UsageError
 from wetread.runtime.files import read_local
 from wetread.runtime.globs import Beside, compile_glob, find_fixed_parts, is_wildcard, matches
 from wetread.runtime.paths import reach
@@ -176,6 +176,10 @@ class LocalFolder(_LocalSource):
                 f"Expected a file or folder. Received {location!r}, which is a device, socket or pipe."
             )
         self._is_folder = stat.S_ISDIR(mode)
+        if include and "/" in include and not self._is_folder:
+            raise UsageError(
+                f"Expected --include without '/' where a SOURCE is a file. Received {include!r}."
+            )
 
     def entries(self) -> Iterator[Entry]:
         """List the folder's inputs in order; a file lists itself. Raises SourceError."""
@@ -295,7 +299,7 @@ def own_outputs(names: Iterable[str]) -> set[str]:
         for suffix in _OWN_SUFFIXES:
             base = name.removesuffix(suffix)
             if base != name and is_output(base):
-                own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX) else {name}
+                own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX) else {name}
     return own
 
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     import keras
 
 _COUNTER = re.compile(r"(_\d+)?$")
-_COMPILED = "compile_config"  # the options of the run: compared by their own names
+# The options of the run are compared by their own names; Keras draws a seed where none is given.
+_LEFT_OUT = ("compile_config", "seed")
 
 
 def digest_network(model: keras.Model) -> str:
@@ -35,7 +36,7 @@ def _collect_names(value: Any, names: dict[str, str]) -> None:
         return
     config, kind = value.get("config"), value.get("class_name")
     name = config.get("name") if isinstance(config, dict) else None
-    if isinstance(name, str) and isinstance(kind, str) and _squeeze(name) == kind.lower():
+    if isinstance(name, str) and isinstance(kind, str) and _squeeze(name).endswith(kind.lower()):
         names.setdefault(name, f"{kind} {len(names)}")
     for item in value.values():
         _collect_names(item, names)
@@ -49,7 +50,7 @@ def _squeeze(name: str) -> str:
 def _rename(value: Any, names: dict[str, str], key: str = "") -> Any:
     """Put other names where names of layers stand; an activation 'relu' is none."""
     if isinstance(value, dict):
-        return {k: _rename(item, names, k) for k, item in value.items() if k != _COMPILED}
+        return {k: _rename(item, names, k) for k, item in value.items() if k not in _LEFT_OUT}
     if isinstance(value, list):
         return [_rename(item, names, key) for item in value]
     named = key in ("name", "keras_history", "input_layers", "output_layers")

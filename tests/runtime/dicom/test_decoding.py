@@ -10,10 +10,27 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut, pixel_array
+from pydicom.encaps import encapsulate
+from pydicom.pixels import (
+    apply_color_lut,
+    apply_modality_lut,
+    apply_voi_lut,
+    convert_color_space,
+    pixel_array,
+)
 from pydicom.sequence import Sequence
 
-from tests.runtime.dicom.drawing import LOSSLESS, LOSSY, NATIVE, draw_xray, strip_meta, write_dicom
+from tests.runtime.dicom.drawing import (
+    LOSSLESS,
+    LOSSY,
+    NATIVE,
+    compress,
+    draw_xray,
+    make_object,
+    save,
+    strip_meta,
+    write_dicom,
+)
 from tests.runtime.dicom.reference import reference_gray
 from wetread.errors import ImageError
 from wetread.runtime.dicom import decode_dicom, looks_like_dicom
@@ -169,6 +186,48 @@ def test_several_frames_of_which_none_is_said_to_count_are_unsupported(extra):
     status, message = status_of(write_dicom(frames, bits=8, extra=extra))
     assert status == "unsupported"
     assert "Received 3 frames: save the one that counts on its own." in message
+
+
+@pytest.mark.parametrize("syntax", ["explicit", "rle", "jpeg baseline", "jpeg-ls", "jpeg 2000 lossless"])
+@pytest.mark.parametrize("stated", [None, 1])
+def test_several_frames_that_are_called_one_are_not_its_first(syntax, stated):
+    frames = [draw_xray(8, seed=seed) for seed in range(3)]
+    dataset = pydicom.dcmread(io.BytesIO(write_dicom(frames, bits=8, syntax=syntax)))
+    del dataset.NumberOfFrames
+    if stated:
+        dataset.NumberOfFrames = stated
+    out = io.BytesIO()
+    dataset.save_as(out)
+    assert status_of(out.getvalue())[0] == "truncated"
+
+
+def test_color_of_a_lossless_jpeg_is_converted_once():
+    """libjpeg converts none there: the object says what the components are."""
+    gray = draw_xray(8)
+    components = np.stack([gray, gray[::-1], gray[:, ::-1]], axis=2)
+    stream = number_components(compress(components, bits=8, syntax="jpeg lossless sv1"))
+    for photometric, expected in (
+        ("YBR_FULL", convert_color_space(components, "YBR_FULL", "RGB")),
+        ("RGB", components),
+    ):
+        found = make_object(components, bits=8, photometric=photometric)
+        found.PlanarConfiguration = 0
+        found.PixelData = encapsulate([stream])
+        found["PixelData"].VR = "OB"
+        shown = decode_dicom(save(found, LOSSLESS["jpeg lossless sv1"]))
+        assert np.abs(shown.astype(int) - expected.astype(int)).max() <= 1
+
+
+def number_components(stream: bytes) -> bytes:
+    """Call the components of a lossless JPEG 1, 2 and 3, not R, G and B, and leave out Adobe's marker."""
+    at = stream.find(b"\xff\xee")
+    if at > 0:
+        stream = stream[:at] + stream[at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big") :]
+    numbered = bytearray(stream)
+    frame, scan = stream.index(b"\xff\xc3"), stream.index(b"\xff\xda")
+    for component in range(3):
+        numbered[frame + 10 + 3 * component] = numbered[scan + 5 + 2 * component] = component + 1
+    return bytes(numbered) + b"\0" * (len(numbered) % 2)
 
 
 def test_a_frame_may_have_its_own_window():

@@ -71,6 +71,7 @@ main() {
         esac
     done
     case $to in "" | /*) ;; *) to=$PWD/$to ;; esac
+    case $python in /*) ;; */*) python=$PWD/$python ;; esac
     [ -n "$to" ] || [ -n "${HOME:-}" ] || stop "Expected --to FOLDER. Received none, and there is no home folder."
     [ -n "$to" ] || to=$HOME/wetread
     work=$(mktemp -d)

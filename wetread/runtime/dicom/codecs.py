@@ -102,6 +102,9 @@ def _decode_jpeg(data: bytes, form: PixelFormat) -> Frame:
     if found.components == 1:
         return Frame(simplejpeg.decode_jpeg(data, "GRAY")[..., 0], 8, form.photometric)
     is_rgb = found.component_ids in (b"RGB", b"rgb") or (form.photometric == "RGB" and not found.is_jfif)
+    if found.marker == _LOSSLESS and not is_rgb:  # libjpeg converts no colors of lossless JPEG
+        values = simplejpeg.decode_jpeg(_state_colors(data, is_rgb=True), "RGB")
+        return Frame(values, 8, form.photometric)
     return Frame(simplejpeg.decode_jpeg(_state_colors(data, is_rgb=is_rgb), "RGB"), 8, "RGB")
 
 

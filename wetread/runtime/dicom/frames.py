@@ -25,6 +25,8 @@ Stored = NDArray[np.int32]
 
 NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
+# What a codestream begins with: JPEG and JPEG-LS, JPEG 2000 bare and in its own file format.
+_STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
 GRAYS = ("MONOCHROME1", "MONOCHROME2")
 COLORS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
 PALETTE = "PALETTE COLOR"
@@ -118,6 +120,8 @@ def _read_native(
         raise damaged(
             f"it has {len(data):,} bytes of pixels where {form.frames} frames need {size * form.frames:,}"
         )
+    if len(data) >= size * (form.frames + 1) + size % 2:
+        raise damaged(f"it has the pixels of more frames than the {form.frames} that it states")
     if not stream.little and form.allocated == 8 and pixels.kind == "OW":
         data = np.frombuffer(data[: len(data) & ~1], "<u2").byteswap().tobytes() + data[len(data) & ~1 :]
     order = "<" if stream.little else ">"
@@ -191,6 +195,8 @@ def _split_fragments(body: bytes, pixels: PixelElement) -> tuple[bytes, list[byt
 def _join_frame(table: bytes, fragments: list[bytes], form: PixelFormat, index: int) -> bytes:
     """The fragments of one frame, joined."""
     if form.frames == 1:
+        if len(table) > 4 or sum(fragment.startswith(_STARTS) for fragment in fragments) > 1:
+            raise damaged("it has the pixels of several frames where it states one")
         return b"".join(fragments)
     if len(fragments) == form.frames:
         return fragments[index]

@@ -38,6 +38,7 @@ _READ = {
     _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA,
 }  # fmt: skip
 _NONE, _LZW, _DEFLATE, _OLD_DEFLATE, _PACKBITS = 1, 5, 8, 32946, 32773
+_PREDICTED = (_LZW, _DEFLATE, _OLD_DEFLATE)
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _NOT_PAGES = 1 | 4  # a reduced copy, a transparency mask
 _MAX_DIRECTORIES = 64
@@ -204,7 +205,9 @@ def _read_block(packed: bytes, header: TiffHeader, sides: tuple[int, int]) -> St
     else:
         block = unpack_bits(rows, bits, width * channels)
     block = block.reshape(height, width, channels)
-    return np.cumsum(block, axis=1, dtype=block.dtype) if header.get(_PREDICTOR) == 2 else block
+    # As libtiff: a predictor belongs to LZW and Deflate; beside any other compression the tag is a leftover.
+    predicted = header.get(_PREDICTOR) == 2 and header.get(_COMPRESSION) in _PREDICTED
+    return np.cumsum(block, axis=1, dtype=block.dtype) if predicted else block
 
 
 def _copy(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
