@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.gcs_server import Faults
-from wetread.errors import SourceError
+from wetread.errors import SourceError, UsageError
 from wetread.runtime import gcs_list
 from wetread.runtime.gcs import Storage
 from wetread.runtime.gcs_reads import BucketReads
@@ -195,6 +195,15 @@ def test_a_name_that_is_an_object_and_a_folder_says_so(cloud):
         "gs://b/D/1.jpg",
         "gs://b/D/2.jpg",
     ]
+
+
+def test_a_glob_narrows_an_object_by_its_own_name_alone(cloud):
+    cloud.buckets.create("b")
+    cloud.buckets.put("b", "D/1.jpg", b"x")
+    found = [list(open_source("gs://b/D/1.jpg", include=glob).entries()) for glob in ("*1.jpg", "*2.jpg")]
+    assert [[entry.name for entry in entries] for entries in found] == [["gs://b/D/1.jpg"], []]
+    with pytest.raises(UsageError, match="--include without '/'"):
+        open_source("gs://b/D/1.jpg", include="D/*")
 
 
 def test_several_sources_follow_one_another(bucket, tmp_path):

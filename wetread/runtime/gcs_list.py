@@ -15,7 +15,7 @@ from typing import Any
 from wetread.errors import SourceError, UsageError
 from wetread.runtime.gcs import Storage, StorageError, split_location
 from wetread.runtime.gcs_reads import BucketReads
-from wetread.runtime.globs import compile_glob, find_fixed_parts, is_wildcard, matches
+from wetread.runtime.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.sources import (
     BUCKET_SCHEME,
     JOURNAL_SUFFIX,
@@ -49,6 +49,8 @@ class BucketFolder:
         self._single: Entry | None = None
         self._bucket, name = split_location(location)
         self._prefix = self._root = self._find_root(name)
+        if self._single is not None:
+            refuse_folders(include)
 
     def _find_root(self, name: str) -> str:
         """Tell what stands at a name: an object, a folder or a glob. Raises SourceError for nothing."""

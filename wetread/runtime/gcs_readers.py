@@ -109,5 +109,5 @@ def unpack(data: bytes) -> bytes:
             raise BadBytesError(f"bytes that are not the gzip they are said to be: {error}") from error
         if not packed.eof:
             raise BadBytesError("gzip that ends early, or unpacks to more than 1 GB")
-        size, data = size + len(found[-1]), packed.unused_data
+        size, data = size + len(found[-1]), packed.unused_data.lstrip(b"\0")  # padding, as gzip takes it
     return b"".join(found)

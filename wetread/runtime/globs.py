@@ -50,6 +50,12 @@ def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
         raise UsageError(f"Expected a glob. Received {pattern!r}: {error}.") from error
 
 
+def refuse_folders(include: str | None) -> None:
+    """Refuse a glob with a `/` for a source that is one file: it could never match. Raises UsageError."""
+    if include and "/" in include:
+        raise UsageError(f"Expected --include without '/' where a SOURCE is a file. Received {include!r}.")
+
+
 def matches(pattern: re.Pattern[str], name: str) -> bool:
     """Tell whether a name below a source matches a compiled glob."""
     return pattern.fullmatch(name.replace(os.sep, "/")) is not None

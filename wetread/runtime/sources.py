@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
-from wetread.errors import SourceError, UsageError
+from wetread.errors import SourceError
 from wetread.runtime.files import read_local
-from wetread.runtime.globs import Beside, compile_glob, find_fixed_parts, is_wildcard, matches
+from wetread.runtime.globs import Beside, compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.paths import reach
 
 if TYPE_CHECKING:
@@ -176,10 +176,8 @@ class LocalFolder(_LocalSource):
                 f"Expected a file or folder. Received {location!r}, which is a device, socket or pipe."
             )
         self._is_folder = stat.S_ISDIR(mode)
-        if include and "/" in include and not self._is_folder:
-            raise UsageError(
-                f"Expected --include without '/' where a SOURCE is a file. Received {include!r}."
-            )
+        if not self._is_folder:
+            refuse_folders(include)
 
     def entries(self) -> Iterator[Entry]:
         """List the folder's inputs in order; a file lists itself. Raises SourceError."""
