@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 _SCALING = ("Rescaling", "Normalization")
-# The least mean that pixels from 0 to 255 have and pixels from 0 to 1 cannot.
-_LEAST_MEAN = 2.0
+# A mean or a deviation above it pixels from 0 to 255 have, and pixels from 0 to 1 cannot.
+_BEYOND_ONE = 2.0
 
 
 def find_doubt(model: Any) -> str | None:
@@ -42,7 +42,7 @@ def _doubt_statistics(layer: Any) -> str | None:
         return f"layer '{layer.name}' (Normalization) takes no mean of pixels off"
     mean = float(np.abs(np.asarray(layer.mean, np.float64)).max())
     deviation = float(np.sqrt(np.asarray(layer.variance, np.float64)).max())
-    if max(mean, deviation) > _LEAST_MEAN:
+    if max(mean, deviation) > _BEYOND_ONE:
         return None
     return f"layer '{layer.name}' (Normalization) takes a mean of {mean:g} off, as if pixels were from 0 to 1"
 
