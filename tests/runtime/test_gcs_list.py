@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.runtime.gcs_server import Faults
@@ -63,6 +63,7 @@ def reads(cloud):
     names=st.lists(_PATHS, max_size=14).map(drop_clashes),
     include=st.sampled_from([None, "*.jpg", "train/**"]),
 )
+@example(names=["scores.csv", "scores.csv.part"], include=None)
 def test_a_bucket_lists_as_its_copy_on_disk(cloud, reads, monkeypatch, names, include):
     monkeypatch.setattr(gcs_list, "_PAGE", 3)
     cloud.buckets.drop("b")

@@ -19,6 +19,7 @@ from wetread.runtime.globs import compile_glob, find_fixed_parts, is_wildcard, m
 from wetread.runtime.sources import (
     BUCKET_SCHEME,
     JOURNAL_SUFFIX,
+    PART_SUFFIX,
     RECORD_SUFFIX,
     Entry,
     find_entry,
@@ -194,8 +195,8 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
 
 
 def _find_proven(name: str) -> str:
-    """The output that a record's or a journal's name proves to be wetread's own; '' for other names."""
-    for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX):
+    """The output that a record, a journal or a part proves to be wetread's own by its name; '' for others."""
+    for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX):
         if name.endswith(suffix):
             base = name.removesuffix(suffix)
             return base if is_output(base) else ""
