@@ -15,7 +15,7 @@ from tests.runtime.mutations import mutate, read_corpus
 from wetread.runtime.pixels import read_pixels
 from wetread.runtime.spec import PixelRecipe
 
-STATUSES = {"ok", "empty", "not_an_image", "truncated", "too_large", "unsupported"}
+STATUSES = {"ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unsupported"}
 ADDRESS_SPACE = 3 << 30
 PEAK_BYTES = 250_000_000
 SECONDS = 5.0

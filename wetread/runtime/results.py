@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError, MissingExtraError, UsageError
 from wetread.runtime.spec import ModelSpec
 
-STATUSES = ("ok", "empty", "not_an_image", "truncated", "too_large", "unreadable", "unsupported")
+STATUSES = ("ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unreadable", "unsupported")
 FORMATS = ("csv", "jsonl", "parquet")
 UNCERTAIN = "uncertain"
 _PARQUET_ROWS = 20_000

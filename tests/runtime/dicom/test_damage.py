@@ -144,7 +144,7 @@ def run_campaign(count: int) -> dict[str, int]:
 
 def test_corrupt_files_never_crash(capfd):
     found = run_campaign(390)
-    assert set(found) <= {"ok", "truncated", "unsupported", "too_large", "not_an_image"}
+    assert set(found) <= {"ok", "truncated", "malformed", "unsupported", "too_large", "not_an_image"}
     assert found["truncated"] > 50
     assert capfd.readouterr() == ("", "")  # nor does a C library print
 
@@ -152,5 +152,5 @@ def test_corrupt_files_never_crash(capfd):
 @pytest.mark.long
 def test_many_corrupt_files_never_crash(capfd):
     found = run_campaign(20_000)
-    assert set(found) <= {"ok", "truncated", "unsupported", "too_large", "not_an_image"}
+    assert set(found) <= {"ok", "truncated", "malformed", "unsupported", "too_large", "not_an_image"}
     assert capfd.readouterr() == ("", "")
