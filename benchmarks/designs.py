@@ -24,8 +24,8 @@ import cv2
 import numpy as np
 
 from wetread.evaluate.metrics import measure
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.pixels import equalize
+from wetread.runtime.images.pixels import equalize
+from wetread.runtime.model.classifier import Classifier
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset
 

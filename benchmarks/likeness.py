@@ -15,7 +15,7 @@ from time import perf_counter
 import cv2
 import numpy as np
 
-from wetread.runtime.pixels import read_pixels
+from wetread.runtime.images.pixels import read_pixels
 from wetread.train import likeness
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset

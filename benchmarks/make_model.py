@@ -33,8 +33,8 @@ from typing import Any
 import numpy as np
 
 from wetread.evaluate.held_out import OUT_OF_FOLD
-from wetread.runtime.pixels import read_picture, resize
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.images.pixels import read_picture, resize
+from wetread.runtime.model.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration

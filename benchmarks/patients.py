@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from wetread.evaluate.listing import list_images
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 DEFAULT_DATA = Path(os.environ.get("WETREAD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 

@@ -20,9 +20,9 @@ import numpy as np
 import simplejpeg
 
 from wetread.errors import ImageError
-from wetread.runtime.formats import read_header
-from wetread.runtime.pixels import choose_dct_scale, read_pixels
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.formats import read_header
+from wetread.runtime.images.pixels import choose_dct_scale, read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 RECIPE = PixelRecipe()

@@ -25,7 +25,7 @@ from wetread.evaluate.held_out import (
 )
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.temperature import apply_temperature
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 
 def main() -> None:

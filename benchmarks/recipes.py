@@ -26,8 +26,8 @@ from shifts import SHIFTS
 from sklearn.metrics import roc_auc_score
 
 from wetread.evaluate.listing import list_images
-from wetread.runtime.pixels import read_picture, resize
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import read_picture, resize
+from wetread.runtime.images.recipe import PixelRecipe
 from wetread.train.augment import Policy, augment_images, read_policy
 
 FIFTH = 0.2

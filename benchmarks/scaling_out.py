@@ -31,8 +31,8 @@ ROUNDS = 3
 MEASURED_NAMES, MEASURED_ROWS = 200_000, 40_000
 LIST_NAMES = """
 import sys
-from wetread.runtime.manifest import write_manifest
-from wetread.runtime.sources import Entry
+from wetread.runtime.sources.manifest import write_manifest
+from wetread.runtime.entries import Entry
 names = (f"gs://bucket/{index:09d}.jpeg" for index in range(int(sys.argv[1])))
 with open(sys.argv[2], "wb") as file:
     write_manifest((Entry(name, 1, "1700000000000000001", "yZRlqg==") for name in names), file, origin={})
@@ -115,11 +115,11 @@ def measure(model: Path, images: Path) -> Measured:
 
 def _measure_lists(folder: Path, model: Path, image: Path) -> tuple[float, float]:
     """A name in a manifest, and a row in a merge: of one file, listed many times."""
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.manifest import write_manifest
-    from wetread.runtime.runs import ScoreOptions
-    from wetread.runtime.shards import Shard, ShardScorer
-    from wetread.runtime.sources import Entry
+    from wetread.runtime.entries import Entry
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.run import ScoreOptions
+    from wetread.runtime.shards.shard import Shard, ShardScorer
+    from wetread.runtime.sources.manifest import write_manifest
 
     names = [
         min(run("-c", LIST_NAMES, n, folder / "listed") for _ in range(ROUNDS)) for n in (MEASURED_NAMES, 1)
@@ -143,11 +143,11 @@ def _measure_shard(folder: Path, model: Path, images: Path) -> float:
     from itertools import islice
     from time import perf_counter
 
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.manifest import write_manifest
-    from wetread.runtime.runs import ScoreOptions
-    from wetread.runtime.shards import Shard, ShardScorer
-    from wetread.runtime.sources import open_source
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.run import ScoreOptions
+    from wetread.runtime.shards.shard import Shard, ShardScorer
+    from wetread.runtime.sources.manifest import write_manifest
+    from wetread.runtime.sources.opening import open_source
 
     entries = list(islice(open_source(images).entries(), SHARDS_TIMED))
     with (folder / "few").open("wb") as file:

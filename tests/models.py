@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from wetread.runtime.spec import METADATA_KEY, ModelSpec, PixelRecipe, stamp_digest
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import METADATA_KEY, ModelSpec, stamp_digest
 
 TWO_LABELS = ("NORMAL", "PNEUMONIA")
 

@@ -119,7 +119,7 @@ def test_inspect_shows_the_spec(toy_model):
 def test_every_command_that_reads_with_a_model_can_demand_its_signature(toy_model, image_folder, tmp_path):
     pytest.importorskip("cryptography")
     from tests.keys import write_keys
-    from wetread.runtime.signature import sign_model
+    from wetread.runtime.model.signature import sign_model
 
     (private, public), (_, other) = write_keys(tmp_path), write_keys(tmp_path, name="other")
     model, image, inbox = tmp_path / "signed.onnx", next(image_folder.rglob("*.jpg")), tmp_path / "in"

@@ -11,7 +11,7 @@ import typer
 
 from wetread.cli import load_commands
 from wetread.cli.app import app
-from wetread.runtime.results import STATUSES
+from wetread.runtime.scoring.rows import STATUSES
 
 load_commands([])
 

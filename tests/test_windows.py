@@ -13,7 +13,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from wetread.runtime import locks, paths
+from wetread.runtime.files import locks
+from wetread.runtime.files import long_paths as paths
 
 PACKAGE = Path(__file__).parents[1] / "wetread"
 POSIX = ("fcntl", "pwd", "grp", "resource", "termios", "tty", "pty", "syslog", "posix", "spwd", "readline")
@@ -26,8 +27,8 @@ LACKING = {
 }
 ASKED_FIRST = {
     ("runtime/machine.py", "sysconf"),
-    ("runtime/scoring.py", "sched_getaffinity"),
-    ("runtime/cache.py", "posix_fallocate"),
+    ("runtime/threads.py", "sched_getaffinity"),
+    ("runtime/images/cache.py", "posix_fallocate"),
 }
 
 
@@ -50,7 +51,7 @@ builtins.__import__ = guarded
 for name in {names!r}:
     importlib.import_module(name)
 assert found == [], found
-from wetread.runtime.locks import lock_file
+from wetread.runtime.files.locks import lock_file
 try:
     lock_file(open({os.devnull!r}, 'rb'))
 except ImportError:
@@ -92,7 +93,9 @@ def test_a_name_is_left_alone_elsewhere():
 def test_long_names_are_reached_wherever_files_are_listed_and_read(tmp_path, toy_model, monkeypatch):
     """As if this system took short names alone: `reach` gives another name for the same folder."""
     from wetread import Classifier
-    from wetread.runtime import arrivals, files, sources
+    from wetread.runtime.files import reading as files
+    from wetread.runtime.sources import local as sources
+    from wetread.runtime.watch import arrivals
 
     real = tmp_path / "real"
     real.mkdir()
@@ -139,15 +142,15 @@ def test_a_name_that_a_console_cannot_show_does_not_end_a_command(tmp_path, toy_
 
 
 def test_lists_of_names_may_have_the_line_ends_of_windows(tmp_path):
-    from wetread.runtime.name_lists import read_name_list
+    from wetread.runtime.sources.name_list import read_name_list
 
     (tmp_path / "list.txt").write_bytes("D:\\a b.dcm\r\nD:\\ü.dcm\r\n\r\n".encode())
     assert list(read_name_list(str(tmp_path / "list.txt"))) == ["D:\\a b.dcm", "D:\\ü.dcm"]
 
 
 def test_drive_letters_are_no_buckets_and_no_wildcards():
-    from wetread.runtime.globs import is_wildcard
-    from wetread.runtime.sources import is_bucket_location
+    from wetread.runtime.entries import is_bucket_location
+    from wetread.runtime.files.globs import is_wildcard
 
     for name in ("C:\\images", "C:/images", "\\\\pacs\\share", "\\\\?\\D:\\x"):
         assert not is_bucket_location(name)

@@ -16,17 +16,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wetread import errors
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.results import Prediction
-    from wetread.runtime.spec import ModelSpec, PixelRecipe
+    from wetread.runtime.images.recipe import PixelRecipe
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.model.spec import ModelSpec
+    from wetread.runtime.scoring.rows import Prediction
 
 __all__ = ["Classifier", "ModelSpec", "PixelRecipe", "Prediction", "errors"]
 
 _HOMES = {
-    "Classifier": "wetread.runtime.classifier",
-    "ModelSpec": "wetread.runtime.spec",
-    "PixelRecipe": "wetread.runtime.spec",
-    "Prediction": "wetread.runtime.results",
+    "Classifier": "wetread.runtime.model.classifier",
+    "ModelSpec": "wetread.runtime.model.spec",
+    "PixelRecipe": "wetread.runtime.model.spec",
+    "Prediction": "wetread.runtime.scoring.rows",
 }
 
 

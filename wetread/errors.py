@@ -32,7 +32,7 @@ class WetreadError(Exception):
 class ImageError(WetreadError):
     """One input has no pixels; `status` is the short word that its row carries.
 
-    `status` is one of `wetread.runtime.results.STATUSES` other than `ok`.
+    `status` is one of `wetread.runtime.scoring.rows.STATUSES` other than `ok`.
     """
 
     def __init__(self, status: str, message: str) -> None:

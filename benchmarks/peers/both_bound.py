@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from common import chunks, finish, list_files, parse_arguments
 
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.pixels import read_pixels
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.classifier import Classifier
 
 
 def work(model: str, files: list[str], size: int, ready: Any, answers: Any) -> None:

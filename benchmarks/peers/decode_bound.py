@@ -8,8 +8,8 @@ from time import perf_counter
 
 from common import chunks, finish, list_files, parse_arguments
 
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import extract_spec
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.spec import extract_spec
 
 arguments = parse_arguments(__doc__)
 recipe = extract_spec(Path(arguments.model).read_bytes(), name=arguments.model).pixels

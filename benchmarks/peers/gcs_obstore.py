@@ -11,10 +11,10 @@ import obstore
 from obstore.store import GCSStore
 
 from wetread.cli import main
-from wetread.runtime import gcs_reads
-from wetread.runtime.gcs import Storage, split_location
-from wetread.runtime.gcs_readers import check_bytes
-from wetread.runtime.sources import Entry
+from wetread.runtime.entries import Entry
+from wetread.runtime.gcs import reading as gcs_reads
+from wetread.runtime.gcs.client import Storage, split_location
+from wetread.runtime.gcs.readers import check_bytes
 
 
 class ObstoreReader:

@@ -9,8 +9,8 @@ from time import perf_counter
 import numpy as np
 from common import finish, list_files, parse_arguments
 
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.pixels import read_pixels
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.classifier import Classifier
 
 arguments = parse_arguments(__doc__)
 classifier = Classifier(arguments.model, device="cpu")

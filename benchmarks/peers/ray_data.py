@@ -16,8 +16,8 @@ import ray
 
 from wetread.cluster.actors import Job, ShardActor
 from wetread.cluster.engine import count_shards
-from wetread.runtime.manifest import Manifest
-from wetread.runtime.runs import ScoreOptions
+from wetread.runtime.scoring.run import ScoreOptions
+from wetread.runtime.sources.manifest import Manifest
 
 
 class Scorer:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runtime.test_verify import with_golden
+from tests.runtime.model.test_verify import with_golden
 from wetread.bundle.wheels import Wheel
 
 # What wetread[cpu,dicom] needs, as the real packages say it, at made-up versions.

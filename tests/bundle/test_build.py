@@ -18,8 +18,8 @@ from wetread.bundle.selftest import draw_pictures
 from wetread.bundle.target import Target
 from wetread.bundle.wheels import Wheel, check_closed
 from wetread.errors import ModelError, SetupError, UsageError
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 
 @pytest.fixture

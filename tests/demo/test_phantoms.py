@@ -16,8 +16,8 @@ from PIL import Image
 from wetread.demo.phantoms import CHEST, FINDINGS, draw_dataset, draw_phantom
 from wetread.demo.slides import STAINS, draw_slide
 from wetread.errors import ConfigError
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 
 def _digests(folder: Path) -> dict[str, str]:

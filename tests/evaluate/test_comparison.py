@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from wetread.errors import DatasetError
 from wetread.evaluate.comparison import Contender, compare, run_delong, run_mcnemar
 from wetread.evaluate.metrics import measure
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 TWO = ModelSpec(labels=("NORMAL", "PNEUMONIA"))
 

@@ -15,7 +15,7 @@ from wetread.evaluate.curves import (
     trace_roc,
 )
 from wetread.evaluate.metrics import measure
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 TWO = ModelSpec(labels=("a", "b"))
 THREE = ModelSpec(labels=("a", "b", "c"))

@@ -22,7 +22,7 @@ from wetread.evaluate.held_out import (
 )
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.temperature import apply_temperature
-from wetread.runtime.spec import Band, ModelSpec
+from wetread.runtime.model.spec import Band, ModelSpec
 
 TWO = ModelSpec(labels=("NORMAL", "PNEUMONIA"))
 THREE = ModelSpec(labels=("a", "b", "c"))

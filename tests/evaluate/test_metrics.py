@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from wetread.errors import DatasetError
 from wetread.evaluate.metrics import measure
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 TWO = ModelSpec(labels=("NORMAL", "PNEUMONIA"))
 THREE = ModelSpec(labels=("a", "b", "c"))

@@ -5,7 +5,7 @@ import pytest
 
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.temperature import apply_temperature, doubt_temperature, fit_temperature, read_logits
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 THREE = ModelSpec(labels=("bacteria", "normal", "virus"))
 TWO = ModelSpec(labels=("NORMAL", "PNEUMONIA"))

@@ -9,7 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import ModelSpec
 
 # Keras asks numpy for arrays in a way that numpy 2 warns of; nothing of ours does.
 KERAS_WARNING = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"
@@ -49,7 +50,7 @@ def train_toy(rows: list[tuple[str, str]], folder: Path):
     import keras
     from keras import layers
 
-    from wetread.runtime.pixels import read_pixels
+    from wetread.runtime.images.pixels import read_pixels
 
     recipe = toy_spec().pixels
     images = np.stack([read_pixels((folder / name).read_bytes(), recipe) for name, _ in rows])

@@ -25,8 +25,8 @@ from wetread.export.judging import (
     measure_auc_change,
 )
 from wetread.export.quantize import weighted_nodes
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.pixels import resize
+from wetread.runtime.images.pixels import resize
+from wetread.runtime.model.classifier import Classifier
 
 
 def draw_images(seeds: range) -> Images:

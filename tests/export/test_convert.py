@@ -24,9 +24,9 @@ from wetread.export.convert import note_alike_answers, take_notes
 from wetread.export.description import draw_probes
 from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
-from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
-from wetread.runtime.verify import describe_processor
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.verify import describe_processor
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

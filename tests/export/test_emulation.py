@@ -26,10 +26,10 @@ from wetread.export.quantize import Settings, activation_names, quantize_graph
 from wetread.export.ranges import collect_histograms
 from wetread.export.selftest import choose_inputs, make_golden
 from wetread.export.weights import quantize_weight
-from wetread.runtime.classifier import Classifier
+from wetread.runtime.images.pixels import resize
 from wetread.runtime.machine import read_processor
-from wetread.runtime.pixels import resize
-from wetread.runtime.verify import verify_model
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.verify import verify_model
 
 NAIVE = ("s8s8", "u8s8")
 

@@ -10,8 +10,8 @@ import pytest
 from tests.export.networks import LABELS, draw_lamps, toy_spec
 from wetread.errors import ExportError
 from wetread.export.images import read_chunks, read_folder_images, read_images, read_run_images
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.sources import open_source
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.sources.opening import open_source
 
 
 def test_a_run_lists_what_calibrates_and_what_judges(toy):

@@ -14,7 +14,8 @@ from wetread.export.description import draw_probes
 from wetread.export.graph import find_outputs
 from wetread.export.layers import align, is_same, record_layers, run_tensors
 from wetread.export.network import scale_pixels, wrap_network
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 SPEC = ModelSpec(labels=("a", "b", "c"), pixels=PixelRecipe(height=16, width=16, color="rgb"))

@@ -17,8 +17,9 @@ from wetread.export.network import (
     scale_pixels,
     wrap_network,
 )
-from wetread.runtime.golden import draw_image
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.spec import ModelSpec
 
 SPEC = ModelSpec(labels=("a", "b", "c"), pixels=PixelRecipe(height=16, width=16, color="rgb"))
 

@@ -26,9 +26,9 @@ from wetread.export.report import (
     tabulate_layers,
     write_report,
 )
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import ModelSpec, extract_spec
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.spec import ModelSpec, extract_spec
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

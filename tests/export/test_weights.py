@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from wetread.export.weights import quantize_weight
-from wetread.runtime.saturation import PAIR_BOUND, largest_pair
+from wetread.runtime.model.saturation import PAIR_BOUND, largest_pair
 
 weights = hnp.arrays(
     np.float32,

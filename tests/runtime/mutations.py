@@ -18,8 +18,8 @@ from functools import cache
 from tests.memory import read_peak
 from tests.runtime.corpus import chunk, draw_corpus, find_segment
 from wetread.errors import ImageError
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 _RECIPES = (
     PixelRecipe(),

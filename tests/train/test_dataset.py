@@ -111,8 +111,8 @@ def test_corrupt_files_are_listed_and_left_out(folder: Path) -> None:
 
 
 def draw_folder_of_one(folder: Path, name: str) -> np.ndarray:
-    from wetread.runtime.pixels import read_pixels
-    from wetread.runtime.spec import PixelRecipe
+    from wetread.runtime.images.pixels import read_pixels
+    from wetread.runtime.images.recipe import PixelRecipe
 
     return read_pixels((folder / name).read_bytes(), PixelRecipe(height=16, width=16))
 
@@ -150,7 +150,7 @@ def test_a_subset_is_stratified_and_grouped(folder: Path) -> None:
 
 def test_the_cache_is_used_again(folder: Path, monkeypatch) -> None:
     first = load_dataset(configure(folder))
-    monkeypatch.setattr("wetread.runtime.cache.read_pixels", None)
+    monkeypatch.setattr("wetread.runtime.images.cache.read_pixels", None)
     again = load_dataset(configure(folder))
     assert np.array_equal(first.pixels, again.pixels)
     assert again.fingerprint == first.fingerprint

@@ -14,8 +14,8 @@ import pytest
 from tests.train import networks
 from tests.train.drawn import SHAPES, draw_folder, draw_shape, write_image
 from wetread.errors import ConfigError, DatasetError, OutputError
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.spec import ModelSpec
 from wetread.train.config import TrainConfig
 from wetread.train.events import DataFound, Doubted, EpochEnded, StepEnded, TrainingStarted, describe_event
 from wetread.train.fit import TrainResult, train

@@ -15,7 +15,7 @@ import pytest
 from tests.runtime.gcs_server import Faults, Server
 from tests.train.drawn import draw_folder
 from wetread.errors import OutputError, SourceError
-from wetread.runtime.billing import bill_project
+from wetread.runtime.gcs.billing import bill_project
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset
 from wetread.train.events import EpochEnded

@@ -26,10 +26,10 @@ from wetread.bundle.wheels import (
     resolve,
 )
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
-from wetread.runtime.classifier import read_model
-from wetread.runtime.signature import read_signature
-from wetread.runtime.spec import check_digest
-from wetread.runtime.verify import verify_model
+from wetread.runtime.model.file import read_model
+from wetread.runtime.model.signature import read_signature
+from wetread.runtime.model.spec import check_digest
+from wetread.runtime.model.verify import verify_model
 
 FORMAT_VERSION = 1
 SUMS = "SHA256SUMS"

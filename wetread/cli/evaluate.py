@@ -73,10 +73,10 @@ def evaluate(
     from wetread.evaluate.evaluation import EvaluateOptions
     from wetread.evaluate.evaluation import evaluate as judge
     from wetread.evaluate.outputs import FILES, check_output, write_outputs
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.packaged import choose_model, say_packaged
-    from wetread.runtime.staging import RUN_FILES, stage_folder
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.model.packaged import choose_model, say_packaged
 
     if output is None and (thumbnails or overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")

@@ -12,8 +12,8 @@ import typer
 from wetread.cli.app import Project, PublicKey, app
 
 if TYPE_CHECKING:
-    from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import Explanation
+    from wetread.runtime.model.classifier import Classifier
 
 
 @app.command(short_help="Show where a model looked.")
@@ -51,11 +51,11 @@ def explain(
     for the label, blue against it, over the original at its full size.
     """
     from wetread.errors import OutputError, UsageError
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.classifier import Classifier
     from wetread.runtime.explain import explain_image
-    from wetread.runtime.packaged import choose_model, say_packaged
-    from wetread.runtime.staging import file_exists
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.gcs.mirror import file_exists
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.model.packaged import choose_model, say_packaged
 
     if format_ not in ("png", "json"):
         raise UsageError(f"Expected --format png or json. Received {format_!r}.")
@@ -76,7 +76,7 @@ def explain(
 def _read(image: str) -> bytes:
     """The bytes of one file. Raises ImageError and SourceError."""
     from wetread.errors import SourceError
-    from wetread.runtime.sources import open_source
+    from wetread.runtime.sources.opening import open_source
 
     source = open_source(image)
     entries = list(source.entries())
@@ -96,7 +96,7 @@ def _encode(found: Explanation, image: str, classifier: Classifier, format_: str
 
 def _write(data: bytes, output: str | None) -> None:
     from wetread.errors import OutputError
-    from wetread.runtime.staging import stage_file
+    from wetread.runtime.gcs.mirror import stage_file
 
     if output is None:
         sys.stdout.buffer.write(data)

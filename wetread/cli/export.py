@@ -118,8 +118,8 @@ def export(
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
     from wetread.export.convert import ExportOptions, NetworkDescription, list_companions
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
     if (run is None) == (keras is None):
         raise UsageError("Expected a RUN, or --keras FILE.keras. Received both or neither.")
@@ -247,7 +247,7 @@ def _print_candidates(candidates: Sequence[Candidate]) -> None:
 
 def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     from wetread.cli.tables import print_rows
-    from wetread.runtime.inspection import describe_spec
+    from wetread.runtime.model.description import describe_spec
 
     if result.candidates:
         _print_candidates(result.candidates)

@@ -21,9 +21,9 @@ def inspect(
     project: Project = None,
 ) -> None:
     """Show what a model file says of itself: labels, pixels, threshold, precision, origin."""
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.inspection import describe_spec, inspect_model
-    from wetread.runtime.packaged import choose_model
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.model.description import describe_spec, inspect_model
+    from wetread.runtime.model.packaged import choose_model
 
     model = choose_model(model)
     with bill_project(project):

@@ -38,7 +38,7 @@ def manifest(
 
     `wetread score --from-manifest` scores it, whole or in shards, and holds every input to it.
     """
-    from wetread.runtime.manifest_build import ManifestOptions, make_manifest
+    from wetread.runtime.sources.manifest_writing import ManifestOptions, make_manifest
 
     options = ManifestOptions(
         sources=tuple(sources),

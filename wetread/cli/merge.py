@@ -27,7 +27,7 @@ def merge(
     """
     from wetread.cli.progress import show_progress
     from wetread.cli.score import catch_signals, say_done
-    from wetread.runtime.merge import MergeOptions, merge_shards
+    from wetread.runtime.shards.merge import MergeOptions, merge_shards
 
     options = MergeOptions(folder=folder, output=output, overwrite=overwrite, project=project)
     with catch_signals() as caught, show_progress(None, quiet=quiet) as watch:

@@ -41,8 +41,8 @@ def parity(
     from wetread.export.certificate import check_name, write_certificate
     from wetread.export.parity import describe_report, measure_parity
     from wetread.export.report import check_folder, tabulate_layers, write_report
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.staging import RUN_FILES, stage_file, stage_folder
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
     if json_file is not None:
         check_folder(json_file)

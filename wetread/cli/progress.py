@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from wetread.runtime.runs import ScoreOptions, Tally
+    from wetread.runtime.scoring.run import ScoreOptions, Tally
 
 _LINE_SECONDS = 30.0
 
@@ -94,9 +94,9 @@ def _bar(options: ScoreOptions | None) -> Iterator[Callable[[Tally], None]]:
 def _count(bar: Progress, task: object, options: ScoreOptions, closing: threading.Event) -> None:
     """Count the inputs beside the run, so that the bar can say how long it will take."""
     from wetread.errors import SourceError
-    from wetread.runtime.manifest import Manifest
-    from wetread.runtime.name_lists import read_name_list
-    from wetread.runtime.runs import open_options
+    from wetread.runtime.scoring.run import open_options
+    from wetread.runtime.sources.manifest import Manifest
+    from wetread.runtime.sources.name_list import read_name_list
 
     if any(source.startswith("gs://") for source in options.sources):
         return

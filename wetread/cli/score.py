@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wetread.cluster.engine import ClusterOptions
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.runs import ScoreOptions, Tally
-    from wetread.runtime.shards import Shard
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.run import ScoreOptions, Tally
+    from wetread.runtime.shards.shard import Shard
 
 
 @app.command(short_help="Score files and folders of images.")
@@ -88,8 +88,8 @@ def score(
     Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
     --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.runs import ScoreOptions
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.scoring.run import ScoreOptions
 
     options = ScoreOptions(
         sources=tuple(sources or ()),
@@ -149,7 +149,7 @@ def _choose_shard(shard: str | None, engine: str | None, *, for_engine: bool) ->
         raise UsageError("Expected --engine ray, which runs every shard, without --shard. Received another.")
     if shard is None:
         return None
-    from wetread.runtime.shards import parse_shard
+    from wetread.runtime.shards.shard import parse_shard
 
     return parse_shard(shard)
 
@@ -159,14 +159,14 @@ def _run(
 ) -> tuple[Tally, int]:
     """Score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
-    from wetread.runtime.runs import score_to_file, score_to_stream
+    from wetread.runtime.scoring.run import score_to_file, score_to_stream
 
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
     counted = None if shard else options
     with catch_signals(quiet=quiet) as caught, show_progress(counted, quiet=quiet) as watch:
         stop = _stop(caught)
         if shard is not None:
-            from wetread.runtime.shards import ShardScorer
+            from wetread.runtime.shards.shard import ShardScorer
 
             tally = ShardScorer(classifier, options).score(shard, watch=watch, stop=stop)
         elif options.output is not None:
@@ -192,7 +192,7 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
 
 def _choose_model(model: str | None, *, quiet: bool) -> str:
     """The model that was named, or the packaged one, saying so."""
-    from wetread.runtime.packaged import choose_model, say_packaged
+    from wetread.runtime.model.packaged import choose_model, say_packaged
 
     if model is None and not quiet:
         print(f"wetread: {say_packaged()}", file=sys.stderr)
@@ -200,7 +200,7 @@ def _choose_model(model: str | None, *, quiet: bool) -> str:
 
 
 def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
-    from wetread.runtime.classifier import Classifier
+    from wetread.runtime.model.classifier import Classifier
 
     classifier = Classifier(model, device=device, public_key=public_key)
     if device == "auto" and not quiet:

@@ -129,7 +129,7 @@ def train(
     """
     from dataclasses import replace
 
-    from wetread.runtime.billing import bill_project
+    from wetread.runtime.gcs.billing import bill_project
     from wetread.train.config import TrainConfig
     from wetread.train.fit import train as fit
 
@@ -252,7 +252,7 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
 
 def _describe_operating_point(result: TrainResult) -> list[tuple[str, str]]:
     """What was fitted on held-out patients: temperature, threshold, band; without them, a threshold given."""
-    from wetread.runtime.inspection import describe_spec
+    from wetread.runtime.model.description import describe_spec
 
     if "operating_point" not in result.metrics and result.spec.threshold_rule == "default":
         return []

@@ -27,9 +27,9 @@ def verify(
     from dataclasses import asdict
 
     from wetread.cli.tables import print_rows, print_table
-    from wetread.runtime.billing import bill_project
-    from wetread.runtime.packaged import choose_model
-    from wetread.runtime.verify import describe_processor, verify_model
+    from wetread.runtime.gcs.billing import bill_project
+    from wetread.runtime.model.packaged import choose_model
+    from wetread.runtime.model.verify import describe_processor, verify_model
 
     with bill_project(project):
         report = verify_model(choose_model(model), device=device, public_key=public_key)

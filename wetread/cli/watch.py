@@ -13,7 +13,7 @@ from wetread.cli.app import PublicKey, app
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wetread.runtime.runs import Tally
+    from wetread.runtime.scoring.run import Tally
 
 _LINE_SECONDS = 30.0
 
@@ -67,9 +67,9 @@ def watch(
     goes on where it was, without a row lost or written twice.
     """
     from wetread.cli.score import catch_signals, split_names
-    from wetread.runtime.classifier import Classifier
-    from wetread.runtime.packaged import choose_model, say_packaged
-    from wetread.runtime.watching import WatchOptions, watch_folder
+    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.model.packaged import choose_model, say_packaged
+    from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
     options = WatchOptions(
         folder=folder,

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from wetread.errors import SourceError, WetreadError
-from wetread.runtime.sources import is_bucket_location
+from wetread.runtime.entries import is_bucket_location
 
 if TYPE_CHECKING:
-    from wetread.runtime.runs import ScoreOptions
-    from wetread.runtime.shards import ShardScorer
+    from wetread.runtime.scoring.run import ScoreOptions
+    from wetread.runtime.shards.shard import ShardScorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +63,8 @@ class ShardActor:
             return _explain(error)
 
     def _make_scorer(self) -> ShardScorer:
-        from wetread.runtime.classifier import Classifier
-        from wetread.runtime.shards import ShardScorer
+        from wetread.runtime.model.classifier import Classifier
+        from wetread.runtime.shards.shard import ShardScorer
 
         job = self._job
         with suppress(OSError):  # a machine without it can still score what is in a bucket
@@ -87,7 +87,7 @@ class ShardActor:
 
     def score(self, index: int) -> Outcome:
         """Score one shard, or verify it if it is there."""
-        from wetread.runtime.shards import Shard
+        from wetread.runtime.shards.shard import Shard
 
         assert self._scorer is not None
         try:

@@ -1,6 +1,6 @@
 """All shards of a manifest on a Ray cluster: actors with a session each, and a loop that gives them work.
 
-A shard is right however often it is scored (wetread.runtime.shards), so the loop needs to remember nothing: a
+A shard is right however often it is scored (`runtime.shards`), so the loop needs to remember nothing: a
 shard whose actor or node is lost is given to another, and a run that is started again meets the finished ones
 and verifies them. Plain actors, not Ray Data: docs/scale.md says what was measured.
 """
@@ -21,13 +21,13 @@ from typing import Any
 
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.errors import ClusterError, MissingExtraError, UsageError
-from wetread.runtime.billing import bill_project
-from wetread.runtime.classifier import read_model
-from wetread.runtime.manifest import Manifest
-from wetread.runtime.runs import ScoreOptions, Stop, Tally, Watch
-from wetread.runtime.shards import check_options
-from wetread.runtime.signature import check_signature, read_signature
-from wetread.runtime.spec import check_digest, extract_spec
+from wetread.runtime.gcs.billing import bill_project
+from wetread.runtime.model.file import read_model
+from wetread.runtime.model.signature import check_signature, read_signature
+from wetread.runtime.model.spec import check_digest, extract_spec
+from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch
+from wetread.runtime.shards.shard import check_options
+from wetread.runtime.sources.manifest import Manifest
 
 # A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
 _SHARD_NAMES, _MOST_SHARDS = 2048, 10_000

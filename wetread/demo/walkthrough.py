@@ -200,7 +200,7 @@ def _score(places: Places, model: Path, options: DemoOptions, tell: Teller, *, d
 
 def _verify(models: list[Path], tell: Teller) -> None:
     """Check each file on this machine."""
-    from wetread.runtime.verify import verify_model
+    from wetread.runtime.model.verify import verify_model
 
     for model in models:
         with tell.step(

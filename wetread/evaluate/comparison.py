@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
 from wetread.evaluate.metrics import measure_differences
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
 Scored = NDArray[np.floating]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.evaluate.metrics import CALIBRATION_BINS
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
 HISTOGRAM_BINS = 20

@@ -23,7 +23,7 @@ from wetread.errors import ConfigError, DatasetError
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.temperature import apply_temperature, fit_temperature
 from wetread.evaluate.threshold import choose_band, choose_threshold, parse_rule
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 HELD_OUT, OUT_OF_FOLD = "held_out.csv", "oof.csv"
 DEFAULT_RULE, DEFAULT_BAND = "balanced", "images 0.05"

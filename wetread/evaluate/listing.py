@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wetread.errors import DatasetError
-from wetread.runtime.sources import Entry, Source, open_source
+from wetread.runtime.entries import Entry, Source
+from wetread.runtime.sources.opening import open_source
 
 _PARTS = ("train", "val", "test")
 _NOT_LABELS = "__MACOSX"  # what macOS adds to its zip files

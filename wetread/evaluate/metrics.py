@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]

@@ -11,9 +11,9 @@ import numpy as np
 from wetread.errors import ImageError
 from wetread.evaluate.listing import Image
 from wetread.evaluate.scores import Scores
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.sources import Source
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.entries import Source
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 _THUMBNAIL = 224  # pixels
 

@@ -13,7 +13,7 @@ from typing import Any
 from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.scores import Scores
-from wetread.runtime.results import columns, encode_name
+from wetread.runtime.scoring.rows import columns, encode_name
 
 METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
 REPORT = "report.html"

@@ -32,8 +32,8 @@ from wetread.evaluate.tables import (
     format_sign,
     list_values,
 )
-from wetread.runtime.inspection import describe_spec
-from wetread.runtime.sources import open_source
+from wetread.runtime.model.description import describe_spec
+from wetread.runtime.sources.opening import open_source
 
 _MISTAKES = 24
 _FAILURES = 200  # as many are listed on the page; predictions.csv has them all

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from wetread.evaluate.listing import Image, Listing
 from wetread.evaluate.patients import merge_groups
-from wetread.runtime.cache import find_images
-from wetread.runtime.results import Prediction
-from wetread.runtime.scoring import Model, score_chunks
-from wetread.runtime.sources import Entry
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.entries import Entry
+from wetread.runtime.images.cache import find_images
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.batches import Model, score_chunks
+from wetread.runtime.scoring.rows import Prediction
 
 OnProgress = Callable[[int, int], object]
 

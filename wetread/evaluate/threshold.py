@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError
-from wetread.runtime.spec import Band
+from wetread.runtime.model.spec import Band
 
 Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]

@@ -28,8 +28,8 @@ from wetread.export.graph import (
     open_plain,
     producer,
 )
-from wetread.runtime.classifier import ACTIVATION
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.classifier import ACTIVATION
+from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float32]
 

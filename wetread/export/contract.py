@@ -24,7 +24,7 @@ from wetread.export.graph import (
     prune,
     rename_tensor,
 )
-from wetread.runtime.spec import METADATA_KEY, ModelSpec, stamp_digest
+from wetread.runtime.model.spec import METADATA_KEY, ModelSpec, stamp_digest
 
 _SHUFFLES = ("Reshape", "Transpose", "Identity")
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from wetread.errors import ConfigError, ExportError
 from wetread.export import network
 from wetread.export.scaling import find_doubt
-from wetread.runtime.golden import draw_image
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.spec import ModelSpec
 
 PROBES = 5
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from wetread.errors import ExportError
-from wetread.runtime.providers import import_onnxruntime
+from wetread.runtime.model.providers import import_onnxruntime
 
 OPSET = 17  # 18 turns GlobalAveragePooling into ReduceMean plus a Transpose.
 INPUT, OUTPUT, LOGITS = "image", "probabilities", "logits"

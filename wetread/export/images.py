@@ -16,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ExportError, ImageError
-from wetread.runtime.cache import KeptImages, find_images, list_caches
-from wetread.runtime.globs import find_fixed_parts, is_wildcard
-from wetread.runtime.pixels import Pixels, read_pixels
-from wetread.runtime.scoring import count_processors
-from wetread.runtime.sources import Entry, find_entry, is_bucket_location, open_source
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.files.globs import find_fixed_parts, is_wildcard
+from wetread.runtime.files.reading import find_entry
+from wetread.runtime.images.cache import KeptImages, find_images, list_caches
+from wetread.runtime.images.pixels import Pixels, read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.sources.opening import open_source
+from wetread.runtime.threads import count_processors
 
 CALIBRATION_IMAGES = 256
 VALIDATION_IMAGES = 2000

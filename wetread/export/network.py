@@ -23,7 +23,7 @@ from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export.graph import OPSET
 from wetread.heads import trace_activation
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 
 _UNSUPPORTED = re.compile(r"Tensorflow op \[([^:\]]+): (\w+)\] is not supported")
 _WAYS_ROUND = {

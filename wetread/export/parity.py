@@ -19,12 +19,12 @@ from wetread.export.byparts import compare_layers
 from wetread.export.images import read_chunks
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
 from wetread.export.terms import agree_terms
-from wetread.runtime.classifier import Classifier
 from wetread.runtime.machine import read_processor
-from wetread.runtime.runs import versions
-from wetread.runtime.sources import open_sources
-from wetread.runtime.spec import ModelSpec
-from wetread.runtime.verify import describe_processor
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.model.verify import describe_processor
+from wetread.runtime.scoring.run import versions
+from wetread.runtime.sources.opening import open_sources
 
 __all__ = ["assert_parity", "describe_report", "measure_parity"]
 

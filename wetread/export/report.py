@@ -12,7 +12,7 @@ from typing import Any
 from wetread.errors import ExportError
 from wetread.export.byparts import LIMITS, LayerDifference
 from wetread.export.terms import RUN, Terms
-from wetread.runtime.sources import is_bucket_location
+from wetread.runtime.entries import is_bucket_location
 
 _SHOWN_FLIPS = 20
 

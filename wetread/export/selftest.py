@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from wetread.export.emulation import Emulator
 from wetread.export.graph import INPUT, OUTPUT, add_outputs, open_plain
-from wetread.runtime.golden import (
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.golden import (
     EVEN_INTENSITIES,
     JPEG,
     MAX_INPUTS,
@@ -20,8 +21,8 @@ from wetread.runtime.golden import (
     draw_image,
     draw_inputs,
 )
-from wetread.runtime.providers import import_onnxruntime
-from wetread.runtime.spec import Golden, PixelRecipe
+from wetread.runtime.model.providers import import_onnxruntime
+from wetread.runtime.model.spec import Golden
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 

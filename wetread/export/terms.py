@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import ExportError
-from wetread.runtime.classifier import Classifier
-from wetread.runtime.inspection import describe_spec
-from wetread.runtime.spec import ModelSpec, PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.description import describe_spec
+from wetread.runtime.model.spec import ModelSpec
 
 RUN, MODEL = "the RUN's spec.json", "the model file"
 _SHARED = ("labels", "pixels", "scale", "offset", "head", "temperature")

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from wetread.runtime.saturation import PAIR_BOUND
+from wetread.runtime.model.saturation import PAIR_BOUND
 
 Integers = NDArray[np.integer]
 Floats = NDArray[np.float32]

@@ -17,8 +17,8 @@ import numpy as np
 
 from wetread.errors import WetreadError, advise_extra, is_from_bundle
 from wetread.runtime import machine
-from wetread.runtime.packaged import choose_model
-from wetread.runtime.providers import DEVICES, import_onnxruntime, installed_packages, open_session
+from wetread.runtime.model.packaged import choose_model
+from wetread.runtime.model.providers import DEVICES, import_onnxruntime, installed_packages, open_session
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 # A 2 x 2 cast and matrix product, enough to see a provider start and compute.
@@ -246,7 +246,7 @@ def _is_importable(name: str) -> bool:
 
 def examine_model(model: str | os.PathLike[str] | None) -> list[Finding]:
     """Load a model, or the packaged one, as scoring does: its digest, spec and self-test on this machine."""
-    from wetread.runtime.classifier import Classifier
+    from wetread.runtime.model.classifier import Classifier
 
     try:
         model = choose_model(model)

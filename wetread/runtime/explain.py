@@ -20,9 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError
-from wetread.runtime.pixels import MAX_PIXELS, Pixels, inner_size, read_picture, read_pixels
-from wetread.runtime.scoring import Model, count_processors
-from wetread.runtime.spec import PixelRecipe
+from wetread.runtime.images.pixels import MAX_PIXELS, Pixels, inner_size, read_picture, read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.scoring.batches import Model
+from wetread.runtime.threads import count_processors
 
 METHODS = ("occlusion", "cam")
 _UNITS = {

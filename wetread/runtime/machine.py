@@ -46,7 +46,7 @@ class Processor:
 
 def read_processor() -> Processor:
     """Describe the processor."""
-    from wetread.runtime.scoring import count_processors
+    from wetread.runtime.threads import count_processors
 
     # What numpy asked the processor itself counts: under an emulator /proc/cpuinfo is the host's.
     told, listed = _features_of_numpy(), _features_of_linux()

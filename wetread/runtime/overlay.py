@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from wetread.errors import OutputError
 from wetread.runtime.explain import Explanation
-from wetread.runtime.lettering import draw_text
-from wetread.runtime.pixels import Pixels
+from wetread.runtime.images.pixels import Pixels
+from wetread.runtime.images.text import draw_text
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
 _STRONGEST = 0.62  # of the colour over the picture

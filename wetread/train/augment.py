@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError
-from wetread.runtime.spec import build_dataclass
+from wetread.runtime.model.spec import build_dataclass
 
 Images = NDArray[np.uint8]
 _DRAWS = 36  # random numbers for each image; the first orders the epoch (batches.py)

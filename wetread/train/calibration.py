@@ -16,7 +16,7 @@ from wetread.evaluate.held_out import (
     fit_operating_point,
     read_held_out,
 )
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, Dataset
 from wetread.train.folds import write_held_out

@@ -12,7 +12,8 @@ from typing import Any
 from wetread.errors import ConfigError
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex
 from wetread.evaluate.threshold import parse_rule
-from wetread.runtime.spec import PixelRecipe, build_dataclass
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import build_dataclass
 
 COLORS = ("gray", "rgb")
 RESIZES = ("stretch", "fit", "crop")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wetread.errors import DatasetError
 from wetread.evaluate.listing import Image, Listing, list_images
 from wetread.evaluate.patients import compile_group_regex, count_unmatched, find_group, merge_groups
-from wetread.runtime.cache import ImageCache, cache_images
+from wetread.runtime.images.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
 from wetread.train.doubts import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event

@@ -12,8 +12,8 @@ import numpy as np
 
 from wetread.errors import ImageError
 from wetread.evaluate.listing import Image, Listing
-from wetread.runtime.pixels import read_pixels
-from wetread.runtime.sources import is_bucket_location
+from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.images.pixels import read_pixels
 from wetread.train.config import TrainConfig
 
 _LOOKED_AT = 24  # images that are read once more, in colour

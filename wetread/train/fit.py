@@ -20,7 +20,7 @@ import numpy as np
 from wetread.errors import ConfigError
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.temperature import apply_temperature, doubt_temperature
-from wetread.runtime.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
 from wetread.train.augment import Policy, read_policy

@@ -17,8 +17,8 @@ import numpy as np
 
 from wetread.evaluate.held_out import HELD_OUT, OUT_OF_FOLD
 from wetread.evaluate.metrics import measure
-from wetread.runtime.spec import ModelSpec
-from wetread.runtime.staging import read_file
+from wetread.runtime.gcs.mirror import read_file
+from wetread.runtime.model.spec import ModelSpec
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, Dataset
 from wetread.train.network import predict_probabilities

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import MissingExtraError
-from wetread.runtime.lettering import draw_text
+from wetread.runtime.images.text import draw_text
 from wetread.train.augment import Policy, augment_images
 from wetread.train.dataset import Dataset
 from wetread.train.run import History, replace_file, write_bytes

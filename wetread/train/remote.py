@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from wetread.runtime.sources import is_bucket_location
-from wetread.runtime.staging import RUN_FILES, stage_folder
+from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.events import EpochEnded, Event, OnEvent, TrainingStarted

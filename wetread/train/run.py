@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError, OutputError
-from wetread.runtime.locks import lock_file
+from wetread.runtime.files.locks import lock_file
 from wetread.train.config import TrainConfig, find_difference
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"

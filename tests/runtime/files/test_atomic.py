@@ -1,0 +1,195 @@
+"""No rows beside another run's record, wherever a run fails or is killed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from wetread.errors import OutputError
+from wetread.runtime.entries import Entry
+from wetread.runtime.files import atomic as renames
+from wetread.runtime.scoring.batches import Chunk, Seconds
+from wetread.runtime.scoring.output import Output, open_output
+from wetread.runtime.scoring.rows import Prediction
+
+LABELS = ("NORMAL", "PNEUMONIA")
+RENAMING = ("replace", "rename", "remove", "fsync")
+
+
+class Killed(BaseException):
+    """The process is gone: nothing that it would have done follows."""
+
+
+def score(path: Path, run: str, *, resume: bool = False) -> None:
+    """Write an output of one row, which names its run, as does its record."""
+    kind = path.suffix[1:]
+    output = Output(str(path), labels=LABELS, kind=kind, identity={"run": run})
+    with open_output(output, resume=resume, overwrite=not resume):
+        if not output.progress.rows:
+            row = Prediction(run, "ok", LABELS[0], 1.0, (1.0, 0.0))
+            output.write_chunk(Chunk([Entry(run)], [row], Seconds(0, 0, 0)))
+        output.finish({"run": run})
+
+
+def read_pair(path: Path) -> tuple[str | None, str | None]:
+    """Whose rows stand there, and whose record."""
+    place = Path(f"{path}.run.json")
+    rows = None
+    if path.exists():
+        rows = next(run for run in ("old", "new") if run.encode() in path.read_bytes())
+    return rows, json.loads(place.read_text())["run"] if place.exists() else None
+
+
+def on_call(monkeypatch, act: Callable[[str, int], None]) -> list[str]:
+    """Call `act` with each renaming, removal and fsync before it is done; return those that were."""
+    calls: list[str] = []
+
+    def wrap(name: str, real: Callable) -> Callable:
+        def call(*args, **options):
+            act(name, len(calls))
+            calls.append(name)
+            return real(*args, **options)
+
+        return call
+
+    for name in RENAMING:
+        monkeypatch.setattr(os, name, wrap(name, getattr(os, name)))
+    return calls
+
+
+def kill_before(monkeypatch, number: int) -> list[str]:
+    """Die before a call, and let nothing after it happen either: a kill runs no clean-up."""
+
+    def act(_name: str, done: int) -> None:
+        if done >= number:
+            raise Killed
+
+    return on_call(monkeypatch, act)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("begun", [None, "old", "hidden"])
+def test_a_kill_at_any_point_leaves_rows_with_their_own_record(tmp_path, suffix, begun):
+    """`hidden`: an earlier run was killed while the old output had no name."""
+    for number in range(100):
+        path = tmp_path / f"{number}" / f"s.{suffix}"
+        path.parent.mkdir()
+        if begun is not None:
+            score(path, "old")
+        if begun == "hidden":
+            path.rename(renames.hide(str(path), ".old.tmp"))
+        with pytest.MonkeyPatch.context() as patched:
+            calls = kill_before(patched, number)
+            try:
+                score(path, "new")
+                break
+            except Killed:
+                pass
+        rows, record = read_pair(path)
+        assert rows is None or rows == record, calls
+        output = Output(str(path), labels=LABELS, kind=suffix, identity={"run": "new"})
+        if not output.is_finished() or rows == "old":
+            score(path, "new", resume=True)
+        assert read_pair(path) == ("new", "new"), calls
+        left = {name.name for name in path.parent.iterdir()}
+        assert left - {f"{path.name}.part.state"} == {path.name, f"{path.name}.run.json"}, calls
+    assert calls.count("replace") == (2 if begun != "old" else 3)
+    assert number == len(calls) >= 6
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(("begun", "failing"), [(None, 0), (None, 1), ("old", 0), ("old", 1), ("old", 2)])
+def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, suffix, begun, failing):
+    path = tmp_path / f"s.{suffix}"
+    if begun is not None:
+        score(path, "old")
+    renamings = iter(range(9))
+
+    def act(name: str, _done: int) -> None:
+        if name == "replace" and next(renamings, None) == failing:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    with monkeypatch.context() as patched:
+        on_call(patched, act)
+        with pytest.raises(
+            OutputError, match=r"Permission denied.*Close the program that holds it.*--resume"
+        ):
+            score(path, "new")
+    assert read_pair(path) == (begun, begun)
+    score(path, "new", resume=True)
+    assert read_pair(path) == ("new", "new")
+    assert {name.name for name in tmp_path.iterdir()} == {path.name, f"{path.name}.run.json"}
+
+
+@pytest.mark.parametrize("held", ["s.csv", "s.csv.run.json", "s.csv.part"])
+def test_what_another_program_holds_leaves_the_output_with_its_record(tmp_path, monkeypatch, held):
+    """As on Windows, where a spreadsheet lets nobody rename or replace what it shows."""
+    path = tmp_path / "s.csv"
+    score(path, "old")
+    before = path.read_bytes(), Path(f"{path}.run.json").read_bytes()
+    real = os.replace
+
+    def replace(source, target):
+        if os.fspath(tmp_path / held) in (source, target):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        real(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", replace)
+        with pytest.raises(OutputError, match="Close the program that holds it"):
+            score(path, "new")
+    assert (path.read_bytes(), Path(f"{path}.run.json").read_bytes()) == before
+    score(path, "new", resume=True)
+    assert read_pair(path) == ("new", "new")
+
+
+def test_a_disk_that_will_not_take_the_record_changes_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "s.csv"
+    score(path, "old")
+    synced = []
+
+    def fsync(descriptor):
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(OutputError, match="No space left"):
+            score(path, "new")
+    assert read_pair(path) == ("old", "old")
+
+
+def test_a_folder_of_that_name_stays(tmp_path):
+    path = tmp_path / "s.csv"
+    (path / "kept").mkdir(parents=True)
+    with pytest.raises(OutputError, match="a folder"):
+        score(path, "new")
+    (tmp_path / "whole").write_text("new")
+    with pytest.raises(IsADirectoryError):  # one that came during the run
+        renames.publish(str(tmp_path / "whole"), str(path), "{}")
+    assert (path / "kept").is_dir() and (tmp_path / "whole").is_file()
+    assert not Path(f"{path}.run.json").exists()
+
+
+def test_what_is_not_utf8_in_an_old_record_is_put_back_as_it_was(tmp_path, monkeypatch):
+    path, place = tmp_path / "s.csv", tmp_path / "s.csv.run.json"
+    path.write_text("old")
+    place.write_bytes(b"\xff\r\n{")
+    (tmp_path / "whole").write_text("new")
+    real = os.replace
+
+    def replace(source, target):
+        if os.path.basename(source) == "whole":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(PermissionError):
+        renames.publish(str(tmp_path / "whole"), str(path), "{}")
+    assert (path.read_text(), place.read_bytes()) == ("old", b"\xff\r\n{")

@@ -1,0 +1,156 @@
+"""Cut, repaired, lying and corrupt DICOM: a status each time, never a wrong picture."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from pydicom.encaps import encapsulate
+
+from tests.runtime.images.dicom.drawing import (
+    LOSSLESS,
+    LOSSY,
+    SYNTAXES,
+    compress,
+    draw_xray,
+    make_object,
+    save,
+    write_dicom,
+)
+from wetread.errors import ImageError
+from wetread.runtime.images.dicom import decode_dicom
+
+BITS = {"jpeg baseline": 8}
+ENCAPSULATED = [*LOSSLESS, *LOSSY]
+
+
+def bits_of(syntax: str) -> int:
+    return BITS.get(syntax, 12)
+
+
+def status_of(data: bytes) -> str:
+    try:
+        decode_dicom(data)
+    except ImageError as error:
+        return error.status
+    return "ok"
+
+
+def encapsulated(codestream: bytes, syntax: str, shape: tuple[int, int] = (52, 47)) -> bytes:
+    """A whole file around a codestream, whatever that is."""
+    bits = bits_of(syntax)
+    found = make_object(draw_xray(bits, shape=shape), bits=bits, photometric="MONOCHROME2")
+    found.PixelData = encapsulate([codestream])
+    found["PixelData"].VR = "OB"
+    return save(found, SYNTAXES[syntax])
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_every_cut_file_is_found(syntax):
+    file = write_dicom(draw_xray(bits_of(syntax)), bits=bits_of(syntax), syntax=syntax)
+    cuts = {*range(200, len(file) - 1, max(len(file) // 60, 1)), *range(len(file) - 12, len(file))}
+    found = {cut: status_of(file[:cut]) for cut in cuts}
+    # What is cut within its last padding byte has lost nothing.
+    assert {cut: status for cut, status in found.items() if status == "ok" and cut < len(file) - 1} == {}
+    assert set(found.values()) <= {"truncated", "ok"}
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_cut_codestream_in_a_whole_file_is_found_even_with_an_end_marker(syntax):
+    whole = compress(draw_xray(bits_of(syntax)), bits=bits_of(syntax), syntax=syntax)
+    assert status_of(encapsulated(whole, syntax)) == "ok"
+    for cut in range(40, len(whole) - 20, max((len(whole) - 60) // 25, 1)):
+        for tail in (b"", b"\xff\xd9"):
+            assert status_of(encapsulated(whole[:cut] + tail, syntax)) == "truncated", (cut, tail)
+
+
+def test_restart_markers_are_counted():
+    """Between them a decoder makes up what is missing whatever follows, so a cut there leaves no trace."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    stored = draw_xray(12)
+    whole = imagecodecs.jpeg8_encode(stored, level=95, bitspersample=12)
+    start = whole.index(b"\xff\xda")
+    one_row = b"\xff\xdd\x00\x04" + struct.pack(">H", -(-stored.shape[1] // 8))
+    assert status_of(encapsulated(whole[:start] + one_row + whole[start:], "jpeg extended")) == "truncated"
+
+
+@pytest.mark.parametrize("syntax", ENCAPSULATED)
+def test_a_frame_of_another_size_is_found_before_it_is_decoded(syntax):
+    other = compress(draw_xray(bits_of(syntax), shape=(60, 40)), bits=bits_of(syntax), syntax=syntax)
+    assert status_of(encapsulated(other, syntax)) == "truncated"
+
+
+def test_a_lie_about_the_size_costs_no_memory():
+    for name, value in (("Rows", 17_000), ("Columns", 17_000)):
+        huge = write_dicom(draw_xray(12), bits=12, extra={name: value})
+        assert status_of(huge) == "truncated"
+    huge = write_dicom(draw_xray(12), bits=12, extra={"Rows": 60_000, "Columns": 60_000})
+    assert status_of(huge) == "too_large"
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"BitsStored": 14},  # more than the high bit allows
+        {"HighBit": 16},
+        {"SamplesPerPixel": 3},
+        {"RescaleSlope": "0"},
+        {"Rows": 0},
+    ],
+)
+def test_contradictions_are_damage(extra):
+    assert status_of(write_dicom(draw_xray(12), bits=12, extra=extra)) == "truncated"
+
+
+@pytest.mark.parametrize("extra", [{"PhotometricInterpretation": "CMYK"}, {"VOILUTFunction": "ODD"}])
+def test_what_the_rule_does_not_cover_is_unsupported(extra):
+    window = {"WindowCenter": "1", "WindowWidth": "5"}
+    assert status_of(write_dicom(draw_xray(12), bits=12, extra=window | extra)) == "unsupported"
+
+
+@pytest.mark.parametrize("text", [b"1e9999", b"nan   ", b"0x10  ", b"1/3   ", b"one   "])
+def test_numbers_that_are_none_are_damage(text):
+    file = write_dicom(draw_xray(12), bits=12, extra={"RescaleSlope": "1.2345"})
+    assert status_of(file.replace(b"1.2345", text)) == "truncated"
+
+
+def mutate(file: bytes, random: np.random.Generator) -> bytes:
+    """Flip bytes, cut, repeat or cross what is there."""
+    damaged = bytearray(file)
+    for _ in range(random.integers(1, 6)):
+        at = int(random.integers(128, len(damaged)))
+        match random.integers(4):
+            case 0:
+                damaged[at] ^= 1 << int(random.integers(8))
+            case 1:
+                damaged[at : at + 4] = random.bytes(4)
+            case 2:
+                del damaged[at : at + int(random.integers(1, 40))]
+            case _:
+                damaged[at:at] = damaged[at : at + int(random.integers(1, 40))]
+    return bytes(damaged)
+
+
+def run_campaign(count: int) -> dict[str, int]:
+    random = np.random.default_rng(0)
+    files = [write_dicom(draw_xray(bits_of(s)), bits=bits_of(s), syntax=s) for s in SYNTAXES]
+    found: dict[str, int] = {}
+    for index in range(count):
+        status = status_of(mutate(files[index % len(files)], random))
+        found[status] = found.get(status, 0) + 1
+    return found
+
+
+def test_corrupt_files_never_crash(capfd):
+    found = run_campaign(390)
+    assert set(found) <= {"ok", "truncated", "malformed", "unsupported", "too_large", "not_an_image"}
+    assert found["truncated"] > 50
+    assert capfd.readouterr() == ("", "")  # nor does a C library print
+
+
+@pytest.mark.long
+def test_many_corrupt_files_never_crash(capfd):
+    found = run_campaign(20_000)
+    assert set(found) <= {"ok", "truncated", "malformed", "unsupported", "too_large", "not_an_image"}
+    assert capfd.readouterr() == ("", "")

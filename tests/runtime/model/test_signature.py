@@ -1,0 +1,89 @@
+"""Detached signatures: ours, and as openssl reads them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("cryptography")
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.keys import write_keys
+from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.signature import check_signature, read_signature, sign_model, signature_path
+from wetread.runtime.model.verify import verify_model
+
+
+@pytest.fixture
+def signed(tmp_path, toy_model):
+    private, public = write_keys(tmp_path)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(toy_model.read_bytes())
+    signature_path(model).write_bytes(sign_model(model.read_bytes(), key=private))
+    return model, public
+
+
+def test_a_signed_model_loads_where_the_signature_is_demanded(signed):
+    model, public = signed
+    assert Classifier(model, device="cpu", public_key=public).spec.labels == ("NORMAL", "PNEUMONIA")
+    checks = {check.name: check.passed for check in verify_model(model, public_key=public).checks}
+    assert checks["signature"] is True
+
+
+def test_an_unsigned_or_otherwise_signed_model_does_not(signed, tmp_path):
+    model, public = signed
+    _, other = write_keys(tmp_path, name="other")
+    with pytest.raises(TamperedModelError, match="not of this key"):
+        Classifier(model, device="cpu", public_key=other)
+    checks = {check.name: check.passed for check in verify_model(model, public_key=other).checks}
+    assert checks["signature"] is False
+    signature_path(model).unlink()
+    with pytest.raises(TamperedModelError, match=r"model\.onnx\.sig beside it. Received none"):
+        Classifier(model, device="cpu", public_key=public)
+    with pytest.raises(TamperedModelError):
+        Classifier(model.read_bytes(), device="cpu", public_key=public)
+
+
+def test_every_bit_is_signed(signed):
+    model, public = signed
+    data, signature = model.read_bytes(), read_signature(model)
+    check_signature(data, name="model", signature=signature, public_key=public)
+    for at in (0, len(data) // 2, len(data) - 1):
+        changed = bytearray(data)
+        changed[at] ^= 1
+        with pytest.raises(TamperedModelError):
+            check_signature(bytes(changed), name="model", signature=signature, public_key=public)
+
+
+def test_keys_of_another_kind_are_refused(tmp_path):
+    private, public = write_keys(tmp_path, ec.generate_private_key(ec.SECP256R1()), name="ec")
+    with pytest.raises(ConfigError, match="another kind of key"):
+        sign_model(b"x", key=private)
+    with pytest.raises(ConfigError, match="another kind of key"):
+        check_signature(b"x", name="x", signature=b"", public_key=public)
+    for name in ("nowhere.pem", "text.pem"):
+        (tmp_path / "text.pem").write_text("hello")
+        with pytest.raises(ConfigError, match="Expected an Ed25519 private key"):
+            sign_model(b"x", key=tmp_path / name)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="no openssl on this machine")
+def test_openssl_agrees(signed):
+    model, public = signed
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", public, "-rawin", "-in", model]
+    done = subprocess.run([*command, "-sigfile", signature_path(model)], capture_output=True, text=True)
+    assert "Verified Successfully" in done.stdout, done.stderr
+
+
+def test_without_the_extra_it_is_named(signed, monkeypatch):
+    _, public = signed
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "cryptography":
+            monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(MissingExtraError, match="'cryptography'"):
+        check_signature(b"", name="model.onnx", signature=b"", public_key=public)

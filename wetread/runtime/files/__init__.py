@@ -1,0 +1,1 @@
+"""This disk: read, name, lock, move and replace local files."""

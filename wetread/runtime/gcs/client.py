@@ -1,0 +1,200 @@
+"""Cloud Storage: `gs://` names, the client, who it speaks for, and how it asks again.
+
+Needs the extra `gcs`. Google's client lists, writes and authenticates; it is imported when the first
+`gs://` location is met. STORAGE_EMULATOR_HOST and API_ENDPOINT_OVERRIDE (a private endpoint) are honoured.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from wetread.errors import MissingExtraError, SourceError, UsageError
+from wetread.runtime.entries import BUCKET_SCHEME
+from wetread.runtime.gcs.billing import find_project
+from wetread.runtime.gcs.failures import Failure, RetryPolicy, classify, redact, storage_errors
+
+_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+_CONNECTIONS = 64
+_EMULATOR = "STORAGE_EMULATOR_HOST"
+_WHO = re.compile(r"([^\s:\"]+@[^\s:\"]+) does not have")
+_NEED = re.compile(r"does not have (storage\.[\w.]+) access")
+
+T = TypeVar("T")
+
+
+def split_location(location: str) -> tuple[str, str]:
+    """Split `gs://bucket/name` into the bucket and the name ('' for the bucket alone). Raises UsageError."""
+    bucket, _, name = location.removeprefix(BUCKET_SCHEME).partition("/")
+    if not bucket or not location.startswith(BUCKET_SCHEME):
+        raise UsageError(f"Expected gs://BUCKET or gs://BUCKET/NAME. Received {location!r}.")
+    return bucket, name
+
+
+class StorageError(Exception):
+    """A request that failed for good; `failure` says how. Callers turn it into an error of wetread's."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.words)
+        self.failure = failure
+
+
+class Storage:
+    """One caller of Cloud Storage: its client, who it speaks for, and how it asks again.
+
+    `project` is billed where a bucket's requesters pay (default: that of the `bill_project` block), and is
+    the client's project. Credentials are the
+    application default ones; without any, public buckets can be read. Raises MissingExtraError without
+    google-cloud-storage and SourceError for credentials that cannot be used.
+    """
+
+    def __init__(self, *, project: str | None = None, policy: RetryPolicy | None = None) -> None:
+        self.project = project or find_project()
+        self.policy = policy or RetryPolicy()
+        self.billed: str | None = None
+        self.last_success = monotonic()
+        self.client, self.credentials = _open_client(self.project)
+        self.anonymous = type(self.credentials).__name__ == "AnonymousCredentials"
+        self.endpoint: str = self.client.api_endpoint
+
+    def bucket(self, name: str) -> Any:
+        """Return the client's handle of a bucket, which sends no request."""
+        return self.client.bucket(name, user_project=self.billed)
+
+    def call(self, request: Callable[[], T], *, deadline: float | None = None) -> T:
+        """Send a request, again while it fails for reasons that pass. Raises StorageError.
+
+        `request` builds its own handle with `bucket`, so that a retry bills the project it must.
+        """
+        start, attempt = monotonic(), 0
+        most = min(deadline or self.policy.deadline, self.policy.deadline)
+        while True:
+            billed = self.billed
+            try:
+                result = request()
+                self.last_success = monotonic()
+                return result
+            except storage_errors() as error:
+                failure = classify(error)
+                if failure.kind == "requester_pays" and self.bill(billed):
+                    continue
+                wait = self.policy.wait(attempt)
+                spent = monotonic() - start + wait
+                if failure.kind != "transient" or spent > most:
+                    raise StorageError(failure) from error
+                attempt += 1
+                sleep(wait)
+
+    def bill(self, billed: str | None = None) -> bool:
+        """Bill the project that was named, from now on; tell whether a request that billed `billed` gains.
+
+        It may have been sent before another thread's taught us to.
+        """
+        if self.project is None or billed is not None:
+            return False
+        self.billed = self.project
+        return True
+
+    def name_principal(self, words: str = "") -> str:
+        """Name who the requests speak for: the server's word on it, else what the credentials tell."""
+        said = _WHO.search(words)
+        if said:
+            return said.group(1)
+        if self.anonymous:
+            why = "STORAGE_EMULATOR_HOST is set" if os.environ.get(_EMULATOR) else "no credentials were found"
+            return f"an anonymous caller ({why})"
+        for name in ("service_account_email", "signer_email", "account"):
+            found = getattr(self.credentials, name, None)
+            if found and found != "default":
+                return str(found)
+        return "the application default credentials"
+
+    def explain(self, failure: Failure, location: str, *, need: str, role: str) -> str:
+        """Say in one message why a location cannot be used, for whom, and what to do.
+
+        `need` is the permission that was wanting, such as storage.objects.list, where the server does not
+        name one; `role` has it.
+        """
+        bucket, who = split_location(location)[0], self.name_principal(failure.words)
+        if failure.kind == "missing":
+            return (
+                f"Expected the bucket '{bucket}' of {location!r}. Received {failure.words}. Check its name, "
+                f"and that {who} may see it."
+            )
+        if failure.kind == "requester_pays":
+            return f"Expected a project to bill for {location!r}. Received none: give --project PROJECT."
+        if failure.kind in ("denied", "credentials"):
+            told = _NEED.search(failure.words)
+            return (
+                f"Expected {told.group(1) if told else need} on {location!r} for {who}. Received "
+                f"{failure.words}. {self._advise(bucket, who, role)}"
+            )
+        words = f"Expected an answer of Cloud Storage for {location!r}. Received {failure.words}. "
+        if os.environ.get(_EMULATOR):
+            return words + f"Unset {_EMULATOR} to ask the real service."
+        return words + "Check the network, the proxy (HTTPS_PROXY), and API_ENDPOINT_OVERRIDE if it is set."
+
+    def _advise(self, bucket: str, who: str, role: str) -> str:
+        if self.anonymous and "@" not in who:
+            return (
+                "Run `gcloud auth application-default login`, or name a key file in "
+                "GOOGLE_APPLICATION_CREDENTIALS."
+            )
+        kind = "serviceAccount" if who.endswith("gserviceaccount.com") else "user"
+        member = f"{kind}:{who}" if "@" in who else "MEMBER"
+        return (
+            f"Grant {role}: gcloud storage buckets add-iam-policy-binding gs://{bucket} "
+            f"--member={member} --role={role}"
+        )
+
+
+def _open_client(project: str | None) -> tuple[Any, Any]:
+    """Make google-cloud-storage's client, with a connection for each of many threads."""
+    # Otherwise each client asks for its buckets' metadata in the background, which needs a permission.
+    os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImportWarning)  # of grpcio-status, which nothing here needs
+            from google.cloud import storage
+            from requests.adapters import HTTPAdapter
+    except ImportError as error:
+        raise MissingExtraError("google-cloud-storage", extra="gcs") from error
+    credentials, found = _find_credentials()
+    client = storage.Client(project=project or found or "none", credentials=credentials)
+    for scheme in ("https://", "http://"):
+        client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS, pool_connections=8))
+    return client, credentials
+
+
+def find_trusted() -> str:
+    """The file of certificates that Google's client trusts."""
+    from certifi import where
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or where()
+
+
+def _find_credentials() -> tuple[Any, str | None]:
+    """The application default credentials and their project; anonymous ones where there are none."""
+    import google.auth
+    from google.auth import credentials as kinds
+    from google.auth.exceptions import DefaultCredentialsError
+
+    anonymous: Any = kinds.AnonymousCredentials
+    if os.environ.get(_EMULATOR):
+        return anonymous(), None  # as Google's client does: an emulator knows nobody
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # user credentials without a quota project
+            credentials, project = google.auth.default(scopes=[_SCOPE])
+        return credentials, project
+    except DefaultCredentialsError as error:
+        if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
+            raise SourceError(
+                "Expected credentials in the file that GOOGLE_APPLICATION_CREDENTIALS names. "
+                f"Received: {redact(str(error).partition(chr(10))[0])}"
+            ) from error
+        return anonymous(), None

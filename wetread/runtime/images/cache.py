@@ -1,0 +1,254 @@
+"""A folder's images as one memory-mapped array at the model's size, kept so that it is made once.
+
+Training, calibration and judging read the same files again and again; this reads each once, through
+`images.pixels`, into `pixels.npy`, and finds it again while the listing (names, sizes, versions)
+and the recipe are the same. Whoever reads some of them only, to calibrate or to judge, finds them there too.
+It holds a few chunks in memory, however large the data set, and a file without pixels is an entry in
+`failures`, not an error.
+
+A cache holds patients' pixels: it lies where its caller says, readable by its user alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, OutputError
+from wetread.runtime.entries import Entry, Reading
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.threads import count_processors, map_in_order
+
+_LAYOUT = 2  # of the files below; a change of it makes every cache new
+_PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
+_MARK = 20
+_CHUNK = 64
+_CHUNKS_AHEAD = 4
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One file without pixels: the short status word of its row, and what was wrong."""
+
+    status: str
+    message: str
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """Images in listing order.
+
+    `pixels`: uint8 (N, height, width, channels), memory-mapped, read-only; zeros where `failures` has the
+    index. `digests`: SHA-256 of each file's bytes, 64 hex characters; empty where they could not be read.
+    """
+
+    pixels: NDArray[np.uint8]
+    digests: tuple[str, ...]
+    failures: dict[int, Failure]
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """Images of a listing that were kept by another reading of it; `rows` by name."""
+
+    cache: ImageCache
+    rows: dict[str, int]
+
+    def read(self, entry: Entry) -> NDArray[np.uint8]:
+        """Return an image, uint8 (height, width, channels). Raises ImageError as reading its file would."""
+        row = self.rows[entry.name]
+        failure = self.cache.failures.get(row)
+        if failure is not None:
+            raise ImageError(failure.status, failure.message)
+        pixels: NDArray[np.uint8] = self.cache.pixels[row]
+        return pixels
+
+    def find_digest(self, entry: Entry) -> str:
+        """Return the SHA-256 of the file's bytes, in hexadecimal."""
+        return self.cache.digests[self.rows[entry.name]]
+
+
+def list_caches(run: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
+    """Name the folders that may keep images: $WETREAD_CACHE, and those of a RUN directory."""
+    found = [os.environ.get("WETREAD_CACHE")]
+    if run is not None:
+        with suppress(OSError, ValueError, AttributeError):  # whoever needs the configuration says so
+            found.append(json.loads((Path(run) / "config.json").read_text(encoding="utf-8")).get("cache"))
+        found.append(os.path.join(run, "cache"))
+    return tuple(Path(folder) for folder in found if folder)
+
+
+def find_images(
+    entries: Sequence[Entry], recipe: PixelRecipe, *, folders: Sequence[Path], root: str = ""
+) -> KeptImages | None:
+    """Find the images of a listing, or of a part of one, in what `cache_images` made; None: read them.
+
+    All of them or none: they come from one cache in one of the `folders`, of the same names below `root`,
+    sizes, versions and recipe. An image that was unreadable then is not found.
+    """
+    wanted = [_mark_entry(entry, root) for entry in entries]
+    for place in _list_places(folders, recipe):
+        marks = {mark.tobytes(): row for row, mark in enumerate(np.load(place / _ENTRIES))}
+        rows = {entry.name: marks.get(mark, -1) for entry, mark in zip(entries, wanted, strict=True)}
+        cache = _open_cache(place) if -1 not in rows.values() else None
+        if cache is not None and not any(
+            cache.failures[row].status == "unreadable" for row in cache.failures.keys() & rows.values()
+        ):
+            return KeptImages(cache, rows)
+    return None
+
+
+def _list_places(folders: Sequence[Path], recipe: PixelRecipe) -> Iterator[Path]:
+    """The caches of a recipe in some folders."""
+    for folder in folders:
+        yield from sorted(folder.glob(f"{_name_recipe(recipe)}-*"))
+
+
+def cache_images(
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    *,
+    source: Reading,
+    folder: str | os.PathLike[str],
+    root: str = "",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ImageCache:
+    """Read the images of a listing, from the cache in `folder` where it has them.
+
+    `source` reads the entries. `root`: the part of the names that is left out of the key, so that a listing
+    is found again under another spelling of its folder. `on_progress` is told (images done, images in all).
+    A cache in which a file was unreadable is made again: that may have passed. Raises OutputError when the
+    cache cannot be written.
+    """
+    place = Path(folder) / _find_key(entries, recipe, root)
+    found = _open_cache(place)
+    if found is not None and all(failure.status != "unreadable" for failure in found.failures.values()):
+        return found
+    try:
+        _make_cache(place, entries, recipe, source=source, root=root, on_progress=on_progress)
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {len(entries):,} images of {recipe.shape} into {os.fspath(folder)!r}. "
+            f"Received: {error.strerror or error}. Make room there, or choose another folder."
+        ) from error
+    made = _open_cache(place)
+    if made is None:
+        raise OutputError(f"Expected the cache that was just made in {os.fspath(place)!r}. Received none.")
+    return made
+
+
+def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
+    """Name a cache by all that its content depends on."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(_mark_entry(entry, root))
+    return f"{_name_recipe(recipe)}-{digest.hexdigest()[:24]}"
+
+
+def _name_recipe(recipe: PixelRecipe) -> str:
+    text = json.dumps([_LAYOUT, dataclasses.asdict(recipe)], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _mark_entry(entry: Entry, root: str) -> bytes:
+    """Twenty bytes that stand for one file as listed: its name below the root, its size and version."""
+    line = [entry.name.removeprefix(root), entry.size, entry.version]
+    return hashlib.sha256(json.dumps(line).encode()).digest()[:_MARK]
+
+
+def _open_cache(place: Path) -> ImageCache | None:
+    if not place.is_dir():
+        return None
+    listed = json.loads((place / _FAILURES).read_text(encoding="utf-8"))
+    pixels = np.load(place / _PIXELS, mmap_mode="r")
+    digests = tuple(raw.tobytes().hex() if raw.any() else "" for raw in np.load(place / _DIGESTS))
+    return ImageCache(pixels, digests, {index: Failure(*why) for index, *why in listed})
+
+
+def _make_cache(
+    place: Path,
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    *,
+    source: Reading,
+    root: str,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    """Fill a folder of a passing name (mode 700), then give it its own: nobody sees half a cache."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    passing = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
+    try:
+        _fill(passing, entries, recipe, source, on_progress)
+        marks = b"".join(_mark_entry(entry, root) for entry in entries)
+        np.save(passing / _ENTRIES, np.frombuffer(marks, np.uint8).reshape(-1, _MARK))
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            os.rename(passing, place)
+        except OSError:
+            if not place.is_dir():  # another process made the same one first: that one serves as well
+                raise
+    finally:
+        shutil.rmtree(passing, ignore_errors=True)
+
+
+def _fill(
+    folder: Path,
+    entries: Sequence[Entry],
+    recipe: PixelRecipe,
+    source: Reading,
+    on_progress: Callable[[int, int], None] | None,
+) -> None:
+    pixels = np.lib.format.open_memmap(
+        folder / _PIXELS, mode="w+", dtype=np.uint8, shape=(len(entries), *recipe.shape)
+    )
+    _reserve(folder / _PIXELS)
+    digests = np.zeros((len(entries), 32), np.uint8)
+    failures: dict[int, Failure] = {}
+
+    def work(chunk: list[tuple[int, Entry]]) -> int:
+        for index, entry in chunk:
+            try:
+                data = source.read(entry)
+                digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+                pixels[index] = read_pixels(data, recipe)
+            except ImageError as error:
+                failures[index] = Failure(error.status, str(error))
+        return len(chunk)
+
+    done, workers = 0, count_processors()
+    chunks = _cut_chunks(source.read_ahead(iter(entries)))
+    ahead = workers * _CHUNKS_AHEAD
+    for count in map_in_order(work, chunks, threads=workers, ahead=ahead, name="wetread-cache"):
+        done += count
+        if on_progress is not None:
+            on_progress(done, len(entries))
+    pixels.flush()
+    np.save(folder / _DIGESTS, digests)
+    listed = [[index, failures[index].status, failures[index].message] for index in sorted(failures)]
+    (folder / _FAILURES).write_text(json.dumps(listed), encoding="utf-8")
+
+
+def _reserve(path: Path) -> None:
+    """Take the file's room now: on a full disk, writing to mapped memory would kill the process."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
+def _cut_chunks(entries: Iterator[Entry]) -> Iterator[list[tuple[int, Entry]]]:
+    numbered = enumerate(entries)
+    while chunk := list(islice(numbered, _CHUNK)):
+        yield chunk

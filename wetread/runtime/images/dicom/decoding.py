@@ -1,0 +1,182 @@
+"""A DICOM file to gray levels or colors of 8 bits: the rule 'voi-first', in order (docs/dicom.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError
+from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
+from wetread.runtime.images.dicom.frames import (
+    GRAYS,
+    PALETTE,
+    PixelFormat,
+    choose_frame,
+    read_format,
+    read_frame,
+)
+from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
+from wetread.runtime.images.dicom.stream import Stream, damaged, read_stream
+from wetread.runtime.images.dicom.values import (
+    PIXEL_DATA,
+    Attributes,
+    PixelElement,
+    import_pydicom,
+    parse_object,
+)
+
+MAX_PIXELS = 300_000_000
+_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_SOP_CLASS, _ROWS = 0x00080016, 0x00280010
+_PER_FRAME, _SHARED = 0x52009230, 0x52009229
+_PIXEL_VALUE_TRANSFORMATION, _FRAME_VOI = 0x00289145, 0x00289132
+_LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A DICOM object that has pixels, not yet decoded."""
+
+    stream: Stream
+    attributes: Attributes
+    pixels: PixelElement
+    form: PixelFormat
+
+    def decode(self) -> NDArray[np.uint8]:
+        """Decode the frame that stands for the object.
+
+        Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises ImageError 'truncated' or
+        'unsupported'.
+        """
+        index = choose_frame(self.attributes, self.form)
+        values, form = read_frame(self.stream, self.pixels, self.form, index=index)
+        if form.photometric in GRAYS:
+            return apply_gray_rule(values, read_gray_rule(self.attributes, form, frame=index))[..., None]
+        if form.photometric == PALETTE:
+            return apply_palette(values, _read_palette(self.attributes, form))
+        colors = to_eight_bits(values, form.stored)
+        return colors if form.photometric == "RGB" else convert_ybr(colors)
+
+
+def open_picture(data: bytes) -> Picture:
+    """Read what a DICOM file says of its pixels, without decoding them.
+
+    Raises ImageError: 'truncated' (cut short or damaged), 'unsupported' (an object without pixels, more
+    than 16 bits, or a missing package), 'too_large' (inflated). No message quotes the file.
+    """
+    stream = read_stream(data)
+    attributes, pixels = parse_object(stream)
+    if pixels is None:
+        raise _no_pixels(attributes, stream.sop_class)
+    if pixels.tag != PIXEL_DATA:
+        raise ImageError("unsupported", "Expected whole-number pixels. Received floating-point pixel data.")
+    return Picture(stream, attributes, pixels, read_format(attributes))
+
+
+def decode_dicom(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Decode a DICOM file's picture.
+
+    `data`: the bytes of the file. Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises
+    ImageError: 'truncated', 'unsupported' or 'too_large'.
+    """
+    picture = open_picture(data)
+    form = picture.form
+    if form.rows * form.columns > max_pixels:
+        raise ImageError(
+            "too_large", f"Expected at most {max_pixels:,} pixels. Received {form.columns:,} x {form.rows:,}."
+        )
+    return picture.decode()
+
+
+def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:
+    """Tell an image that was cut before its pixels from an object that has none."""
+    text = sop_class or attributes.text(_SOP_CLASS)
+    # Not validated: pydicom would quote what it does not like.
+    name = str(import_pydicom("pydicom.uid").UID(text, 0).name)
+    known = name if name != text else "an object of an unknown kind"
+    if attributes.raw(_ROWS) or "Image Storage" in known:
+        return damaged("it ends before its pixels")
+    return ImageError("unsupported", f"Expected a DICOM image. Received {known}, which holds no pixels.")
+
+
+def read_gray_rule(attributes: Attributes, form: PixelFormat, *, frame: int) -> GrayRule:
+    """Read what turns an object's stored values into gray levels. Raises ImageError where it is damaged."""
+    return GrayRule(
+        bits=form.stored,
+        signed=form.signed,
+        modality=_read_modality(attributes, form, frame),
+        voi=_read_voi(attributes, form, frame),
+        padding=_read_padding(attributes, form),
+        inverted=form.photometric == "MONOCHROME1",
+    )
+
+
+def _read_modality(
+    attributes: Attributes, form: PixelFormat, frame: int
+) -> Lookup | tuple[Fraction, Fraction]:
+    for item in attributes.items(0x00283000)[:1]:
+        return _read_lookup(item, form)
+    for scope in _scopes(attributes, _PIXEL_VALUE_TRANSFORMATION, frame):
+        slope, intercept = scope.decimal(0x00281053), scope.decimal(0x00281052)
+        if slope is not None or intercept is not None:
+            if slope == 0:
+                raise damaged("its rescale slope is 0")
+            return (Fraction(1) if slope is None else slope, intercept or Fraction(0))
+    return Fraction(1), Fraction(0)
+
+
+def _read_voi(attributes: Attributes, form: PixelFormat, frame: int) -> Lookup | Window | None:
+    """The first VOI lookup table, else the first window, else none."""
+    for item in attributes.items(0x00283010)[:1]:
+        return _read_lookup(item, form)
+    for scope in _scopes(attributes, _FRAME_VOI, frame):
+        center, width = scope.decimal(0x00281050), scope.decimal(0x00281051)
+        function = scope.text(0x00281056) or "LINEAR"
+        if function not in _FUNCTIONS:
+            raise ImageError(
+                "unsupported", f"Expected {', '.join(_FUNCTIONS)}. Received another VOI function."
+            )
+        if center is not None and width is not None:
+            window = Window(center, width, function)
+            return window if window.is_usable else None
+    return None
+
+
+def _scopes(attributes: Attributes, group: int, frame: int) -> Iterator[Attributes]:
+    """Where an attribute of a frame may stand: its own functional group, the shared one, the object."""
+    for holder in (*attributes.items(_PER_FRAME)[frame : frame + 1], *attributes.items(_SHARED)[:1]):
+        yield from holder.items(group)[:1]
+    yield attributes
+
+
+def _read_lookup(item: Attributes, form: PixelFormat) -> Lookup:
+    typed = item.is_signed(_LUT_DESCRIPTOR)
+    descriptor = item.shorts(_LUT_DESCRIPTOR, signed=form.signed if typed is None else typed)
+    return make_lookup(descriptor, item.raw(_LUT_DATA), little=item.is_little(_LUT_DATA))
+
+
+def _read_padding(attributes: Attributes, form: PixelFormat) -> tuple[int, int] | None:
+    value = attributes.short(0x00280120, signed=form.signed)
+    if value is None:
+        return None
+    limit = attributes.short(0x00280121, signed=form.signed)
+    other = value if limit is None else limit
+    return min(value, other), max(value, other)
+
+
+def _read_palette(attributes: Attributes, form: PixelFormat) -> tuple[Lookup, Lookup, Lookup]:
+    if attributes.raw(0x00281221):
+        raise ImageError("unsupported", "Expected a plain palette. Received a segmented one.")
+    red, green, blue = (
+        make_lookup(
+            attributes.shorts(0x00281101 + k, signed=form.signed),
+            attributes.raw(0x00281201 + k),
+            little=attributes.is_little(0x00281201 + k),
+        )
+        for k in range(3)
+    )
+    return red, green, blue

@@ -1,0 +1,106 @@
+"""A DICOM object's attributes as text for a table: those by whose form no patient can be named."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from wetread.errors import ImageError, MissingExtraError, UsageError
+from wetread.runtime.images.dicom.stream import looks_like_dicom, read_stream
+from wetread.runtime.images.dicom.values import Attributes, parse_attributes
+
+# What a value of each type looks like (PS3.5, 6.2). One that does not is left out: it may be anything.
+_TEXTS: Mapping[str, re.Pattern[str]] = {
+    "UI": re.compile(r"[0-9.]{1,64}"),
+    "CS": re.compile(r"[A-Za-z0-9_ ]{1,16}"),
+    "DA": re.compile(r"\d{8}|\d{4}\.\d\d\.\d\d"),
+    "TM": re.compile(r"\d{2}(:?\d\d(:?\d\d(\.\d{1,6})?)?)?"),
+    "DT": re.compile(r"\d{4,14}(\.\d{1,6})?([+-]\d{4})?"),
+    "IS": re.compile(r"[+-]?\d{1,11}"),
+    "DS": re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?"),
+}
+_NUMBERS = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d"}
+# Texts, but of the maker's and not of whoever sits at the machine.
+_MAKERS = {"Manufacturer", "ManufacturerModelName"}
+_MAKERS_TEXT = re.compile(r"[ -~]{1,64}")
+_PATIENT, _META, _PIXELS = 0x0010, 0x0002, 0x7FE0
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """An attribute that may stand in a table: its keyword, number and type (VR)."""
+
+    keyword: str
+    number: int
+    kind: str
+
+
+def choose_tags(keywords: Iterable[str]) -> tuple[Tag, ...]:
+    """Find attributes by their keywords in DICOM's dictionary.
+
+    Raises UsageError for one that is unknown, named twice, or may hold a patient's name or number by its
+    form; MissingExtraError without pydicom.
+    """
+    chosen: dict[str, Tag] = {}
+    for keyword in keywords:
+        if keyword in chosen:
+            raise UsageError(f"Expected each of --dicom-tags once. Received {keyword!r} twice.")
+        chosen[keyword] = _find_tag(keyword)
+    return tuple(chosen.values())
+
+
+def _find_tag(keyword: str) -> Tag:
+    try:
+        from pydicom.datadict import dictionary_VR, tag_for_keyword
+    except ImportError as error:
+        raise MissingExtraError("pydicom", extra="dicom") from error
+    number = tag_for_keyword(keyword)
+    if not keyword or number is None:
+        raise UsageError(
+            "Expected --dicom-tags to be keywords of DICOM's dictionary, such as SOPInstanceUID,StudyDate. "
+            f"Received {keyword!r}."
+        )
+    found = Tag(keyword, int(number), str(dictionary_VR(number)))
+    if found.number >> 16 == _PATIENT or not (found.kind in {*_TEXTS, *_NUMBERS} or keyword in _MAKERS):
+        raise UsageError(
+            "Expected --dicom-tags that cannot hold a patient's name or number: identifiers of objects, "
+            "dates, times, codes and numbers outside group 0010. "
+            f"Received {keyword!r} ({found.number >> 16:04X},{found.number & 0xFFFF:04X}), {found.kind}. "
+            "Find the patient in the archive by SOPInstanceUID."
+        )
+    if found.number >> 16 == _META or found.number >> 16 >= _PIXELS:
+        raise UsageError(f"Expected --dicom-tags of the object before its pixels. Received {keyword!r}.")
+    return found
+
+
+def read_tags(data: bytes, tags: Iterable[Tag]) -> dict[str, str | None]:
+    """Read attributes of a file's object, by keyword, as they stand in it; several values keep their '\\'.
+
+    None where the attribute is absent, empty or not of its type's form, and where the file is no DICOM or is
+    damaged before its pixels.
+    """
+    found: dict[str, str | None] = {tag.keyword: None for tag in tags}
+    with suppress(ImageError):  # the row's status says so
+        if looks_like_dicom(data):
+            attributes, _ = parse_attributes(read_stream(data))
+            return {tag.keyword: _read_tag(attributes, tag) for tag in tags}
+    return found
+
+
+def _read_tag(attributes: Attributes, tag: Tag) -> str | None:
+    if tag.kind in _NUMBERS:
+        return _read_numbers(attributes, tag)
+    form = _TEXTS.get(tag.kind, _MAKERS_TEXT)
+    values = attributes.texts(tag.number)
+    return "\\".join(values) if values and all(map(form.fullmatch, values)) else None
+
+
+def _read_numbers(attributes: Attributes, tag: Tag) -> str | None:
+    value, letter = attributes.raw(tag.number), _NUMBERS[tag.kind]
+    order = "<" if attributes.is_little(tag.number) else ">"
+    if not value or len(value) % struct.calcsize(order + letter):
+        return None
+    return "\\".join(str(number) for (number,) in struct.iter_unpack(order + letter, value))

@@ -1,0 +1,186 @@
+"""A DICOM object's attributes, read strictly from their bytes.
+
+pydicom finds the elements; values are read here, so that none is converted that is not asked for, and none
+is ever quoted in a warning or an error: names and numbers of patients stay in the file.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from wetread.errors import ImageError, advise_extra
+from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, read_element
+
+PIXEL_DATA = 0x7FE00010
+_FIRST_PIXEL_TAG = 0x7FE00008  # Float and Double Float Pixel Data come before Pixel Data
+_DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
+_MAX_DECIMAL_CHARACTERS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where an object's pixel data stand in its body: the tag, the type, start, and length or UNDEFINED."""
+
+    tag: int
+    kind: str
+    start: int
+    length: int
+
+
+class Attributes:
+    """The attributes of a DICOM object or of an item of a sequence, by tag."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+
+    def raw(self, tag: int) -> bytes:
+        """The bytes of a value as they stand in the file; b'' where it is absent, empty or a sequence."""
+        element = self._dataset.get_item(tag) if tag in self._dataset else None
+        value = getattr(element, "value", None)
+        return value if isinstance(value, bytes) else b""
+
+    def texts(self, tag: int) -> list[str]:
+        """The values of a text attribute; [] where it is absent or empty."""
+        text = self.raw(tag).decode("ascii", "replace").strip("\0 ")
+        return [part.strip() for part in text.split("\\")] if text else []
+
+    def text(self, tag: int) -> str:
+        """The first value of a text attribute, or ''."""
+        return next(iter(self.texts(tag)), "")
+
+    def decimal(self, tag: int) -> Fraction | None:
+        """The first value of a decimal string (DS) or integer string (IS), exactly; None where absent."""
+        text = self.text(tag)
+        if not text:
+            return None
+        if len(text) > _MAX_DECIMAL_CHARACTERS or not _DECIMAL.fullmatch(text):
+            raise damaged(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) holds no number")
+        return Fraction(text)
+
+    def whole(self, tag: int) -> int | None:
+        """The first value of an integer string (IS); None where absent."""
+        value = self.decimal(tag)
+        return None if value is None else int(value)
+
+    def shorts(self, tag: int, *, signed: bool = False) -> list[int]:
+        """The values of an unsigned or signed short attribute (US, SS); [] where absent."""
+        value = self.raw(tag)
+        letter = "h" if signed else "H"
+        count = len(value) // 2
+        return list(struct.unpack_from(f"{self._order(tag)}{count}{letter}", value))
+
+    def short(self, tag: int, *, signed: bool = False) -> int | None:
+        """The first value of an unsigned or signed short attribute; None where absent."""
+        return next(iter(self.shorts(tag, signed=signed)), None)
+
+    def is_signed(self, tag: int) -> bool | None:
+        """Whether the file itself types a short as signed (SS) or unsigned (US); None where it does not."""
+        kind = getattr(self._dataset.get_item(tag), "VR", None) if tag in self._dataset else None
+        return {"SS": True, "US": False}.get(str(kind))
+
+    def is_little(self, tag: int) -> bool:
+        """The byte order of an attribute's value."""
+        return self._order(tag) == "<"
+
+    def items(self, tag: int) -> list[Attributes]:
+        """The items of a sequence; [] where absent."""
+        if tag not in self._dataset:
+            return []
+        value = self._dataset[tag].value
+        return [Attributes(item) for item in value] if type(value).__name__ == "Sequence" else []
+
+    def _order(self, tag: int) -> str:
+        little = (
+            getattr(self._dataset.get_item(tag), "is_little_endian", True) if tag in self._dataset else True
+        )
+        return "<" if little else ">"
+
+
+def parse_object(stream: Stream) -> tuple[Attributes, PixelElement | None]:
+    """Find the attributes before the pixel data, and where those stand; see that all is there.
+
+    Raises ImageError: 'truncated' where the object does not hold together, 'unsupported' without pydicom.
+    """
+    attributes, pixels = parse_attributes(stream)
+    if pixels is not None and pixels.length != UNDEFINED:
+        check_rest(stream, pixels.start + pixels.length, implicit=not pixels.kind)
+    return attributes, pixels
+
+
+def parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
+    """Find the attributes before the pixel data, each of them whole, and where those stand.
+
+    Raises ImageError as `parse_object` does, but not for what is cut in the pixel data or behind them.
+    """
+    read_dataset = import_pydicom("pydicom.filereader").read_dataset
+    body = io.BytesIO(stream.body)
+    found: list[PixelElement] = []
+
+    def stop(tag: int, kind: str | None, length: int) -> bool:
+        if tag < _FIRST_PIXEL_TAG:
+            return False
+        if tag <= PIXEL_DATA:
+            found.append(PixelElement(int(tag), str(kind or ""), body.tell(), length))
+        return True
+
+    try:
+        dataset = read_dataset(body, stream.implicit, stream.little, stop_when=stop)
+    except Exception as error:  # noqa: BLE001 - pydicom meets damaged bytes with errors of every kind
+        raise damaged(f"it cannot be parsed ({type(error).__name__})") from None
+    if not found:
+        _check_values(dataset)
+    return Attributes(dataset), found[0] if found else None
+
+
+def _check_values(dataset: Any) -> None:
+    """See that an object without pixels has its values whole: pydicom takes what it gets of the last one."""
+    for element in dataset.values():
+        value = getattr(element, "value", None)
+        if isinstance(value, bytes) and len(value) < getattr(element, "length", 0) < UNDEFINED:
+            raise damaged("its last element ends early")
+
+
+def check_rest(stream: Stream, at: int, *, implicit: bool) -> None:
+    """See that the pixel data, which end at `at`, and what follows them are there to the last byte."""
+    size = len(stream.body)
+    while at < size:
+        if size - at < 8 and not any(stream.body[at:]):
+            return  # padding
+        element = read_element(stream.body, at, implicit=implicit, little=stream.little)
+        if element.length == UNDEFINED:
+            return
+        at = element.end
+    if at > size:
+        raise damaged("its last element ends early")
+
+
+def import_pydicom(name: str) -> Any:
+    """Import a module of pydicom, whose own warnings are hushed: they can quote what the file holds.
+
+    Raises ImageError 'unsupported' without it.
+    """
+    from importlib import import_module
+
+    try:
+        module = import_module(name)
+    except ImportError as error:
+        raise missing_extra(name.partition(".")[0]) from error
+    hushed = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
+    if hushed not in warnings.filters:
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
+    return module
+
+
+def missing_extra(package: str) -> ImageError:
+    """The error of a DICOM file on a machine that lacks a package to read it."""
+    return ImageError(
+        "unsupported",
+        f"Expected the package '{package}', which reads DICOM. Received an installation without it. "
+        f"Install it: {advise_extra('dicom')}",
+    )

@@ -1,0 +1,80 @@
+"""Image files: the kind, the size, the orientation, whether the file is whole, and its samples.
+
+Read before anything is decoded, so that a cut or a lying file is found by its own structure and an
+oversized one costs nothing. Each reader raises ImageError: what cannot be an input is a status.
+`docs/pixels.md` states the rules.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from wetread.errors import ImageError
+from wetread.runtime.images.dicom import has_preamble, looks_like_dicom
+from wetread.runtime.images.formats.bitmap import read_bmp, read_pnm
+from wetread.runtime.images.formats.header import Header, Samples, Stored, truncated, unsupported
+from wetread.runtime.images.formats.jpeg import JpegHeader, read_jpeg
+from wetread.runtime.images.formats.png import SIGNATURE, read_png
+from wetread.runtime.images.formats.tiff import read_tiff
+from wetread.runtime.images.formats.webp import read_webp
+
+__all__ = ["Header", "JpegHeader", "Samples", "Stored", "read_header", "truncated", "unsupported"]
+
+_READERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
+    (b"\xff\xd8", read_jpeg),
+    (SIGNATURE, read_png),
+    (b"BM", read_bmp),
+    (b"RIFF", read_webp),
+    (b"II*\0", read_tiff),
+    (b"MM\0*", read_tiff),
+    (b"P5", read_pnm),
+    (b"P6", read_pnm),
+)
+
+_UNSUPPORTED = (
+    (0, b"GIF8", "a GIF, which may be animated: save the picture that counts as PNG"),
+    (0, b"II+\0", "a BigTIFF: save it as TIFF"),
+    (0, b"MM\0+", "a BigTIFF: save it as TIFF"),
+    (0, b"\0\0\0\x0cjP  ", "JPEG 2000: save it as PNG"),
+    (0, b"\xff\x4f\xff\x51", "JPEG 2000: save it as PNG"),
+    (0, b"\0\0\0\x0cJXL ", "JPEG XL: save it as PNG"),
+    (0, b"\xff\x0a", "JPEG XL: save it as PNG"),
+    (0, b"8BPS", "a Photoshop document: save it as PNG"),
+    (4, b"ftyp", "HEIC, AVIF or a video: save the picture that counts as PNG"),
+)
+
+
+def read_header(data: bytes) -> Header:
+    """Tell what image the bytes are.
+
+    Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short, or damaged), 'unsupported', or
+    'too_large' for sides that no decoder takes.
+    """
+    if not data:
+        raise ImageError("empty", "Expected an image. Received 0 bytes.")
+    if has_preamble(data):
+        return _read_dicom(data)
+    for magic, reader in _READERS:
+        if data.startswith(magic):
+            try:
+                return reader(data)
+            except (struct.error, IndexError) as error:
+                raise truncated("its header ends early") from error
+    for start, magic, name in _UNSUPPORTED:
+        if data.startswith(magic, start):
+            raise unsupported(name)
+    if looks_like_dicom(data):
+        return _read_dicom(data)
+    if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
+        raise truncated("its header ends early")
+    raise ImageError(
+        "not_an_image", "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
+    )
+
+
+def _read_dicom(data: bytes) -> Header:
+    """Read a DICOM file's header; what that takes is loaded when the first one comes."""
+    from wetread.runtime.images.formats.dicom import read_dicom
+
+    return read_dicom(data)

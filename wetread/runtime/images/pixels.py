@@ -1,0 +1,259 @@
+"""Bytes to the uint8 array that the network sees: the only pixel code in the project.
+
+After the decoder every step is whole-number arithmetic, so the same samples give the same array on every
+machine: `docs/pixels.md` states the rules and the argument. Training, calibration, parity and scoring all
+come through `read_pixels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError
+from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.images.resampling import PARTS, Span, scale
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 300_000_000
+# libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
+_DCT_SCALES = (1, 2, 4)
+_DEPTHS = (8, 10, 12, 14, 16)
+# Rec. 601 in 65,536ths.
+_RED, _GREEN, _BLUE, _HALF = np.uint32(19595), np.uint32(38470), np.uint32(7471), np.uint32(32768)
+# Arithmetic wider than a byte runs over this many pixels at a time.
+_STRIP_PIXELS = 1 << 16
+
+# A worker owns its core, and a broken file is a row: OpenCV starts no threads and prints nothing.
+cv2.setNumThreads(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image file and bring it to the model's size.
+
+    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. Returns uint8 (height, width,
+    channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
+    """
+    return _guard(data, recipe, max_pixels, _read)
+
+
+def read_picture(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Decode an image file at its own size, upright as the recipe sees it: what is drawn upon for people.
+
+    Returns uint8 (H, W, channels), 0 to 255, without the recipe's size and equalization. Raises as
+    `read_pixels` does.
+    """
+    return _guard(data, recipe, max_pixels, _read_whole)
+
+
+def _guard(
+    data: bytes, recipe: PixelRecipe, max_pixels: int, read: Callable[[bytes, Header, PixelRecipe], Pixels]
+) -> Pixels:
+    """Refuse what is too large, by its header or by what happens."""
+    header = read_header(data)
+    if header.height * header.width > max_pixels:
+        raise _too_large(header, f"at most {max_pixels:,} pixels")
+    try:
+        return read(data, header, recipe)
+    except (MemoryError, cv2.error) as error:
+        # What a decoder finds wrong in a file its own module has caught: memory and OpenCV's limits are left.
+        raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
+
+
+def _too_large(header: Header, expected: str) -> ImageError:
+    return ImageError("too_large", f"Expected {expected}. Received {header.width:,} x {header.height:,}.")
+
+
+def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    orientation = header.orientation if recipe.orientation == "exif" else 1
+    eighths = choose_dct_scale(header, recipe) if isinstance(header, JpegHeader) else PARTS
+    samples = _decode(data, header, recipe, eighths)
+    lengths = (eighths * header.height, eighths * header.width)
+    return _to_channels(_bring_to_size(_convert(samples, recipe), lengths, orientation, recipe), recipe)
+
+
+def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    orientation = header.orientation if recipe.orientation == "exif" else 1
+    return _to_channels(_orient(_convert(_decode(data, header, recipe, PARTS), recipe), orientation), recipe)
+
+
+def _decode(data: bytes, header: Header, recipe: PixelRecipe, eighths: int) -> Samples:
+    if isinstance(header, JpegHeader):
+        return header.decode_scaled(data, eighths=eighths, gray=recipe.color == "gray")
+    return header.decode(data)
+
+
+def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
+    return image if image.shape[2] == recipe.channels else np.repeat(image, recipe.channels, axis=2)
+
+
+def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
+    """Choose how many eighths of its size a JPEG is decoded at: 1, 2, 4 or 8.
+
+    The fewest that leave `recipe.scaled_decoding` decoded pixels for each of the model's, along each side.
+    """
+    # Under 8 pixels different scales give the same size, and simplejpeg is asked by size.
+    if not recipe.scaled_decoding or max(header.height, header.width) < PARTS:
+        return PARTS
+    if recipe.orientation == "exif" and header.orientation >= 5:
+        width, height = inner_size((header.width, header.height), recipe)
+    else:
+        height, width = inner_size((header.height, header.width), recipe)
+    needed = PARTS * recipe.scaled_decoding
+    for scale_ in _DCT_SCALES:
+        if header.height * scale_ >= needed * height and header.width * scale_ >= needed * width:
+            return scale_
+    return PARTS
+
+
+def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
+    """Bring samples to 8 bits, over black, and to gray if the recipe says so. Returns (H, W, 1 or 3)."""
+    color, alpha, white_is_zero = samples
+    to_gray = recipe.color == "gray" and color.shape[2] == 3
+    if color.itemsize == 1 and alpha is None and not white_is_zero and not to_gray:
+        return color
+    tops = _find_top(color), _find_top(alpha)
+    height, width, channels = color.shape
+    image = np.empty((height, width, 1 if to_gray else channels), np.uint8)
+    strip = max(_STRIP_PIXELS // width, 1)
+    for top in range(0, height, strip):
+        rows = slice(top, top + strip)
+        share = None if alpha is None else _to_eight_bits(alpha[rows, :, 0], tops[1])
+        planes = (
+            _composite(_to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
+            for channel in range(channels)
+        )
+        if to_gray:
+            image[rows, :, 0] = _to_gray(*planes)
+        else:
+            for channel, plane in enumerate(planes):
+                image[rows, :, channel] = plane
+    return image
+
+
+def _find_top(samples: Stored | None) -> int:
+    """The largest value of the fewest of 8, 10, 12, 14 or 16 bits that hold every sample.
+
+    A 12-bit X-ray in a 16-bit file would come out nearly black by its high byte.
+    """
+    if samples is None or samples.itemsize == 1:
+        return 255
+    largest = int(samples.max())
+    return next((1 << bits) - 1 for bits in _DEPTHS if largest < 1 << bits)
+
+
+def _to_eight_bits(plane: Stored, top: int) -> Pixels:
+    if plane.itemsize == 1:
+        return plane
+    return ((plane * np.uint32(255) + np.uint32(top // 2)) // np.uint32(top)).astype(np.uint8)
+
+
+def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixels:
+    """Turn a plane's white the right way round, and multiply it by its alpha or its black ink."""
+    if white_is_zero:
+        plane = np.invert(plane)
+    if share is None:
+        return plane
+    return ((plane * share.astype(np.uint16) + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+
+
+def _to_gray(red: Pixels, green: Pixels, blue: Pixels) -> Pixels:
+    """Rec. 601, rounded half up."""
+    gray = red * _RED
+    gray += green * _GREEN
+    gray += blue * _BLUE
+    gray += _HALF
+    gray >>= np.uint32(16)
+    return gray.astype(np.uint8)
+
+
+def inner_size(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[int, int]:
+    """The (height, width) to which an image of `sides` is scaled before it is padded or cropped."""
+    return _inner_size(sides, recipe.height, recipe.width, recipe.resize)
+
+
+def _inner_size(sides: tuple[int, int], height: int, width: int, mode: str) -> tuple[int, int]:
+    if mode == "stretch":
+        return height, width
+    # The smaller of height / sides[0] and width / sides[1] fits, the larger crops.
+    if (height * sides[1] <= width * sides[0]) == (mode == "fit"):
+        return height, max(1, (2 * height * sides[1] + sides[0]) // (2 * sides[0]))
+    return max(1, (2 * width * sides[0] + sides[1]) // (2 * sides[1])), width
+
+
+def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
+    """Bring an image to the model's size: stretched, fitted on black, or cropped at the centre.
+
+    `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact area average of
+    what it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
+    """
+    return _bring_to_size(image, (PARTS * image.shape[0], PARTS * image.shape[1]), 1, recipe)
+
+
+def _bring_to_size(image: Pixels, lengths: tuple[int, int], orientation: int, recipe: PixelRecipe) -> Pixels:
+    """`resize` of an image as stored, whose true sides are `lengths` eighths of a pixel.
+
+    It is turned upright when it is small: averages are the same from either end.
+    """
+    image = scale(image, *_plan(lengths, orientation, recipe.height, recipe.width, recipe.resize))
+    if orientation > 1:
+        image = _orient(image, orientation)
+    if recipe.equalize == "histogram":
+        image = equalize(image)
+    return image if image.shape[:2] == (recipe.height, recipe.width) else _pad(image, recipe)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    lengths: tuple[int, int], orientation: int, height: int, width: int, mode: str
+) -> tuple[Span, Span]:
+    """How the rows and columns of an image as stored are scaled for a model of `height` and `width`."""
+    upright = lengths if orientation < 5 else lengths[::-1]
+    sizes = _inner_size(upright, height, width, mode)
+    rows, columns = (
+        Span(length, size, (size - min(size, wanted)) // 2, min(size, wanted))
+        for length, size, wanted in zip(upright, sizes, (height, width), strict=True)
+    )
+    rows = rows.flip() if orientation in (3, 4, 7, 8) else rows
+    columns = columns.flip() if orientation in (2, 3, 6, 7) else columns
+    return (rows, columns) if orientation < 5 else (columns, rows)
+
+
+def _orient(image: Pixels, orientation: int) -> Pixels:
+    """Turn an image upright by its EXIF orientation."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    return np.ascontiguousarray(image)
+
+
+def _pad(image: Pixels, recipe: PixelRecipe) -> Pixels:
+    """Put an image in the middle of a black one of the model's size."""
+    height, width, channels = image.shape
+    canvas = np.zeros((recipe.height, recipe.width, channels), np.uint8)
+    top, left = (recipe.height - height) // 2, (recipe.width - width) // 2
+    canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def equalize(image: Pixels) -> Pixels:
+    """Spread each channel's histogram evenly over 0 to 255, in whole numbers. uint8 (H, W, C) to the same."""
+    planes = []
+    for channel in range(image.shape[2]):
+        plane = image[..., channel]
+        counts = np.bincount(plane.ravel(), minlength=256)
+        below = np.cumsum(counts) - counts[np.flatnonzero(counts)[0]]
+        span = max(int(below[-1]), 1)
+        table = (np.maximum(below, 0) * 510 + span) // (2 * span)
+        planes.append(table.astype(np.uint8)[plane])
+    return np.stack(planes, axis=2)

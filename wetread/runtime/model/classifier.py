@@ -1,0 +1,132 @@
+"""Classifier: one model file, one shared session, arrays to probabilities."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ModelError
+from wetread.runtime.model.file import read_model
+from wetread.runtime.model.providers import open_session
+from wetread.runtime.model.signature import check_signature, read_signature
+from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
+from wetread.runtime.model.verify import check_machine
+
+if TYPE_CHECKING:
+    from wetread.runtime.scoring.rows import Prediction
+
+ACTIVATION = "activation"
+# A core's own cache holds what the layers make of so many images; more at once take longer each.
+_CPU_BATCH = 4
+
+
+class Classifier:
+    """A model that is ready to read images.
+
+    `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes.
+    `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its
+    signature beside the model. Raises ModelError for a file that is not wetread's or is of an unknown
+    version, TamperedModelError for one that changed, MachineError on a machine that computes something else
+    from it, ProviderError when the device does not start.
+
+    Safe to share between threads: the session is one, and each call runs on its caller's thread.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        *,
+        device: str = "auto",
+        public_key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        data, self.name = read_model(model)
+        self.size = len(data)
+        self.spec = read_spec(data, name=self.name)
+        self.digest = check_digest(data, name=self.name)
+        if public_key is not None:
+            signature = read_signature(self.name)
+            check_signature(data, name=self.name, signature=signature, public_key=public_key)
+        opened = open_session(data, device=device)
+        self.session = opened.session
+        self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
+        _check_interface(self.session, self.spec, self.name)
+        check_machine(self.spec, self.classify, name=self.name, provider=self.provider)
+
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute the probabilities of images that `read_pixels` brought to the model's size.
+
+        `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in
+        the order of `spec.labels`. Raises ModelError on another shape or dtype.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
+            raise ModelError(
+                f"Expected uint8 images of shape (N, {', '.join(map(str, self.spec.pixels.shape))}). "
+                f"Received {images.dtype} {images.shape}. Read files with wetread's read_pixels."
+            )
+        if not len(images):
+            return np.empty((0, len(self.spec.labels)), np.float32)
+        at_once = _CPU_BATCH if self.device == "cpu" else len(images)
+        parts: list[NDArray[np.float32]] = [
+            self.session.run(["probabilities"], {"image": images[at : at + at_once]})[0]
+            for at in range(0, len(images), at_once)
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    @property
+    def has_activation(self) -> bool:
+        """Whether the model was exported with `activation`, its second output."""
+        return any(output.name == ACTIVATION for output in self.session.get_outputs())
+
+    def activate(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute what each place of the last feature maps says for each label, float32 (N, K, h, w).
+
+        Logits, at the model's temperature: their mean over the places is what the softmax takes. `images` as
+        in `classify`. Raises ModelError where the model has no such output.
+        """
+        if not self.has_activation:
+            raise ModelError(
+                f"{self.name}: Expected a model with the output '{ACTIVATION}'. Received one without. Export "
+                "it with --with-activation, or explain by occlusion."
+            )
+        result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
+        return result
+
+    def score(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        include: str | None = None,
+        workers: int | None = None,
+        batch_size: int = 32,
+    ) -> Iterator[Prediction]:
+        """Score a file, folder or glob: one Prediction for each input, in listing order, lazily.
+
+        A broken file is a Prediction with a status and no probability. Raises SourceError when the source
+        is not there.
+        """
+        from wetread.runtime.scoring.batches import score_entries
+        from wetread.runtime.sources.opening import open_source
+
+        opened = open_source(source, include=include)
+        entries = opened.read_ahead(opened.entries())
+        return score_entries(self, entries, read=opened.read, workers=workers, batch_size=batch_size)
+
+
+def _check_interface(session: object, spec: ModelSpec, name: str) -> None:
+    """Hold the graph to the contract: `image` uint8 (N, H, W, C) in, `probabilities` float (N, K) out."""
+    (image, *others), outputs = session.get_inputs(), session.get_outputs()  # type: ignore[attr-defined]
+    received = (image.name, image.type, tuple(image.shape[1:]), len(others))
+    if received != ("image", "tensor(uint8)", spec.pixels.shape, 0):
+        raise ModelError(
+            f"{name}: Expected one input 'image', uint8 (N, {spec.pixels.shape}). Received {received}."
+        )
+    first = (outputs[0].name, outputs[0].type, outputs[0].shape[-1])
+    if first != ("probabilities", "tensor(float)", len(spec.labels)):
+        raise ModelError(
+            f"{name}: Expected the first output 'probabilities', float32 (N, {len(spec.labels)}). "
+            f"Received {first}."
+        )

@@ -1,0 +1,53 @@
+"""The model that comes with wetread: what reads where no other is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from wetread.errors import ModelError, is_from_bundle
+
+PACKAGED_MODEL = "chest-xray.onnx"
+
+
+def find_packaged_model() -> str:
+    """Return the path of the packaged model. Raises ModelError when this installation lacks it."""
+    path = Path(__file__).parents[2] / "models" / PACKAGED_MODEL
+    if not path.is_file():
+        raise ModelError(
+            f"Expected the packaged model {PACKAGED_MODEL} in this installation. Received none at {path}. "
+            "Install wetread again, or name a model with --model MODEL.onnx."
+        )
+    return str(path)
+
+
+def choose_model(model: str | os.PathLike[str] | None) -> str:
+    """Return the name of the model to use: the one given, else the bundle's or the packaged one.
+
+    Raises ModelError.
+    """
+    if model is not None:
+        return os.fspath(model)
+    return _find_bundled_model() if is_from_bundle() else find_packaged_model()
+
+
+def _find_bundled_model() -> str:
+    """The model that a bundle brought: whoever made the bundle chose it, and no other may take its place."""
+    path = Path(sys.prefix).parent / "model.onnx"
+    if not path.is_file():
+        raise ModelError(
+            f"Expected the bundle's model at {path}. Received none. "
+            "Install the bundle again, or name a model with --model MODEL.onnx."
+        )
+    return str(path)
+
+
+def say_packaged() -> str:
+    """Return the sentence that tells a user which model reads, and what it is for."""
+    if is_from_bundle():
+        return f"no --model given: the bundle's reads, {_find_bundled_model()}"
+    return (
+        f"no --model given: the packaged {PACKAGED_MODEL} reads. It knows children's chest X-rays, NORMAL or "
+        "PNEUMONIA, and is not a medical device"
+    )

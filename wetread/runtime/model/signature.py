@@ -1,0 +1,97 @@
+"""Who exported a model: a detached Ed25519 signature beside it, in `MODEL.onnx.sig`.
+
+The 64 bytes sign the whole file, so that other tools can check it too:
+`openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in model.onnx -sigfile model.onnx.sig`.
+Keys are PEM files: `openssl genpkey -algorithm ed25519 -out private.pem`, then
+`openssl pkey -in private.pem -pubout -out public.pem`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from wetread.errors import ConfigError, MissingExtraError, SourceError, TamperedModelError
+from wetread.runtime.entries import is_bucket_location
+
+SUFFIX = ".sig"
+
+
+def signature_path(model: str | os.PathLike[str]) -> Path:
+    """The name of a model's signature: its own with `.sig` after it."""
+    return Path(f"{os.fspath(model)}{SUFFIX}")
+
+
+def sign_model(model: bytes, *, key: str | os.PathLike[str]) -> bytes:
+    """Sign a model's bytes with the Ed25519 private key in a PEM file.
+
+    Returns the 64 bytes of the signature. Raises ConfigError for a file without such a key.
+    """
+    private = _load_key(key, "private")
+    return bytes(private.sign(model))
+
+
+def check_signature(
+    model: bytes, *, name: str, signature: bytes | None, public_key: str | os.PathLike[str]
+) -> None:
+    """Hold a model's bytes to a signature by the Ed25519 public key in a PEM file.
+
+    Raises TamperedModelError where `signature` is None or not that key's over these bytes, and ConfigError
+    for a file without such a key; MissingExtraError without the extra `sign`.
+    """
+    public = _load_key(public_key, "public")
+    from cryptography.exceptions import InvalidSignature
+
+    if signature is None:
+        raise TamperedModelError(
+            f"{name}: Expected a signature in {Path(name).name}{SUFFIX} beside it. Received none. Get it "
+            "from who exported the model, or export again with --sign."
+        )
+    try:
+        public.verify(signature, model)
+    except InvalidSignature as error:
+        raise TamperedModelError(
+            f"{name}: Expected the signature of {os.fspath(public_key)}. Received one that is not of this "
+            "key over this file. Copy model and signature again from where they were made; check the key."
+        ) from error
+
+
+def read_signature(model: str | os.PathLike[str]) -> bytes | None:
+    """The bytes of a model's signature; None where there is none beside it.
+
+    Raises TamperedModelError where the model is in a bucket and its signature cannot be had there.
+    """
+    if is_bucket_location(model):
+        from wetread.runtime.gcs.mirror import read_file
+
+        try:
+            return read_file(f"{os.fspath(model)}{SUFFIX}")
+        except SourceError as error:
+            raise TamperedModelError(f"{os.fspath(model)}: {error}") from error
+    try:
+        return signature_path(model).read_bytes()
+    except OSError:
+        return None
+
+
+def _load_key(path: str | os.PathLike[str], kind: str) -> Any:
+    try:
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+        from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+    except ImportError as error:
+        raise MissingExtraError("cryptography", extra="sign") from error
+    try:
+        data = Path(path).read_bytes()
+        key = load_pem_private_key(data, None) if kind == "private" else load_pem_public_key(data)
+    except (OSError, ValueError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or "no such PEM key, or one with a password"
+        raise ConfigError(
+            f"Expected an Ed25519 {kind} key in {os.fspath(path)}. Received: {reason}."
+        ) from error
+    wanted = ed25519.Ed25519PrivateKey if kind == "private" else ed25519.Ed25519PublicKey
+    if not isinstance(key, wanted):
+        raise ConfigError(
+            f"Expected an Ed25519 {kind} key in {os.fspath(path)}. Received another kind of key."
+        )
+    return key

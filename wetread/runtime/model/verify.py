@@ -1,0 +1,262 @@
+"""Does this machine compute what the model's author saw? Asked at every load, and by `wetread verify`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ConfigError, MachineError, MissingExtraError, ModelError
+from wetread.runtime.images.pixels import Pixels
+from wetread.runtime.model.golden import draw_inputs
+from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
+
+# Every load comes through here: what only a failure or `wetread verify` needs is imported there.
+if TYPE_CHECKING:
+    from wetread.runtime.machine import Processor
+    from wetread.runtime.model.saturation import LayerProof
+
+Classify = Callable[[Pixels], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class SelfTest:
+    """What the golden inputs gave here, beside what the model's author saw.
+
+    `exact` and `keras` are the largest differences of a probability for each input. `same_pixels` says
+    whether the drawn JPEG and the resized pictures came out with the author's digest.
+    """
+
+    same_pixels: bool
+    exact: tuple[float, ...]
+    keras: tuple[float, ...]
+    exact_tolerance: float
+    keras_tolerance: float
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether pixels and probabilities are the author's."""
+        return self.same_pixels and self.exact_holds and self.keras_holds
+
+    @property
+    def exact_holds(self) -> bool:
+        """Whether every probability is the file's own, in exact arithmetic. NaN is not."""
+        return all(difference <= self.exact_tolerance for difference in self.exact)
+
+    @property
+    def keras_holds(self) -> bool:
+        """Whether every probability is near the Keras network's."""
+        return all(difference <= self.keras_tolerance for difference in self.keras)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of `wetread verify`: what was checked, what was found, and whether it is as it should be."""
+
+    name: str
+    passed: bool
+    expected: str
+    received: str
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What `verify_model` found. `passed` when every check did.
+
+    `provider` is None where nothing could be computed from bytes that changed.
+    """
+
+    model: str
+    digest: str
+    precision: str
+    provider: str | None
+    processor: Processor
+    checks: tuple[Check, ...]
+    self_test: SelfTest | None
+    layers: tuple[LayerProof, ...]
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the model may be used here."""
+        return all(check.passed for check in self.checks)
+
+
+def run_self_test(spec: ModelSpec, classify: Classify) -> SelfTest | None:
+    """Run a model's golden self-test; None for a model without one.
+
+    `classify`: uint8 images (N, height, width, channels) to float32 probabilities (N, K).
+    """
+    golden = spec.golden
+    if golden is None:
+        return None
+    start = time.perf_counter()
+    inputs, pixels = draw_inputs(golden, spec.pixels)
+    found = classify(inputs).astype(np.float64)
+    return SelfTest(
+        same_pixels=pixels == golden.pixels,
+        exact=_differences(found, golden.exact),
+        keras=_differences(found, golden.keras),
+        exact_tolerance=golden.exact_tolerance,
+        keras_tolerance=golden.keras_tolerance,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _differences(found: NDArray[np.float64], expected: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
+    wanted = np.asarray(expected, np.float64)
+    if found.shape != wanted.shape:
+        raise ModelError(f"Expected golden answers of shape {found.shape}. Received {wanted.shape}.")
+    return tuple(float(difference) for difference in np.abs(found - wanted).max(axis=1))
+
+
+def check_machine(spec: ModelSpec, classify: Classify, *, name: str, provider: str) -> SelfTest | None:
+    """Refuse a machine that computes something else from a model than its author saw.
+
+    `Classifier` calls it at every load. Returns None for a model without a self-test. Raises MachineError
+    naming the file, the provider, the processor, and what to do.
+    """
+    result = run_self_test(spec, classify)
+    if result is None or result.passed:
+        return result
+    raise MachineError(f"{name}: {_explain(result, spec, provider)}")
+
+
+def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
+    from wetread.runtime.machine import read_processor
+
+    machine = f"{provider} on {describe_processor(read_processor())}"
+    if not result.same_pixels:
+        return (
+            "Expected the pixels that its author's machine made of the drawn test picture. Received others: "
+            f"this machine's image libraries decode or resize differently ({machine}). Install the versions "
+            "of opencv-python-headless and simplejpeg that wetread asks for, and run `wetread doctor`."
+        )
+    off, limit, whose = max(result.exact), result.exact_tolerance, "its own exact answers"
+    if result.exact_holds:
+        off, limit, whose = max(result.keras), result.keras_tolerance, "the Keras network's answers"
+    other = (
+        "Use the float32 file of this network"
+        if spec.precision != "float32"
+        else "Use another provider (--device cpu)"
+    )
+    return (
+        f"Expected probabilities within {limit:.1g} of {whose}. Received ones that are off by {off:.2g} with "
+        f"{machine}. {other}, or another version of onnxruntime; `wetread verify` shows every input."
+    )
+
+
+def describe_processor(processor: Processor) -> str:
+    """A processor in a few words: architecture, features, and whether an x86 lacks exact 8-bit products."""
+    features = ", ".join(processor.features) or "features unknown"
+    intel = processor.architecture.lower() in ("x86_64", "amd64", "i386", "x86")
+    missing = ", no VNNI" if intel and not processor.integer_dot_product else ""
+    return f"{processor.architecture} with {features}{missing}"
+
+
+def verify_model(
+    model: str | os.PathLike[str], *, device: str = "cpu", public_key: str | os.PathLike[str] | None = None
+) -> VerifyReport:
+    """Check all that can be checked of a model on this machine: bytes, signature, pixels, answers, integers.
+
+    Unlike a `Classifier` it does not stop at the first failure: what cannot be computed from bytes that
+    changed is a failed check. Raises ModelError for a file that is not wetread's, TamperedModelError for
+    one that changed where it says what it is, and ProviderError where the device does not start.
+    """
+    from wetread.runtime.machine import read_processor
+    from wetread.runtime.model.file import read_model
+
+    start = time.perf_counter()
+    data, name = read_model(model)
+    checks = [_check_bytes(data, name)]
+    if public_key is not None:
+        checks.append(_check_signature(data, name, public_key))
+    spec = read_spec(data, name=name)
+    try:
+        provider, result, layers = _compute(data, spec, device)
+        checks += _check_answers(result) + _check_layers(layers)
+    except (ConfigError, MissingExtraError):
+        raise
+    except Exception:
+        # Of damaged bytes, onnxruntime may say and raise anything, and blames the machine.
+        if checks[0].passed:
+            raise
+        provider, result, layers = None, None, ()
+        checks.append(Check("answers", False, "some from every input", f"none on {device}: see 'bytes'"))
+    return VerifyReport(
+        model=name,
+        digest=spec.digest,
+        precision=spec.precision,
+        provider=provider,
+        processor=read_processor(),
+        checks=tuple(checks),
+        self_test=result,
+        layers=layers,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _compute(
+    data: bytes, spec: ModelSpec, device: str
+) -> tuple[str, SelfTest | None, tuple[LayerProof, ...]]:
+    """The provider that runs a model, its self-test, and what its layers show."""
+    from wetread.runtime.model.providers import open_session
+    from wetread.runtime.model.saturation import prove_layers
+
+    opened = open_session(data, device=device)
+    result = run_self_test(spec, lambda images: opened.session.run(["probabilities"], {"image": images})[0])
+    return opened.provider, result, prove_layers(data)
+
+
+def _check_bytes(data: bytes, name: str) -> Check:
+    try:
+        digest = check_digest(data, name=name)
+    except ModelError as error:
+        return Check("bytes", False, "those that were exported", str(error))
+    return Check("bytes", True, "those that were exported", f"SHA-256 {digest[:16]}...")
+
+
+def _check_signature(data: bytes, name: str, public_key: str | os.PathLike[str]) -> Check:
+    from wetread.runtime.model.signature import check_signature, read_signature
+
+    expected = f"signed by {os.fspath(public_key)}"
+    try:
+        check_signature(data, name=name, signature=read_signature(name), public_key=public_key)
+    except ModelError as error:
+        return Check("signature", False, expected, str(error))
+    return Check("signature", True, expected, expected)
+
+
+def _check_answers(result: SelfTest | None) -> list[Check]:
+    if result is None:
+        return [Check("self-test", False, "a golden self-test", "none: export the model again")]
+    exact, keras = max(result.exact), max(result.keras)
+    return [
+        Check(
+            "pixels",
+            result.same_pixels,
+            "the author's, to the byte",
+            "the same" if result.same_pixels else "others: this machine's image libraries differ",
+        ),
+        Check("exact answers", result.exact_holds, f"within {result.exact_tolerance:.1g}", f"{exact:.1e}"),
+        Check("Keras' answers", result.keras_holds, f"within {result.keras_tolerance:.1g}", f"{keras:.1e}"),
+    ]
+
+
+def _check_layers(layers: tuple[LayerProof, ...]) -> list[Check]:
+    """Integer layers only: a float model has nothing that saturates."""
+    if not layers:
+        return []
+    failing = [proof for proof in layers if not proof.holds]
+    pairs = [proof.largest_pair for proof in layers if proof.largest_pair is not None]
+    received = f"at most {max(pairs)} in {len(layers)} layers" if pairs else f"{len(layers)} layers of uint8"
+    if failing:
+        worst = max(failing, key=lambda proof: proof.largest_pair or 0)
+        received = f"{len(failing)} of {len(layers)} layers can saturate; {worst.layer}: {worst.largest_pair}"
+    return [Check("integers", not failing, "two largest weights sum to at most 128", received)]

@@ -1,0 +1,1 @@
+"""From a source to rows: batches, workers, outputs that can be resumed."""

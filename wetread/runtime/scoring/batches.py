@@ -1,0 +1,155 @@
+"""A source to predictions: chunks, workers, order, bounded memory.
+
+A worker owns a whole chunk from bytes to probabilities: no queue stands between decoding and inference,
+and the session is shared. Chunks end where the listing says (a number of files, or of bytes, so that
+large images spread over the workers), never where a worker was faster: a run can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, UsageError
+from wetread.runtime.entries import Entry
+from wetread.runtime.images.pixels import MAX_PIXELS, read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.rows import Prediction, make_failure, make_predictions
+from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
+from wetread.runtime.threads import count_processors, map_in_order
+
+_CHUNKS_AHEAD = 2
+
+Read = Callable[[Entry], bytes | NDArray[np.uint8]]
+
+
+class Model(Protocol):
+    """What scoring needs of a classifier."""
+
+    spec: ModelSpec
+    device: str
+
+    def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Compute float32 probabilities (N, K) of uint8 images (N, H, W, C)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """Worker seconds that one chunk took, by stage."""
+
+    read: float
+    decode: float
+    infer: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """The predictions of neighbouring inputs, in listing order, with their entries."""
+
+    entries: list[Entry]
+    predictions: list[Prediction]
+    seconds: Seconds
+
+
+def score_entries(
+    model: Model,
+    entries: Iterable[Entry],
+    *,
+    read: Callable[[Entry], bytes],
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Prediction]:
+    """Yield one Prediction for each entry, in order, lazily. Arguments as in `score_chunks`."""
+    chunks = score_chunks(
+        model, entries, read=read, workers=workers, batch_size=batch_size, max_pixels=max_pixels
+    )
+    for chunk in chunks:
+        yield from chunk.predictions
+
+
+def score_chunks(
+    model: Model,
+    entries: Iterable[Entry],
+    *,
+    read: Read,
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_pixels: int = MAX_PIXELS,
+) -> Iterator[Chunk]:
+    """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
+
+    `read` returns an entry's bytes, or the array of its pixels where they were kept, or raises ImageError.
+    `workers`: threads (default: the processors that this process may use). Raises UsageError for a count
+    below 1.
+    """
+    workers = count_processors() if workers is None else workers
+    for name, value in (("--workers", workers), ("--batch-size", batch_size)):
+        if value < 1:
+            raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+
+    def work(chunk: list[Entry]) -> Chunk:
+        return _score_chunk(model, chunk, read, max_pixels, batch_size)
+
+    chunks = group_entries(entries, batch_size=batch_size)
+    yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
+
+
+def _score_chunk(
+    model: Model,
+    entries: list[Entry],
+    read: Read,
+    max_pixels: int,
+    batch_size: int,
+) -> Chunk:
+    """One worker's work: every entry of a chunk from bytes to its Prediction."""
+    # A provider that tunes itself to each shape gets one shape: a whole batch, the rest of it black.
+    padded = model.device in ("cuda", "tensorrt")
+    batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
+    rows, reading, decoding = _fill_batch(batch, entries, read, model.spec.pixels, max_pixels)
+    good = [entry.name for entry, row in zip(entries, rows, strict=True) if row is None]
+    start = perf_counter()
+    predictions: Iterator[Prediction] = iter(())
+    if good:
+        probabilities = model.classify(batch if padded else batch[: len(good)])
+        predictions = iter(make_predictions(good, probabilities[: len(good)], model.spec))
+    ordered = [next(predictions) if row is None else row for row in rows]
+    return Chunk(entries, ordered, Seconds(reading, decoding, perf_counter() - start))
+
+
+def _fill_batch(
+    batch: NDArray[np.uint8],
+    entries: list[Entry],
+    read: Read,
+    recipe: PixelRecipe,
+    max_pixels: int,
+) -> tuple[list[Prediction | None], float, float]:
+    """Put the images that can be read side by side at the front of a batch.
+
+    Returns, for each entry, None or the Prediction of its failure; then the seconds of reading and decoding.
+    """
+    rows: list[Prediction | None] = []
+    reading = decoding = 0.0
+    found = 0
+    for entry in entries:
+        start = middle = perf_counter()
+        try:
+            data = read(entry)
+            middle = perf_counter()
+            if not isinstance(data, np.ndarray):
+                data = read_pixels(data, recipe, max_pixels=max_pixels)
+            batch[found] = data
+            found += 1
+            rows.append(None)
+        except ImageError as error:
+            rows.append(make_failure(entry.name, error))
+        reading += middle - start
+        decoding += perf_counter() - middle
+    return rows, reading, decoding

@@ -1,0 +1,44 @@
+"""The lines of an output's state: JSON, one for each chunk of rows, which it vouches for."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from wetread.runtime.scoring.batches import Chunk
+from wetread.runtime.scoring.input_digest import mark_entry
+from wetread.runtime.scoring.rows import encode_rows
+
+
+def encode_chunk(
+    chunk: Chunk, labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()
+) -> tuple[bytes, dict[str, Any]]:
+    """Write a chunk's rows as they are spooled, and the line of state that vouches for them."""
+    spooled = "csv" if kind == "csv" else "jsonl"
+    data = encode_rows(chunk.predictions, labels, kind=spooled, optional=optional)
+    counts: dict[str, int] = {}
+    for prediction in chunk.predictions:
+        counts[prediction.status] = counts.get(prediction.status, 0) + 1
+    marks = "".join(mark_entry(entry) for entry in chunk.entries)
+    line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
+    return data, line | {"counts": counts, "marks": marks}
+
+
+def encode_line(value: Mapping[str, Any]) -> bytes:
+    """Write a line of state."""
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def read_lines(state: BinaryIO) -> Iterator[tuple[dict[str, Any], int]]:
+    """Whole JSON lines and their lengths, up to the first that is cut or damaged."""
+    with open(state.fileno(), "rb", closefd=False) as buffered:
+        for line in buffered:
+            try:
+                parsed = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                return
+            if not isinstance(parsed, dict):
+                return
+            yield parsed, len(line)

@@ -1,0 +1,115 @@
+"""What a run's inputs were: a mark for each, and a digest of all that tells whether one is another now."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from wetread.errors import OutputError
+from wetread.runtime.entries import Entry
+
+_MARK = 8
+# A digest keeps from half as many to so many milestones, whatever the number of inputs.
+_MILESTONES = 512
+
+
+def mark_entry(entry: Entry) -> str:
+    """Eight hex digits that change with an input's name, size or version."""
+    text = f"{entry.name}\0{entry.size}\0{entry.version}"
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+
+
+class InputDigest:
+    """A digest of inputs' marks in their order, with milestones: what it was after every so many.
+
+    By the milestones a listing that became another is told where it did, and need not be read to its end.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._count, self._every = 0, 1
+        self._milestones: list[str] = []
+
+    def add(self, marks: str) -> None:
+        """Take in the marks of the inputs that follow, eight characters each."""
+        at = 0
+        while at < len(marks):
+            piece = marks[at : at + _MARK * (self._every - self._count % self._every)]
+            self._digest.update(piece.encode())
+            self._count += len(piece) // _MARK
+            at += len(piece)
+            if self._count % self._every == 0:
+                self._note()
+
+    def _note(self) -> None:
+        self._milestones.append(self._digest.hexdigest()[:_MARK])
+        if len(self._milestones) == _MILESTONES:
+            self._milestones, self._every = self._milestones[1::2], 2 * self._every
+
+    def describe(self) -> dict[str, Any]:
+        """What a finished output's record keeps, for `check_inputs`."""
+        return {
+            "count": self._count,
+            "sha256": self._digest.hexdigest(),
+            "every": self._every,
+            "milestones": "".join(self._milestones),
+        }
+
+
+def check_inputs(entries: Iterator[Entry], kept: Mapping[str, Any], *, output: str) -> None:
+    """Hold a listing to what a finished output's record keeps of its inputs; nothing is read.
+
+    Raises OutputError naming the input, or those among which it is, where the listing is another.
+    """
+    digest, count, when = hashlib.sha256(), 0, f"{output!r} was written"
+    for entry in entries:
+        if count == kept["count"]:
+            raise _changed(entry, f"the listing's end after input {count:,}", when)
+        digest.update(mark_entry(entry).encode())
+        count += 1
+        due = _find_due(kept, count)
+        if due and not digest.hexdigest().startswith(due):
+            raise _changed(entry, _span(kept, count), when)
+    if count < kept["count"]:
+        raise _changed(None, _span(kept, count + 1), when)
+
+
+def _find_due(kept: Mapping[str, Any], count: int) -> str:
+    """What the digest of so many inputs begins with; nothing where that was not kept."""
+    if count == kept["count"]:
+        return str(kept["sha256"])
+    number, rest = divmod(count, kept["every"])
+    return "" if rest else str(kept["milestones"][(number - 1) * _MARK : number * _MARK])
+
+
+def _span(kept: Mapping[str, Any], count: int) -> str:
+    """Say which inputs have not been told to be the same yet, up to this one."""
+    first = (count - 1) // kept["every"] * kept["every"] + 1
+    return f"input {count:,}" if first == count else f"inputs {first:,} to {count:,}"
+
+
+def skip_written(entries: Iterator[Entry], marks: list[str], *, output: str) -> Iterator[Entry]:
+    """Pass over the inputs whose rows stand already, holding each to its mark; then clear the marks.
+
+    `marks` holds one text for each chunk, eight characters an input. Raises OutputError naming the input
+    that is gone, new, or changed in size or modification time.
+    """
+    each = (chunk[at : at + _MARK] for chunk in marks for at in range(0, len(chunk), _MARK))
+    for row, mark in enumerate(each):
+        entry = next(entries, None)
+        if entry is None or mark_entry(entry) != mark:
+            raise _changed(entry, f"input {row + 1:,}", f"{output!r} was begun")
+    marks.clear()
+    yield from entries
+
+
+def _changed(entry: Entry | None, which: str, when: str) -> OutputError:
+    found = f"{entry.name!r} (size {entry.size})" if entry else "the end of the listing"
+    if which.startswith("inputs"):
+        found = f"others, or one of another size or time, up to {found}"
+    return OutputError(
+        f"Expected {which} to be as it was when {when}. Received {found}: a file was added, removed, renamed "
+        "or changed. Use --overwrite to start again, or another output."
+    )

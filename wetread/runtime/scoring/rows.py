@@ -1,0 +1,215 @@
+"""Prediction, and its rows: CSV, JSON Lines and Parquet, which say the same of the same input."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import ImageError, MissingExtraError, UsageError
+from wetread.runtime.model.spec import ModelSpec
+
+STATUSES = ("ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unreadable", "unsupported")
+FORMATS = ("csv", "jsonl", "parquet")
+UNCERTAIN = "uncertain"
+_PARQUET_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What one input is: a label with its probability, or a status that says why there is none.
+
+    `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
+    model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
+    `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong. `optional` holds
+    the values of the columns after `error`, by name, as far as they are known.
+    """
+
+    path: str
+    status: str
+    label: str | None = None
+    probability: float | None = None
+    probabilities: tuple[float, ...] = ()
+    error: str = ""
+    optional: Mapping[str, str | bool | None] = field(default_factory=dict, hash=False)
+
+    @property
+    def uncertain(self) -> bool | None:
+        """Whether it lies in the model's band around the threshold; None without a band or a score."""
+        found = self.optional.get(UNCERTAIN)
+        return found if isinstance(found, bool) else None
+
+
+def make_predictions(
+    paths: list[str], probabilities: NDArray[np.float32], spec: ModelSpec
+) -> list[Prediction]:
+    """Turn float32 probabilities (N, K) into a Prediction for each of N paths."""
+    chosen = spec.decide(probabilities).tolist()
+    known: list[dict[str, bool]] = [{} for _ in paths]
+    if spec.uncertain is not None:
+        known = [{UNCERTAIN: doubt} for doubt in spec.find_uncertain(probabilities).tolist()]
+    predictions = []
+    for path, row, index, beside in zip(paths, probabilities, chosen, known, strict=True):
+        values = tuple(float(str(value)) for value in row)
+        predictions.append(Prediction(path, "ok", spec.labels[index], values[index], values, optional=beside))
+    return predictions
+
+
+def check_band(spec: ModelSpec) -> None:
+    """Make sure that a model can say what is uncertain. Raises UsageError."""
+    if spec.uncertain is None:
+        raise UsageError(
+            "Expected a model with a band around its threshold with --uncertain. Received one without. "
+            "Export it with --uncertain-band, or train it with --calibration-split."
+        )
+
+
+def make_failure(path: str, error: ImageError) -> Prediction:
+    """The Prediction of an input that has no pixels."""
+    return Prediction(path, error.status, error=str(error))
+
+
+def columns(labels: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[str]:
+    """The names of the columns: path, status, label, probability, one p_<label> each, error, optional."""
+    values = [f"p_{label}" for label in labels]
+    return ["path", "status", "label", "probability", *values, "error", *optional]
+
+
+def choose_format(output: str | None) -> str:
+    """Tell the format from an output's name; CSV for standard output. Raises UsageError."""
+    if output is None:
+        return "csv"
+    suffix = output.rpartition(".")[2].lower()
+    if suffix not in FORMATS:
+        raise UsageError(f"Expected an output that ends in .csv, .jsonl or .parquet. Received {output!r}.")
+    return suffix
+
+
+def encode_header(labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()) -> bytes:
+    """The bytes before the first row: the column names in CSV, nothing in JSON Lines."""
+    return _encode_csv_rows([columns(labels, optional)]) if kind == "csv" else b""
+
+
+def encode_rows(
+    predictions: Iterable[Prediction],
+    labels: tuple[str, ...],
+    *,
+    kind: str,
+    optional: tuple[str, ...] = (),
+) -> bytes:
+    """Write rows as CSV or JSON Lines (Parquet is spooled as JSON Lines until it is whole).
+
+    `optional` names the columns after `error`. A name that is not UTF-8 keeps its bytes in CSV and its
+    surrogate escapes in JSON Lines.
+    """
+    if kind == "csv":
+        return _encode_csv_rows(_csv_row(prediction, labels, optional) for prediction in predictions)
+    return b"".join(_encode_json(prediction, labels, optional) for prediction in predictions)
+
+
+def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> list[Any]:
+    values: Iterable[Any] = prediction.probabilities or [""] * len(labels)
+    head = [prediction.path, prediction.status, prediction.label, prediction.probability]
+    beside = (prediction.optional.get(name) for name in optional)
+    return [*head, *values, prediction.error, *(_write_bool(one) for one in beside)]
+
+
+def _write_bool(value: str | bool | None) -> str | None:
+    """A truth in CSV as JSON writes it."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
+        (quoted if "\r" in row[0] else plain).writerow(row)
+    return encode_name(text.getvalue())
+
+
+def encode_name(text: str) -> bytes:
+    """UTF-8, with the bytes of names that are not (Linux) and unpaired surrogates (Windows) as they were."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
+
+
+def _encode_json(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> bytes:
+    values: Iterable[float | None] = prediction.probabilities or [None] * len(labels)
+    row = dict(zip(columns(labels), _json_values(prediction, values), strict=True))
+    row |= {name: prediction.optional.get(name) for name in optional}
+    try:
+        return (json.dumps(row, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(row, ensure_ascii=True) + "\n").encode()
+
+
+def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list[Any]:
+    head = [prediction.path, prediction.status, prediction.label, prediction.probability]
+    return [*head, *values, prediction.error or None]
+
+
+def decode_row(line: bytes, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> Prediction:
+    """Read a row of JSON Lines back: the Prediction that `encode_rows` wrote, with the same arguments."""
+    row = json.loads(line)
+    head = (row["path"], row["status"], row["label"], row["probability"])
+    values = tuple(row[f"p_{label}"] for label in labels) if row["status"] == "ok" else ()
+    return Prediction(*head, values, row["error"] or "", {name: row[name] for name in optional})
+
+
+def convert_to_parquet(
+    spool: str | os.PathLike[str], output: str, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()
+) -> None:
+    """Write a spool of JSON Lines as Parquet, a bounded number of rows at a time.
+
+    Probabilities are float32. `path` is text, with U+FFFD for bytes that are not UTF-8, and `path_bytes`
+    holds the name's own bytes. Raises MissingExtraError without pyarrow.
+    """
+    pyarrow, parquet = import_parquet()
+    schema = _parquet_schema(pyarrow, labels, optional)
+    with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
+        for rows in _read_spool(spool):
+            writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
+
+
+def import_parquet() -> tuple[Any, Any]:
+    """Import pyarrow and its Parquet module. Raises MissingExtraError."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", extra="parquet") from error
+    return pyarrow, pyarrow.parquet
+
+
+def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], optional: tuple[str, ...]) -> Any:
+    text, real = pyarrow.string(), pyarrow.float32()
+    numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
+    fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
+    fields += [(name, pyarrow.bool_() if name == UNCERTAIN else text) for name in optional]
+    return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
+
+
+def _read_spool(spool: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    with Path(spool).open("rb") as lines:
+        for line in lines:
+            row = json.loads(line)
+            row["path_bytes"] = encode_name(row["path"])
+            row["path"] = row["path_bytes"].decode("utf-8", "replace")
+            rows.append(row)
+            if len(rows) == _PARQUET_ROWS:
+                yield rows
+                rows = []
+    yield rows

@@ -1,0 +1,321 @@
+"""One scoring run: sources, model, output, record; resumed or begun, finished or interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from wetread.errors import OutputError, UsageError
+from wetread.runtime.entries import Entry, Source
+from wetread.runtime.images.pixels import MAX_PIXELS
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.model.providers import ONNXRUNTIME_PACKAGES, find_versions
+from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
+from wetread.runtime.scoring.input_digest import check_inputs, skip_written
+from wetread.runtime.scoring.output import Output, check_identity, open_output
+from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.rows import (
+    UNCERTAIN,
+    check_band,
+    choose_format,
+    encode_header,
+    encode_rows,
+    import_parquet,
+)
+from wetread.runtime.sources.chunks import DEFAULT_BATCH
+from wetread.runtime.sources.name_list import NameList, read_name_list
+from wetread.runtime.sources.opening import open_sources
+from wetread.runtime.threads import count_processors
+
+if TYPE_CHECKING:
+    from wetread.runtime.sources.manifest import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreOptions:
+    """What a scoring run was asked for, as `wetread score` takes it.
+
+    `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
+    line; or `from_manifest` a manifest. Without `output`, rows go to a stream. `max_pixels` is per image.
+    `project` is billed where a bucket's requesters pay. Columns after `error`: `uncertain` where it is asked
+    for, and attributes by their keywords, `dicom_tags`.
+    """
+
+    sources: tuple[str, ...] = ()
+    from_file: str | None = None
+    from_manifest: str | None = None
+    include: str | None = None
+    output: str | None = None
+    workers: int | None = None
+    batch_size: int = DEFAULT_BATCH
+    max_pixels: int = MAX_PIXELS
+    resume: bool = False
+    overwrite: bool = False
+    project: str | None = None
+    uncertain: bool = False
+    dicom_tags: tuple[str, ...] = ()
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns after `error` that were asked for."""
+        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
+
+    def __post_init__(self) -> None:
+        given = {"SOURCE": self.sources, "--from-file": self.from_file, "--from-manifest": self.from_manifest}
+        named = [name for name, value in given.items() if value]
+        if len(named) != 1:
+            raise UsageError(
+                "Expected a SOURCE, or --from-file LIST, or --from-manifest M. "
+                f"Received {' and '.join(named) or 'none'}."
+            )
+        counts = {"--workers": self.workers, "--batch-size": self.batch_size, "--max-pixels": self.max_pixels}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+        if self.include and not self.sources:
+            raise UsageError(f"Expected no --include with {named[0]}: the list is made. Received it.")
+        if self.resume and self.overwrite:
+            raise UsageError("Expected --resume or --overwrite. Received both.")
+        if self.output is None and (self.resume or self.overwrite):
+            raise UsageError("Expected --output with --resume and --overwrite. Received none.")
+        check_tags(self.dicom_tags)
+
+
+@dataclass
+class Tally:
+    """What a run has done: rows by status, those of an earlier run that it resumed, seconds by stage.
+
+    `seconds` of read, decode and infer add up over the workers; list and write are the main thread's.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    resumed: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    interrupted: bool = False
+
+    @property
+    def rows(self) -> int:
+        """All rows written so far."""
+        return sum(self.counts.values())
+
+    @property
+    def failed(self) -> int:
+        """Rows without a score."""
+        return self.rows - self.counts.get("ok", 0)
+
+    def add_chunk(self, chunk: Chunk) -> None:
+        """Count a chunk's rows and seconds."""
+        for prediction in chunk.predictions:
+            self.counts[prediction.status] = self.counts.get(prediction.status, 0) + 1
+        for stage, seconds in asdict(chunk.seconds).items():
+            self.add_seconds(stage, seconds)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Add to one stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+
+
+Watch = Callable[[Tally], None]
+Stop = Callable[[], bool]
+
+
+def score_to_file(
+    classifier: Classifier, options: ScoreOptions, *, watch: Watch | None = None, stop: Stop | None = None
+) -> Tally:
+    """Score everything into `options.output`, which appears when it is whole, its record beside it.
+
+    `watch` is called after each chunk; when `stop` says so, the run ends after the chunk at hand and can be
+    resumed. Raises SourceError, OutputError or UsageError; what was written by then can be resumed.
+    """
+    if options.output is None:
+        raise UsageError("Expected an output. Received none.")
+    kind, identity = choose_format(options.output), run_identity(classifier, options)
+    if options.uncertain:
+        check_band(classifier.spec)
+    if kind == "parquet":
+        import_parquet()  # before the work, not after it
+    labels, project = classifier.spec.labels, options.project
+    output = make_output(
+        options.output,
+        labels=labels,
+        kind=kind,
+        identity=identity,
+        optional=options.optional,
+        project=project,
+    )
+    if options.resume and output.is_finished():
+        return _finished_tally(output, options)
+    source = open_options(options)
+    started, tally = datetime.now(UTC), Tally()
+    with open_output(output, resume=options.resume, overwrite=options.overwrite):
+        tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
+        listed = _timed_list(source.entries(), tally)
+        entries = skip_written(listed, output.progress.marks, output=output.path)
+        for chunk in score_source(classifier, entries, source, options):
+            start = perf_counter()
+            output.write_chunk(chunk)
+            tally.add_seconds("write", perf_counter() - start)
+            if advance(tally, chunk, watch, stop):
+                return tally
+        record = make_record(classifier, options, tally, started=started)
+        reading = source.describe()
+        record |= {"storage": reading} if reading else {}
+        output.finish(record | {"identity": identity, "inputs": output.progress.inputs.describe()})
+    return tally
+
+
+def score_to_stream(
+    classifier: Classifier,
+    options: ScoreOptions,
+    stream: BinaryIO,
+    *,
+    watch: Watch | None = None,
+    stop: Stop | None = None,
+) -> Tally:
+    """Score everything as CSV into an open binary stream. Arguments and errors as in `score_to_file`."""
+    if options.uncertain:
+        check_band(classifier.spec)
+    source, tally, labels = open_options(options), Tally(), classifier.spec.labels
+    stream.write(encode_header(labels, kind="csv", optional=options.optional))
+    for chunk in score_source(classifier, _timed_list(source.entries(), tally), source, options):
+        stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=options.optional))
+        stream.flush()
+        if advance(tally, chunk, watch, stop):
+            return tally
+    stream.flush()
+    return tally
+
+
+def open_options(options: ScoreOptions) -> Source:
+    """Open what the options name as one source. Raises SourceError."""
+    if options.from_manifest is not None:
+        return _open_manifest(options)
+    if options.from_file is not None:
+        return NameList(read_name_list(options.from_file), project=options.project)
+    return open_sources(options.sources, include=options.include, project=options.project)
+
+
+def _open_manifest(options: ScoreOptions) -> Manifest:
+    """Open the manifest that the options name; most runs have none, and do without its module."""
+    from wetread.runtime.sources.manifest import Manifest
+
+    assert options.from_manifest is not None
+    return Manifest(options.from_manifest, project=options.project)
+
+
+def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
+    """All that a run's rows depend on, apart from the inputs; of those, a manifest's digest."""
+    manifest: dict[str, Any] = {}
+    if options.from_manifest is not None:
+        manifest = {"manifest": _open_manifest(options).digest}
+    return manifest | {
+        "model": classifier.digest,
+        "sources": list(options.sources),
+        "from_file": options.from_file,
+        "include": options.include,
+        "max_pixels": options.max_pixels,
+        "batch_size": options.batch_size,
+        "uncertain": options.uncertain or None,
+        "dicom_tags": list(options.dicom_tags) or None,
+        "provider": classifier.provider,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """The packages that a result depends on, where they are installed as packages."""
+    return find_versions(("wetread", "numpy", "opencv-python-headless", "simplejpeg", *ONNXRUNTIME_PACKAGES))
+
+
+def make_record(
+    classifier: Classifier, options: ScoreOptions, tally: Tally, *, started: datetime
+) -> dict[str, Any]:
+    """Build the record that stands beside a finished output."""
+    import platform
+
+    ended = datetime.now(UTC)
+    seconds = (ended - started).total_seconds()
+    scored_now = tally.rows - tally.resumed
+    return {
+        "model": {"name": classifier.name, "sha256": classifier.digest},
+        "spec": asdict(replace(classifier.spec, golden=None)),
+        "device": classifier.device,
+        "provider": classifier.provider,
+        "provider_reason": classifier.reason,
+        "options": asdict(options),
+        "versions": versions(),
+        "machine": {
+            # Not platform.platform(), which starts a process to ask for the processor's name.
+            "platform": f"{platform.system()} {platform.release()}",
+            "processor": platform.machine(),
+            "processors": count_processors(),
+            "python": platform.python_version(),
+        },
+        "rows": tally.rows,
+        "counts": dict(sorted(tally.counts.items())),
+        "rows_resumed": tally.resumed,
+        "images_per_second": round(scored_now / seconds, 1) if seconds else None,
+        "seconds": {stage: round(value, 3) for stage, value in tally.seconds.items()},
+        "started": started.isoformat(timespec="seconds"),
+        "ended": ended.isoformat(timespec="seconds"),
+    }
+
+
+def score_source(
+    classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
+) -> Iterator[Chunk]:
+    """Yield the chunks of entries that a source listed, lazily, as the options ask."""
+    tagging = Tagging(options.dicom_tags, source.read)
+    chunks = score_chunks(
+        classifier,
+        source.read_ahead(entries),
+        read=tagging.read,
+        workers=options.workers,
+        batch_size=options.batch_size,
+        max_pixels=options.max_pixels,
+    )
+    return map(tagging.attach, chunks)
+
+
+def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
+    """Pass entries on, adding the time that listing takes to the tally."""
+    while True:
+        start = perf_counter()
+        entry = next(entries, None)
+        tally.add_seconds("list", perf_counter() - start)
+        if entry is None:
+            return
+        yield entry
+
+
+def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
+    """Count a chunk and tell whether to stop here."""
+    tally.add_chunk(chunk)
+    if watch is not None:
+        watch(tally)
+    tally.interrupted = stop is not None and stop()
+    return tally.interrupted
+
+
+def _finished_tally(output: Output, options: ScoreOptions) -> Tally:
+    """The counts of an output that is whole already, held to what its record tells of it and of its inputs.
+
+    The source is listed, and nothing of it is read. Raises OutputError when another run wrote the output, or
+    naming what changed since.
+    """
+    record = output.read_record()
+    if record is None:
+        raise OutputError(
+            f"Expected {output.path!r} to have been written by wetread. Received a file without a record. "
+            "Use --overwrite to replace it, or another output."
+        )
+    check_identity(record.get("identity", {}), output.identity, output=output.path)
+    if "output" in record:  # earlier versions did not keep these, and a merge lists nothing
+        output.check(record["output"])
+    if "inputs" in record:
+        check_inputs(open_options(options).entries(), record["inputs"], output=output.path)
+    return Tally(counts=dict(record["counts"]), resumed=record["rows"])

@@ -1,0 +1,1 @@
+"""Score slices of a manifest on many machines, and merge their rows."""

@@ -1,0 +1,187 @@
+"""Joining shards into the one output that a run without shards writes, byte for byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, BinaryIO
+
+from wetread.errors import OutputError, SourceError
+from wetread.runtime.entries import SHARD_SUFFIX, Entry
+from wetread.runtime.scoring.batches import Chunk, Seconds
+from wetread.runtime.scoring.output import Output, open_output
+from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.rows import Prediction, choose_format, decode_row, import_parquet
+from wetread.runtime.scoring.run import Stop, Tally, Watch, advance
+from wetread.runtime.shards.shard import Shard, check_same_run, parse_name, verify_shard
+from wetread.runtime.sources.shared_folder import Place, open_place
+
+_ROWS = 1000
+_NAMED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """What `wetread merge` takes: the folder or prefix of the shards, and the file that they become."""
+
+    folder: str
+    output: str
+    overwrite: bool = False
+    project: str | None = None
+
+
+def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Stop | None = None) -> Tally:
+    """Join the shards of a folder into one output, which appears when it is whole, its record beside it.
+
+    Raises OutputError, naming it, for a shard that is missing, doubled, damaged, or of another run.
+    """
+    kind = choose_format(options.output)
+    if kind == "parquet":
+        import_parquet()  # before the work, not after it
+    place = open_place(options.folder, project=options.project)
+    shards = find_shards(place)
+    reader = _Reader(place)
+    first = reader.check(shards[0])
+    output = make_output(
+        options.output,
+        labels=tuple(first["spec"]["labels"]),
+        kind=kind,
+        identity=first["identity"] | {"merged": True},  # what it leaves is no run's that could go on
+        optional=tuple(first["optional"]),
+        project=options.project,
+    )
+    exists, unfinished = output.look()
+    # What an interrupted merge left unfinished is begun anew: there is nothing in it that the shards lack.
+    anew = unfinished and not exists and output.is_own_leftover()
+    with open_output(output, resume=False, overwrite=options.overwrite or anew, advice=""):
+        tally = _copy_rows(reader, shards, output, watch, stop)
+        if not tally.interrupted:
+            output.finish(reader.make_record(tally))
+    return tally
+
+
+def find_shards(place: Place) -> list[Shard]:
+    """List the shards of a folder, all of them. Raises OutputError, naming what is missing or too much."""
+    found: list[Shard] = []
+    for name in place.list_names():
+        if not name.endswith(SHARD_SUFFIX) or name.startswith("."):
+            continue
+        shard = parse_name(name)
+        if shard is None or shard.name != name:
+            raise OutputError(
+                f"Expected only shards under their own names in {place.location!r}. Received {name!r}, a "
+                "copy or another's file. Move it away."
+            )
+        found.append(shard)
+    if not found:
+        raise SourceError(f"Expected shards in {place.location!r}. Received none. Check the name.")
+    counts = sorted({shard.count for shard in found})
+    if len(counts) > 1:
+        names = " and ".join(next(s.name for s in found if s.count == count) for count in counts[:2])
+        raise OutputError(
+            f"Expected the shards of one division in {place.location!r}. Received {names}. Move one away."
+        )
+    _check_complete(sorted(found), place)
+    return sorted(found)
+
+
+def _check_complete(found: list[Shard], place: Place) -> None:
+    count = found[0].count
+    if len(found) == count:
+        return
+    present = {shard.index for shard in found}
+    missing = [index for index in range(count) if index not in present]
+    named = ", ".join(f"{index}/{count}" for index in missing[:_NAMED])
+    more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
+    raise OutputError(
+        f"Expected {count:,} shards in {place.location!r}. Received {len(found):,}: {named}{more} missing. "
+        "Score them, then merge again."
+    )
+
+
+class _Reader:
+    """Reads shards one after the other, each held to its digest, to its neighbours and to the first."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._first: dict[str, Any] | None = None
+        self._shards = self._next = 0
+        self._seconds: dict[str, float] = {}
+        self._times: tuple[str, str] | None = None
+
+    def check(self, shard: Shard) -> dict[str, Any]:
+        """Read a shard's record alone."""
+        with self._open(shard) as file:
+            return verify_shard(file, shard, location=self._name(shard)).record
+
+    def read_rows(self, shard: Shard) -> Iterator[list[Prediction]]:
+        """Read a shard's rows, some at a time. Raises OutputError for one of another run."""
+        with self._open(shard) as file:
+            written = verify_shard(file, shard, location=self._name(shard))
+            self._check_place(written.record, shard)
+            labels, optional = tuple(written.record["spec"]["labels"]), tuple(written.record["optional"])
+            file.seek(0)
+            lines = islice(file, written.record["rows"])
+            while rows := [decode_row(line, labels, optional=optional) for line in islice(lines, _ROWS)]:
+                yield rows
+
+    def _check_place(self, record: dict[str, Any], shard: Shard) -> None:
+        self._first = first = self._first or record
+        check_same_run(first["identity"], record, location=self._name(shard))
+        start, stop = record["inputs"]
+        ends = stop == record["manifest_names"] if shard.index == shard.count - 1 else True
+        if start != self._next or stop - start != record["rows"] or not ends:
+            raise OutputError(
+                f"Expected shard {shard} to begin with input {self._next + 1:,} of "
+                f"{record['manifest_names']:,}. Received inputs {start + 1:,} to {stop:,} in "
+                f"{self._name(shard)!r}. Score it again."
+            )
+        self._next = stop
+        self._note(record)
+
+    def _note(self, record: dict[str, Any]) -> None:
+        """Add up what the merged output's record tells: a shard's own, with its spec, is not kept."""
+        self._shards += 1
+        for stage, seconds in record["seconds"].items():
+            self._seconds[stage] = round(self._seconds.get(stage, 0.0) + seconds, 3)
+        started, ended = self._times or (record["started"], record["ended"])
+        self._times = min(started, record["started"]), max(ended, record["ended"])
+
+    def make_record(self, tally: Tally) -> dict[str, Any]:
+        """The record of the merged output."""
+        assert self._first is not None
+        assert self._times is not None
+        kept = ("model", "spec", "device", "provider", "versions", "identity")
+        return {name: self._first[name] for name in kept} | {
+            "shards": self._shards,
+            "rows": tally.rows,
+            "counts": dict(sorted(tally.counts.items())),
+            "seconds": self._seconds,
+            "started": self._times[0],
+            "ended": self._times[1],
+            "merged": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+
+    def _open(self, shard: Shard) -> BinaryIO:
+        file = self._place.open(shard.name)
+        if file is None:
+            raise OutputError(f"Expected {self._name(shard)!r}. Received its removal during the merge.")
+        return file
+
+    def _name(self, shard: Shard) -> str:
+        return f"{self._place.location}/{shard.name}"
+
+
+def _copy_rows(
+    reader: _Reader, shards: list[Shard], output: Output, watch: Watch | None, stop: Stop | None
+) -> Tally:
+    tally = Tally()
+    for shard in shards:
+        for rows in reader.read_rows(shard):
+            chunk = Chunk([Entry(row.path) for row in rows], rows, Seconds(0, 0, 0))
+            output.write_chunk(chunk)
+            if advance(tally, chunk, watch, stop):
+                return tally
+    return tally

@@ -1,0 +1,1 @@
+"""Where inputs come from: folders, globs, lists of names, manifests, buckets."""

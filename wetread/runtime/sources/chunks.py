@@ -1,0 +1,27 @@
+"""Cut a listing into chunks, at places that depend on the listing alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from wetread.runtime.entries import Entry
+
+DEFAULT_BATCH = 32
+
+
+# A chunk ends once its files hold this many bytes: 32 full-size X-rays would keep one worker for seconds.
+CHUNK_BYTES = 4 << 20
+
+
+def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list[Entry]]:
+    """Cut a listing into chunks of `batch_size` files, or of a few MB where files are large."""
+    chunk: list[Entry] = []
+    size = 0
+    for entry in entries:
+        chunk.append(entry)
+        size += entry.size or 0
+        if len(chunk) == batch_size or size >= CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk

@@ -1,0 +1,150 @@
+"""Where images come from: a file, a folder, a glob, a list of names; local here, `gs://` in gcs.py.
+
+What is an input: every regular file under the source except dot-files (and what dot-folders hold),
+`Thumbs.db`, `desktop.ini` and wetread's own outputs. Order is byte order of the whole name with `/` after
+each directory, as git and Cloud Storage sort. Listing holds one directory's names at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Container, Iterator
+from typing import TYPE_CHECKING, Any
+
+from wetread.errors import SourceError
+from wetread.runtime.entries import Entry, is_hidden, is_part, own_outputs
+from wetread.runtime.files.globs import (
+    Beside,
+    compile_glob,
+    find_fixed_parts,
+    matches,
+    refuse_folders,
+)
+from wetread.runtime.files.long_paths import reach
+from wetread.runtime.files.reading import find_entry, read_local
+
+if TYPE_CHECKING:
+    pass
+
+
+class _LocalSource:
+    """What all local sources share: reading is a system call."""
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of one listed file. Raises ImageError('unreadable')."""
+        return read_local(entry.name)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on: the system reads ahead."""
+        return entries
+
+    def describe(self) -> dict[str, Any]:
+        """Tell nothing."""
+        return {}
+
+
+class LocalFolder(_LocalSource):
+    """A local folder, walked recursively, or one local file."""
+
+    def __init__(self, location: str, *, include: str | None = None) -> None:
+        self.location = location
+        self._include = compile_glob(include) if include else None
+        try:
+            mode = os.stat(reach(location)).st_mode
+        except OSError as error:
+            raise SourceError(
+                f"Expected a file or folder. Received {location!r}: {error.strerror}. Check the name."
+            ) from error
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
+            raise SourceError(
+                f"Expected a file or folder. Received {location!r}, which is a device, socket or pipe."
+            )
+        self._is_folder = stat.S_ISDIR(mode)
+        if not self._is_folder:
+            refuse_folders(include)
+
+    def entries(self) -> Iterator[Entry]:
+        """List the folder's inputs in order; a file lists itself. Raises SourceError."""
+        if not self._is_folder:
+            if self._include is None or matches(self._include, os.path.basename(self.location)):
+                yield find_entry(self.location)
+            return
+        root = self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
+        for entry in walk(root):
+            if self._include is None or matches(self._include, entry.name[len(root) :]):
+                yield entry
+
+
+class LocalGlob(_LocalSource):
+    """The local files whose names match a pattern with `*`, `?`, `[...]` and `**`."""
+
+    def __init__(self, pattern: str, *, include: str | None = None) -> None:
+        self._root, rest = find_fixed_parts(pattern.replace(os.sep, "/"))
+        self._pattern = compile_glob(rest, whole=True)
+        self._passed_over = Beside(self._root, rest)
+        self._include = compile_glob(include) if include else None
+        if not os.path.isdir(reach(self._root or ".")):
+            raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
+
+    def entries(self) -> Iterator[Entry]:
+        """List the matching files in order. Raises SourceError."""
+        for entry in walk(self._root, pruned=self._passed_over):
+            name = entry.name[len(self._root) :]
+            if self._pattern.fullmatch(name) and (self._include is None or matches(self._include, name)):
+                yield entry
+
+
+def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
+    """List the inputs under `root` ('' or a name that ends in '/'), in order.
+
+    `pruned`: folders that are passed over, by their whole names, each with a '/' at its end.
+    Links to folders are followed, except where one leads back to a folder that holds it. A directory that
+    cannot be listed raises SourceError: its images would go missing without a row.
+    """
+    yield from _walk(root, (), pruned)
+
+
+def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str]) -> Iterator[Entry]:
+    try:
+        place = reach(folder or ".")
+        here = os.stat(place)
+        key = (here.st_dev, here.st_ino)
+        if key in above and here.st_ino:
+            return
+        with os.scandir(place) as listing:
+            found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
+    except OSError as error:
+        raise SourceError(
+            f"Expected a folder that can be listed. Received {folder or '.'!r}: {error.strerror}. "
+            "Give read permission, or leave it out of the source."
+        ) from error
+    own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
+    for name, item in sorted(found, key=lambda pair: pair[0]):
+        if is_hidden(item.name):
+            continue
+        if name.endswith(b"/"):
+            if not is_part(item.name) and folder + item.name + "/" not in pruned:
+                yield from _walk(folder + item.name + "/", (*above, key), pruned)
+        elif item.name not in own:
+            entry = _file_entry(folder + item.name, item)
+            if entry is not None:
+                yield entry
+
+
+def _is_folder(item: os.DirEntry[str]) -> bool:
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
+
+
+def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
+    """The entry of a regular file; None for what must not be opened (a pipe, a socket, a device)."""
+    try:
+        status = item.stat()
+    except OSError:
+        return Entry(name)  # a dangling link, or vanished since: its row will say so
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return Entry(name, status.st_size, str(status.st_mtime_ns))

@@ -1,0 +1,88 @@
+"""Lists of names as a source: streamed from a file or a pipe, local names and URIs."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from wetread.errors import SourceError
+from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.files.reading import find_entry, read_local
+from wetread.runtime.sources.opening import open_reads
+
+if TYPE_CHECKING:
+    from wetread.runtime.gcs.reading import BucketReads
+
+
+class NameList:
+    """The names in a list, local ones and URIs, in its order.
+
+    One that is not there is an input that cannot be read. `project` as in `open_source`.
+    """
+
+    def __init__(self, names: Iterable[str], *, project: str | None = None) -> None:
+        self._names = names
+        self._project = project
+        self._reads: BucketReads | None = None
+
+    def entries(self) -> Iterator[Entry]:
+        """List the names. Raises what opening Cloud Storage raises at the first URI."""
+        names = iter(self._names)
+        for name in names:
+            if is_bucket_location(name):
+                from wetread.runtime.gcs.listing import look_up_names
+
+                self._reads = open_reads(self._project)
+                yield from look_up_names(self._reads, chain((name,), names))
+                return
+            yield find_entry(name)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read one listed entry, wherever it is. Raises ImageError('unreadable')."""
+        return read_local(entry.name) if self._reads is None else self._reads.read(entry)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on, fetching ahead from the first that is in a bucket."""
+        for entry in entries:
+            if self._reads is not None:
+                yield from self._reads.read_ahead(chain((entry,), entries))
+                return
+            yield entry
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how reading from buckets went."""
+        return {} if self._reads is None else self._reads.describe()
+
+
+def read_name_list(path: str) -> Iterator[str]:
+    """Open a text file of names, one a line ('-' is standard input), and stream them.
+
+    A byte order mark, as Windows' editors set it, is no part of a name. Raises SourceError, also in the
+    stream: for UTF-16, and on Windows for what is not UTF-8.
+    """
+    try:
+        stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise SourceError(f"Expected a list of names. Received {path!r}: {error.strerror}.") from error
+    return _stream_names(stream, path)
+
+
+def _stream_names(stream: BinaryIO, path: str) -> Iterator[str]:
+    with stream:
+        for number, line in enumerate(stream):
+            line = line if number else line.removeprefix(codecs.BOM_UTF8)
+            try:
+                if not number and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                    raise ValueError("UTF-16")
+                name = os.fsdecode(line.rstrip(b"\r\n"))
+            except ValueError as error:
+                raise SourceError(
+                    f"Expected names in UTF-8 in {path!r}. Received line {number + 1}: {error}. Save the "
+                    "list as UTF-8."
+                ) from error
+            if name:
+                yield name

@@ -1,0 +1,83 @@
+"""Open a location, or several, as one source: local, or in Cloud Storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from wetread.runtime.files.globs import (
+    is_wildcard,
+)
+from wetread.runtime.files.reading import read_local
+
+if TYPE_CHECKING:
+    from wetread.runtime.gcs.reading import BucketReads
+from wetread.runtime.entries import Entry, Source, is_bucket_location
+from wetread.runtime.sources.local import LocalFolder, LocalGlob
+
+
+def open_source(
+    location: str | os.PathLike[str], *, include: str | None = None, project: str | None = None
+) -> Source:
+    """Open a local file, folder or glob, or a `gs://` location.
+
+    `include`: a glob that narrows what is listed, matched against the name below the source (against the
+    last part alone when it holds no `/`). `project` is billed where a bucket's requesters pay. Raises
+    SourceError when nothing is there, and MissingExtraError for `gs://` without the extra `gcs`.
+    """
+    reads = open_reads(project) if is_bucket_location(location) else None
+    return _open(os.fspath(location), include, reads)
+
+
+def open_sources(
+    locations: Iterable[str | os.PathLike[str]], *, include: str | None = None, project: str | None = None
+) -> Source:
+    """Open several locations as one source, one after the other. Arguments as in `open_source`."""
+    names = [os.fspath(location) for location in locations]
+    reads = open_reads(project) if any(map(is_bucket_location, names)) else None
+    return Chain(tuple(_open(name, include, reads) for name in names), reads)
+
+
+def open_reads(project: str | None) -> BucketReads:
+    """Make what reads objects. Raises MissingExtraError without the extra `gcs`, and SourceError."""
+    from wetread.runtime.gcs.client import Storage
+    from wetread.runtime.gcs.reading import BucketReads
+
+    return BucketReads(Storage(project=project))
+
+
+def _open(location: str, include: str | None, reads: BucketReads | None) -> Source:
+    if reads is not None and is_bucket_location(location):
+        from wetread.runtime.gcs.listing import BucketFolder
+
+        return BucketFolder(reads, location, include=include)
+    if not os.path.lexists(location) and is_wildcard(location):
+        return LocalGlob(location, include=include)
+    return LocalFolder(location, include=include)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several sources, one after the other; `reads` is what reads those of them that are in buckets."""
+
+    parts: tuple[Source, ...]
+    reads: BucketReads | None = None
+
+    def entries(self) -> Iterator[Entry]:
+        """List each part in turn."""
+        return chain.from_iterable(part.entries() for part in self.parts)
+
+    def read(self, entry: Entry) -> bytes:
+        """Read one listed entry, wherever it is."""
+        return read_local(entry.name) if self.reads is None else self.reads.read(entry)
+
+    def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Pass entries on, fetching ahead if a part is in a bucket."""
+        return entries if self.reads is None else self.reads.read_ahead(entries)
+
+    def describe(self) -> dict[str, Any]:
+        """Tell how reading from buckets went."""
+        return {} if self.reads is None else self.reads.describe()

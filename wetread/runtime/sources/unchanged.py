@@ -1,0 +1,56 @@
+"""Local files held to what a manifest says of them, as objects are held to their generation and crc32c."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from wetread.errors import ImageError, MissingExtraError
+from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.files.reading import read_regular
+from wetread.runtime.threads import map_in_order
+
+_AT_ONCE, _AHEAD = 8, 64
+
+
+def read_held(entry: Entry) -> bytes:
+    """Return a local file's bytes if it is the one that was listed. Raises ImageError('unreadable').
+
+    With a checksum, size and crc32c decide; without one, size and modification time, asked for after the
+    bytes were read: a file that changes while it is read is another one too.
+    """
+    data, status = read_regular(entry.name)
+    if entry.checksum:
+        from wetread.runtime.gcs.readers import compute_checksum
+
+        same = len(data) == entry.size and compute_checksum(data) == entry.checksum
+    else:
+        same = (len(data), str(status.st_mtime_ns)) == (entry.size, entry.version)
+    if not same:
+        raise ImageError(
+            "unreadable", "Expected the file that the manifest lists. Received another: it changed."
+        )
+    return data
+
+
+def add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Add the crc32c of local files, in order, reading a few at a time; objects have theirs already.
+
+    A file that cannot be read stays without one. Raises MissingExtraError without google-crc32c.
+    """
+    try:
+        import google_crc32c  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("google-crc32c", extra="gcs") from error
+    yield from map_in_order(_add_checksum, entries, threads=_AT_ONCE, ahead=_AHEAD, name="wetread-checksum")
+
+
+def _add_checksum(entry: Entry) -> Entry:
+    from wetread.runtime.gcs.readers import compute_checksum
+
+    if is_bucket_location(entry.name):
+        return entry
+    try:
+        return replace(entry, checksum=compute_checksum(read_regular(entry.name)[0]))
+    except ImageError:
+        return entry

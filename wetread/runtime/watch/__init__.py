@@ -1,0 +1,1 @@
+"""Score new files of a folder as they arrive."""

@@ -1,0 +1,309 @@
+"""Score a folder's new files as they arrive, once each, for as long as it runs.
+
+By asking the folder again and again: that works on every system and every network share, where
+notifications do not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import monotonic, sleep
+
+from wetread.errors import ImageError, OutputError, SourceError, UsageError
+from wetread.runtime.entries import JOURNAL_SUFFIX, Entry, is_bucket_location
+from wetread.runtime.files.globs import compile_glob, matches
+from wetread.runtime.files.long_paths import reach
+from wetread.runtime.files.moving import move_aside
+from wetread.runtime.files.reading import read_local
+from wetread.runtime.images.pixels import MAX_PIXELS
+from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
+from wetread.runtime.scoring.rows import UNCERTAIN, Prediction, check_band, choose_format
+from wetread.runtime.scoring.run import Stop, Tally, Watch
+from wetread.runtime.sources.chunks import DEFAULT_BATCH
+from wetread.runtime.sources.local import walk
+from wetread.runtime.watch.arrivals import Arrivals
+from wetread.runtime.watch.journal import Journal, key_file, open_journal
+
+Report = Callable[[str], None]
+_STEP = 0.2
+# Asking without a pause keeps a processor busy, and the file server too.
+_LEAST_POLL = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchOptions:
+    """What a watch was asked for, as `wetread watch` takes it.
+
+    `done` and `failed`: folders that files are moved to once their rows are written, with a score and
+    without one. `poll`: seconds between two looks, 0.05 or more. `settle` and `patience` as in `Arrivals`.
+    `uncertain` and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
+    """
+
+    folder: str
+    output: str
+    include: str | None = None
+    done: str | None = None
+    failed: str | None = None
+    poll: float = 1.0
+    settle: float = 2.0
+    patience: float = 30.0
+    workers: int | None = None
+    batch_size: int = DEFAULT_BATCH
+    max_pixels: int = MAX_PIXELS
+    uncertain: bool = False
+    dicom_tags: tuple[str, ...] = ()
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """The columns after `error` that were asked for."""
+        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
+
+    def __post_init__(self) -> None:
+        if is_bucket_location(self.folder) or is_bucket_location(self.output):
+            raise UsageError("Expected a local folder and a local output. Received a gs:// location.")
+        if choose_format(self.output) == "parquet":
+            raise UsageError("Expected an output that can grow: .csv or .jsonl. Received .parquet.")
+        for name, least in (("poll", _LEAST_POLL), ("settle", 0), ("patience", 0)):
+            if not least <= getattr(self, name) <= 86_400:
+                raise UsageError(
+                    f"Expected --{name} from {least} to 86400 seconds. Received {getattr(self, name)}."
+                )
+        for name, count in (("--workers", self.workers), ("--batch-size", self.batch_size)):
+            if count is not None and count < 1:
+                raise UsageError(f"Expected {name} of 1 or more. Received {count}.")
+        check_tags(self.dicom_tags)
+        if not os.path.isdir(reach(self.folder)):
+            raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
+        for name, target in (("--done", self.done), ("--failed", self.failed)):
+            if target is not None and os.path.realpath(target) == os.path.realpath(self.folder):
+                raise UsageError(f"Expected {name} to be another folder than the watched one.")
+
+    @property
+    def root(self) -> str:
+        """The folder's name as typed, with a separator at its end."""
+        return self.folder if self.folder.endswith(("/", os.sep)) else self.folder + "/"
+
+
+def watch_folder(
+    classifier: Classifier,
+    options: WatchOptions,
+    *,
+    stop: Stop,
+    watch: Watch | None = None,
+    report: Report | None = None,
+) -> Tally:
+    """Score what arrives until `stop` says so; the rows at hand are finished first.
+
+    `watch` is called after each batch of rows, `report` with what is in the way (a folder or an output
+    that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun.
+    """
+    if options.uncertain:
+        check_band(classifier.spec)
+    identity = {
+        "model": classifier.digest,
+        # Windows knows one folder by many spellings.
+        "folder": os.path.normcase(os.path.abspath(options.folder)),
+        "include": options.include,
+        "uncertain": options.uncertain or None,
+        "dicom_tags": list(options.dicom_tags) or None,
+    }
+    journal = Journal(
+        options.output,
+        labels=classifier.spec.labels,
+        kind=choose_format(options.output),
+        identity=identity,
+        optional=options.optional,
+    )
+    with open_journal(journal):
+        watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
+        while not stop():
+            watcher.look()
+            _wait(options.poll, stop)
+    return watcher.tally
+
+
+@dataclass
+class _Watcher:
+    """One watch at work."""
+
+    classifier: Classifier
+    options: WatchOptions
+    journal: Journal
+    stop: Stop
+    watch: Watch | None
+    report: Report
+    tally: Tally = field(default_factory=Tally)
+    said: dict[str, str] = field(default_factory=dict)
+    # Keys of files that were moved away, of which the journal has no line yet.
+    moved: list[str] = field(default_factory=list)
+    arrivals: Arrivals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.arrivals = Arrivals(self.options.settle, self.options.patience)
+        self._include = compile_glob(self.options.include) if self.options.include else None
+
+    def look(self) -> None:
+        """List the folder once and score what is complete."""
+        if not self._forget():
+            return  # a file that came back under such a key would be taken for the one that left
+        try:
+            found = list(self._entries())
+        except SourceError as error:
+            self._say("listing", self._without_names(str(error)))
+            return
+        self._say("listing", "")
+        new = [entry for entry in found if not self._is_written(entry)]
+        # Windows lists a file that is open, or has a second name, as it was: asked itself, it may be known.
+        ready = [
+            entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
+        ]
+        if ready:
+            self._score(ready)
+
+    def _is_written(self, entry: Entry) -> bool:
+        """Tell whether a file has its row; one that a killed run left, or could not move, is moved."""
+        has_score = self.journal.taken.get(self._key(entry))
+        if has_score is None:
+            return False
+        if self._target(has_score) is not None:
+            signature = self.arrivals.sign(entry.name)
+            if signature is None or (signature[0], str(signature[1])) != (entry.size, entry.version):
+                return False  # the listing is behind: this is another file by now
+            self._move([entry], [has_score])
+        return True
+
+    def _target(self, has_score: bool) -> str | None:
+        return self.options.done if has_score else self.options.failed
+
+    def _without_names(self, text: str) -> str:
+        """What is said of a folder that cannot be listed: the name of one below may be a patient's."""
+        if repr(self.options.root) in text:
+            return text
+        return (
+            f"Expected folders that can be listed. Received one below {self.options.root!r} that cannot. "
+            "Give read permission to all of them."
+        )
+
+    def _entries(self) -> Iterator[Entry]:
+        root, options = self.options.root, self.options
+        pruned = {_name_under(root, folder) + "/" for folder in (options.done, options.failed) if folder}
+        own = {_name_under(root, options.output), _name_under(root, options.output + JOURNAL_SUFFIX)}
+        for entry in walk(root, pruned=pruned):
+            wanted = self._include is None or matches(self._include, entry.name[len(root) :])
+            if wanted and entry.name not in own:
+                yield entry
+
+    def _score(self, entries: list[Entry]) -> None:
+        tagging = Tagging(self.options.dicom_tags, _read)
+        chunks = score_chunks(
+            self.classifier,
+            entries,
+            read=tagging.read,
+            workers=self.options.workers,
+            batch_size=self.options.batch_size,
+            max_pixels=self.options.max_pixels,
+        )
+        for chunk in chunks:
+            self._finish(tagging.attach(chunk))
+            if self.stop():
+                return
+
+    def _finish(self, chunk: Chunk) -> None:
+        """Write the rows of a chunk's files that are as they were, then move the files."""
+        kept = [
+            (entry, prediction)
+            for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
+            if self._counts(entry, prediction)
+        ]
+        entries, predictions = [entry for entry, _ in kept], [prediction for _, prediction in kept]
+        if not kept or not self._write(entries, predictions):
+            return
+        self.tally.add_chunk(Chunk(entries, predictions, chunk.seconds))
+        if self.watch is not None:
+            self.watch(self.tally)
+        self._move(entries, [prediction.status == "ok" for prediction in predictions])
+
+    def _counts(self, entry: Entry, prediction: Prediction) -> bool:
+        """Whether a row is final: the file is as it was, and one without a score had its second chance."""
+        if not self.arrivals.is_unchanged(entry):
+            return False
+        return prediction.status == "ok" or not self.arrivals.doubt(entry)
+
+    def _write(self, entries: list[Entry], predictions: list[Prediction]) -> bool:
+        """Append rows, trying again for as long as the output cannot be written; False when stopped first."""
+        while True:
+            try:
+                self.journal.append(predictions, [self._key(entry) for entry in entries])
+                self._say("output", "")
+                return True
+            except OutputError as error:
+                self._say("output", str(error))
+            if self.stop():
+                return False
+            _wait(max(self.options.poll, _STEP), self.stop)
+
+    def _move(self, entries: list[Entry], scores: list[bool]) -> None:
+        """Move files whose rows are written; one that cannot be moved is tried again at the next look."""
+        for entry, has_score in zip(entries, scores, strict=True):
+            target = self._target(has_score)
+            if target is None:
+                continue
+            try:
+                move_aside(entry.name, root=self.options.root, target=target)
+                self.moved.append(self._key(entry))
+            except OSError as error:
+                reason = error.strerror or str(error)
+                self._say(target, f"Expected to move a file to {target!r}. Received: {reason}.")
+        self._forget()
+
+    def _forget(self) -> bool:
+        """Note in the journal what was moved away; False where that must be tried again."""
+        try:
+            if self.moved:
+                self.journal.forget(self.moved)
+                self._say("output", "")
+        except OutputError as error:
+            self._say("output", str(error))
+            return False
+        self.moved.clear()
+        return True
+
+    def _key(self, entry: Entry) -> str:
+        """A file's key, the same however the folder's name is typed."""
+        return key_file(entry.name[len(self.options.root) :], entry.size, entry.version)
+
+    def _say(self, topic: str, text: str) -> None:
+        """Report what is in the way, once for as long as it stays the same."""
+        if text and text != self.said.get(topic):
+            self.report(text)
+        self.said[topic] = text
+
+
+def _read(entry: Entry) -> bytes:
+    """Read a file that must be as long as it was listed. Raises ImageError('unreadable')."""
+    data = read_local(entry.name)
+    if len(data) != entry.size:
+        raise ImageError(
+            "unreadable", "Expected a file that stands still. Received one that changed its size."
+        )
+    return data
+
+
+def _name_under(root: str, path: str) -> str:
+    """A path as `walk` would name it under `root`."""
+    try:
+        relative = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
+    except ValueError:  # another drive
+        return path
+    return root + relative.replace(os.sep, "/")
+
+
+def _wait(seconds: float, stop: Stop) -> None:
+    """Sleep, waking up early when told to stop."""
+    end = monotonic() + seconds
+    while not stop() and (left := end - monotonic()) > 0:
+        sleep(min(left, _STEP))
