@@ -35,7 +35,8 @@ from tests.runtime.images.dicom.reference import reference_gray
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom import decode_dicom, looks_like_dicom
 from wetread.runtime.images.dicom.decoding import read_gray_rule
-from wetread.runtime.images.dicom.frames import read_format, read_frame
+from wetread.runtime.images.dicom.frames import read_frame
+from wetread.runtime.images.dicom.pixel_format import read_format
 from wetread.runtime.images.dicom.stream import read_stream
 from wetread.runtime.images.dicom.values import parse_object
 

@@ -22,7 +22,7 @@ from wetread.runtime.images.dicom.stream import damaged
 from wetread.runtime.images.dicom.values import missing_extra
 
 if TYPE_CHECKING:
-    from wetread.runtime.images.dicom.frames import PixelFormat
+    from wetread.runtime.images.dicom.pixel_format import PixelFormat
 
 Values = NDArray[np.integer[Any]]
 

@@ -11,15 +11,9 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
-from wetread.runtime.images.dicom.frames import (
-    GRAYS,
-    PALETTE,
-    PixelFormat,
-    choose_frame,
-    read_format,
-    read_frame,
-)
+from wetread.runtime.images.dicom.frames import choose_frame, read_frame
 from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
+from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
 from wetread.runtime.images.dicom.stream import Stream, damaged, read_stream
 from wetread.runtime.images.dicom.values import (
     PIXEL_DATA,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom.codecs import RLE, Frame, Values, decode_frame
+from wetread.runtime.images.dicom.pixel_format import PixelFormat
 from wetread.runtime.images.dicom.stream import (
     DEFLATED,
     EXPLICIT_BIG,
@@ -27,66 +28,6 @@ NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # What a codestream begins with: JPEG and JPEG-LS, JPEG 2000 bare and in its own file format.
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
-GRAYS = ("MONOCHROME1", "MONOCHROME2")
-COLORS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_RCT", "YBR_ICT")
-PALETTE = "PALETTE COLOR"
-
-
-@dataclass(frozen=True, slots=True)
-class PixelFormat:
-    """What an object says of its pixels. `high` is the number of the highest of `stored` bits."""
-
-    rows: int
-    columns: int
-    samples: int
-    photometric: str
-    allocated: int
-    stored: int
-    high: int
-    signed: bool
-    planar: bool
-    frames: int
-
-
-def read_format(attributes: Attributes) -> PixelFormat:
-    """Read what an object says of its pixels. Raises ImageError 'truncated' or 'unsupported'."""
-    rows, columns = attributes.short(0x00280010), attributes.short(0x00280011)
-    allocated = attributes.short(0x00280100)
-    if not rows or not columns or not allocated:
-        raise damaged("it has pixel data, but not their size")
-    stored = attributes.short(0x00280101) or allocated
-    high = attributes.short(0x00280102)
-    found = PixelFormat(
-        rows=rows,
-        columns=columns,
-        samples=attributes.short(0x00280002) or 1,
-        photometric=attributes.text(0x00280004),
-        allocated=allocated,
-        stored=stored,
-        high=stored - 1 if high is None else high,
-        signed=bool(attributes.short(0x00280103)),
-        planar=bool(attributes.short(0x00280006)),
-        frames=max(attributes.whole(0x00280008) or 1, 1),
-    )
-    _check_format(found)
-    return found
-
-
-def _check_format(found: PixelFormat) -> None:
-    wanted = 1 if found.photometric in (*GRAYS, PALETTE) else 3 if found.photometric in COLORS else 0
-    if not wanted:
-        raise ImageError(
-            "unsupported",
-            f"Expected {', '.join((*GRAYS, PALETTE, *COLORS))}. Received another photometric interpretation.",
-        )
-    if found.samples != wanted:
-        raise damaged(f"{found.photometric} with {found.samples} samples a pixel")
-    if found.allocated not in (8, 16):
-        raise ImageError(
-            "unsupported", f"Expected 8 or 16 bits allocated a sample. Received {found.allocated}."
-        )
-    if not found.stored <= found.high + 1 <= found.allocated:
-        raise damaged("its bits stored, high bit and bits allocated contradict one another")
 
 
 def read_frame(
