@@ -25,7 +25,7 @@ import numpy as np
 
 from wetread.evaluate.metrics import measure
 from wetread.runtime.images.pixels import equalize
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset
 

@@ -28,9 +28,9 @@ from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor, verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 # How onnxruntime's quantize_static is called: by its defaults, and as its documentation advises.
 NAIVE = {

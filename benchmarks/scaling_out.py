@@ -116,7 +116,7 @@ def measure(model: Path, images: Path) -> Measured:
 def _measure_lists(folder: Path, model: Path, image: Path) -> tuple[float, float]:
     """A name in a manifest, and a row in a merge: of one file, listed many times."""
     from wetread.runtime.entries import Entry
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.run import ScoreOptions
     from wetread.runtime.shards.shard import Shard, ShardScorer
     from wetread.runtime.sources.manifest import write_manifest
@@ -143,7 +143,7 @@ def _measure_shard(folder: Path, model: Path, images: Path) -> float:
     from itertools import islice
     from time import perf_counter
 
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.run import ScoreOptions
     from wetread.runtime.shards.shard import Shard, ShardScorer
     from wetread.runtime.sources.manifest import write_manifest

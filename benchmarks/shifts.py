@@ -21,7 +21,7 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from wetread.runtime.images.pixels import equalize, read_picture, resize
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 Change = Callable[[np.ndarray], np.ndarray]  # uint8 (H, W) to the same
 

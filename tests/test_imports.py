@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,25 @@ MAY_IMPORT = {
 }
 
 
+# The rooms of the runtime, lowest first: a module imports from rooms before its own, or from its own.
+RUNTIME_ORDER = (
+    "entries",
+    "threads",
+    "machine",
+    "files",
+    "images",
+    "gcs",
+    "sources",
+    "model",
+    "scoring",
+    "watch",
+    "shards",
+    "explain",
+    "overlay",
+    "doctor",
+)
+
+
 def loaded_by(code: str) -> set[str]:
     """The top-level packages that a fresh interpreter has loaded after some code."""
     script = f"{code}\nimport sys; print(*sorted({{name.split('.')[0] for name in sys.modules}}))"
@@ -52,7 +72,7 @@ def test_the_front_door_loads_nothing_heavy(code):
 
 
 def test_the_runtime_loads_only_what_a_workstation_has():
-    modules = [f"wetread.runtime.{path.stem}" for path in (PACKAGE / "runtime").glob("*.py")]
+    modules = sorted(name for name in list_modules() if name.startswith("wetread.runtime"))
     loaded = loaded_by("\n".join(f"import {name}" for name in modules))
     assert loaded & (HEAVY | {"onnxruntime"}) == set()
     assert loaded >= {"numpy", "cv2", "simplejpeg"}
@@ -90,3 +110,58 @@ def test_imports_point_one_way(room):
     assert files
     wrong = {str(f.relative_to(PACKAGE)): imported_rooms(f) - MAY_IMPORT[room] for f in files}
     assert {name: rooms for name, rooms in wrong.items() if rooms} == {}
+
+
+def list_modules() -> dict[str, Path]:
+    """Every module of the package and its file."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(("wetread", *path.relative_to(PACKAGE).with_suffix("").parts))
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imported_modules(path: Path, modules: dict[str, Path]) -> set[str]:
+    """The modules of the package that a file imports: inside functions and for type checking as well."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {module for name in names if (module := find_module(name, modules))}
+
+
+def find_module(name: str, modules: dict[str, Path]) -> str:
+    """The module that a dotted name is, or is in; '' for what is not the package's."""
+    while name and name not in modules:
+        name = name.rpartition(".")[0]
+    return name
+
+
+def test_no_import_cycle():
+    modules = list_modules()
+    graph = {name: imported_modules(path, modules) - {name, "wetread"} for name, path in modules.items()}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) > 100  # raises CycleError, naming it
+
+
+def test_the_rooms_of_the_runtime_point_one_way():
+    modules = list_modules()
+    wrong = []
+    for name, path in modules.items():
+        if not name.startswith("wetread.runtime."):
+            continue
+        room = name.split(".")[2]
+        for other in imported_modules(path, modules):
+            if other.startswith("wetread.runtime."):
+                place = other.split(".")[2]
+                if RUNTIME_ORDER.index(place) > RUNTIME_ORDER.index(room):
+                    wrong.append(f"{name} imports {other}")
+    assert wrong == []
+
+
+def test_the_runtime_has_few_entries():
+    shown = {path.name for path in (PACKAGE / "runtime").iterdir() if not path.name.startswith("__pycache__")}
+    assert shown == {"__init__.py"} | {
+        name if (PACKAGE / "runtime" / name).is_dir() else f"{name}.py" for name in RUNTIME_ORDER
+    }

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from wetread import errors
     from wetread.runtime.images.recipe import PixelRecipe
-    from wetread.runtime.model.classifier import Classifier
     from wetread.runtime.model.spec import ModelSpec
+    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.rows import Prediction
 
 __all__ = ["Classifier", "ModelSpec", "PixelRecipe", "Prediction", "errors"]
 
 _HOMES = {
-    "Classifier": "wetread.runtime.model.classifier",
+    "Classifier": "wetread.runtime.scoring.classifier",
     "ModelSpec": "wetread.runtime.model.spec",
     "PixelRecipe": "wetread.runtime.model.spec",
     "Prediction": "wetread.runtime.scoring.rows",

@@ -15,7 +15,7 @@ import numpy as np
 from common import chunks, finish, list_files, parse_arguments
 
 from wetread.runtime.images.pixels import read_pixels
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 
 def work(model: str, files: list[str], size: int, ready: Any, answers: Any) -> None:

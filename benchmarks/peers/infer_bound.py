@@ -10,7 +10,7 @@ import numpy as np
 from common import finish, list_files, parse_arguments
 
 from wetread.runtime.images.pixels import read_pixels
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 arguments = parse_arguments(__doc__)
 classifier = Classifier(arguments.model, device="cpu")

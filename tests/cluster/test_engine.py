@@ -18,7 +18,7 @@ from wetread.cluster import engine
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.cluster.engine import ClusterOptions, connect, count_shards, import_ray, score_on_cluster
 from wetread.errors import ClusterError, MissingExtraError, TamperedModelError, UsageError
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
 from wetread.runtime.shards.merge import MergeOptions, merge_shards
 from wetread.runtime.sources.manifest import Manifest

@@ -18,8 +18,8 @@ from wetread.errors import DatasetError, OutputError, SourceError, UsageError
 from wetread.evaluate.evaluation import EvaluateOptions, evaluate
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.outputs import check_output, encode_predictions, write_outputs
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import Band, ModelSpec
+from wetread.runtime.scoring.classifier import Classifier
 
 LABELS = ("NORMAL", "PNEUMONIA")
 

@@ -20,8 +20,8 @@ from wetread.evaluate.evaluation import EvaluateOptions, Evaluation, evaluate
 from wetread.evaluate.mistakes import find_mistakes
 from wetread.evaluate.outputs import write_outputs
 from wetread.evaluate.report import render_report
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import Band
+from wetread.runtime.scoring.classifier import Classifier
 
 THREE = ("a", "b", "c<script>")
 

@@ -12,8 +12,8 @@ from wetread.export import ExportOptions, Gate, NetworkDescription, export_keras
 from wetread.export.description import draw_probes
 from wetread.export.network import load_network, scale_pixels
 from wetread.runtime.explain import explain_image
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.verify import verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

@@ -26,7 +26,7 @@ from wetread.export.judging import (
 )
 from wetread.export.quantize import weighted_nodes
 from wetread.runtime.images.pixels import resize
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 
 def draw_images(seeds: range) -> Images:

@@ -25,8 +25,8 @@ from wetread.export.description import draw_probes
 from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.verify import describe_processor
+from wetread.runtime.scoring.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

@@ -28,8 +28,8 @@ from wetread.export.selftest import choose_inputs, make_golden
 from wetread.export.weights import quantize_weight
 from wetread.runtime.images.pixels import resize
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.verify import verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 NAIVE = ("s8s8", "u8s8")
 

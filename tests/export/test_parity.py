@@ -27,8 +27,8 @@ from wetread.export.report import (
     write_report,
 )
 from wetread.runtime.images.pixels import read_pixels
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import ModelSpec, extract_spec
+from wetread.runtime.scoring.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

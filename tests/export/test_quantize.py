@@ -14,8 +14,8 @@ from wetread.export.graph import copy_model, optimize_graph
 from wetread.export.quantize import Settings, activation_names, quantize_graph, weighted_nodes
 from wetread.export.ranges import METHODS, Histogram, choose_range, collect_histograms
 from wetread.runtime.images.pixels import resize
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.saturation import prove_layers
+from wetread.runtime.scoring.classifier import Classifier
 
 
 @pytest.fixture(scope="module")

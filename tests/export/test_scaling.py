@@ -10,7 +10,7 @@ from wetread.errors import ConfigError
 from wetread.export import NetworkDescription, export_keras
 from wetread.export.network import load_network
 from wetread.export.scaling import find_doubt
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

@@ -24,8 +24,8 @@ from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.verify import verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 pytestmark = [pytest.mark.long, pytest.mark.filterwarnings(KERAS_WARNING)]
 

@@ -18,9 +18,9 @@ from wetread.errors import ImageError, UsageError
 from wetread.runtime.explain import choose_patches, explain_image, map_occlusion, place_map
 from wetread.runtime.images.pixels import read_picture, read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import METADATA_KEY, ModelSpec, stamp_digest
 from wetread.runtime.overlay import draw_explanation, encode_png
+from wetread.runtime.scoring.classifier import Classifier
 
 
 def build_looking_model(spec: ModelSpec, rows: slice, columns: slice, *, gain: float = 6.0) -> bytes:

@@ -13,8 +13,8 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from wetread.errors import SetupError
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.golden import draw_image
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import encode_header, encode_rows
 
 # How far a probability may be from the one that was written down, on another processor.

@@ -75,8 +75,8 @@ def evaluate(
     from wetread.evaluate.outputs import FILES, check_output, write_outputs
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
-    from wetread.runtime.model.classifier import Classifier
     from wetread.runtime.model.packaged import choose_model, say_packaged
+    from wetread.runtime.scoring.classifier import Classifier
 
     if output is None and (thumbnails or overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")

@@ -13,7 +13,7 @@ from wetread.cli.app import Project, PublicKey, app
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
 
 
 @app.command(short_help="Show where a model looked.")
@@ -54,8 +54,8 @@ def explain(
     from wetread.runtime.explain import explain_image
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import file_exists
-    from wetread.runtime.model.classifier import Classifier
     from wetread.runtime.model.packaged import choose_model, say_packaged
+    from wetread.runtime.scoring.classifier import Classifier
 
     if format_ not in ("png", "json"):
         raise UsageError(f"Expected --format png or json. Received {format_!r}.")

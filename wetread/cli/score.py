@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from wetread.cluster.engine import ClusterOptions
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.run import ScoreOptions, Tally
     from wetread.runtime.shards.shard import Shard
 
@@ -200,7 +200,7 @@ def _choose_model(model: str | None, *, quiet: bool) -> str:
 
 
 def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
 
     classifier = Classifier(model, device=device, public_key=public_key)
     if device == "auto" and not quiet:

@@ -67,8 +67,8 @@ def watch(
     goes on where it was, without a row lost or written twice.
     """
     from wetread.cli.score import catch_signals, split_names
-    from wetread.runtime.model.classifier import Classifier
     from wetread.runtime.model.packaged import choose_model, say_packaged
+    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
     options = WatchOptions(

@@ -63,7 +63,7 @@ class ShardActor:
             return _explain(error)
 
     def _make_scorer(self) -> ShardScorer:
-        from wetread.runtime.model.classifier import Classifier
+        from wetread.runtime.scoring.classifier import Classifier
         from wetread.runtime.shards.shard import ShardScorer
 
         job = self._job

@@ -19,7 +19,7 @@ from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, 
 from wetread.evaluate.runs import Run, read_run
 from wetread.evaluate.scores import OnProgress, Scores, score_images
 from wetread.runtime.images.cache import list_caches
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 
 DEFAULT_RESAMPLES = 2000
 DEFAULT_BATCH = 32

@@ -28,7 +28,7 @@ from wetread.export.graph import (
     open_plain,
     producer,
 )
-from wetread.runtime.model.classifier import ACTIVATION
+from wetread.runtime.model.session import ACTIVATION
 from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float32]

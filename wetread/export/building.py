@@ -12,8 +12,8 @@ from wetread.errors import ExportError
 from wetread.export import contract, graph, layers, network
 from wetread.export.description import PROBES, draw_probes
 from wetread.export.judging import classify_all
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.classifier import Classifier
 
 # A wrong conversion is off by hundredths; a right one of a deep network by less than this.
 CONVERSION_TOLERANCE = 1e-4

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from wetread.export import network
 from wetread.export.graph import LOGITS, find_outputs
 from wetread.export.layers import LayerOutput, align, record_layers, run_tensors
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.file import read_model
 from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.classifier import Classifier
 
 # What a layer's error may be, beside its output, before it is said to depart.
 LIMITS = {"float32": 1e-4, "float16": 2e-2, "int8": 0.15}

@@ -34,10 +34,10 @@ from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.signature import sign_model, signature_path
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor
+from wetread.runtime.scoring.classifier import Classifier
 
 __all__ = ["ExportOptions", "ExportResult", "NetworkDescription", "export_keras", "export_run"]
 

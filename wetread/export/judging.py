@@ -14,9 +14,9 @@ from wetread.errors import ExportError
 from wetread.export.contract import finish
 from wetread.export.graph import optimize_graph
 from wetread.export.images import ExportImages
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.saturation import prove_layers
 from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.classifier import Classifier
 
 Floats = NDArray[np.floating]
 

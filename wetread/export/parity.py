@@ -20,9 +20,9 @@ from wetread.export.images import read_chunks
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
 from wetread.export.terms import agree_terms
 from wetread.runtime.machine import read_processor
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import versions
 from wetread.runtime.sources.opening import open_sources
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from wetread.errors import ExportError
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.description import describe_spec
 from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.classifier import Classifier
 
 RUN, MODEL = "the RUN's spec.json", "the model file"
 _SHARED = ("labels", "pixels", "scale", "offset", "head", "temperature")

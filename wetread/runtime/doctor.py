@@ -246,7 +246,7 @@ def _is_importable(name: str) -> bool:
 
 def examine_model(model: str | os.PathLike[str] | None) -> list[Finding]:
     """Load a model, or the packaged one, as scoring does: its digest, spec and self-test on this machine."""
-    from wetread.runtime.model.classifier import Classifier
+    from wetread.runtime.scoring.classifier import Classifier
 
     try:
         model = choose_model(model)

@@ -10,8 +10,8 @@ from tests.keys import write_keys
 from tests.runtime.gcs_server import Faults
 from wetread.errors import ModelError, OutputError, SourceError, TamperedModelError
 from wetread.runtime.gcs.mirror import read_file, stage_file, stage_folder
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.signature import sign_model
+from wetread.runtime.scoring.classifier import Classifier
 
 PLACE = "gs://b/run"
 NAMES = ("a.txt", "deep/b.txt", "new/c.txt", "new.txt", "done.json", "absent.txt")

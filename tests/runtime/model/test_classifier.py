@@ -9,8 +9,8 @@ from tests.conftest import draw_image
 from tests.models import build_model, toy_spec
 from wetread.errors import ModelError, ProviderError, SourceError, TamperedModelError
 from wetread.runtime.images.pixels import read_pixels
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import stamp_digest
+from wetread.runtime.scoring.classifier import Classifier
 
 
 def test_classify_gives_rows_that_sum_to_one(toy_model):

@@ -18,10 +18,10 @@ from tests.test_cli import wetread
 from wetread.errors import ModelError
 from wetread.evaluate.metrics import measure
 from wetread.runtime.model import packaged
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.description import inspect_model
 from wetread.runtime.model.packaged import choose_model, find_packaged_model
 from wetread.runtime.model.verify import verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 MODELS = Path(str(resources.files("wetread") / "models"))
 CARD = MODELS / "README.md"

@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.keys import write_keys
 from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.signature import check_signature, read_signature, sign_model, signature_path
 from wetread.runtime.model.verify import verify_model
+from wetread.runtime.scoring.classifier import Classifier
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 from tests.conftest import draw_image
 from tests.runtime.gcs_server import Faults, Server
 from wetread.errors import OutputError
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.scoring import bucket_output as gcs_output
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
 
 IN, OUT = "gs://b/images", "gs://out/runs/scores.csv"

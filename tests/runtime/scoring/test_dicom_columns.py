@@ -13,7 +13,7 @@ from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
 from tests.runtime.watch.test_watcher import Scene
 from wetread.cli import run
 from wetread.errors import UsageError
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 
 TAGS = "SOPInstanceUID,StudyDate,Modality"

@@ -16,7 +16,7 @@ import pytest
 from tests.conftest import draw_image
 from tests.runtime.gcs_server import Faults
 from wetread.runtime.images.pixels import read_pixels
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.sources.opening import open_source
 
 # Hides Google's packages from a process, as an installation without the extra would.

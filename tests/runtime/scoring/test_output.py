@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import draw_image
 from wetread.errors import OutputError, SourceError, UsageError
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.scoring import output as outputs
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 
 STATE = ".part.state"

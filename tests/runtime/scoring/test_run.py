@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import draw_image
 from wetread.errors import OutputError, SourceError
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 from wetread.runtime.sources.manifest_writing import ManifestOptions, make_manifest
 

@@ -15,8 +15,8 @@ from tests.models import build_model, toy_spec
 from tests.runtime.watch.test_watcher import Scene
 from wetread.cli import run
 from wetread.errors import UsageError
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import Band
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 
 

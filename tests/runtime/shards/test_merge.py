@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import draw_image
 from wetread.errors import OutputError
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
 from wetread.runtime.shards.merge import MergeOptions, merge_shards
 from wetread.runtime.shards.shard import Shard, ShardScorer

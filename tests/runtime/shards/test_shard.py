@@ -13,8 +13,8 @@ from tests.conftest import draw_image
 from tests.models import build_model, toy_spec
 from wetread.errors import OutputError, SourceError, UsageError
 from wetread.runtime.entries import Entry
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.spec import Band
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
 from wetread.runtime.shards.merge import MergeOptions, merge_shards
 from wetread.runtime.shards.shard import Shard, ShardScorer, cut_shard, parse_name, parse_shard

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import draw_image
 from wetread.errors import ImageError, MissingExtraError, OutputError, SourceError, UsageError
 from wetread.runtime.entries import Entry
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 from wetread.runtime.sources.chunks import group_entries
 from wetread.runtime.sources.manifest import Manifest, write_manifest

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import Entry, Source
 from wetread.runtime.images.pixels import MAX_PIXELS
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.model.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_identity, open_output

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import SHARD_SUFFIX
-from wetread.runtime.model.classifier import Classifier
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import check_band, encode_rows
 from wetread.runtime.scoring.run import (
     ScoreOptions,

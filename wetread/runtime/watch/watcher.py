@@ -18,8 +18,8 @@ from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.moving import move_aside
 from wetread.runtime.files.reading import read_local
 from wetread.runtime.images.pixels import MAX_PIXELS
-from wetread.runtime.model.classifier import Classifier
 from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
 from wetread.runtime.scoring.rows import UNCERTAIN, Prediction, check_band, choose_format
 from wetread.runtime.scoring.run import Stop, Tally, Watch

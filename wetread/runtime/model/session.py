@@ -1,9 +1,8 @@
-"""Classifier: one model file, one shared session, arrays to probabilities."""
+"""ModelSession: one checked model file, one shared session, arrays to probabilities."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,15 +16,15 @@ from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 from wetread.runtime.model.verify import check_machine
 
 if TYPE_CHECKING:
-    from wetread.runtime.scoring.rows import Prediction
+    pass
 
 ACTIVATION = "activation"
 # A core's own cache holds what the layers make of so many images; more at once take longer each.
 _CPU_BATCH = 4
 
 
-class Classifier:
-    """A model that is ready to read images.
+class ModelSession:
+    """A model that is ready to compute: its spec is known, its bytes and this machine are checked.
 
     `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes.
     `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its
@@ -94,26 +93,6 @@ class Classifier:
             )
         result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
         return result
-
-    def score(
-        self,
-        source: str | os.PathLike[str],
-        *,
-        include: str | None = None,
-        workers: int | None = None,
-        batch_size: int = 32,
-    ) -> Iterator[Prediction]:
-        """Score a file, folder or glob: one Prediction for each input, in listing order, lazily.
-
-        A broken file is a Prediction with a status and no probability. Raises SourceError when the source
-        is not there.
-        """
-        from wetread.runtime.scoring.batches import score_entries
-        from wetread.runtime.sources.opening import open_source
-
-        opened = open_source(source, include=include)
-        entries = opened.read_ahead(opened.entries())
-        return score_entries(self, entries, read=opened.read, workers=workers, batch_size=batch_size)
 
 
 def _check_interface(session: object, spec: ModelSpec, name: str) -> None:

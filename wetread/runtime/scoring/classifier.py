@@ -1,0 +1,35 @@
+"""Classifier: a model that scores files, folders and globs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from wetread.runtime.model.session import ModelSession
+from wetread.runtime.scoring.batches import score_entries
+from wetread.runtime.scoring.rows import Prediction
+from wetread.runtime.sources.opening import open_source
+
+
+class Classifier(ModelSession):
+    """A model that is ready to score images from files as well as from arrays.
+
+    Arguments and errors as of `ModelSession`.
+    """
+
+    def score(
+        self,
+        source: str | os.PathLike[str],
+        *,
+        include: str | None = None,
+        workers: int | None = None,
+        batch_size: int = 32,
+    ) -> Iterator[Prediction]:
+        """Score a file, folder or glob: one Prediction for each input, in listing order, lazily.
+
+        A broken file is a Prediction with a status and no probability. Raises SourceError when the source
+        is not there.
+        """
+        opened = open_source(source, include=include)
+        entries = opened.read_ahead(opened.entries())
+        return score_entries(self, entries, read=opened.read, workers=workers, batch_size=batch_size)
