@@ -1,4 +1,4 @@
-"""The networks that others report bugs about, as their makers write them: exported, int8 too, and in parity."""
+"""The networks that others report bugs about, exported as float32 and int8, and in parity."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from wetread.export import ExportOptions, Gate, NetworkDescription, export_keras
 from wetread.export.network import load_network
 
 CASES = Path(__file__).parents[3] / "shared" / "cases"
-PLACES = ("keras_own_rescaling/make.py", "keras_forms/list_output.py", "keras_forms/dense_only.py")
+PLACES = (
+    pytest.param("keras_own_rescaling/make.py", marks=pytest.mark.long),  # see test_contract.py
+    "keras_forms/list_output.py",
+    "keras_forms/dense_only.py",
+)
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)
 

@@ -335,12 +335,12 @@ def one_dense(shape=(8, 8, 1), units=3):
 
 
 FORMS = {
-    "dense-alone": lambda i, o, Model: Model(i, o),
-    "list-to-list": lambda i, o, Model: Model([i], [o]),
-    "to-list": lambda i, o, Model: Model(i, [o]),
-    "from-list": lambda i, o, Model: Model([i], o),
-    "dict-to-dict": lambda i, o, Model: Model({"image": i}, {"answer": o}),
-    "nested": lambda i, o, Model: Model({"image": i}, {"answer": [o]}),
+    "dense-alone": lambda i, o, build: build(i, o),
+    "list-to-list": lambda i, o, build: build([i], [o]),
+    "to-list": lambda i, o, build: build(i, [o]),
+    "from-list": lambda i, o, build: build([i], o),
+    "dict-to-dict": lambda i, o, build: build({"image": i}, {"answer": o}),
+    "nested": lambda i, o, build: build({"image": i}, {"answer": [o]}),
 }
 
 
@@ -377,10 +377,10 @@ def test_a_network_without_any_layer_of_weights():
 def test_two_outputs_are_refused_by_name(wrap):
     from keras import layers
 
-    image, one, Model = one_dense()
+    image, one, build = one_dense()
     other = layers.Dense(2, name="grade")(layers.Flatten()(image))
     with pytest.raises(ExportError, match=r"'answer' \(None, 3\), 'grade' \(None, 2\).*Choose one"):
-        wrap_network(Model(image, wrap([one, other])), (8, 8, 1))
+        wrap_network(build(image, wrap([one, other])), (8, 8, 1))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

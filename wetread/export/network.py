@@ -174,9 +174,9 @@ def _need_finite(model: Any) -> None:
     if broken:
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise ExportError(
-            f"The network's weights are not finite (NaN or infinity) in {len(broken)} of {len(layers)} layers: "
-            f"{', '.join(broken[:5])}{more}. Its training diverged or the file is damaged: train it again "
-            "with a lower learning rate, or take an earlier epoch's weights."
+            f"The network's weights are not finite (NaN or infinity) in {len(broken)} of {len(layers)} "
+            f"layers: {', '.join(broken[:5])}{more}. Its training diverged or the file is damaged: train it "
+            "again with a lower learning rate, or take an earlier epoch's weights."
         )
 
 
