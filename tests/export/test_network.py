@@ -8,6 +8,7 @@ import pytest
 
 from tests.export.networks import KERAS_WARNING, build_network, stir
 from wetread.errors import ExportError
+from wetread.export import quantize
 from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.description import draw_probes
 from wetread.export.network import (
@@ -17,6 +18,8 @@ from wetread.export.network import (
     scale_pixels,
     wrap_network,
 )
+from wetread.export.ranges import collect_histograms
+from wetread.export.selftest import choose_inputs
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.golden import draw_image
 from wetread.runtime.model.spec import ModelSpec
@@ -322,3 +325,70 @@ def spread_logits(model, inputs, *, to: float) -> None:
     weight, bias = last.get_weights()
     shift = bias - outputs.mean(axis=0)
     last.set_weights([weight * factor, (shift - shift.mean()) * factor])
+
+
+def one_dense(shape=(8, 8, 1), units=3):
+    from keras import Input, Model, layers
+
+    image = Input(shape, name="image")
+    return image, layers.Dense(units, name="answer")(layers.Flatten()(image)), Model
+
+
+FORMS = {
+    "dense-alone": lambda i, o, build: build(i, o),
+    "list-to-list": lambda i, o, build: build([i], [o]),
+    "to-list": lambda i, o, build: build(i, [o]),
+    "from-list": lambda i, o, build: build([i], o),
+    "dict-to-dict": lambda i, o, build: build({"image": i}, {"answer": o}),
+    "nested": lambda i, o, build: build({"image": i}, {"answer": [o]}),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_one_output_is_one_output_however_it_is_wrapped(form, tmp_path):
+    model = FORMS[form](*one_dense())
+    model.save(tmp_path / "net.keras")
+    spec = ModelSpec(labels=("a", "b", "c"), pixels=PixelRecipe(height=8, width=8), scale=(1 / 255,))
+    difference, spread = measure(load_network(tmp_path / "net.keras"), spec)
+    assert difference <= 1e-5
+    assert spread > 0.01
+
+
+def test_a_network_without_any_layer_of_weights():
+    from keras import Input, Model, layers
+
+    image = Input((1, 1, 3))
+    model = Model(image, layers.Softmax()(layers.Flatten()(image)))
+    spec = ModelSpec(
+        labels=("a", "b", "c"),
+        pixels=PixelRecipe(height=1, width=1, color="rgb"),
+        head="softmax",
+        scale=(1 / 255,),
+    )
+    assert measure(model, spec)[0] <= 1e-5
+    graph = build_graph(wrap_network(model, spec.pixels.shape), spec)
+    assert choose_inputs(graph, spec.pixels, None).seeds
+    histograms = collect_histograms(graph, quantize.activation_names(graph), draw_probes(spec))
+    with pytest.raises(ExportError, match="Expected a layer to quantize.*--precision float32"):
+        quantize.quantize_graph(graph, histograms, quantize.Settings())
+
+
+@pytest.mark.parametrize("wrap", [list, lambda outputs: dict(zip("xy", outputs, strict=True))])
+def test_two_outputs_are_refused_by_name(wrap):
+    from keras import layers
+
+    image, one, build = one_dense()
+    other = layers.Dense(2, name="grade")(layers.Flatten()(image))
+    with pytest.raises(ExportError, match=r"'answer' \(None, 3\), 'grade' \(None, 2\).*Choose one"):
+        wrap_network(build(image, wrap([one, other])), (8, 8, 1))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named(value):
+    model = build_network(lambda x: __import__("keras").layers.Conv2D(4, 3, name="first")(x))
+    layer = model.get_layer("first")
+    kernel, bias = layer.get_weights()
+    kernel[0, 0, 0, 0] = value
+    layer.set_weights([kernel, bias])
+    with pytest.raises(ExportError, match="not finite .* in 1 of 4 layers: 'first'"):
+        wrap_network(model, SPEC.pixels.shape)

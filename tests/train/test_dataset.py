@@ -199,7 +199,10 @@ BROKEN = {
         "with 1 files",
     ),
     "nothing at all": (lambda data: data.mkdir(), "with 0 files"),
-    "nothing readable": (make_unreadable, "'disc'.*Received 0 images"),
+    "nothing readable": (
+        make_unreadable,
+        "None of the 4 files of 'disc' could be read .4 not_an_image.*corrupt.csv",
+    ),
     "one patient of a label": (
         lambda data: draw_folder(data, counts={"bar": 4, "disc": 2}),
         "'disc'.*Received 2 images, of 1 patients",

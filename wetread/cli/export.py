@@ -245,6 +245,19 @@ def _print_candidates(candidates: Sequence[Candidate]) -> None:
     print_table(header, rows)
 
 
+def _describe_difference(result: ExportResult) -> list[tuple[str, str]]:
+    """How far the written form is from Keras; beside it the float32 form that it was made from."""
+    text = f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"
+    chosen = next((candidate for candidate in result.candidates if candidate.chosen), None)
+    if chosen is None:
+        return [("conversion", text)]
+    own = (
+        f"max |dp| {chosen.max_difference:.1e} from Keras, {chosen.flips:,} labels flip, over "
+        f"{chosen.images:,} held-out images"
+    )
+    return [(result.spec.precision, own), ("float32", f"{text} (not written)")]
+
+
 def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     from wetread.cli.tables import print_rows
     from wetread.runtime.model.description import describe_spec
@@ -254,7 +267,7 @@ def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
         print()
     rows = [
         ("model", f"{name_of(result.path)} ({result.size:,} bytes, {result.spec.precision})"),
-        ("conversion", f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"),
+        *_describe_difference(result),
         *(row for row in describe_spec(result.spec) if row[0] in ("decision", "uncertain", "temperature")),
         ("digest", result.spec.digest),
     ]

@@ -18,8 +18,9 @@ def parity(
         typer.Option("--images", metavar="FOLDER", help="Image files, folders or globs; repeatable."),
     ],
     tolerance: Annotated[
-        float, typer.Option(metavar="X", help="float32: the largest |dp| from Keras.")
-    ] = 1e-5,
+        float | None,
+        typer.Option(metavar="X", help="float32: the largest |dp| from Keras; default 0.0001, as in export."),
+    ] = None,
     max_flips: Annotated[
         float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
     ] = 0.005,
@@ -41,6 +42,7 @@ def parity(
     from wetread.export.certificate import check_name, write_certificate
     from wetread.export.parity import describe_report, measure_parity
     from wetread.export.report import check_folder, tabulate_layers, write_report
+    from wetread.export.tolerance import TOLERANCE
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
@@ -53,7 +55,7 @@ def parity(
             staged.folder,
             models=models,
             images=images,
-            tolerance=tolerance,
+            tolerance=TOLERANCE if tolerance is None else tolerance,
             max_flips=max_flips,
             by_layer=layers,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -167,9 +168,27 @@ def train(
     )
     if group_regex is not None:
         config = replace(config, group_regex=group_regex)
-    with bill_project(project), show_training(quiet=quiet) as on_event:
+    with bill_project(project), show_training(quiet=quiet) as on_event, _say_resume(output):
         result = fit(config, resume=resume, on_event=on_event)
     _print_result(result)
+
+
+@contextmanager
+def _say_resume(output: str) -> Iterator[None]:
+    """Where a run is interrupted, say what is kept and how to go on."""
+    from wetread.runtime.entries import is_bucket_location
+    from wetread.train.run import CONFIG
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        folders = [Path(output), *Path(output).glob("fold-*")]
+        if is_bucket_location(output) or any((folder / CONFIG).is_file() for folder in folders):
+            text = f"Every finished epoch is in {output}: give the same command with --resume to go on."
+        else:
+            text = "Training had not begun: give the same command again."
+        print(f"wetread: interrupted. {text}", file=sys.stderr, flush=True)
+        raise
 
 
 @contextmanager
@@ -244,8 +263,10 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
     intervals = found.get("intervals") or {}
     for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc"):
         if found.get(name) is not None:
-            interval = intervals.get(name)
-            between = f"  (95% by patient {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+            interval, kind = intervals.get(name), "by patient"
+            if interval and interval[0] == interval[1]:  # a bootstrap draws no error from none
+                interval, kind = (found.get("exact_intervals") or {}).get(name), "exact, by patient"
+            between = f"  (95% {kind} {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
             rows.append((f"{title} {name}".replace("_", " "), f"{found[name]:.4f}{between}"))
     return rows
 

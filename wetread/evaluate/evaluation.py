@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import DatasetError, UsageError
+from wetread.evaluate.bounds import bound_exactly
 from wetread.evaluate.certainty import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, Contender, compare
 from wetread.evaluate.listing import Image, Listing, list_judged
@@ -320,10 +321,9 @@ def _find_certainties(scores: Scores, metrics: Metrics) -> list[str]:
     for column, label in enumerate(metrics.labels):
         patients = len({group for group, own in zip(groups, truth, strict=True) if own == column})
         if patients and metrics.per_label[label].sensitivity == 1:
-            # Clopper and Pearson, Biometrika 26 (1934), for n of n.
             notes.append(
                 f"No image of {label} was missed, so the bootstrap sees no doubt there. By the exact 95% "
-                f"interval over its {patients:,} patients, up to {1 - 0.025 ** (1 / patients):.2%} may "
+                f"interval over its {patients:,} patients, up to {1 - bound_exactly(1, patients)[0]:.2%} may "
                 "be missed."
             )
     return notes

@@ -16,6 +16,7 @@ from wetread.runtime.entries import Entry, Source
 from wetread.runtime.sources.opening import open_source
 
 _PARTS = ("train", "val", "test")
+_MISNAMED = ("validation", "valid", "validate", "dev")  # what others call val
 _NOT_LABELS = "__MACOSX"  # what macOS adds to its zip files
 
 
@@ -100,6 +101,12 @@ def _holds_parts(folders: set[str], labels: tuple[str, ...]) -> bool:
 def _has_parts(folders: set[str]) -> bool:
     """Whether DATA holds train, val and test, not labels. Raises DatasetError where it holds both."""
     others = folders - {*_PARTS, _NOT_LABELS}
+    misnamed = sorted(name for name in others if name.lower() in _MISNAMED)
+    if "train" in folders and misnamed and len(misnamed) == len(others):
+        raise DatasetError(
+            f"Expected the folder of validation images to be called 'val'. Received {misnamed[0]!r} beside "
+            f"'train'. Rename {misnamed[0]!r} to 'val'."
+        )
     if "train" not in folders or (others and not folders & {"val", "test"}):
         return False
     if others:

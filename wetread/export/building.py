@@ -12,11 +12,10 @@ from wetread.errors import ExportError
 from wetread.export import contract, graph, layers, network
 from wetread.export.description import PROBES, draw_probes
 from wetread.export.judging import classify_all
+from wetread.export.tolerance import TOLERANCE
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.classifier import Classifier
 
-# A wrong conversion is off by hundredths; a right one of a deep network by less than this.
-CONVERSION_TOLERANCE = 1e-4
 LOGITS_TOLERANCE = 1e-3
 
 
@@ -61,9 +60,9 @@ def compare_with_keras(
     alone = np.concatenate([classifier.classify(images[i : i + 1]) for i in range(min(PROBES, len(images)))])
     together = classify_all(classifier, images)
     difference = max(float(np.abs(together - keras).max()), float(np.abs(alone - keras[: len(alone)]).max()))
-    if not difference <= CONVERSION_TOLERANCE:
+    if not difference <= TOLERANCE:
         raise ExportError(
-            f"Expected probabilities within {CONVERSION_TOLERANCE:g} of Keras'. Received ones that are off "
+            f"Expected probabilities within {TOLERANCE:g} of Keras'. Received ones that are off "
             f"by {difference:.2g}: a layer of this network is not converted as Keras computes it. Nothing "
             "was written. Replace unusual layers one by one to find it."
         )

@@ -34,10 +34,11 @@ def attach_pixels(model: onnx.ModelProto, spec: ModelSpec) -> None:
 
     What only moves pixels (to channels first) is done on bytes, before the cast. A scale without offset
     goes into the weights of the first convolution, so that the pixels feed it as they are and an int8
-    convolution reads them without any rounding.
+    convolution reads them without any rounding. Where a network scales its own pixels, `pixels` is the
+    cast: a node that only renames it would go with the first simplification, and its name with it.
     """
     graph = model.graph
-    shuffles = _leading_shuffles(model)
+    shuffles = _leading_shuffles(model, flatten=max(len(spec.scale), len(spec.offset)) == 1)
     last = shuffles[-1].output[0] if shuffles else graph.input[0].name
     folded = _fold_scale(model, last, spec)
     rename_tensor(model, last, "pixels")
@@ -59,13 +60,18 @@ def attach_pixels(model: onnx.ModelProto, spec: ModelSpec) -> None:
     name_nodes(model)
 
 
-def _leading_shuffles(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The chain of nodes, from the input on, that only move pixels and feed nothing else."""
+def _leading_shuffles(model: onnx.ModelProto, *, flatten: bool) -> list[onnx.NodeProto]:
+    """The chain of nodes, from the input on, that only move pixels and feed nothing else.
+
+    Without `flatten` it ends before channels lose their axis: a scale for each channel needs it.
+    """
     chain: list[onnx.NodeProto] = []
     name = model.graph.input[0].name
     while len(users := consumers(model, name)) == 1 and users[0].op_type in _SHUFFLES:
-        if users[0].op_type == "Reshape" and find_array(model, users[0].input[1]) is None:
-            break
+        if users[0].op_type == "Reshape":
+            shape = find_array(model, users[0].input[1])
+            if shape is None or (len(shape) != 4 and not flatten):
+                break
         chain.append(users[0])
         name = users[0].output[0]
     return chain
@@ -104,8 +110,7 @@ def _affine_nodes(model: onnx.ModelProto, spec: ModelSpec, axis: int) -> list[on
             array = array.reshape(1, -1, 1, 1)
         source = nodes[-1].output[0] if nodes else "cast"
         nodes.append(helper.make_node(op, [source, add_array(model, name, array)], [f"{name}d"]))
-    # A graph that wants raw pixels still needs one node to carry the name.
-    return nodes or [helper.make_node("Identity", ["cast"], ["same"])]
+    return nodes
 
 
 def attach_head(model: onnx.ModelProto, spec: ModelSpec) -> None:

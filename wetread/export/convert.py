@@ -20,6 +20,7 @@ import onnx
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
+from wetread.evaluate.bounds import advise_only_answer
 from wetread.evaluate.held_out import FIT, OperatingRequest, set_operating_point
 from wetread.evaluate.temperature import doubt_temperature
 from wetread.export import contract, network
@@ -187,6 +188,7 @@ def _export(
         candidates=candidates,
         notes=(
             *note_alike_answers(keras),
+            *note_only_answer(keras[PROBES:], spec, images),
             *_note_temperature(spec, options.operating),
             *take_notes(candidates, options.gate),
         ),
@@ -240,6 +242,19 @@ def note_alike_answers(keras: NDArray[np.float64]) -> tuple[str, ...]:
         f"Keras gives all {len(keras)} compared images nearly the same probabilities, or only 0 and 1: that "
         "the file agrees shows little. Is the scale of the pixels right? Compare with `wetread parity`.",
     )
+
+
+def note_only_answer(
+    keras: NDArray[np.float64], spec: ModelSpec, images: ExportImages | None
+) -> tuple[str, ...]:
+    """Say so where Keras calls every validation image the same although they are of several labels."""
+    if images is None or len(set(images.validation.targets.tolist()) - {-1}) < 2:
+        return ()
+    given = np.unique(spec.decide(keras.astype(np.float32)))
+    if len(given) > 1:
+        return ()
+    reason = advise_only_answer(spec.labels[int(given[0])], len(images.validation))
+    return (f"{reason[0].upper()}{reason[1:]}.",)
 
 
 def _note_temperature(spec: ModelSpec, request: OperatingRequest) -> tuple[str, ...]:

@@ -119,7 +119,12 @@ def _free(name: str, taken: set[str]) -> str:
 def run_tensors(
     model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8]
 ) -> dict[str, NDArray[Any]]:
-    """The values of named tensors inside a graph for uint8 images."""
+    """The values of named tensors inside a graph for uint8 images.
+
+    Nothing for no names, as in a network of one layer: onnxruntime would take that for all outputs.
+    """
+    if not names:
+        return {}
     values = open_plain(add_outputs(model, names).SerializeToString()).run(names, {INPUT: images})
     return dict(zip(names, values, strict=True))
 

@@ -129,21 +129,55 @@ def wrap_network(model: Any, shape: tuple[int, int, int]) -> Any:
     """
     keras = import_keras()
     _need_float32(model)
+    _need_finite(model)
     image = keras.Input(shape, name="image")
     try:
         with quiet():
-            result = model(image, training=False)
+            result = model(_pack_input(model, image), training=False)
     except Exception as error:
         raise ExportError(
             f"Expected a network that takes images of shape {shape}. Received: "
             f"{' '.join(str(error).split())[:300]}. Give the size that it was trained at."
         ) from error
-    if not hasattr(result, "shape") or len(result.shape) != 2 or result.shape[1] is None:
-        shapes = ", ".join(str(tuple(one.shape)) for one in keras.tree.flatten(result))
+    return keras.Model(image, _take_output(model, keras.tree.flatten(result)), name="network")
+
+
+def _pack_input(model: Any, image: Any) -> Any:
+    """One image as the network takes it: alone, or in its list or dict of one."""
+    inputs = getattr(model, "input", None) if getattr(model, "inputs", None) else None
+    return image if inputs is None else import_keras().tree.map_structure(lambda _: image, inputs)
+
+
+def _take_output(model: Any, outputs: list[Any]) -> Any:
+    """The one output (N, K) of a network, however it is wrapped. Raises ExportError, naming the outputs."""
+    if len(outputs) == 1 and len(outputs[0].shape) == 2 and outputs[0].shape[1] is not None:
+        return outputs[0]
+    names = list(getattr(model, "output_names", None) or [])
+    names = names if len(names) == len(outputs) else [f"output {i}" for i in range(len(outputs))]
+    shown = ", ".join(f"'{name}' {tuple(one.shape)}" for name, one in zip(names, outputs, strict=True))
+    advice = (
+        "Choose one: save keras.Model(net.inputs, net.outputs[0]), or another of them."
+        if len(outputs) > 1
+        else "End it in pooling or Flatten and a Dense layer."
+    )
+    raise ExportError(f"Expected a network with one output (N, K). Received {shown or 'none'}. {advice}")
+
+
+def _need_finite(model: Any) -> None:
+    """Refuse weights that are NaN or infinite, naming their layers: no conversion could agree with them."""
+    layers = [layer for layer in model._flatten_layers() if not getattr(layer, "layers", None)]
+    broken = [
+        f"'{layer.name}'"
+        for layer in layers
+        if not all(np.isfinite(weight).all() for weight in layer.get_weights() if weight.dtype.kind == "f")
+    ]
+    if broken:
+        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
         raise ExportError(
-            f"Expected one output (N, K). Received {shapes}. Save keras.Model(net.inputs, one of them)."
+            f"The network's weights are not finite (NaN or infinity) in {len(broken)} of {len(layers)} "
+            f"layers: {', '.join(broken[:5])}{more}. Its training diverged or the file is damaged: train it "
+            "again with a lower learning rate, or take an earlier epoch's weights."
         )
-    return keras.Model(image, result, name="network")
 
 
 def _need_float32(model: Any) -> None:
@@ -176,7 +210,13 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
         if any(_UNSUPPORTED.search(message) for message in messages):
             raise ExportError(_explain_conversion(wrapped, messages, None))
         converted: onnx.ModelProto = onnx.load(str(path))
-        return converted
+    if len(converted.graph.input) != 1:
+        extra = ", ".join(entry.name for entry in converted.graph.input[1:])
+        raise ExportError(
+            "Expected a network whose only input is the image. Received one in which tf2onnx made inputs of "
+            f"constants: {extra[:400]}. Put a layer in place of the operation that this names."
+        )
+    return converted
 
 
 def _explain_conversion(wrapped: Any, messages: list[str], error: Exception | None) -> str:

@@ -44,8 +44,9 @@ def convertible(model: Any) -> Iterator[None]:
     """While a network is traced, let layers that Keras writes in a way tf2onnx cannot follow say the same
     in one that it can; afterwards they are as before.
 
-    Normalization holds its mean as a tensor, which would become an input of the graph. A grouped
-    convolution is wrapped in a compiled function, which would stay one operation.
+    Normalization holds its mean as a tensor, and an operation of keras.ops (as in `preprocess_input` of
+    Keras' applications) its constants: each would become an input of the graph. A grouped convolution is
+    wrapped in a compiled function, which would stay one operation.
     """
     import keras
 
@@ -58,11 +59,30 @@ def convertible(model: Any) -> Iterator[None]:
         if getattr(layer, "groups", 1) > 1 and hasattr(layer, "convolution_op"):
             changed.append((layer, "convolution_op", None))
             object.__setattr__(layer, "convolution_op", partial(_convolve, layer))
+    for arguments in _list_arguments(model):
+        for name in ("args", "kwargs"):
+            changed.append((arguments, name, getattr(arguments, name)))
+            fixed = keras.tree.map_structure(_fix_tensor, getattr(arguments, name))
+            object.__setattr__(arguments, name, fixed)
     try:
         yield
     finally:
         for layer, name, value in changed:
             object.__delattr__(layer, name) if value is None else object.__setattr__(layer, name, value)
+
+
+def _list_arguments(model: Any) -> Iterator[Any]:
+    """What the operations of a network, and of those inside it, are called with."""
+    for network in model._flatten_layers():
+        for nodes in getattr(network, "_nodes_by_depth", {}).values():
+            yield from (node.arguments for node in nodes)
+
+
+def _fix_tensor(argument: Any) -> Any:
+    """A tensor that holds numbers as an array, which tracing writes as a constant; others as they are."""
+    import tensorflow
+
+    return argument.numpy() if isinstance(argument, tensorflow.Tensor) else argument
 
 
 def _convolve(layer: Any, inputs: Any, kernel: Any) -> Any:

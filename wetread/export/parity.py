@@ -19,6 +19,7 @@ from wetread.export.byparts import compare_layers
 from wetread.export.images import read_chunks
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
 from wetread.export.terms import agree_terms
+from wetread.export.tolerance import TOLERANCE
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor
@@ -28,7 +29,6 @@ from wetread.runtime.sources.opening import open_sources
 
 __all__ = ["assert_parity", "describe_report", "measure_parity"]
 
-TOLERANCE = 1e-5
 MAX_FLIPS = 0.005
 # A label flips easily where Keras itself is this near to deciding the other way.
 BAND = 0.02

@@ -72,7 +72,7 @@ def _is_weighted(node: onnx.NodeProto, arrays: Set[str]) -> bool:
 def activation_names(model: onnx.ModelProto) -> list[str]:
     """The float tensors that quantization may want the ranges of."""
     arrays = {tensor.name for tensor in model.graph.initializer}
-    names = ["pixels"]
+    names = ["pixels"] if producer(model, "pixels") else []
     for node in model.graph.node:
         if node.op_type in (*_PASSING, *_COMPUTING, *_CLAMPS) or _is_weighted(node, arrays):
             names += [name for name in node.input[:1] if name not in arrays and producer(model, name)]
@@ -92,7 +92,8 @@ def quantize_graph(
     chosen = writer.choose_nodes()
     if not any(node.op_type in _WEIGHTED for node in chosen):
         raise ExportError(
-            "Expected a layer to quantize. Received a network of which all layers stay in float."
+            "Expected a layer to quantize. Received a network of which all layers stay in float. Use "
+            "--precision float32."
         )
     writer.feed_pixels(chosen)
     for node in chosen:
@@ -151,8 +152,12 @@ class _Writer:
 
     def feed_pixels(self, chosen: list[onnx.NodeProto]) -> None:
         """Read the image's own bytes as integers where `pixels` is their cast: no rounding at all."""
-        cast = self.makers["pixels"]
-        if cast.op_type == "Cast" and any(node in chosen for node in self.readers["pixels"]):
+        cast = self.makers.get("pixels")
+        if (
+            cast is not None
+            and cast.op_type == "Cast"
+            and any(node in chosen for node in self.readers.get("pixels", ()))
+        ):
             self.scales["pixels"] = (np.float32(1), 0)
             self.removed.append(cast)
             self._dequantize(cast.input[0], "pixels", self.scales["pixels"])

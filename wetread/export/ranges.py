@@ -34,6 +34,8 @@ def collect_histograms(
 
     Two passes, the range and then the counts, so that memory does not grow with N.
     """
+    if not names:  # onnxruntime would take that for all outputs
+        return {}
     if not len(images):
         raise ExportError("Expected calibration images. Received none. Give a folder with --calibration.")
     session = open_plain(add_outputs(model, names).SerializeToString())

@@ -85,6 +85,8 @@ def _count_products(model: onnx.ModelProto, recipe: PixelRecipe) -> tuple[list[s
         for node in model.graph.node
         if node.op_type in _OUTPUT_AXIS and node.input[1] in sizes
     }
+    if not layers:  # an activation alone; onnxruntime would take no names for all outputs
+        return [], 1
     session = open_plain(add_outputs(model, layers).SerializeToString())
     values = session.run(list(layers), {INPUT: np.zeros((1, *recipe.shape), np.uint8)})
     made = sum(value.size * each for value, each in zip(values, layers.values(), strict=True))

@@ -169,11 +169,24 @@ def _find_function(text: str) -> Callable[[Shape, int], Any]:
     try:
         function = getattr(import_module(module_name), function_name)
     except (ImportError, AttributeError) as error:
-        raise ConfigError(f"Expected the function {text!r}. Received: {error}. Check the names.") from error
+        raise ConfigError(_explain_missing(text, error)) from error
     finally:
         sys.path.remove(os.getcwd())
     _check_function(function, text)
     return lambda shape, outputs: function(input_shape=shape, outputs=outputs)
+
+
+def _explain_missing(text: str, error: Exception) -> str:
+    """Say where a function was looked for, and what went wrong there."""
+    module_name, _, function_name = text.partition(":")
+    where = f"the current folder, {os.getcwd()}, and then in Python's own path"
+    module = sys.modules.get(module_name)
+    if isinstance(error, AttributeError) and module is not None:
+        where = str(getattr(module, "__file__", None) or where)
+    return (
+        f"Expected the function {text!r}. Received: {error}. It was looked for in {where}. Check the names "
+        f"{module_name!r} and {function_name!r}, or start wetread in the folder that holds the module."
+    )
 
 
 def _check_function(function: Any, text: str) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,7 +120,9 @@ def _find_groups(images: Sequence[Image], config: TrainConfig) -> list[str]:
 
 def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config: TrainConfig) -> Dataset:
     """Leave out what cannot be read, join identical and near-identical images, and choose sides."""
+    left_out = _list_left_out(listing, images, cache)
     rows = [row for row in range(len(images)) if row not in cache.failures]
+    _need_readable(listing, images, cache, left_out)
     good = [images[row] for row in rows]
     digests = [cache.digests[row] for row in rows]
     pairs = find_alike(cache.pixels, np.array(rows, np.intp)) if config.near_identical else []
@@ -143,7 +145,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         splits=splits,
         rows=np.array(rows, np.intp),
         pixels=cache.pixels,
-        left_out=_list_left_out(listing, images, cache),
+        left_out=left_out,
         fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
         leaks=count_leaks(groups, splits),
         alike=alike,
@@ -151,6 +153,31 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         conflicts=find_conflicts(names, targets, digests),
         colored=count_colored(listing, good, config),
     )
+
+
+class UnreadableLabelError(DatasetError):
+    """Every file of a label was refused. `left_out`: the rows of corrupt.csv."""
+
+    def __init__(self, message: str, *, left_out: tuple[LeftOut, ...]) -> None:
+        super().__init__(message)
+        self.left_out = left_out
+
+
+def _need_readable(
+    listing: Listing, images: Sequence[Image], cache: ImageCache, left_out: tuple[LeftOut, ...]
+) -> None:
+    """Raise UnreadableLabelError where no file of a label could be read, with why the first was not."""
+    for label in listing.labels:
+        rows = [row for row, image in enumerate(images) if image.label == label]
+        if rows and all(row in cache.failures for row in rows):
+            kinds = Counter(cache.failures[row].status for row in rows)
+            counts = ", ".join(f"{count:,} {status}" for status, count in kinds.most_common())
+            raise UnreadableLabelError(
+                f"None of the {len(rows):,} files of {label!r} could be read ({counts}). The first, "
+                f"{images[rows[0]].name}: {cache.failures[rows[0]].message} Every file that was refused is "
+                "in corrupt.csv, in the RUN directory. Replace these files and start again.",
+                left_out=left_out,
+            )
 
 
 def _choose_sides(
@@ -185,6 +212,34 @@ def _choose_sides(
     fractions = (1 - config.validation, config.validation)
     folds = assign_folds(groups, targets, fractions=fractions, seed=config.seed)
     return tuple(SPLITS[fold] for fold in folds)
+
+
+def check_folds(data: Dataset, config: TrainConfig) -> None:
+    """Deal every fold as its own run will, before the first is trained. Raises TooFewPatientsError."""
+    count = config.folds or 0
+    if _can_deal(data, config, count):
+        return
+    most = next((fewer for fewer in range(count - 1, 1, -1) if _can_deal(data, config, fewer)), None)
+    patients = {
+        label: len({g for g, t in zip(data.groups, data.targets, strict=True) if t == target})
+        for target, label in enumerate(data.labels)
+    }
+    shown = ", ".join(f"{label} {number:,}" for label, number in patients.items())
+    raise TooFewPatientsError(
+        f"Expected enough patients of each label to be kept from each of {count} networks, to train and to "
+        f"validate it. Received {shown}. "
+        + (f"Take --folds {most} or fewer" if most else "Leave --folds out")
+        + ", add images, or say with --group-regex which part of a name is the patient."
+    )
+
+
+def _can_deal(data: Dataset, config: TrainConfig, count: int) -> bool:
+    try:
+        for fold in range(count):
+            _keep_fold(data.groups, [int(t) for t in data.targets], replace(config, folds=count, fold=fold))
+    except TooFewPatientsError:
+        return False
+    return True
 
 
 def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfig) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wetread.errors import ConfigError
+from wetread.evaluate.bounds import advise_only_answer, find_exact_intervals, find_only_answer
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.temperature import apply_temperature, doubt_temperature
 from wetread.runtime.model.spec import ModelSpec
@@ -28,12 +29,14 @@ from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
 from wetread.train.calibration import calibrate, check_rule
 from wetread.train.config import TrainConfig
-from wetread.train.dataset import Dataset, load_dataset, sample_calibration
+from wetread.train.dataset import Dataset, UnreadableLabelError, check_folds, load_dataset, sample_calibration
 from wetread.train.devices import check_devices, copy_plain
 from wetread.train.events import (
     Doubted,
     EpochEnded,
     FoldStarted,
+    ImagesRead,
+    LeftOut,
     OnEvent,
     StepEnded,
     TrainingStarted,
@@ -76,6 +79,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     after its last whole epoch, one that has not begun begins, and a finished one is left as it is. Raises
     DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
+    runs.check_place(config)
     with stage_run(config, on_event) as (staged, tell):
         if config.folds and config.fold is None:
             _train_folds(config, staged, resume=resume, on_event=on_event)
@@ -88,6 +92,8 @@ def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_e
     directory = Path(staged.output)
     if runs.check_run(directory, staged, resume=resume) and runs.is_finished(directory):
         return
+    quiet: OnEvent = lambda event: on_event(event) if isinstance(event, ImagesRead) else None  # noqa: E731
+    check_folds(_load_data(staged, on_event=quiet), staged)
     configs = list_folds(config, cache=staged.cache_folder())
     for number, one in enumerate(configs):
         on_event(FoldStarted(fold=number, folds=len(configs)))
@@ -107,7 +113,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         return _load_result(directory, new_epochs=0)
 
     with runs.lock_run(directory):
-        data = load_dataset(config, on_event=on_event)
+        data = _load_data(config, on_event=on_event)
         check_best(config, len(data.labels))
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
@@ -144,8 +150,23 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
 
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
-        _tell_doubt(spec, on_event)
-        return _load_result(directory, new_epochs=len(history) - done)
+        result = _load_result(directory, new_epochs=len(history) - done)
+        _tell_doubt(result, on_event)
+        return result
+
+
+def _load_data(config: TrainConfig, *, on_event: OnEvent) -> Dataset:
+    """Read the data; where a label has no readable file, corrupt.csv still says which and why."""
+    try:
+        return load_dataset(config, on_event=on_event)
+    except UnreadableLabelError as error:
+        _write_left_out(Path(config.output), error.left_out)
+        raise
+
+
+def _write_left_out(directory: Path, files: tuple[LeftOut, ...]) -> None:
+    rows = ((one.name, one.status, one.message) for one in files)
+    runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), rows)
 
 
 def _hold_to_inputs(config: TrainConfig, data: Dataset, policy: Policy, *, network: str, begun: bool) -> None:
@@ -168,8 +189,7 @@ def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: d
     """Write what a run is held to before it begins; config.json last: with it the run has begun."""
     rows = zip(data.names, (data.labels[t] for t in data.targets), data.groups, data.splits, strict=True)
     runs.write_table(directory / runs.SPLITS, ("name", "label", "group", "split"), rows)
-    left_out = ((one.name, one.status, one.message) for one in data.left_out)
-    runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), left_out)
+    _write_left_out(directory, data.left_out)
     names = sample_calibration(data, count=CALIBRATION_FILES, seed=config.seed)
     runs.write_names(directory / runs.CALIBRATION, names)
     runs.write_json(directory / runs.INPUTS, inputs)
@@ -211,6 +231,13 @@ def _judge_epoch(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str
     return {"val_loss": found.log_loss, **{f"val_{name}": getattr(found, name) for name in names}}
 
 
+def _judge_validation(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str, Any]:
+    """Validation metrics with intervals: by bootstrap, and exact ones where that has no width."""
+    found, chosen = _judge(model, data, spec, resamples=_RESAMPLES), data.select("val")
+    exact = find_exact_intervals(found, data.targets[chosen], [data.groups[i] for i in chosen])
+    return {**found.to_dict(), "exact_intervals": exact, "only_answer": find_only_answer(found)}
+
+
 def _judge(model: keras.Model, data: Dataset, spec: ModelSpec, *, resamples: int = 0) -> Metrics:
     chosen = data.select("val")
     probabilities = predict_probabilities(model, data.pixels, data.rows[chosen])
@@ -237,9 +264,13 @@ def _finish(
     return spec
 
 
-def _tell_doubt(spec: ModelSpec, on_event: OnEvent) -> None:
-    """Say so where the temperature that was fitted tells that the network cannot be trusted."""
-    reason = doubt_temperature(spec.temperature)
+def _tell_doubt(result: TrainResult, on_event: OnEvent) -> None:
+    """Say so where the network calls all images the same, or its temperature shows that it is not to be
+    trusted."""
+    validation = result.metrics["validation"]
+    if (label := validation["only_answer"]) is not None:
+        on_event(Doubted(reason=advise_only_answer(label, validation["images"])))
+    reason = doubt_temperature(result.spec.temperature)
     if reason is not None:  # at 1 where none was fitted
         on_event(Doubted(reason=reason))
 
@@ -260,7 +291,7 @@ def _collect_metrics(
         "leaks": found.leaks,
         "near_identical": found.alike,
         "under_two_labels": found.conflicts,
-        "validation": _judge(model, data, spec, resamples=_RESAMPLES).to_dict(),
+        "validation": _judge_validation(model, data, spec),
         **_describe_operating_point(model, data, spec),
         **judge_folds(Path(config.output), spec),
         "history": history,

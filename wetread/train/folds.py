@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wetread.evaluate.bounds import find_exact_intervals
 from wetread.evaluate.held_out import HELD_OUT, OUT_OF_FOLD
 from wetread.evaluate.metrics import measure
 from wetread.runtime.gcs.mirror import read_file
@@ -75,7 +76,9 @@ def judge_folds(run: Path, spec: ModelSpec) -> dict[str, Any]:
     targets = np.array([spec.labels.index(row["label"]) for row in rows], np.intp)
     groups = [row["group"] for row in rows]
     found = measure(probabilities, targets, spec, groups=groups, resamples=_RESAMPLES)
-    return {"out_of_fold": {"folds": len({row["fold"] for row in rows}), **found.to_dict()}}
+    exact = find_exact_intervals(found, targets, groups)
+    folds = len({row["fold"] for row in rows})
+    return {"out_of_fold": {"folds": folds, **found.to_dict(), "exact_intervals": exact}}
 
 
 def _read_rows(path: Path) -> Iterator[dict[str, str]]:

@@ -16,6 +16,7 @@ from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
+from wetread.train.dataset import UnreadableLabelError
 from wetread.train.events import EpochEnded, Event, OnEvent, TrainingStarted
 
 
@@ -41,7 +42,11 @@ def stage_run(config: TrainConfig, on_event: OnEvent) -> Iterator[tuple[TrainCon
             if isinstance(event, TrainingStarted | EpochEnded):
                 publish()
 
-        yield replace(config, output=staged.folder), tell
+        try:
+            yield replace(config, output=staged.folder), tell
+        except UnreadableLabelError:
+            staged.publish()  # corrupt.csv, which says why
+            raise
         publish()
 
 

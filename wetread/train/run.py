@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError, OutputError
+from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.locks import lock_file
 from wetread.train.config import TrainConfig, find_difference
 
@@ -40,6 +41,23 @@ Variables = dict[str, NDArray[Any]]
 def is_finished(run: Path) -> bool:
     """Whether a directory holds a finished run."""
     return (run / METRICS).is_file()
+
+
+def check_place(config: TrainConfig) -> None:
+    """Refuse a RUN directory inside DATA, where its files would be images of a label; before any is made.
+
+    Raises ConfigError.
+    """
+    data, output = (_normalize(place) for place in (config.data, config.output))
+    if output == data or output.startswith(data + "/"):
+        raise ConfigError(
+            f"Expected an --output outside DATA, {config.data}. Received {config.output}: its files would "
+            "count as images. Choose a folder beside DATA."
+        )
+
+
+def _normalize(place: str) -> str:
+    return place.rstrip("/") if is_bucket_location(place) else os.path.realpath(place).replace(os.sep, "/")
 
 
 def check_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:

@@ -204,7 +204,10 @@ def build_dataclass(kind: type[T], values: Any) -> T:
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if name not in fields:
-            raise ConfigError(f"Unknown field '{name}' in {kind.__name__}: a newer wetread may know it.")
+            raise ConfigError(
+                f"Unknown field '{name}' in {kind.__name__}: a newer wetread may know it. This one knows: "
+                f"{', '.join(fields)}."
+            )
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
