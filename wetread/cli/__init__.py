@@ -1,7 +1,7 @@
 """The command line: parse, call, print, exit code. No logic, and no heavy import outside a command.
 
 Exit codes: 0 every input scored; 3 finished, but some inputs have no score; 2 wrong usage; 1 anything
-else; 130 and 143 when interrupted. Errors are one line on standard error.
+else; 130 and 143 when interrupted. Errors are one line on standard error, those that nobody foresaw as well.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typer import TyperException
 
 from wetread.cli.app import app
 from wetread.errors import ConfigError, UsageError, WetreadError
+from wetread.streams import open_missing
 
 # Modules of this room, each of which adds the command of its name as it is imported.
 COMMANDS = (
@@ -51,6 +52,7 @@ def load_commands(arguments: list[str]) -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with its code."""
+    open_missing()
     for stream in (sys.stdout, sys.stderr):
         # A console or a pipe on Windows lacks most letters: a name with them must not end a command.
         if isinstance(stream, io.TextIOWrapper):
@@ -70,8 +72,8 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # TensorFlow tells of absent GPUs on standard error, where a command says only what its user must know.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    load_commands(arguments)
     try:
+        load_commands(arguments)
         with _tidy_termination():
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()
@@ -87,8 +89,21 @@ def run(arguments: list[str]) -> int:
     except OSError as error:  # a full disk under standard output, say
         _report(f"Expected to read and write as asked. Received: {error}.", code=1)
         return _drop_output()
+    except MemoryError:
+        return _report("out of memory. Give fewer --workers or a smaller --batch-size.", code=1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:  # noqa: BLE001 - nobody foresaw it: the user gets one line, we get the details
+        return _report_fault(error, arguments)
+
+
+def _report_fault(error: Exception, arguments: list[str]) -> int:
+    from wetread.cli.faults import describe_fault
+
+    command = next((name for name in arguments[:1] if name in COMMANDS), "")
+    kept = command in ("score", "train", "tune") and any(a.startswith(("-o", "--output")) for a in arguments)
+    resume = " What was done so far is kept: --resume goes on with it." if kept else ""
+    return _report(describe_fault(error, command=command) + resume, code=1)
 
 
 def _drop_output() -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import Annotated, BinaryIO
 
 import typer
+
+from wetread.streams import Nowhere
 
 app = typer.Typer(
     name="wetread",
@@ -43,3 +46,15 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def open_output() -> BinaryIO:
+    """Return standard output for data, as bytes. Raises OutputError where it is closed.
+
+    What a command says there of its work may be lost; rows that were asked for may not.
+    """
+    from wetread.errors import OutputError
+
+    if isinstance(sys.stdout, Nowhere):
+        raise OutputError("There is nowhere to write: standard output is closed. Give --output FILE.")
+    return sys.stdout.buffer

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app
+from wetread.cli.app import Project, PublicKey, app, open_output
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
@@ -99,7 +99,7 @@ def _write(data: bytes, output: str | None) -> None:
     from wetread.runtime.gcs.mirror import stage_file
 
     if output is None:
-        sys.stdout.buffer.write(data)
+        open_output().write(data)
         return
     try:
         with stage_file(output) as file:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app
+from wetread.cli.app import Project, PublicKey, app, open_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,6 +106,8 @@ def score(
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )
+    if output is None:
+        open_output()  # or nothing is loaded
     chosen = _choose_shard(shard, engine, for_engine=(address, num_actors, shards) != (None, None, None))
     if engine is not None:
         from wetread.cluster.engine import ClusterOptions
@@ -172,7 +174,7 @@ def _run(
         elif options.output is not None:
             tally = score_to_file(classifier, options, watch=watch, stop=stop)
         else:
-            tally = score_to_stream(classifier, options, sys.stdout.buffer, watch=watch, stop=stop)
+            tally = score_to_stream(classifier, options, open_output(), watch=watch, stop=stop)
     return tally, caught[0] if caught else 0
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import draw_image
 from tests.models import toy_spec
-from wetread.errors import ImageError, UsageError
+from wetread.errors import ImageError, SourceError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.batches import score_chunks, score_entries
@@ -142,3 +142,63 @@ def test_an_error_of_the_model_ends_the_run():
 def test_seconds_by_stage_add_up():
     chunks = list(score_chunks(Mean(), entries(33), read=read_flat, workers=1))
     assert all(chunk.seconds.decode > 0 and chunk.seconds.infer > 0 for chunk in chunks)
+
+
+def break_decoding(monkeypatch, error: Exception) -> None:
+    """Let the decoder raise for every dark picture."""
+    from wetread.runtime.images import pixels
+
+    whole, dark = pixels._decode, flat_png(10)
+
+    def decode(data, *rest):
+        if data == dark:
+            raise error
+        return whole(data, *rest)
+
+    monkeypatch.setattr(pixels, "_decode", decode)
+
+
+@pytest.mark.parametrize("error", [KeyError("Doe^Jane"), RecursionError(), AssertionError(), ValueError("x")])
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_fault_in_one_image_is_that_images_row(monkeypatch, error, workers):
+    listing = entries(20)
+    before = {row.path: row for row in score_entries(Mean(), listing, read=read_flat, workers=workers)}
+    break_decoding(monkeypatch, error)
+    rows = list(score_entries(Mean(), listing, read=read_flat, workers=workers))
+    assert [row.path for row in rows] == [entry.name for entry in listing]
+    for row in rows:
+        if not row.path.startswith("dark"):
+            assert row == before[row.path]
+            continue
+        assert (row.status, row.label) == ("unreadable", None)
+        assert row.error.startswith(
+            f"A fault of wetread, not of the file: {type(error).__name__} in pixels.py, line "
+        )
+        assert "Doe" not in row.error
+
+
+def test_a_fault_in_reading_is_that_inputs_row():
+    def read(entry: Entry) -> bytes:
+        if entry.name.startswith("dark"):
+            raise KeyError("Doe^Jane")
+        return read_flat(entry)
+
+    rows = list(score_entries(Mean(), entries(20), read=read, workers=2))
+    assert {row.status for row in rows if row.path.startswith("dark")} == {"unreadable"}
+    assert {row.status for row in rows if row.path.startswith("bright")} == {"ok"}
+
+
+@pytest.mark.parametrize("error", [SourceError("no network"), OSError("too many open files")])
+def test_what_no_row_could_help_ends_the_run(error):
+    def read(entry: Entry) -> bytes:
+        raise error
+
+    with pytest.raises(type(error)):
+        list(score_entries(Mean(), entries(20), read=read, workers=2))
+
+
+@pytest.mark.parametrize("error", [SourceError("a setup"), KeyboardInterrupt()])
+def test_errors_of_the_setup_in_decoding_keep_their_meaning(monkeypatch, error):
+    break_decoding(monkeypatch, error)
+    with pytest.raises(type(error)):
+        list(score_entries(Mean(), entries(20), read=read_flat, workers=1))

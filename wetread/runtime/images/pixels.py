@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, WetreadError, make_fault
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.images.resampling import PARTS, Span, scale
@@ -56,15 +56,20 @@ def read_picture(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXE
 def _guard(
     data: bytes, recipe: PixelRecipe, max_pixels: int, read: Callable[[bytes, Header, PixelRecipe], Pixels]
 ) -> Pixels:
-    """Refuse what is too large, by its header or by what happens."""
-    header = read_header(data)
-    if header.height * header.width > max_pixels:
-        raise _too_large(header, f"at most {max_pixels:,} pixels")
+    """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
     try:
-        return read(data, header, recipe)
-    except (MemoryError, cv2.error) as error:
-        # What a decoder finds wrong in a file its own module has caught: memory and OpenCV's limits are left.
-        raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
+        header = read_header(data)
+        if header.height * header.width > max_pixels:
+            raise _too_large(header, f"at most {max_pixels:,} pixels")
+        try:
+            return read(data, header, recipe)
+        except (MemoryError, cv2.error) as error:
+            # What a decoder finds wrong its own module has caught: memory and OpenCV's limits are left.
+            raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
+    except (WetreadError, MemoryError):
+        raise
+    except Exception as error:
+        raise make_fault(error) from error
 
 
 def _too_large(header: Header, expected: str) -> ImageError:

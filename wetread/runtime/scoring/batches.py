@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, UsageError
+from wetread.errors import ImageError, UsageError, WetreadError, make_fault
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.pixels import MAX_PIXELS, read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
@@ -141,7 +141,7 @@ def _fill_batch(
     for entry in entries:
         start = middle = perf_counter()
         try:
-            data = read(entry)
+            data = _read_entry(read, entry)
             middle = perf_counter()
             if not isinstance(data, np.ndarray):
                 data = read_pixels(data, recipe, max_pixels=max_pixels)
@@ -153,3 +153,13 @@ def _fill_batch(
         reading += middle - start
         decoding += perf_counter() - middle
     return rows, reading, decoding
+
+
+def _read_entry(read: Read, entry: Entry) -> bytes | NDArray[np.uint8]:
+    """Read one input; what nobody foresaw of it is its row, as in decoding, and the others go on."""
+    try:
+        return read(entry)
+    except (WetreadError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise make_fault(error) from error

@@ -1,0 +1,162 @@
+"""Commands without standard streams: the same files and exit codes as with them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+
+import pytest
+
+from tests.conftest import draw_image
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell to close a stream")
+
+CLOSED = {"no error": "2>&-", "no output": ">&-", "neither": ">&- 2>&-", "none": "<&- >&- 2>&-"}
+# Commands whose files are compared, with what they need made by `place`; {out} is a fresh folder.
+QUICK = {
+    "score": "score {images} --model {model} --output {out}/s.csv",
+    "score jsonl": "score {broken} --model {model} --output {out}/s.jsonl",
+    "manifest": "manifest {images} --output {out}/m.jsonl",
+    "shard": "score --from-manifest {manifest} --shard 0/1 --model {model} --output {out}/shards",
+    "merge": "merge {shards} --output {out}/merged.csv",
+    "explain": "explain {image} --model {model} --output {out}/e.png",
+    "verify": "verify {model}",
+    "inspect": "inspect {model}",
+    "doctor": "doctor",
+    "evaluate": "evaluate {labelled} --model {model} --output {out}/report",
+    "watch": "watch {images} --model {model} --output {out}/w.csv --poll 0.1 --settle 0.1",
+    "usage": "score --no-such-option",
+    "no model": "inspect {out}/none.onnx",
+    "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
+    "help": "--help",
+    "version": "--version",
+}
+SAMPLE = ("score jsonl", "usage")
+SLOW = {
+    "train": "train {labelled} --output {out}/run --epochs 1 --size 32 --architecture model-1",
+    "tune": "tune {labelled} --output {out}/tuned --trials 1 --epochs 1 --size 32",
+    "export": "export {run} --output {out}/m.onnx",
+    "parity": "parity {run} {exported} --images {images} --json {out}/p.json",
+    "demo": "demo --data {labelled} --output {out}/demo",
+}
+
+
+def run(line: str, closing: str = "") -> int:
+    """Run a command in a shell and return its exit code; `watch` ends once it has written three rows."""
+    command = f"exec {sys.executable} -m wetread {line} {closing}"
+    process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if line.startswith("watch"):
+        rows = Path(line.partition("--output ")[2].split()[0])
+        for _ in range(600):
+            if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == 4):
+                break
+            sleep(0.1)
+        process.terminate()
+    return process.wait(600)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, toy_model) -> dict[str, Path]:
+    """What the commands read."""
+    root = tmp_path_factory.mktemp("streams")
+    for index in range(24):
+        label = ("NORMAL", "PNEUMONIA")[index % 2]
+        (root / "labelled" / label).mkdir(parents=True, exist_ok=True)
+        (root / "labelled" / label / f"{index:02d}.jpg").write_bytes(draw_image(index))
+    images, broken = root / "images", root / "broken"
+    for folder in (images, broken):
+        folder.mkdir()
+        for index in range(3):
+            (folder / f"{index}.jpg").write_bytes(draw_image(index))
+    (broken / "cut.jpg").write_bytes(draw_image(1)[:900])
+    found = {"model": toy_model, "images": images, "broken": broken, "image": images / "0.jpg"}
+    found |= {"labelled": root / "labelled", "manifest": root / "m.jsonl", "shards": root / "shards"}
+    for line in ("manifest {images} --output {manifest}", QUICK["shard"].replace("{out}/shards", "{shards}")):
+        assert run(line.format(**found)) == 0
+    return found
+
+
+@pytest.fixture(scope="module")
+def trained(place) -> dict[str, Path]:
+    root = place["labelled"].parent
+    found = place | {"run": root / "run", "exported": root / "exported.onnx"}
+    assert run(SLOW["train"].replace("{out}/run", "{run}").format(**found)) == 0
+    assert run(SLOW["export"].replace("{out}/m.onnx", "{exported}").format(**found)) == 0
+    return found
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# What tells the time, a duration, a random name or a folder of its own: there the names are compared.
+VARIES = (".json", ".journal", ".html", ".onnx", ".keras", ".zip", ".db", ".png")
+
+
+def judge(line: str, places: dict[str, Path], folder: Path, closing: str) -> None:
+    """Run a command with its streams open and closed, and compare what is left."""
+    found = []
+    for index, redirection in enumerate(("", closing)):
+        out = folder / str(index) / "out"
+        out.mkdir(parents=True)
+        code = run(line.format(out=out, **places), redirection)
+        files = files_of(out)
+        found.append((code, {name: "" if name.endswith(VARIES) else files[name] for name in sorted(files)}))
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("closing", CLOSED)
+@pytest.mark.parametrize("name", SAMPLE)
+def test_the_same_files_and_exit_codes(place, tmp_path, name, closing):
+    judge(QUICK[name], place, tmp_path, CLOSED[closing])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("closing", CLOSED)
+@pytest.mark.parametrize("name", [name for name in QUICK if name not in SAMPLE])
+def test_the_same_of_every_quick_command(place, tmp_path, name, closing):
+    judge(QUICK[name], place, tmp_path, CLOSED[closing])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("closing", CLOSED)
+@pytest.mark.parametrize("name", SLOW)
+def test_the_same_of_every_command_with_tensorflow(trained, tmp_path, name, closing):
+    judge(SLOW[name], trained, tmp_path, CLOSED[closing])
+
+
+def test_every_command_is_run():
+    from wetread.cli import COMMANDS
+
+    assert {name.split()[0] for name in (*QUICK.values(), *SLOW.values())} >= set(COMMANDS)
+
+
+@pytest.mark.parametrize(
+    "line", ["score {images} --model {model}", "explain {image} --model {model} --format json"]
+)
+def test_rows_with_nowhere_to_go_are_an_error(place, tmp_path, line):
+    command = f"exec {sys.executable} -m wetread {line.format(**place)} >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, timeout=120, check=False)
+    words = done.stderr.decode().splitlines()
+    assert done.returncode == 1
+    assert words[-1].startswith("wetread: There is nowhere to write: standard output is closed.")
+
+
+def test_what_a_library_prints_stays_out_of_the_next_file(tmp_path):
+    code = (
+        "import os, sys\n"
+        "from wetread.streams import open_missing\n"
+        "open_missing()\n"
+        "assert sys.stderr is not None and sys.stdout is not None and sys.stdin is not None\n"
+        "print('lost', file=sys.stderr, flush=True)\n"
+        f"with open({str(tmp_path / 'rows')!r}, 'w') as file:\n"
+        "    assert file.fileno() > 2\n"
+        "    os.write(2, b'a library'); file.write('a row')\n"
+        "os.system('echo child >&2')\n"
+    )
+    done = subprocess.run(["sh", "-c", f'exec {sys.executable} -c "$0" <&- >&- 2>&-', code], timeout=60)
+    assert done.returncode == 0
+    assert (tmp_path / "rows").read_text() == "a row"
