@@ -37,7 +37,7 @@ def test_a_fault_is_one_line_and_a_file_of_its_owners(toy_model, tmp_path):
     done = broken(
         "inspect",
         toy_model,
-        at="runtime.inspection.inspect_model",
+        at="runtime.model.description.inspect_model",
         error="KeyError('x')",
         TMPDIR=str(tmp_path),
     )
@@ -57,7 +57,7 @@ def test_details_on_standard_error(toy_model, tmp_path):
     done = broken(
         "inspect",
         toy_model,
-        at="runtime.inspection.inspect_model",
+        at="runtime.model.description.inspect_model",
         error="KeyError('x')",
         TMPDIR=str(tmp_path),
         WETREAD_TRACEBACK="1",
@@ -68,7 +68,7 @@ def test_details_on_standard_error(toy_model, tmp_path):
 
 
 def test_where_nothing_can_be_saved(toy_model):
-    at, error = "runtime.inspection.inspect_model", "KeyError('x')"
+    at, error = "runtime.model.description.inspect_model", "KeyError('x')"
     done = broken("inspect", toy_model, at=at, error=error, TMPDIR="/nowhere", TEMP="", TMP="")
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
@@ -83,7 +83,7 @@ def test_where_nothing_can_be_saved(toy_model):
     ],
 )
 def test_other_ends(toy_model, error, code, words):
-    done = broken("inspect", toy_model, at="runtime.inspection.inspect_model", error=error)
+    done = broken("inspect", toy_model, at="runtime.model.description.inspect_model", error=error)
     assert done.returncode == code
     assert words in done.stderr and "Traceback" not in done.stderr
 
@@ -93,12 +93,12 @@ def test_a_fault_in_inference_keeps_what_was_scored(toy_model, image_folder, tmp
     arguments = ["score", image_folder, "--model", toy_model, "--output", output, "--batch-size", "1"]
     code = """
 import wetread.runtime.model.session as module
-whole, calls = module.Classifier.classify, []
+whole, calls = module.ModelSession.classify, []
 def classify(self, images):
     calls.append(1)
     if len(calls) == 8: raise AttributeError("a bug")
     return whole(self, images)
-module.Classifier.classify = classify
+module.ModelSession.classify = classify
 from wetread.cli import main
 main()
 """
