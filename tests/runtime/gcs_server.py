@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -77,6 +77,8 @@ class Server:
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.buckets = Buckets()
         self.faults = Faults()
+        # What a server of another maker would answer instead, if anything.
+        self.change: Callable[[Request, Answer], Answer] | None = None
         self.counts: Counter[str] = Counter()
         self.uploads: dict[str, dict[str, object]] = {}
         self.busiest = self.busy = 0
@@ -163,6 +165,10 @@ class Server:
             answer = self._route(request, faults)
         except Refusal as refusal:
             answer = Answer(refusal.status, refusal.body(), {"Content-Type": "application/json"})
+        if self.change is not None:
+            changed = self.change(request, answer)
+            whole = changed.headers.get("Content-Length", "0") == answer.headers.get("Content-Length", "0")
+            return _send(connection, changed) and whole  # else the client may wait for more
         fault = self._choose_fault(faults, answer, number)
         if (
             not fault
@@ -272,7 +278,7 @@ def _send(connection: socket.socket, answer: Answer, *, fault: str = "") -> bool
     body = answer.body
     lines = [f"HTTP/1.1 {answer.status} Status"]
     headers = {"Content-Length": str(len(body))} | answer.headers
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("utf-8")
     if fault == "corrupt" and body:
         middle = len(body) // 2

@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
 from wetread.errors import MissingExtraError, SourceError, UsageError
 from wetread.runtime.entries import BUCKET_SCHEME
+from wetread.runtime.gcs.answers import AnswerError
 from wetread.runtime.gcs.billing import find_project
 from wetread.runtime.gcs.failures import Failure, RetryPolicy, classify, redact, storage_errors
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CONNECTIONS = 64
+_TIMEOUT = 60.0
 _EMULATOR = "STORAGE_EMULATOR_HOST"
 _WHO = re.compile(r"([^\s:\"]+@[^\s:\"]+) does not have")
 _NEED = re.compile(r"does not have (storage\.[\w.]+) access")
@@ -88,6 +91,28 @@ class Storage:
                     raise StorageError(failure) from error
                 attempt += 1
                 sleep(wait)
+
+    def ask(self, path: str, asked: Mapping[str, str] | None = None) -> object:
+        """Return what the JSON API answers, whatever it is; to be sent within `call`.
+
+        Google's own listing and description fail with errors of Python's on what no server should answer.
+        """
+        query = {name: value for name, value in (asked or {}).items() if value}
+        if self.billed:
+            query["userProject"] = self.billed
+        connection = self.client._connection
+        found: object = connection.api_request(
+            method="GET", path=path, query_params=query, timeout=_TIMEOUT, retry=None
+        )
+        return found
+
+    @contextmanager
+    def judging(self) -> Iterator[None]:
+        """Turn what is wrong with an answer that came into a StorageError."""
+        try:
+            yield
+        except AnswerError as error:
+            raise StorageError(classify(error)) from error
 
     def bill(self, billed: str | None = None) -> bool:
         """Bill the project that was named, from now on; tell whether a request that billed `billed` gains.

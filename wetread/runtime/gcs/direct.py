@@ -8,6 +8,7 @@ Google's client is asked for a second opinion (wetread.runtime.gcs.reading).
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 import weakref
@@ -19,7 +20,7 @@ from urllib.parse import quote, urlsplit
 
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs.client import Storage, find_trusted
-from wetread.runtime.gcs.readers import BadBytesError, check_bytes, split_name, unpack
+from wetread.runtime.gcs.readers import BadBytesError, check_bytes, split_name, unpack_encoded
 
 _TIMEOUT = 60.0
 _BUFFER = 64 << 10
@@ -125,9 +126,19 @@ def _find_length(headers: bytes) -> int:
     """The length of the body. Raises ConnectionError where it is not told in one plain number."""
     _, found, rest = headers.partition(b"\r\ncontent-length:")
     length = rest.partition(b"\r\n")[0].strip()
-    if not found or not length.isdigit() or b"\r\ntransfer-encoding:" in headers:
+    if (
+        not found
+        or not length.isdigit()
+        or b"\r\ncontent-length:" in rest
+        or b"\r\ntransfer-encoding:" in headers
+    ):
         raise ConnectionError("an answer without a length")
     return int(length)
+
+
+def _find_encoding(headers: bytes) -> str:
+    """The content encodings, with commas between them."""
+    return b",".join(re.findall(rb"\r\ncontent-encoding:([^\r\n]*)", headers)).decode("latin-1")
 
 
 def _fill(socket: Any, view: memoryview) -> None:
@@ -169,7 +180,7 @@ class DirectReader:
                 raise
             self._put_back(connection, good=True)
             check_bytes(data, entry)
-            return unpack(data) if b"\r\ncontent-encoding: gzip" in headers else data
+            return unpack_encoded(data, _find_encoding(headers))
 
     def _put_back(self, connection: _Connection, *, good: bool) -> None:
         if good and connection.open:

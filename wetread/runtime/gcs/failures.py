@@ -11,6 +11,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 THROTTLED_STATUSES = frozenset({429, 503})
@@ -25,6 +29,7 @@ _SERVER_WORDS = re.compile(r'"message":\s*"((?:[^"\\]|\\.)*)"')
 _UNREACHED = re.compile(r"Pool\(host='([^']+)', port=(\d+)\): Max retries exceeded")
 _REASON = re.compile(r"\[(?:Errno -?\d+|SSL: \w+)\] ([^()\[\]\"']+)|(timed out)")
 _LOCATION = re.compile(r"https?://")
+_UNREADABLE = (AttributeError, TypeError, LookupError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +74,10 @@ def storage_errors() -> tuple[type[Exception], ...]:
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
-    # OSError: resets and timeouts. ValueError: names that cannot be asked for.
+    # OSError: resets and timeouts. ValueError: names that cannot be asked for, and wrong answers. The others
+    # are what Google's client raises over JSON of another shape, in the body of an error above all.
     found = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, RequestException, HTTPError)
-    return (*found, OSError, ValueError)
+    return (*found, OSError, ValueError, *_UNREADABLE)
 
 
 def classify(error: Exception) -> Failure:
@@ -82,14 +88,25 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, GoogleAuthError):
         return _classify_auth(error)
     if isinstance(error, GoogleAPICallError) and error.code:
-        said = [str(one["message"]) for one in error.errors if isinstance(one, dict) and "message" in one]
-        return classify_status(int(error.code), said[0] if said else str(error))
+        return classify_status(int(error.code), _find_words(error))
     if status := getattr(error, "http_status", 0):
         return classify_status(int(status), str(error))
+    if isinstance(error, _UNREADABLE):
+        words = f"an answer that cannot be read ({type(error).__name__})"
+        return Failure(kind="transient", status=0, words=words)
     if isinstance(error, ValueError) and not isinstance(error, OSError):
         return Failure(kind="other", status=0, words=redact(_first_line(error)))
     # What carries no status broke on the way: a reset, a timeout, a short body, a changed byte.
     return Failure(kind="transient", status=0, words=redact(_first_line(error)))
+
+
+def _find_words(error: GoogleAPICallError) -> str:
+    """What the server said with its status, in JSON of any shape: the client takes it as it is."""
+    try:
+        said = [one["message"] for one in error.errors if isinstance(one, dict)]
+        return str(said[0] if said else error)
+    except _UNREADABLE:
+        return ""
 
 
 def classify_status(status: int, text: str) -> Failure:

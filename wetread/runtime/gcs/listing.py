@@ -27,6 +27,7 @@ from wetread.runtime.entries import (
 )
 from wetread.runtime.files.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.files.reading import find_entry
+from wetread.runtime.gcs.answers import AnswerError, check_order, describe_entry, parse_page
 from wetread.runtime.gcs.client import Storage, StorageError, split_location
 from wetread.runtime.gcs.reading import BucketReads
 from wetread.runtime.threads import map_in_order
@@ -136,11 +137,17 @@ def _literal_start(location: str, root: str) -> str:
 def list_objects(storage: Storage, bucket: str, prefix: str) -> Iterator[Entry]:
     """List every object with a prefix, in byte order of names, a page at a time. Raises StorageError."""
     token: str | None = None
+    last = ""
     while True:
-        entries, token = fetch_page(storage, bucket, prefix, token=token)
+        entries, following = fetch_page(storage, bucket, prefix, token=token)
+        with storage.judging():
+            check_order(entries, after=last)
+            if following and following == token:
+                raise AnswerError("a page that names itself as the next one")
         yield from entries
-        if not token:
+        if not following:
             return
+        token, last = following, entries[-1].name if entries else last
 
 
 def fetch_page(
@@ -154,19 +161,10 @@ def fetch_page(
 ) -> tuple[list[Entry], str | None]:
     """Fetch one page of names with a prefix, and the token of the next. Raises StorageError."""
     start = f"{BUCKET_SCHEME}{bucket}/"
+    asked = {"prefix": prefix, "pageToken": token or "", "maxResults": str(size or _PAGE), "fields": _FIELDS}
 
     def fetch() -> tuple[list[Entry], str | None]:
-        listing = storage.client.list_blobs(
-            storage.bucket(bucket),
-            prefix=prefix or None,
-            page_token=token,
-            page_size=size or _PAGE,
-            fields=_FIELDS,
-            retry=None,
-        )
-        page = next(listing.pages, ())
-        entries = [Entry(start + b.name, b.size, str(b.generation), b.crc32c or "") for b in page]
-        return entries, listing.next_page_token
+        return parse_page(storage.ask(f"/b/{bucket}/o", asked), start=start, prefix=prefix)
 
     return storage.call(fetch, deadline=deadline)
 
@@ -238,14 +236,13 @@ def look_up(storage: Storage, location: str) -> Entry:
     except UsageError:
         return Entry(location)
 
-    def ask() -> Any:
-        return storage.bucket(bucket).get_blob(name, retry=None)
+    def ask() -> Entry:
+        return describe_entry(storage.ask(storage.bucket(bucket).blob(name).path), location=location)
 
     try:
-        blob = storage.call(ask)
+        return storage.call(ask)
     except StorageError as error:
         if error.failure.kind in ("denied", "missing", "other"):
             return Entry(location)
         words = storage.explain(error.failure, location, need="storage.objects.get", role=_READ_ROLE)
         raise SourceError(words) from error
-    return Entry(location) if blob is None else Entry(location, blob.size, str(blob.generation), blob.crc32c)

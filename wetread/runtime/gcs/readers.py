@@ -52,7 +52,9 @@ class GoogleReader:
             raw_download=True, checksum=None if listed else "crc32c", retry=None, timeout=_TIMEOUT
         )
         check_bytes(data, entry)
-        return unpack(data) if blob.content_encoding == "gzip" else data
+        if entry.size is None and not (listed or blob.crc32c):
+            raise BadBytesError("bytes with neither a size nor a crc32c to verify them against")
+        return unpack_encoded(data, blob.content_encoding or "")
 
 
 def split_name(entry: Entry) -> tuple[str, str]:
@@ -65,7 +67,7 @@ def split_name(entry: Entry) -> tuple[str, str]:
 
 def check_bytes(data: bytes, entry: Entry) -> None:
     """Hold bytes to the size and the crc32c of the listing. Raises BadBytesError."""
-    if entry.size is not None and entry.checksum and len(data) != entry.size:
+    if entry.size is not None and len(data) != entry.size:
         raise BadBytesError(f"{len(data):,} bytes where the listing says {entry.size:,}")
     if entry.checksum and compute_checksum(data) != entry.checksum:
         raise BadBytesError(f"bytes whose crc32c is not the listing's {entry.checksum}")
@@ -76,6 +78,19 @@ def compute_checksum(data: bytes) -> str:
     from google_crc32c import value
 
     return base64.b64encode(value(data).to_bytes(4, "big")).decode()
+
+
+def unpack_encoded(data: bytes, encoding: str) -> bytes:
+    """Unpack bytes of a content encoding: gzip alone; others are names that mean nothing here.
+
+    Raises BadBytesError for gzip together with another, which nobody can have meant.
+    """
+    names = [name for name in encoding.lower().replace(" ", "").split(",") if name]
+    if "gzip" not in names:
+        return data
+    if len(names) > 1:
+        raise BadBytesError(f"bytes of the content encodings {encoding.strip()}")
+    return unpack(data)
 
 
 def unpack(data: bytes) -> bytes:

@@ -97,8 +97,9 @@ class BucketReads:
             sleep(wait)
 
     def _choose(self, entry: Entry) -> Reader:
-        """Choose the reader: the lean one knows no checksum but the listing's."""
-        return self._first if entry.version and entry.checksum else self._plain
+        """Choose the reader: the lean one knows no size and no checksum but the listing's."""
+        known = entry.version and entry.checksum and entry.size is not None
+        return self._first if known else self._plain
 
     @property
     def _first(self) -> Reader:

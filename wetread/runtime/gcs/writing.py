@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wetread.runtime.entries import BUCKET_SCHEME
+from wetread.runtime.entries import Entry
+from wetread.runtime.gcs.answers import AnswerError, describe_entry, parse_notes
 from wetread.runtime.gcs.client import Storage, StorageError, split_location
 
 WRITE_ROLE = "roles/storage.objectUser"
@@ -37,8 +38,16 @@ class Written:
 def find_object(storage: Storage, location: str) -> Written | None:
     """Ask what stands at a location; None for nothing. Raises StorageError."""
     bucket, name = split_location(location)
-    blob = storage.call(lambda: storage.bucket(bucket).get_blob(name, retry=None))
-    return None if blob is None else _written(blob)
+
+    def ask() -> Written:
+        return _written(location, storage.ask(storage.bucket(bucket).blob(name).path))
+
+    try:
+        return storage.call(ask)
+    except StorageError as error:
+        if error.failure.status == 404:
+            return None
+        raise
 
 
 def read_object(storage: Storage, location: str) -> bytes:
@@ -179,7 +188,7 @@ def _settle(
         blob = storage.bucket(bucket).blob(name)
         blob.metadata = {**notes, _MARK: mark}
         send(blob)
-        return _written(blob)
+        return _written(location, blob._properties)
 
     try:
         return storage.call(write)
@@ -211,9 +220,20 @@ def list_written(storage: Storage, prefix: str) -> list[Written]:
 
     bucket, name = split_location(prefix)
     entries = list_objects(storage, bucket, name)
-    return [Written(e.name, int(e.version), e.size or 0, e.checksum) for e in entries]
+    with storage.judging():
+        return [_make_written(entry, {}) for entry in entries]
 
 
-def _written(blob: Any) -> Written:
-    location = f"{BUCKET_SCHEME}{blob.bucket.name}/{blob.name}"
-    return Written(location, blob.generation, blob.size, blob.crc32c or "", dict(blob.metadata or {}))
+def _written(location: str, answer: object) -> Written:
+    """What an answer says of an object. Raises AnswerError."""
+    entry = describe_entry(answer, location=location)
+    assert isinstance(answer, dict)
+    return _make_written(entry, parse_notes(answer))
+
+
+def _make_written(entry: Entry, notes: Mapping[str, str]) -> Written:
+    if not entry.version:
+        raise AnswerError(f"a description of {entry.name!r} without its generation")
+    if entry.size is None and entry.checksum:
+        raise AnswerError(f"a description of {entry.name!r} without its size")
+    return Written(entry.name, int(entry.version), entry.size or 0, entry.checksum, notes)
