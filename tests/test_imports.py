@@ -28,7 +28,8 @@ HEAVY = {
 }
 MAY_IMPORT = {
     "errors": set(),
-    "runtime": {"errors", "runtime"},
+    "environment": set(),
+    "runtime": {"errors", "environment", "runtime"},
     "cluster": {"errors", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
     "streams": set(),

@@ -14,12 +14,16 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from wetread.environment import switch_telemetry_off
+
 if TYPE_CHECKING:
     from wetread import errors
     from wetread.runtime.images.recipe import PixelRecipe
     from wetread.runtime.model.spec import ModelSpec
     from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.rows import Prediction
+
+switch_telemetry_off()  # onnxruntime reads its variable once, when it is imported
 
 __all__ = ["Classifier", "ModelSpec", "PixelRecipe", "Prediction", "errors"]
 

@@ -13,6 +13,9 @@ from typing import Any
 
 NOT_RUN = 9
 
+# onnxruntime reads it once, when it is imported: so each peer imports this module first.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 
 def parse_arguments(description: str | None) -> argparse.Namespace:
     """Read what the benchmark passes to each peer."""

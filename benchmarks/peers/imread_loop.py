@@ -6,8 +6,9 @@ from time import perf_counter
 
 import cv2
 import numpy as np
-import onnxruntime
 from common import chunks, finish, list_files, parse_arguments
+
+import onnxruntime  # isort: skip - after common, which switches its telemetry off
 
 arguments = parse_arguments(__doc__)
 session = onnxruntime.InferenceSession(arguments.model, providers=["CPUExecutionProvider"])

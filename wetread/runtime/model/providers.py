@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from wetread.environment import switch_telemetry_off, warn_of_telemetry
 from wetread.errors import ConfigError, MissingExtraError, ProviderError
 
 DEVICES = {
@@ -54,8 +55,9 @@ class OpenSession:
 
 
 def import_onnxruntime() -> Any:
-    """Import onnxruntime, with its telemetry off.
+    """Import onnxruntime, with its telemetry off: by its variable, and on Windows by its API.
 
+    Warns where the caller's program imported onnxruntime first, which its variable cannot switch off then.
     Raises MissingExtraError without it, and ProviderError when two of its packages overwrite one another.
     """
     found = installed_packages()
@@ -64,6 +66,8 @@ def import_onnxruntime() -> Any:
             f"Expected one onnxruntime package. Received {' and '.join(found)}, which overwrite one "
             f"another. Uninstall all of them, then install the one you need."
         )
+    switch_telemetry_off()  # once more: the program may have cleared its environment since
+    warn_of_telemetry()
     try:
         import onnxruntime
     except ImportError as error:

@@ -1,0 +1,44 @@
+"""What wetread's dependencies are told by environment variables, so that nothing leaves the machine.
+
+Some read these once, while they are imported, so `wetread/__init__.py` sets them: before any room can import
+one of them, and in every process (a Ray actor, a child of the command line) that imports anything of wetread.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+
+_ONNXRUNTIME = "ORT_DISABLE_TELEMETRY"
+_OFF = {
+    # disable_telemetry_events() comes too late for what it sends at its start (microsoft/onnxruntime#27379).
+    _ONNXRUNTIME: "1",
+    # A name that a change of onnxruntime gives the same switch (microsoft/onnxruntime#29843).
+    "ORT_TELEMETRY_DISABLED": "1",
+    # Ray's usage statistics, and its question about them.
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    # google-cloud-storage asks for the bucket's metadata in the background, for its traces.
+    "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
+}
+_too_late = False
+
+
+def switch_telemetry_off() -> None:
+    """Set the variables that switch off what dependencies send; they replace what was set before."""
+    global _too_late
+    _too_late = _too_late or ("onnxruntime" in sys.modules and os.environ.get(_ONNXRUNTIME) != "1")
+    os.environ.update(_OFF)
+
+
+def warn_of_telemetry() -> None:
+    """Warn where onnxruntime was imported before its telemetry could be switched off."""
+    # On Windows the variable does nothing: there onnxruntime's API is the switch, at any time.
+    if _too_late and sys.platform != "win32":
+        warnings.warn(
+            "onnxruntime was imported before wetread, so its telemetry may be on: since 1.29 it sends usage "
+            "data to Microsoft, and this process cannot stop it any more. Import wetread before onnxruntime, "
+            "or set ORT_DISABLE_TELEMETRY=1 before Python starts.",
+            stacklevel=2,
+        )
