@@ -19,7 +19,15 @@ from wetread.runtime.images.formats.png import SIGNATURE, read_png
 from wetread.runtime.images.formats.tiff import read_tiff
 from wetread.runtime.images.formats.webp import read_webp
 
-__all__ = ["Header", "JpegHeader", "Samples", "Stored", "read_header", "truncated", "unsupported"]
+__all__ = [
+    "Header",
+    "JpegHeader",
+    "Samples",
+    "Stored",
+    "read_header",
+    "truncated",
+    "unsupported",
+]
 
 _READERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
     (b"\xff\xd8", read_jpeg),
@@ -48,8 +56,8 @@ _UNSUPPORTED = (
 def read_header(data: bytes) -> Header:
     """Tell what image the bytes are.
 
-    Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short, or damaged), 'unsupported', or
-    'too_large' for sides that no decoder takes.
+    Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short), 'malformed' (damaged), 'unsupported',
+    or 'too_large' for sides that no decoder takes.
     """
     if not data:
         raise ImageError("empty", "Expected an image. Received 0 bytes.")

@@ -15,6 +15,7 @@ from wetread.runtime.images.formats.header import (
     Samples,
     Stored,
     apply_palette,
+    malformed,
     truncated,
     unpack_bits,
     unsupported,
@@ -63,7 +64,10 @@ def _row_bytes(width: int, bits: int) -> int:
 
 
 def read_bmp(data: bytes) -> BmpHeader:
-    """Read a BMP's headers. Raises ImageError: 'truncated', or 'unsupported' (compressed, 16 bits)."""
+    """Read a BMP's headers.
+
+    Raises ImageError: 'truncated', 'malformed', or 'unsupported' (compressed, 16 bits).
+    """
     offset, size = struct.unpack_from("<II", data, 10)
     if size not in _HEADERS:
         raise ImageError("not_an_image", "Expected an image. Received a file that only starts like a BMP.")
@@ -77,7 +81,9 @@ def read_bmp(data: bytes) -> BmpHeader:
     masks = _read_masks(data, size, compression)
     palette = _place_palette(data, size, bits, colors)
     end = offset + _row_bytes(max(width, 0), bits) * abs(height)
-    if offset < 14 + size or end > len(data):
+    if offset < 14 + size:
+        raise malformed("its pixels start inside its header")
+    if end > len(data):
         raise truncated("its pixels end early")
     return BmpHeader(
         "bmp", abs(height), width, offset=offset, bits=bits, masks=masks, palette=palette, upward=height > 0
@@ -126,7 +132,7 @@ class PnmHeader(Header):
         samples: Stored = np.frombuffer(data, kind, count, self.offset)
         samples = samples.reshape(self.height, self.width, self.channels)
         if int(samples.max()) > self.top:
-            raise truncated("a pixel is above the largest value that its header tells of")
+            raise malformed("a pixel is above the largest value that its header tells of")
         if self.top in (255, 65535):
             return Samples(samples)
         table: NDArray[np.int64] = (np.arange(self.top + 1) * 255 + self.top // 2) // self.top
@@ -143,7 +149,7 @@ def read_pnm(data: bytes) -> PnmHeader:
     width, height, top = (int(number) for number in found.groups()[1:])
     channels = 3 if found[1] == b"6" else 1
     if not 1 <= top <= 65535:
-        raise truncated("its largest value is not from 1 to 65,535")
+        raise malformed("its largest value is not from 1 to 65,535")
     if found.end() + width * height * channels * (2 if top > 255 else 1) > len(data):
         raise truncated("its pixels end early")
     return PnmHeader("pnm", height, width, offset=found.end(), channels=channels, top=top)

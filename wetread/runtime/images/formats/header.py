@@ -39,16 +39,21 @@ class Header:
 
     def __post_init__(self) -> None:
         if self.height <= 0 or self.width <= 0:
-            raise truncated("it has no size")
+            raise malformed("it has no size")
 
     def decode(self, data: bytes) -> Samples:
-        """Decode the file's samples. Raises ImageError('truncated') where they are cut or damaged."""
+        """Decode the file's samples. Raises ImageError: 'truncated' or 'malformed'."""
         raise NotImplementedError
 
 
 def truncated(reason: str) -> ImageError:
-    """The error of a file that is cut short or damaged."""
-    return ImageError("truncated", f"Expected a whole image. Received one that is cut or damaged: {reason}.")
+    """The error of a file that is cut short: its end, or a part of its compressed data, is missing."""
+    return ImageError("truncated", f"Expected a whole image. Received one that is cut short: {reason}.")
+
+
+def malformed(reason: str) -> ImageError:
+    """The error of a file that has its end, but is damaged or contradicts itself."""
+    return ImageError("malformed", f"Expected a whole image. Received one that is damaged: {reason}.")
 
 
 def unsupported(received: str) -> ImageError:
@@ -80,10 +85,10 @@ def valid_orientation(value: int) -> int:
 def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Look up (H, W) indices in a table of colors (N, 3). Returns uint8 (H, W, 3), or (H, W, 1) if all gray.
 
-    Raises ImageError('truncated') where an index is past the table's end.
+    Raises ImageError('malformed') where an index is past the table's end.
     """
     if int(indices.max()) >= len(table):
-        raise truncated("a pixel has a color that its palette lacks")
+        raise malformed("a pixel has a color that its palette lacks")
     channels = 1 if bool((table == table[:, :1]).all()) else 3
     full = np.zeros((256, channels), np.uint8)
     full[: len(table)] = table[:, :channels]
@@ -94,7 +99,7 @@ def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArr
 
 
 def decode_by_opencv(data: bytes) -> Stored:
-    """Decode a file as it is stored: (H, W) or (H, W, C) in OpenCV's order. Raises ImageError('truncated').
+    """Decode a file as it is stored: (H, W) or (H, W, C) in OpenCV's order. Raises ImageError('malformed').
 
     Past a limit of OpenCV (OPENCV_IO_MAX_IMAGE_PIXELS, ...) or of memory it raises cv2.error.
     """
@@ -105,7 +110,7 @@ def decode_by_opencv(data: bytes) -> Stored:
             raise
         image = None
     if image is None:
-        raise truncated("its decoder gave up")
+        raise malformed("its decoder gave up")
     return image
 
 

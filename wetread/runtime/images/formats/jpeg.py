@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from dataclasses import dataclass
 
@@ -13,9 +12,20 @@ from wetread.runtime.images.formats.header import (
     EXIF_MARK,
     Header,
     Samples,
+    malformed,
     read_orientation,
     truncated,
     unsupported,
+)
+from wetread.runtime.images.formats.jpeg_markers import (
+    EOI,
+    NEXT_MARKER,
+    SOI,
+    SOS,
+    describe_fault,
+    is_harmless,
+    mend_markers,
+    skip_strays,
 )
 
 MAX_SIDE = 65_500  # libjpeg's own
@@ -25,12 +35,10 @@ _MAX_SCANS = 500
 _PIXELS_PER_BYTE = 2048
 _SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
-_START_OF_SCAN, _END, _APP1 = 0xDA, 0xD9, 0xE1
+_APP1 = 0xE1
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_TELLING = _FRAMES | {_START_OF_SCAN, _APP1, _END, 0xFF}
-# In entropy-coded data FF 00 is a stuffed byte, FF D0 to FF D7 are restarts; all else after FF is a marker.
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_TELLING = _FRAMES | {SOS, _APP1, EOI, 0xFF}
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class JpegHeader(Header):
 
         Returns uint8 samples, (ceil(height * eighths / 8), ceil(width * eighths / 8), 1 if `gray` else 3).
         Inks are taken as Adobe stores them, 255 for none, with or without its marker, as other decoders do;
-        their color is to be multiplied by their black, as if that were alpha. Raises ImageError('truncated').
+        their color is to be multiplied by their black, as if that were alpha. What libjpeg warns of although
+        no pixel hangs on it is mended first (`jpeg_markers`). Raises ImageError: 'truncated' or 'malformed'.
         """
         shape = (-(-self.height * eighths // 8), -(-self.width * eighths // 8))
         least = shape if eighths < 8 else (0, 0)
@@ -52,12 +61,26 @@ class JpegHeader(Header):
         try:
             image = simplejpeg.decode_jpeg(data, space, min_height=least[0], min_width=least[1])
         except (ValueError, KeyError, RuntimeError) as error:
-            raise truncated(str(error)) from error
+            mended = self._mend(data, str(error))
+            try:
+                image = simplejpeg.decode_jpeg(mended, space, min_height=least[0], min_width=least[1])
+            except (ValueError, KeyError, RuntimeError) as other:
+                raise describe_fault(str(other)) from other
         if image.shape[:2] != shape:
-            raise truncated("its size is not the one in its header")
+            raise malformed("its size is not the one in its header")
         if self.components < 4:
             return Samples(image)
         return Samples(image[..., :3], image[..., 3:])
+
+    def _mend(self, data: bytes, warning: str) -> bytes:
+        """The file without what libjpeg warns of needlessly. Raises ImageError where it is more than that."""
+        if not is_harmless(warning):
+            raise describe_fault(warning)
+        mended = mend_markers(data, components=self.components, pixels=self.height * self.width)
+        again = read_jpeg(mended)
+        if (again.height, again.width, again.components) != (self.height, self.width, self.components):
+            raise malformed("it has two headers")
+        return mended
 
 
 def read_jpeg(data: bytes) -> JpegHeader:
@@ -66,22 +89,25 @@ def read_jpeg(data: bytes) -> JpegHeader:
     while True:
         start, marker, size = _SEGMENT.unpack_from(data, at)
         if start != 0xFF:
-            raise truncated("its markers are out of step")
+            at = skip_strays(data, at)
+            continue
         if marker in _TELLING:
             if marker == 0xFF:  # a fill byte
                 at += 1
                 continue
-            if marker == _START_OF_SCAN:
+            if marker == SOS:
                 break
-            if marker == _END:
+            if marker == EOI:
                 raise truncated("it ends before its picture")
             if marker == _APP1 and not orientation and data.startswith(EXIF_MARK, at + 4):
                 orientation = read_orientation(data[at + 4 : at + 2 + size])
             elif marker in _FRAMES:
                 frame = at
         at += 2 + size
+    if at + 2 + size > len(data):
+        raise truncated("its header ends early")
     if not frame:
-        raise truncated("it has no frame header")
+        raise malformed("it has no frame header")
     height, width, components = _read_frame(data, frame, at)
     return JpegHeader("jpeg", height, width, orientation or 1, components)
 
@@ -100,11 +126,12 @@ def _read_frame(data: bytes, frame: int, scan: int) -> tuple[int, int, int]:
     if height * width > _PIXELS_PER_BYTE * len(data):
         raise truncated("it is too short for its size")
     if kind == _PROGRESSIVE or data[scan + 4] != components:
-        _check_scans(data, scan, data[frame + 10 : frame + 10 + 3 * components : 3])
+        names = data[frame + 10 : frame + 10 + 3 * components : 3]
+        _check_scans(data, scan, names, progressive=kind == _PROGRESSIVE)
     return height, width, components
 
 
-def _check_scans(data: bytes, at: int, components: bytes) -> None:
+def _check_scans(data: bytes, at: int, components: bytes, *, progressive: bool) -> None:
     """Hold a file of several scans to the end: every coefficient of every component, to its last bit.
 
     A progressive file that is cut between two scans and closed with an end marker is a valid, blurred
@@ -112,14 +139,16 @@ def _check_scans(data: bytes, at: int, components: bytes) -> None:
     """
     missing = {component: [1] * 64 for component in components}
     scans = 0
-    while (marker := data[at + 1]) != _END:
+    # A second start is that of another JPEG: libjpeg gives up there, or says that the end is missing.
+    while (marker := data[at + 1]) not in (EOI, SOI):
         (size,) = struct.unpack_from(">H", data, at + 2)
-        if marker == _START_OF_SCAN:
+        if marker == SOS:
             scans += 1
-            _mark_scan(data[at + 4 : at + 2 + size], missing)
-        found = _NEXT_MARKER.search(data, at + 2 + size)
+            scan = data[at + 4 : at + 2 + size]
+            _mark_scan(scan if progressive else scan[:-3] + b"\0\x3f\0", missing)
+        found = NEXT_MARKER.search(data, at + 2 + size)
         if found is None:
-            raise truncated("it has no end marker")
+            break  # libjpeg says that the end is missing
         if scans > _MAX_SCANS:
             raise unsupported(f"a JPEG of more than {_MAX_SCANS} scans: save it as PNG")
         at = found.start()

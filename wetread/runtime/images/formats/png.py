@@ -23,6 +23,7 @@ from wetread.runtime.images.formats.header import (
     Stored,
     apply_palette,
     decode_by_opencv,
+    malformed,
     order_rgb,
     read_orientation,
     truncated,
@@ -34,6 +35,7 @@ MAX_SIDE = 1_000_000  # libpng's own
 _GRAY, _RGB, _PALETTE, _GRAY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GRAY: 1, _RGB: 3, _PALETTE: 1, _GRAY_ALPHA: 2, _RGBA: 4}
 _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
+_ANIMATION, _ONE_FRAME = (b"acTL", b"fcTL", b"fdAT"), b"\0\0\0\1"
 # Adam7: first column, first row, column step, row step.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 # Up to here the inflated data are kept and wrapped again uncompressed, so that they are inflated once.
@@ -70,18 +72,22 @@ class PngHeader(Header):
         del stream
         image = decode_by_opencv(png)
         if image.shape[:2] != (self.height, self.width):
-            raise truncated("its size is not the one in its header")
+            raise malformed("its size is not the one in its header")
         return _arrange(image.reshape(self.height, self.width, -1), self)
 
 
 def read_png(data: bytes) -> PngHeader:
-    """Walk the chunks up to IEND. Raises ImageError('truncated') on a wrong checksum, order or header."""
+    """Walk the chunks up to IEND.
+
+    Raises ImageError: 'truncated', 'malformed' (a wrong checksum, order or header), 'unsupported' (animated).
+    """
     ihdr = palette = b""
     transparency: bytes | None = None
     orientation, spans = 1, []
+    animation: list[tuple[bytes, bytes]] = []
     for name, start, end in _walk_chunks(data):
         if bool(ihdr) == (name == b"IHDR"):
-            raise truncated("its header chunk is not the first, or not the only one")
+            raise malformed("its header chunk is not the first, or not the only one")
         if name == b"IHDR":
             ihdr = data[start:end]
         elif name == b"PLTE":
@@ -92,11 +98,12 @@ def read_png(data: bytes) -> PngHeader:
             orientation = read_orientation(data[start:end])
         elif name == b"IDAT":
             spans.append((start, end))
-        elif name == b"acTL":
-            raise unsupported("an animated PNG: save the picture that counts as a PNG of its own")
+        elif name in _ANIMATION:
+            animation.append((name, data[start:end]))
         elif name != b"IEND" and not name[0] & 0x20:
             raise unsupported(f"a PNG with a chunk '{name.decode('latin-1')}': save it again as plain PNG")
     _check_ihdr(ihdr)
+    _check_animation(animation, ihdr)
     width, height = struct.unpack_from(">II", ihdr)
     return PngHeader("png", height, width, orientation, ihdr, palette, transparency, tuple(spans))
 
@@ -111,7 +118,7 @@ def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             break
         name = data[at + 4 : at + 8]
         if zlib.crc32(view[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
-            raise truncated(f"the checksum of a chunk is wrong, that of {name.decode('latin-1')!r}")
+            raise malformed(f"the checksum of a chunk is wrong, that of {name.decode('latin-1')!r}")
         yield name, at + 8, end
         if name == b"IEND":
             return
@@ -121,14 +128,30 @@ def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _check_ihdr(ihdr: bytes) -> None:
     if len(ihdr) != 13:
-        raise truncated("its header is damaged")
+        raise malformed("its header is damaged")
     width, height, depth, kind, compression, method, interlace = struct.unpack(">IIBBBBB", ihdr)
     if kind not in _CHANNELS or depth not in _DEPTHS.get(kind, (8, 16)):
-        raise truncated("its header is damaged")
+        raise malformed("its header is damaged")
     if compression or method or interlace > 1:
-        raise truncated("its header is damaged")
+        raise malformed("its header is damaged")
     if max(height, width) > MAX_SIDE:
         raise ImageError("too_large", f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}.")
+
+
+def _check_animation(chunks: list[tuple[bytes, bytes]], ihdr: bytes) -> None:
+    """Refuse more than the one picture of IDAT, whose only frame, if it is one, is as large as the file says.
+
+    How that frame is disposed of and blended makes no difference: nothing comes before or after it.
+    """
+    names = [name for name, _ in chunks]
+    counts = [body[:4] for name, body in chunks if name == b"acTL"]
+    if not counts:
+        return  # not an animated PNG: decoders pass such chunks over
+    if b"fdAT" in names or names.count(b"fcTL") > 1 or max(counts) > _ONE_FRAME:
+        raise unsupported("an animated PNG: save the picture that counts as a PNG of its own")
+    for name, body in chunks:
+        if name == b"fcTL" and body[4:20] != ihdr[:8] + bytes(8):
+            raise malformed("its only frame is not of its size")
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
@@ -158,7 +181,7 @@ def _inflate(data: bytes, header: PngHeader) -> bytes:
         _check_filters(piece, position, rows)
         position += len(piece)
         if position > expected:
-            raise truncated("it holds more pixels than its header tells of")
+            raise malformed("it holds more pixels than its header tells of")
         if expected <= _KEEP_BYTES:
             kept.append(piece)
     if position < expected:
@@ -178,10 +201,10 @@ def _inflate_pieces(data: bytes, spans: tuple[tuple[int, int], ...]) -> Iterator
                 yield stream.decompress(rest, _PIECE_BYTES)
                 rest = stream.unconsumed_tail
             if rest or stream.unused_data:
-                raise truncated("something follows its pixels")
+                raise malformed("something follows its pixels")
         yield stream.flush()
     except zlib.error as error:
-        raise truncated(str(error)) from error
+        raise malformed(str(error)) from error
     if not stream.eof:
         raise truncated("its pixels end early")
 
@@ -194,7 +217,7 @@ def _check_filters(piece: bytes, position: int, rows: list[tuple[int, int]]) -> 
         first = start if position <= start else start + -(-(position - start) // size) * size
         kinds = piece[first - position : max(end - position, 0) : size] if first < end else b""
         if kinds and max(kinds) > 4:
-            raise truncated("a row has an unknown filter")
+            raise malformed("a row has an unknown filter")
         start = end
 
 
@@ -221,7 +244,7 @@ def _read_palette(header: PngHeader) -> NDArray[np.uint8]:
     """The colors (N, 3) of a palette, composited over black by its tRNS."""
     colors = np.frombuffer(header.palette[: len(header.palette) // 3 * 3], np.uint8).reshape(-1, 3)
     if not 1 <= len(colors) <= 256:
-        raise truncated("its palette is missing or damaged")
+        raise malformed("its palette is missing or damaged")
     alpha = np.full((len(colors), 1), 255, np.uint16)
     given = np.frombuffer((header.transparency or b"")[: len(colors)], np.uint8)
     alpha[: len(given), 0] = given
@@ -232,7 +255,7 @@ def _blacken(color: Stored, header: PngHeader) -> None:
     """Set the pixels of the one transparent color of a gray or RGB PNG to black, in place."""
     key = np.frombuffer((header.transparency or b"")[:6], ">u2")
     if len(key) < color.shape[2]:
-        raise truncated("its transparent color is damaged")
+        raise malformed("its transparent color is damaged")
     wanted = key[: color.shape[2]].astype(np.int64)
     if header.depth < 8:
         wanted = wanted * (255 // ((1 << header.depth) - 1))

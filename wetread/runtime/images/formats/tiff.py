@@ -10,17 +10,20 @@ from __future__ import annotations
 import struct
 import sys
 import zlib
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.errors import ImageError
 from wetread.runtime.images.formats.header import (
     Header,
     Samples,
     Stored,
     apply_palette,
     decode_by_opencv,
+    malformed,
     truncated,
     unpack_bits,
     unsupported,
@@ -43,6 +46,9 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _NOT_PAGES = 1 | 4  # a reduced copy, a transparency mask
 _MAX_DIRECTORIES = 64
 _NUMBERS = {1: "B", 3: "H", 4: "I"}
+# Bytes of a value of each of TIFF's types.
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _OPENCV_MAX_WIDTH = 1 << 20
 
 Tags = dict[int, tuple[int, ...]]
@@ -50,10 +56,11 @@ Tags = dict[int, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class TiffHeader(Header):
-    """A TIFF's header: its byte order (`<` or `>`) and the whole-number tags of its one page."""
+    """A TIFF's header: its byte order (`<` or `>`), and its one page's whole-number tags and directory."""
 
     order: str = "<"
     tags: Tags = field(default_factory=dict)
+    directory: int = 0
 
     def get(self, tag: int) -> int:
         """The first value of a tag, or its default."""
@@ -74,27 +81,63 @@ class TiffHeader(Header):
 
 
 def read_tiff(data: bytes) -> TiffHeader:
-    """Read the directories. Raises ImageError: 'truncated', or 'unsupported' (several pages, floats, ...)."""
+    """Read the directories.
+
+    Raises ImageError: 'truncated', 'malformed', or 'unsupported' (several pages, floats, ...).
+    """
     order = "<" if data[:2] == b"II" else ">"
-    (at,) = struct.unpack_from(order + "I", data, 4)
-    pages: list[Tags] = []
-    seen: set[int] = set()
-    while at and at not in seen and len(seen) < _MAX_DIRECTORIES:
-        seen.add(at)
-        tags, at = _read_directory(data, at, order)
-        if not tags.get(_SUBFILE, (0,))[0] & _NOT_PAGES:
-            pages.append(tags)
+    pages, doubt = _read_pages(data, order)
     if len(pages) > 1:
         raise unsupported("a TIFF of several pages: save the page that counts as a file of its own")
     if not pages:
-        raise truncated("it has no page")
-    tags = pages[0]
+        raise doubt or malformed("it has no page")
+    ((at, tags),) = pages
     height, width = (tags.get(tag, (0,))[0] for tag in (_HEIGHT, _WIDTH))
     orientation = valid_orientation(tags.get(_ORIENTATION, (1,))[0])
-    header = TiffHeader("tiff", height, width, orientation, order, tags)
+    header = TiffHeader("tiff", height, width, orientation, order, tags, at)
     _check_kind(header)
     _check_blocks(header, len(data))
+    # One byte may pad the file to an even size.
+    if doubt and len(data) > _find_end(data, header) + 1:
+        raise doubt
     return header
+
+
+def _read_pages(data: bytes, order: str) -> tuple[list[tuple[int, Tags]], ImageError | None]:
+    """(place, tags) of each page's directory, and why a directory after the first cannot be one.
+
+    Some writers leave rubbish where the place of the next directory stands. That is told from a file of
+    several pages that is cut by what else there is in the file: nothing.
+    """
+    (at,) = struct.unpack_from(order + "I", data, 4)
+    pages: list[tuple[int, Tags]] = []
+    seen: set[int] = set()
+    while at and at not in seen and len(seen) < _MAX_DIRECTORIES:
+        seen.add(at)
+        try:
+            tags, after = _read_directory(data, at, order)
+        except struct.error:
+            return pages, truncated("its directory ends early")
+        except ImageError as error:
+            return pages, error
+        if not tags.get(_SUBFILE, (0,))[0] & _NOT_PAGES:
+            if pages and not {_WIDTH, _HEIGHT} <= set(tags):
+                return pages, malformed("a page has no size")
+            pages.append((at, tags))
+        at = after
+    return pages, None
+
+
+def _find_end(data: bytes, header: TiffHeader) -> int:
+    """Where the page's directory, its values and its strips or tiles end."""
+    (count,) = struct.unpack_from(header.order + "H", data, header.directory)
+    first = header.directory + 2
+    end = first + 12 * count + 4
+    for entry in range(first, first + 12 * count, 12):
+        _, kind, length, at = struct.unpack_from(header.order + "HHII", data, entry)
+        size = _SIZES.get(kind, 1) * length
+        end = max(end, at + size if size > 4 else 0)
+    return max(end, *(at + count for at, count in _block_places(header, len(data))))
 
 
 def _read_directory(data: bytes, at: int, order: str) -> tuple[Tags, int]:
@@ -129,7 +172,7 @@ def _check_kind(header: TiffHeader) -> None:
             (f"{channels} channels", channels in (base, base + (photometric != _PALETTE))),
             ("signed or floating-point samples", set(header.tags.get(_FORMAT, (1,))) <= {1, 4}),
             (f"predictor {header.get(_PREDICTOR)}", header.get(_PREDICTOR) == 1 or _has_predictor(header)),
-            ("reversed bits", header.get(_FILL) == 1),
+            (f"fill order {header.get(_FILL)}", header.get(_FILL) in (1, 2)),
             (f"planes {header.get(_PLANAR)}", header.get(_PLANAR) in (1, 2)),
         )
         if not right
@@ -150,23 +193,33 @@ def _block_sides(header: TiffHeader) -> tuple[int, int]:
     return min(rows, header.height), header.width
 
 
-def _block_places(header: TiffHeader) -> list[tuple[int, int]]:
-    """(offset, bytes) of each strip or tile."""
+def _block_places(header: TiffHeader, size: int) -> list[tuple[int, int]]:
+    """(offset, bytes) of each strip or tile in a file of `size` bytes.
+
+    The size of an uncompressed block is known. So it may be missing, or too large for the file, as libtiff
+    allows; that of a compressed one may be missing, and then it reaches to the next, or to the file's end.
+    """
     tags = (_TILE_OFFSETS, _TILE_COUNTS) if _TILE_WIDTH in header.tags else (_OFFSETS, _COUNTS)
     offsets, counts = (header.tags.get(tag, ()) for tag in tags)
-    return list(zip(offsets, counts, strict=False))
+    plain = header.get(_COMPRESSION) == _NONE
+    if not any(counts):
+        starts = sorted({*offsets, header.directory, size})
+        ends = [starts[bisect_right(starts, offset)] if 8 <= offset < size else offset for offset in offsets]
+        counts = tuple(end - offset for end, offset in zip(ends, offsets, strict=True))
+    places = list(zip(offsets, counts, strict=False))
+    return [(at, max(min(count, size - at), 0)) for at, count in places] if plain else places
 
 
 def _check_blocks(header: TiffHeader, size: int) -> None:
     """Hold the list of strips or tiles to the size of the image and of the file."""
     height, width = _block_sides(header)
     if not height or not width or height * width > 4 * header.height * header.width + (1 << 20):
-        raise truncated("its strips or tiles have no sensible size")
+        raise malformed("its strips or tiles have no sensible size")
     planes = header.get(_CHANNELS) if header.get(_PLANAR) == 2 else 1
     wanted = -(-header.height // height) * -(-header.width // width) * planes
-    places = _block_places(header)
+    places = _block_places(header, size)
     if len(places) != wanted:
-        raise truncated(f"it has {len(places)} strips or tiles of {wanted}")
+        raise malformed(f"it has {len(places)} strips or tiles of {wanted}")
     if any(offset + count > size for offset, count in places):
         raise truncated("its pixels end early")
 
@@ -177,7 +230,7 @@ def _arrange_blocks(data: bytes, header: TiffHeader) -> Stored:
     image = np.empty((header.height, header.width, channels), np.uint16 if bits == 16 else np.uint8)
     planar = header.get(_PLANAR) == 2
     height, width = _block_sides(header)
-    places = iter(_block_places(header))
+    places = iter(_block_places(header, len(data)))
     for plane in range(channels) if planar else (slice(None),):
         for top in range(0, header.height, height):
             rows = height if _TILE_WIDTH in header.tags else min(height, header.height - top)
@@ -195,6 +248,8 @@ def _read_block(packed: bytes, header: TiffHeader, sides: tuple[int, int]) -> St
     (height, width), bits = sides, header.get(_BITS)
     channels = 1 if header.get(_PLANAR) == 2 else header.get(_CHANNELS)
     row = (width * channels * bits + 7) // 8
+    if header.get(_FILL) == 2:
+        packed = packed.translate(_REVERSED)  # before it is unpacked, whatever its depth, as libtiff
     raw = _UNPACKERS[header.get(_COMPRESSION)](packed, (height, row), header.get(_COMPRESSION))
     if len(raw) < height * row:
         raise truncated("a strip or tile holds fewer pixels than it should")
@@ -221,7 +276,7 @@ def _inflate(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
         raw = stream.decompress(packed, sides[0] * sides[1])
         more = stream.decompress(stream.unconsumed_tail, 1) if not stream.eof else b""
     except zlib.error as error:
-        raise truncated(str(error)) from error
+        raise malformed(str(error)) from error
     if not stream.eof and not more:
         raise truncated("a strip or tile ends early")
     return raw
@@ -256,9 +311,13 @@ def _decode_gray(packed: bytes, shape: tuple[int, int], kind: tuple[int, int]) -
     start = (b"II*\0" if native == "<" else b"MM\0*") + struct.pack(native + "IH", 8, len(entries))
     tags = b"".join(struct.pack(native + "HHII", tag, 4, 1, value) for tag, value in entries)
     file = start + tags + bytes(4) + packed
-    image = decode_by_opencv(file)
+    try:
+        image = decode_by_opencv(file)
+    except ImageError as error:
+        # LZW and PackBits have no checksum: nearly all that libtiff finds is that pixels are missing.
+        raise truncated("a strip or tile ends early") from error
     if image.shape != shape or image.itemsize * 8 != kind[0]:
-        raise truncated("a strip or tile is damaged")
+        raise truncated("a strip or tile ends early")
     return image.tobytes()
 
 
@@ -275,6 +334,6 @@ def _read_colormap(header: TiffHeader) -> NDArray[np.uint8]:
     """The colors (N, 3) of a palette: 16 bits each, or 8 in files of careless writers."""
     values = np.array(header.tags.get(_COLORMAP, ()), np.int64)
     if len(values) != 3 << header.get(_BITS):
-        raise truncated("its palette is missing or damaged")
+        raise malformed("its palette is missing or damaged")
     table = values.reshape(3, -1).T
     return (table >> 8 if int(table.max()) > 255 else table).astype(np.uint8)

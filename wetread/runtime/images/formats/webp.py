@@ -11,56 +11,101 @@ from wetread.runtime.images.formats.header import (
     Header,
     Samples,
     decode_by_opencv,
+    malformed,
     order_rgb,
     read_orientation,
     truncated,
     unsupported,
 )
 
-_ANIMATED = 2
+_ANIMATED, _HAS_ALPHA = 2, 0x10
+_FRAME_HEADER = 16  # left, top, width, height, duration: three bytes each; flags
 
 
 @dataclass(frozen=True)
 class WebpHeader(Header):
-    """A WebP's header."""
+    """A WebP's header: of an animation of one frame also that frame's chunks (name, start, end)."""
+
+    frame: tuple[tuple[bytes, int, int], ...] = ()
 
     def decode(self, data: bytes) -> Samples:
-        """Decode by OpenCV (libwebp), which gives up on a cut or damaged stream."""
-        image = decode_by_opencv(data)
+        """Decode by OpenCV (libwebp), which gives up on a damaged stream. Raises ImageError('malformed')."""
+        image = decode_by_opencv(self._make_still(data) if self.frame else data)
         if image.ndim != 3 or image.shape[:2] != (self.height, self.width):
-            raise truncated("its size is not the one in its header")
+            raise malformed("its size is not the one in its header")
         image = order_rgb(image)
         return Samples(image[..., :3], image[..., 3:] if image.shape[2] == 4 else None)
 
+    def _make_still(self, data: bytes) -> bytes:
+        """The one frame as a WebP of its own."""
+        sides = b"".join((side - 1).to_bytes(3, "little") for side in (self.width, self.height))
+        chunks = [_chunk(name, data[start:end]) for name, start, end in self.frame]
+        if any(name == b"ALPH" for name, _, _ in self.frame):
+            chunks.insert(0, _chunk(b"VP8X", bytes((_HAS_ALPHA, 0, 0, 0)) + sides))
+        return _chunk(b"RIFF", b"".join((b"WEBP", *chunks)))
+
 
 def read_webp(data: bytes) -> WebpHeader:
-    """Read the RIFF chunks. Raises ImageError: 'truncated', 'unsupported' (animated), 'not_an_image'."""
+    """Read the RIFF chunks. Raises ImageError: 'truncated', 'malformed', 'unsupported', 'not_an_image'."""
     if data[8:12] not in (b"WEBP", b""):
         raise ImageError("not_an_image", "Expected an image. Received a RIFF file of another kind.")
+    (size,) = struct.unpack_from("<I", data, 4)
+    if size + 8 > len(data):
+        raise truncated("its data end early")
+    chunks = list(_walk_chunks(data, 12, size + 8))
+    frame: tuple[tuple[bytes, int, int], ...] = ()
     sides: tuple[int, int] | None = None
     orientation = 1
-    for name, start, end in _walk_chunks(data):
-        if name in (b"ANIM", b"ANMF") or (name == b"VP8X" and data[start] & _ANIMATED):
-            raise unsupported("an animated WebP: save the picture that counts as a file of its own")
+    for name, start, end in chunks:
         if name == b"EXIF":
             orientation = read_orientation(data[start:end])
         elif name in _SIDES and sides is None:
             sides = _SIDES[name](data, start)
+    if any(name == b"ANMF" or (name == b"VP8X" and data[start] & _ANIMATED) for name, start, _ in chunks):
+        frame = _find_frame(data, chunks, sides)
     if sides is None:
-        raise truncated("it has no picture")
-    return WebpHeader("webp", *sides, orientation)
+        raise malformed("it has no picture")
+    return WebpHeader("webp", *sides, orientation, frame)
 
 
-def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, end) of each chunk's body, within the size that the file gives itself."""
-    (size,) = struct.unpack_from("<I", data, 4)
-    if size + 8 > len(data):
-        raise truncated("its data end early")
-    at = 12
-    while at + 8 <= size + 8:
+def _find_frame(
+    data: bytes, chunks: list[tuple[bytes, int, int]], canvas: tuple[int, int] | None
+) -> tuple[tuple[bytes, int, int], ...]:
+    """The chunks of an animation's only frame, which must cover its canvas.
+
+    What surrounds a smaller frame is left to each viewer. How a frame is disposed of and blended makes no
+    difference: nothing comes before or after it.
+    """
+    frames = [(start, end) for name, start, end in chunks if name == b"ANMF"]
+    if len(frames) > 1:
+        raise unsupported("an animated WebP: save the picture that counts as a file of its own")
+    if not frames or canvas is None or any(name in (b"VP8 ", b"VP8L") for name, _, _ in chunks):
+        raise malformed("it says that it is animated, and its frames do not follow")
+    start, end = frames[0]
+    left, top, width, height = (
+        int.from_bytes(data[start + at : start + at + 3], "little") for at in (0, 3, 6, 9)
+    )
+    if (left, top, height + 1, width + 1) != (0, 0, *canvas):
+        raise unsupported(
+            "an animated WebP with a frame smaller than it: save that frame as a file of its own"
+        )
+    inner = list(_walk_chunks(data, start + _FRAME_HEADER, end))
+    picture = tuple(chunk for chunk in inner if chunk[0] in (b"ALPH", b"VP8 ", b"VP8L"))
+    if not any(name in _SIDES and _SIDES[name](data, at) == canvas for name, at, _ in picture):
+        raise malformed("its frame has no picture of its size")
+    return picture
+
+
+def _chunk(name: bytes, body: bytes) -> bytes:
+    return name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
+
+
+def _walk_chunks(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
+    """(name, start, end) of each chunk's body, from `at` to `stop`."""
+    while at + 8 <= stop:
         (length,) = struct.unpack_from("<I", data, at + 4)
-        if at + 8 + length > size + 8:
-            raise truncated("a chunk ends early")
+        if at + 8 + length > stop:
+            raise malformed("a chunk ends early")
         yield data[at : at + 4], at + 8, at + 8 + length
         at += 8 + length + length % 2
 

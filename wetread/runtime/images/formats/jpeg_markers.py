@@ -1,0 +1,203 @@
+"""JPEG markers that libjpeg warns of although no picture hangs on them: mended in a copy, with a proof.
+
+Strict decoding raises at every warning, and some warnings are about a version number, or about bytes that
+stand where none should. Only after such a warning is the file taken apart here. Its markers are written
+anew, and bytes between its coded data and the next marker are dropped where two things can be shown: the
+decoder finds every block without them and lacks some as soon as one byte more is taken away, and they
+cannot be coded data themselves. The copy is then decoded as strictly as any file. Nothing is ever decoded
+leniently.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+
+import simplejpeg
+
+from wetread.errors import ImageError
+from wetread.runtime.images.formats.header import malformed, truncated
+
+SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
+_PROGRESSIVE = 0xC2
+_APP0, _APP14, _APP15, _COM = 0xE0, 0xEE, 0xEF, 0xFE
+# After FF: 00 is a stuffed byte of coded data, FF a fill byte, D0 to D7 restarts inside coded data.
+_MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
+NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
+_RESTART = re.compile(rb"(\xff[\xd0-\xd7])")
+_END = b"\xff\xd9"
+
+_HARMLESS = re.compile(
+    "unknown JFIF revision|Unknown Adobe color transform|Invalid SOS parameters|bad ICC marker"
+    "|extraneous bytes before|Premature end of JPEG file"
+)
+_EXTRANEOUS, _SHORT = "extraneous bytes", "premature end of data segment"
+# Data or restart intervals that libjpeg looked for and that are not there.
+_MISSING = re.compile(f"{_SHORT}|Premature end|marker 0xd9 instead of RST")
+# Fill: a run of one byte, or what a camera leaves (a few zeros, then mostly text). Fewer are not evidence.
+_LEAST_RUN, _LEAST_TEXT = 4, 8
+_TEXT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
+_UNEXPLAINED = "between its markers stand bytes that may belong to its picture"
+# What the proof may cost: in bytes decoded, a pixel counting for a sixteenth.
+_BUDGET, _BUDGET_PER_BYTE, _PIXELS_PER_BYTE = 64 << 20, 64, 16
+
+
+def is_harmless(warning: str) -> bool:
+    """Tell whether a warning of libjpeg may be about markers alone."""
+    return _HARMLESS.search(warning) is not None
+
+
+def describe_fault(warning: str) -> ImageError:
+    """The ImageError of a file that libjpeg warns of: 'truncated' where coded data or the end are missing."""
+    return (truncated if _MISSING.search(warning) else malformed)(warning)
+
+
+def skip_strays(data: bytes, at: int) -> int:
+    """Find the marker that follows the bytes at `at`, where none should stand. Returns its place.
+
+    Raises ImageError('malformed') unless they are one byte repeated: a wrong length leads to other bytes.
+    """
+    found = _MARKER.search(data, at)
+    if found is None:
+        raise truncated("its header ends early")
+    strays = data[at : found.start()].rstrip(b"\xff")
+    if strays.strip(strays[:1]):
+        raise malformed("its markers are out of step")
+    return found.start()
+
+
+def mend_markers(data: bytes, *, components: int, pixels: int) -> bytes:
+    """Write a JPEG anew without what libjpeg warns of needlessly.
+
+    `components`, `pixels`: those of its header. Returns a file to be decoded strictly. Raises ImageError:
+    'truncated' where coded data or the end are missing, 'malformed' where bytes may be coded data that are
+    out of place.
+    """
+    pieces, coded, ended = _take_apart(data, components)
+    if not coded:
+        raise truncated("it ends before its picture")
+    proof = _Proof(pieces, components, _BUDGET + _BUDGET_PER_BYTE * len(data), pixels // _PIXELS_PER_BYTE)
+    marked = coded if ended else coded[:-1]
+    while (index := proof.find_long(marked)) is not None:
+        proof.cut(index)
+    if not ended:
+        proof.cut(coded[-1], last=True)
+    return b"".join(pieces) + _END
+
+
+def _take_apart(data: bytes, components: int) -> tuple[list[bytes], list[int], bool]:
+    """Mended segments, coded data and restarts; which of them are coded data; whether an end marker follows.
+
+    The start of another file is as good as an end marker.
+    """
+    pieces, coded = [b"\xff\xd8"], []
+    at, progressive, strays = 2, False, False
+    while True:
+        found = _MARKER.search(data, at)
+        if found is None:
+            return pieces, coded, False
+        start = skip_strays(data, at)
+        strays |= not coded and start > at and data[at] != 0xFF
+        marker = data[start + 1]
+        at = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+        if marker in (SOI, EOI):
+            break
+        if at > len(data):
+            return pieces, coded, False
+        progressive |= marker == _PROGRESSIVE
+        pieces.append(_mend_segment(data[start:at], components, progressive))
+        if marker == SOS:
+            found = NEXT_MARKER.search(data, at)
+            end = found.start() if found else len(data)
+            # Fill bytes belong to the marker; at the end of the file there is none.
+            scan = data[at:end].rstrip(b"\xff") if found else data[at:end]
+            for piece in _RESTART.split(scan):
+                coded += [] if _RESTART.fullmatch(piece) else [len(pieces)]
+                pieces.append(piece)
+            at = end
+    # Strays may come from a wrong length, and lead into a thumbnail: the picture would follow its end.
+    if strays and b"\xff\xda" in data[start:]:
+        raise malformed("its markers are out of step")
+    return pieces, coded, True
+
+
+def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
+    """A segment without what libjpeg warns of; nothing for one that it does not need."""
+    marker, body = segment[1], segment[4:]
+    if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
+        return segment[:9] + b"\1\2" + segment[11:]
+    if marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
+        # As libjpeg takes an unknown transform: YCbCr of three components, YCCK of four.
+        known = {3: (0, 1), 4: (0, 2)}.get(components, (0,))
+        return segment if body[11] in known else segment[:15] + bytes((known[-1],)) + segment[16:]
+    if _APP0 <= marker <= _APP15 or marker == _COM:
+        return b""
+    if marker == SOS and not progressive:
+        return segment[:-3] + b"\0\x3f\0"
+    return segment
+
+
+class _Proof:
+    """What strict decoding says of the start of a file that is closed with an end marker.
+
+    `budget`: how many bytes may be decoded; `price`: what one decoding costs beside its bytes.
+    """
+
+    def __init__(self, pieces: list[bytes], components: int, budget: int, price: int) -> None:
+        self._pieces = pieces
+        self._space = "CMYK" if components == 4 else "GRAY"
+        self._budget = budget
+        self._price = price
+
+    def find_long(self, coded: list[int]) -> int | None:
+        """Find the first coded data that are followed by bytes which no block needs."""
+        if not coded or not self._is_long(coded[-1]):
+            return None
+        return coded[bisect_left(coded, True, key=self._is_long)]
+
+    def cut(self, index: int, *, last: bool = False) -> None:
+        """Cut coded data to the bytes that their blocks need. Raises ImageError unless the rest is fill.
+
+        `last`: no marker follows.
+        """
+        piece = self._pieces[index]
+        if self._is_short(index, len(piece)):
+            raise truncated("its picture ends early")
+        end = bisect_left(range(len(piece)), True, key=lambda size: not self._is_short(index, size))
+        if end == len(piece) or not is_fill(piece[:end], piece[end:]):
+            raise truncated("it has no end marker") if last else malformed(_UNEXPLAINED)
+        self._pieces[index] = piece[:end]
+
+    def _is_long(self, index: int) -> bool:
+        return _EXTRANEOUS in self._decode(index, len(self._pieces[index]))
+
+    def _is_short(self, index: int, size: int) -> bool:
+        return _SHORT in self._decode(index, size)
+
+    def _decode(self, index: int, size: int) -> str:
+        """Decode the file up to `size` bytes of piece `index`. Returns libjpeg's first warning."""
+        file = b"".join([*self._pieces[:index], self._pieces[index][:size], _END])
+        self._budget -= len(file) + self._price
+        if self._budget < 0:
+            raise malformed("it has too many bytes between its markers")
+        try:
+            simplejpeg.decode_jpeg(file, self._space, min_height=1, min_width=1)
+        except (ValueError, KeyError, RuntimeError) as error:
+            return str(error)
+        return ""
+
+
+def is_fill(coded: bytes, rest: bytes) -> bool:
+    """Tell whether bytes after coded data cannot be a part of them that is out of place.
+
+    They are one byte repeated, or zeros and then mostly text. Neither may reach back into the coded data:
+    a decoder takes as many of them for coded data as a cut picture lacks.
+    """
+    before = 0xFF if coded.endswith(b"\xff\0") else coded[-1] if coded else rest[0]
+    if before == rest[0]:
+        return False
+    if len(rest) >= _LEAST_RUN and not rest.strip(rest[:1]):
+        return True
+    others = rest.replace(b"\0", b"")
+    text = len(others) - len(others.translate(None, _TEXT))
+    return rest.startswith(b"\0\0") and text >= _LEAST_TEXT and 4 * text >= 3 * len(others)
