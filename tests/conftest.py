@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,19 @@ def xray_data() -> Path:
     if not (folder / "chest-xray-224").is_dir():
         pytest.skip(f"no real X-rays: neither $WETREAD_DATA nor {folder} holds chest-xray-224")
     return folder
+
+
+@pytest.fixture(scope="session")
+def known_cases() -> Callable[[str], Path]:
+    """Find a folder of files on which an earlier version was wrong (../shared/cases beside the checkout)."""
+
+    def find(name: str) -> Path:
+        folder = Path(__file__).parents[2] / "shared" / "cases" / name
+        if not folder.is_dir():
+            pytest.skip(f"no known cases: {folder} is not there")
+        return folder
+
+    return find
 
 
 @pytest.fixture(scope="session")

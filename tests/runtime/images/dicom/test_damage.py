@@ -97,11 +97,11 @@ def test_a_lie_about_the_size_costs_no_memory():
         {"HighBit": 16},
         {"SamplesPerPixel": 3},
         {"RescaleSlope": "0"},
-        {"Rows": 0},
+        {"WindowCenter": "40", "RescaleSlope": "0.0"},
     ],
 )
-def test_contradictions_are_damage(extra):
-    assert status_of(write_dicom(draw_xray(12), bits=12, extra=extra)) == "truncated"
+def test_contradictions_are_malformed(extra):
+    assert status_of(write_dicom(draw_xray(12), bits=12, extra=extra)) == "malformed"
 
 
 @pytest.mark.parametrize("extra", [{"PhotometricInterpretation": "CMYK"}, {"VOILUTFunction": "ODD"}])
@@ -110,10 +110,10 @@ def test_what_the_rule_does_not_cover_is_unsupported(extra):
     assert status_of(write_dicom(draw_xray(12), bits=12, extra=window | extra)) == "unsupported"
 
 
-@pytest.mark.parametrize("text", [b"1e9999", b"nan   ", b"0x10  ", b"1/3   ", b"one   "])
-def test_numbers_that_are_none_are_damage(text):
+@pytest.mark.parametrize("text", [b"1e9999", b"nan   ", b"0x10  ", b"1/3   ", b"one   ", b"1,2345"])
+def test_numbers_that_are_none_are_malformed(text):
     file = write_dicom(draw_xray(12), bits=12, extra={"RescaleSlope": "1.2345"})
-    assert status_of(file.replace(b"1.2345", text)) == "truncated"
+    assert status_of(file.replace(b"1.2345", text)) == "malformed"
 
 
 def mutate(file: bytes, random: np.random.Generator) -> bytes:
@@ -155,3 +155,54 @@ def test_many_corrupt_files_never_crash(capfd):
     found = run_campaign(20_000)
     assert set(found) <= {"ok", "truncated", "malformed", "unsupported", "too_large", "not_an_image"}
     assert capfd.readouterr() == ("", "")
+
+
+FILLED = [name for name in ENCAPSULATED if name.startswith("jpeg ") and "2000" not in name]
+
+
+@pytest.mark.parametrize("fill", [1, 2, 5])
+@pytest.mark.parametrize("syntax", FILLED)
+def test_fill_bytes_before_the_end_marker_change_nothing(syntax, fill):
+    """dcmtk pads odd JPEG streams so (T.81, B.1.1.2 allows it)."""
+    plain = compress(draw_xray(bits_of(syntax)), bits=bits_of(syntax), syntax=syntax)
+    padded = plain[: plain.rindex(b"\xff\xd9")] + b"\xff" * fill + b"\xff\xd9"
+    expected = decode_dicom(encapsulated(plain, syntax))
+    np.testing.assert_array_equal(decode_dicom(encapsulated(padded, syntax)), expected)
+
+
+@pytest.mark.parametrize("syntax", FILLED)
+def test_a_cut_frame_is_found_behind_fill_bytes(syntax):
+    plain = compress(draw_xray(bits_of(syntax)), bits=bits_of(syntax), syntax=syntax)
+    start = plain.rindex(b"\xff\xda") + 16
+    for cut in range(start, len(plain) - 8, 7):
+        repaired = plain[:cut].rstrip(b"\xff") + b"\xff\xff\xff\xd9"
+        assert status_of(encapsulated(repaired, syntax)) == "truncated", cut
+
+
+@pytest.mark.parametrize(
+    "photometric, shape, status",
+    [
+        ("MONOCHROME2", "INVERSE", "unsupported"),
+        ("MONOCHROME1", "IDENTITY", "unsupported"),
+        ("MONOCHROME2", "IDENTITY", "ok"),
+        ("MONOCHROME1", "INVERSE", "ok"),
+        ("MONOCHROME2", "", "ok"),
+    ],
+)
+def test_contradictory_polarity_is_never_silently_one_of_the_two(photometric, shape, status):
+    extra = {"PresentationLUTShape": shape}
+    data = write_dicom(draw_xray(12), bits=12, photometric=photometric, extra=extra)
+    assert status_of(data) == status
+    if status != "ok":
+        with pytest.raises(ImageError, match="contradict") as caught:
+            decode_dicom(data)
+        assert photometric in str(caught.value) and shape in str(caught.value)
+
+
+def test_the_known_cases(known_cases):
+    """Files of the kinds that people reported of other tools."""
+    folder = known_cases("dicom")
+    found = {path.name: status_of(path.read_bytes()) for path in sorted(folder.glob("*.dcm"))}
+    contradictory = {"monochrome1-identity.dcm", "monochrome2-inverse.dcm"}
+    assert found == {name: "unsupported" if name in contradictory else "ok" for name in found}
+    assert set(found) > contradictory

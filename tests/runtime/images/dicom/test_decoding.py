@@ -360,7 +360,7 @@ def test_objects_without_pixels_say_what_they_are():
         ("liver_1frame.dcm", "unsupported"),  # 1 bit
         ("MR_truncated.dcm", "truncated"),
         ("waveform_ecg.dcm", "unsupported"),
-        ("badVR.dcm", "truncated"),
+        ("badVR.dcm", "malformed"),
     ],
 )
 def test_bundled_files_without_a_picture_of_8_to_16_bits(name, status):

@@ -117,9 +117,14 @@ def test_lookup_tables_are_read_from_their_bytes():
 
 
 @pytest.mark.parametrize(
-    ("descriptor", "data"), [([3, 0], b"123456"), ([3, 0, 17], b"123456"), ([3, 0, 16], b"12345")]
+    ("descriptor", "data", "status"),
+    [
+        ([3, 0], b"123456", "malformed"),
+        ([3, 0, 17], b"123456", "malformed"),
+        ([3, 0, 16], b"12345", "truncated"),
+    ],
 )
-def test_a_lookup_table_that_contradicts_itself_is_damage(descriptor, data):
+def test_a_lookup_table_that_contradicts_itself_is_refused(descriptor, data, status):
     with pytest.raises(ImageError, match="lookup table") as caught:
         make_lookup(descriptor, data, little=True)
-    assert caught.value.status == "truncated"
+    assert caught.value.status == status

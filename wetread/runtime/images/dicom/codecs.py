@@ -94,7 +94,7 @@ def _codec(name: str) -> Callable[..., Values]:
 
 def _decode_jpeg(data: bytes, form: PixelFormat) -> Frame:
     """Baseline, extended and lossless JPEG."""
-    data = _up_to_end(data)
+    data = _drop_fill(_up_to_end(data))
     found = _read_jpeg(data)
     _check_size(found, form)
     if found.precision != 8:
@@ -175,6 +175,14 @@ def _up_to_end(data: bytes) -> bytes:
     if end < 0:
         raise damaged("a frame's data end early")
     return data[: end + 2]
+
+
+def _drop_fill(data: bytes) -> bytes:
+    """A JPEG without the fill bytes 0xFF before its end marker, where dcmtk pads to an even length.
+
+    They are allowed (T.81, B.1.1.2), and no data: in a scan, a 0xFF is followed by a 0.
+    """
+    return data[:-2].rstrip(b"\xff") + _END
 
 
 def _check_size(found: Codestream, form: PixelFormat) -> None:

@@ -14,7 +14,7 @@ from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_ei
 from wetread.runtime.images.dicom.frames import choose_frame, read_frame
 from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
 from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
-from wetread.runtime.images.dicom.stream import Stream, damaged, read_stream
+from wetread.runtime.images.dicom.stream import Stream, damaged, malformed, read_stream
 from wetread.runtime.images.dicom.values import (
     PIXEL_DATA,
     Attributes,
@@ -27,6 +27,7 @@ MAX_PIXELS = 300_000_000
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _SOP_CLASS, _ROWS = 0x00080016, 0x00280010
 _PER_FRAME, _SHARED = 0x52009230, 0x52009229
+_PRESENTATION_LUT_SHAPE = 0x20500020
 _PIXEL_VALUE_TRANSFORMATION, _FRAME_VOI = 0x00289145, 0x00289132
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 
@@ -99,6 +100,7 @@ def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:
 
 def read_gray_rule(attributes: Attributes, form: PixelFormat, *, frame: int) -> GrayRule:
     """Read what turns an object's stored values into gray levels. Raises ImageError where it is damaged."""
+    _check_polarity(attributes, form)
     return GrayRule(
         bits=form.stored,
         signed=form.signed,
@@ -107,6 +109,21 @@ def read_gray_rule(attributes: Attributes, form: PixelFormat, *, frame: int) -> 
         padding=_read_padding(attributes, form),
         inverted=form.photometric == "MONOCHROME1",
     )
+
+
+def _check_polarity(attributes: Attributes, form: PixelFormat) -> None:
+    """Refuse an object that says of its levels both that they are to be inverted and that they are not.
+
+    PS3.3, C.11.6: IDENTITY goes with MONOCHROME2 and INVERSE with MONOCHROME1. Readers disagree on which
+    of the two counts where they contradict one another, and one of them shows the negative.
+    """
+    shape = attributes.text(_PRESENTATION_LUT_SHAPE)
+    if (form.photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
+        raise ImageError(
+            "unsupported",
+            f"Its Photometric Interpretation {form.photometric} and its Presentation LUT Shape {shape} "
+            "contradict one another: which levels are bright cannot be told. Ask its sender to correct one.",
+        )
 
 
 def _read_modality(
@@ -118,7 +135,7 @@ def _read_modality(
         slope, intercept = scope.decimal(0x00281053), scope.decimal(0x00281052)
         if slope is not None or intercept is not None:
             if slope == 0:
-                raise damaged("its rescale slope is 0")
+                raise malformed("its rescale slope is 0")
             return (Fraction(1) if slope is None else slope, intercept or Fraction(0))
     return Fraction(1), Fraction(0)
 

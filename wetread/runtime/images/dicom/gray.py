@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.runtime.images.dicom.stream import damaged
+from wetread.runtime.images.dicom.stream import damaged, malformed
 
 Table = NDArray[np.uint8]
 # Whole numbers: int64 where they are sure to fit, Python's own where they may not.
@@ -190,10 +190,10 @@ def make_lookup(descriptor: list[int], data: bytes, *, little: bool) -> Lookup:
     Raises ImageError 'truncated' where they contradict one another.
     """
     if len(descriptor) != 3:
-        raise damaged("a lookup table without its three numbers")
+        raise malformed("a lookup table without its three numbers")
     count, first, bits = descriptor[0] & 0xFFFF or 1 << 16, descriptor[1], descriptor[2]
     if not 8 <= bits <= 16:
-        raise damaged(f"a lookup table of {bits} bits")
+        raise malformed(f"a lookup table of {bits} bits")
     if len(data) >= 2 * count:
         entries = np.frombuffer(data, "<u2" if little else ">u2", count)
     elif len(data) >= count and bits == 8:

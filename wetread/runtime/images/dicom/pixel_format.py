@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wetread.errors import ImageError
-from wetread.runtime.images.dicom.stream import damaged
+from wetread.runtime.images.dicom.stream import damaged, malformed
 from wetread.runtime.images.dicom.values import Attributes
 
 GRAYS = ("MONOCHROME1", "MONOCHROME2")
@@ -61,10 +61,10 @@ def _check_format(found: PixelFormat) -> None:
             f"Expected {', '.join((*GRAYS, PALETTE, *COLORS))}. Received another photometric interpretation.",
         )
     if found.samples != wanted:
-        raise damaged(f"{found.photometric} with {found.samples} samples a pixel")
+        raise malformed(f"{found.photometric} with {found.samples} samples a pixel")
     if found.allocated not in (8, 16):
         raise ImageError(
             "unsupported", f"Expected 8 or 16 bits allocated a sample. Received {found.allocated}."
         )
     if not found.stored <= found.high + 1 <= found.allocated:
-        raise damaged("its bits stored, high bit and bits allocated contradict one another")
+        raise malformed("its bits stored, high bit and bits allocated contradict one another")

@@ -67,6 +67,11 @@ def damaged(reason: str) -> ImageError:
     )
 
 
+def malformed(reason: str) -> ImageError:
+    """The error of a DICOM file whose attributes cannot be right. `reason` quotes no value of the file's."""
+    return ImageError("malformed", f"This DICOM file is whole, but its attributes cannot be right: {reason}.")
+
+
 def has_preamble(data: bytes) -> bool:
     """Tell whether a file starts as DICOM's own files do. (The preamble may look like a TIFF's.)"""
     return data.startswith(b"DICM", _MAGIC_AT)

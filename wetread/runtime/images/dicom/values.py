@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any
 
 from wetread.errors import ImageError, advise_extra
-from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, read_element
+from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, malformed, read_element
 
 PIXEL_DATA = 0x7FE00010
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float and Double Float Pixel Data come before Pixel Data
@@ -60,7 +60,7 @@ class Attributes:
         if not text:
             return None
         if len(text) > _MAX_DECIMAL_CHARACTERS or not _DECIMAL.fullmatch(text):
-            raise damaged(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) holds no number")
+            raise malformed(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) holds no number")
         return Fraction(text)
 
     def whole(self, tag: int) -> int | None:
