@@ -154,6 +154,27 @@ def test_what_has_no_score_has_a_row_that_says_why(scene):
     assert scene.names()[0] == "good.jpg"  # the others had to wait
 
 
+def test_a_fault_of_ours_in_one_file_is_its_row_and_the_others_go_on(scene, monkeypatch):
+    from wetread.runtime.images import pixels
+
+    whole, bad = pixels._decode, draw_image(7)
+
+    def decode(data, *rest):
+        if data == bad:
+            raise KeyError("a bug")
+        return whole(data, *rest)
+
+    monkeypatch.setattr(pixels, "_decode", decode)
+    with scene.watching():
+        scene.put("bad.jpg", bad)
+        scene.put("good.jpg", draw_image(6))
+        scene.wait(lambda: len(scene.rows()) == 2)
+    assert {row["path"][-8:]: row["status"] for row in scene.rows()} == {
+        "/bad.jpg": "unreadable",
+        "good.jpg": "ok",
+    }
+
+
 def test_files_move_to_done_and_failed(scene):
     with scene.watching(done=str(scene.folder / "done"), failed=str(scene.place / "failed")):
         scene.put("ward/a.jpg", draw_image(7))
