@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network
+from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network, toy_spec
+from wetread.cli.export import _describe_difference
 from wetread.errors import ConfigError, DatasetError, ExportError
 from wetread.evaluate.held_out import OperatingRequest
 from wetread.export import (
@@ -20,8 +21,9 @@ from wetread.export import (
     measure_parity,
 )
 from wetread.export import convert as convert_module
-from wetread.export.convert import note_alike_answers, take_notes
+from wetread.export.convert import note_alike_answers, note_only_answer, take_notes
 from wetread.export.description import draw_probes
+from wetread.export.images import ExportImages, Images
 from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.runtime.machine import read_processor
@@ -391,3 +393,36 @@ def test_a_temperature_that_ended_on_its_bound_is_noted(toy, tmp_path):
     (note,) = noted["fit"]
     assert note.startswith("The temperature ended on its bound, 20: on held-out images")
     assert note.endswith(".") and "train longer" in note
+
+
+def test_a_network_that_calls_all_images_the_same_is_noted():
+    pixels = np.zeros((4, SIDE, SIDE, 1), np.uint8)
+    held = [Images(("a",) * 4, pixels, np.array(targets)) for targets in ([0, 1, 1, 0], [1, 1, 1, 1])]
+    mixed, one = (ExportImages(part, part) for part in held)
+    same = np.array([[0.2, 0.8], [0.3, 0.7], [0.4, 0.6], [0.1, 0.9]])
+    (note,) = note_only_answer(same, toy_spec(), mixed)
+    assert "calls all 4 validation images 'right'" in note
+    assert note_only_answer(same, toy_spec(), one) == ()
+    assert note_only_answer(same[:, ::-1] * [[1, 1], [1, 1], [0, 1], [1, 1]], toy_spec(), None) == ()
+    assert note_only_answer(np.array([[0.2, 0.8], [0.7, 0.3]] * 2), toy_spec(), mixed) == ()
+
+
+def test_each_form_is_printed_with_its_own_difference():
+    rows = [
+        Candidate(name, f, 100, 0.0, d / 2, d, 9, True, True, chosen=c)
+        for name, f, d, c in (("float32", 0, 1e-7, False), ("u8s8 mse", 3, 0.02, True))
+    ]
+    result = convert_module.ExportResult(
+        path=None,
+        spec=toy_spec(precision="int8"),
+        size=9,
+        difference=1e-7,
+        compared=105,
+        candidates=tuple(rows),
+    )
+    (kind, own), (source, text) = _describe_difference(result)
+    assert (kind, source) == ("int8", "float32")
+    assert "2.0e-02" in own
+    assert "3 labels flip, over 100" in own
+    assert "1.0e-07" in text
+    assert "not written" in text

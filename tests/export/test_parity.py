@@ -313,3 +313,13 @@ def test_places_are_checked_before_the_work(report, tmp_path):
         write_report(report, tmp_path)
     write_report(report, tmp_path / "report.json")
     assert json.loads((tmp_path / "report.json").read_text())["images"] == 90
+
+
+def test_export_and_parity_have_one_default():
+    import inspect
+
+    from wetread.export import building, parity, tolerance
+
+    assert building.TOLERANCE is parity.TOLERANCE is tolerance.TOLERANCE
+    for function in (parity.measure_parity, parity.assert_parity):
+        assert inspect.signature(function).parameters["tolerance"].default == tolerance.TOLERANCE

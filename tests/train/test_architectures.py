@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -219,8 +221,11 @@ def test_an_end_that_would_be_read_wrongly_is_refused_before_training(
 
 
 def test_a_module_that_is_not_there(own: str) -> None:
-    with pytest.raises(ConfigError, match="no_such_module"):
+    here = re.escape(os.getcwd())
+    with pytest.raises(ConfigError, match=f"no_such_module.*looked for in the current folder, {here}"):
         build_network("no_such_module:make", (8, 8, 3), 1)
+    with pytest.raises(ConfigError, match=r"looked for in .*own_network\.py"):
+        build_network(f"{own}:no_such_function", (8, 8, 3), 1)
 
 
 def test_stages_are_as_wide_and_deep_as_their_name_says() -> None:

@@ -190,7 +190,14 @@ def make_both_layouts(data: Path) -> None:
     draw_folder(data / "test", counts={"bar": 4, "disc": 4})
 
 
+def make_misnamed(data: Path, name: str = "validation") -> None:
+    for part in ("train", "test", name):
+        draw_folder(data / part, counts={"bar": 4, "disc": 4})
+
+
 BROKEN = {
+    "val by another name": (make_misnamed, "Rename 'validation' to 'val'"),
+    "val by a short name": (lambda data: make_misnamed(data, "Valid"), "Rename 'Valid' to 'val'"),
     "one label": (lambda data: draw_folder(data, counts={"bar": 4}), "Received one: bar"),
     "empty class folder": (make_empty_class, "no files in ring"),
     "other labels in val": (make_other_labels, r"disc \(train\), ring \(val\)"),
@@ -199,10 +206,7 @@ BROKEN = {
         "with 1 files",
     ),
     "nothing at all": (lambda data: data.mkdir(), "with 0 files"),
-    "nothing readable": (
-        make_unreadable,
-        "None of the 4 files of 'disc' could be read .4 not_an_image.*corrupt.csv",
-    ),
+    "nothing readable": (make_unreadable, "None of the 4 files of 'disc'.*4 not_an_image.*corrupt.csv"),
     "one patient of a label": (
         lambda data: draw_folder(data, counts={"bar": 4, "disc": 2}),
         "'disc'.*Received 2 images, of 1 patients",

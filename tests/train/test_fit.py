@@ -13,6 +13,7 @@ import pytest
 
 from tests.train import networks
 from tests.train.drawn import SHAPES, draw_folder, draw_shape, write_image
+from wetread.cli.train import _print_result, _say_resume
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.model.spec import ModelSpec
@@ -418,3 +419,43 @@ def test_a_temperature_on_its_bound_is_told(
     assert all(
         text.startswith(f"warning: the temperature ended on its bound, {temperature:g}") for text in doubts
     )
+
+
+def test_a_label_without_a_readable_file_leaves_corrupt_csv(tmp_path: Path) -> None:
+    data = draw_folder(tmp_path / "data", counts={"bar": 8})
+    for number in range(3):
+        (data / "disc").mkdir(exist_ok=True)
+        (data / "disc" / f"{number}.png").write_bytes(b"nothing")
+    with pytest.raises(DatasetError, match="None of the 3 files of 'disc'"):
+        train(configure(data, tmp_path / "run"))
+    rows = read_table(tmp_path / "run" / "corrupt.csv")
+    assert [(row["name"], row["status"]) for row in rows] == [
+        (f"disc/{number}.png", "not_an_image") for number in range(3)
+    ]
+
+
+def test_a_network_that_calls_all_images_the_same_is_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It barely learns at this rate: one label for all, which no bootstrap sees any doubt in."""
+    events: list = []
+    config = configure(data, tmp_path / "run", epochs=1, learning_rate=1e-9, augment="none")
+    result = train(config, on_event=events.append)
+    told = [describe_event(event) for event in events if isinstance(event, Doubted)]
+    assert result.metrics["validation"]["only_answer"] in ("bar", "disc")
+    assert any("calls all" in text and "--learning-rate" in text for text in told)
+    _print_result(result)
+    printed = capsys.readouterr().out
+    assert "95% exact, by patient 0.0000 to 0." in printed
+    assert "0.0000 to 0.0000" not in printed
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupt_says_how_to_go_on(
+    begun: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if begun:
+        (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(KeyboardInterrupt), _say_resume(str(tmp_path)):
+        raise KeyboardInterrupt
+    assert ("--resume" in capsys.readouterr().err) is begun

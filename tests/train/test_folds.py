@@ -91,3 +91,18 @@ def test_folds_are_refused_where_they_make_no_sense(data: Path, tmp_path: Path) 
     few = draw_folder(tmp_path / "few", counts={"bar": 4, "disc": 40})
     with pytest.raises(DatasetError, match="Expected 3 or more patients"):
         load_dataset(configure(few, tmp_path / "run", folds=3, fold=0))
+
+
+def test_folds_that_cannot_be_dealt_are_refused_before_the_first(tmp_path: Path) -> None:
+    """Of three patients one is in the first fold and two in the second: only the second fails."""
+    few = draw_folder(tmp_path / "few", counts={"bar": 6, "disc": 40})
+    for name in ("person1_3.png", "person2_5.png"):  # the patient of two images is dealt first
+        (few / "bar" / name).unlink()
+    load_dataset(configure(few, tmp_path / "alone", folds=2, fold=0))
+    events: list = []
+    with pytest.raises(DatasetError, match="each of 2 networks.*Received bar 3, disc 20. Leave --folds out"):
+        train(configure(few, tmp_path / "run", folds=2), on_event=events.append)
+    assert not any(isinstance(event, FoldStarted) for event in events)
+    four = draw_folder(tmp_path / "four", counts={"bar": 8, "disc": 40})
+    with pytest.raises(DatasetError, match="each of 5 networks.*Take --folds"):
+        train(configure(four, tmp_path / "other", folds=5))

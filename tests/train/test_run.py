@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train.drawn import draw_folder
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
+from wetread.train.fit import train
+from wetread.train.run import check_place
 
 
 def configure(run: Path, **values) -> TrainConfig:
@@ -129,3 +132,19 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
         runs.write_json(tmp_path / "x.json", {"a": float("nan")})
     runs.write_json(tmp_path / "x.json", {"a": None})
     assert json.loads((tmp_path / "x.json").read_text()) == {"a": None}
+
+
+@pytest.mark.parametrize("place", ["run", "bar/run", "a/../run", ""])
+def test_a_run_inside_the_data_is_refused_and_leaves_nothing(tmp_path: Path, place: str) -> None:
+    data = draw_folder(tmp_path / "data", counts={"bar": 4, "disc": 4})
+    before = sorted(data.rglob("*"))
+    with pytest.raises(ConfigError, match="outside DATA"):
+        train(TrainConfig(data=str(data), output=str(data / place)))
+    assert sorted(data.rglob("*")) == before
+
+
+def test_a_run_beside_the_data_whose_name_begins_alike_is_taken(tmp_path: Path) -> None:
+    check_place(TrainConfig(data=str(tmp_path / "data"), output=str(tmp_path / "data-run")))
+    check_place(TrainConfig(data="gs://b/data", output="gs://b/data-run"))
+    with pytest.raises(ConfigError, match="outside DATA"):
+        check_place(TrainConfig(data="gs://b/data", output="gs://b/data/run"))

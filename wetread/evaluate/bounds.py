@@ -56,6 +56,6 @@ def advise_only_answer(label: str, images: int) -> str:
     return (
         f"the network calls all {images:,} validation images {label!r}: it has not learned to tell the "
         "labels apart. Train for more --epochs or on more images, look at the curves in history.png, try "
-        "another --learning-rate, or choose the threshold with --calibration-split and "
-        "--threshold-rule balanced"
+        "another --learning-rate, or choose the threshold with --calibration-split and --threshold-rule "
+        "balanced"
     )

@@ -20,7 +20,6 @@ import onnx
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
-from wetread.evaluate.bounds import advise_only_answer
 from wetread.evaluate.held_out import FIT, OperatingRequest, set_operating_point
 from wetread.evaluate.temperature import doubt_temperature
 from wetread.export import contract, network
@@ -253,8 +252,12 @@ def note_only_answer(
     given = np.unique(spec.decide(keras.astype(np.float32)))
     if len(given) > 1:
         return ()
-    reason = advise_only_answer(spec.labels[int(given[0])], len(images.validation))
-    return (f"{reason[0].upper()}{reason[1:]}.",)
+    label, count = spec.labels[int(given[0])], len(images.validation)
+    return (
+        f"The network calls all {count:,} validation images {label!r}, although they are of several labels, "
+        "and so does the file. Train it for longer or on more images; for a RUN choose another threshold "
+        "with --threshold-rule; with --keras check --scale, --offset and the order of --labels.",
+    )
 
 
 def _note_temperature(spec: ModelSpec, request: OperatingRequest) -> tuple[str, ...]:
