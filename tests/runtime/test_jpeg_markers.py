@@ -69,7 +69,7 @@ def try_segment(jpeg: bytes, marker: int) -> int:
 def set_scan_parameters(jpeg: bytes, chance: random.Random) -> bytes:
     if not try_segment(jpeg, 0xC0):
         return jpeg
-    other = chance.choice((b"\0\0\0", b"\0\x3f\1", b"\1\x3f\0", b"\0\xff\xff"))
+    other = chance.choice((b"\0\0\0", b"\0\x40\0", b"\1\x3f\1", b"\0\xff\xff"))
     for scan in reversed([found.start() for found in re.finditer(rb"\xff\xda", jpeg)]):
         at = scan + 2 + jpeg[scan + 3]
         jpeg = jpeg[: at - 3] + other + jpeg[at:]
@@ -187,7 +187,8 @@ def test_a_cut_jpeg_with_fill_behind_it_is_found(name, fill):
 
 def damage(jpeg: bytes, chance: random.Random) -> bytes:
     """Cut or damage coded data: so that bytes are missing, others, too many, or out of place."""
-    scan, size = jpeg.index(b"\xff\xda") + 12, len(jpeg) - 2
+    scan, size = jpeg.index(b"\xff\xda"), len(jpeg) - 2
+    scan += 2 + jpeg[scan + 3]
     start, end = sorted(chance.randrange(scan, size) for _ in range(2))
     near, noise = size - chance.randrange(1, 60), chance.randbytes(chance.choice((9, 100, 3000)))
     flipped = bytearray(jpeg)
@@ -263,6 +264,8 @@ def test_damage_and_cuts_have_words_of_their_own():
     assert read_status(restarts[: restarts.index(b"\xff\xd1")] + bytes(30)) == "truncated"
     assert read_status(jpeg[:-2] + bytes(range(1, 40)) + END) == "malformed"
     assert read_status(jpeg[:-2]) == "truncated"
+    flipped = jpeg.replace(b"\0\x3f\0", b"\0\x3e\0", 1)
+    assert read_status(flipped) == "malformed"
     assert read_status(jpeg[:2] + b"\1\2\3" + jpeg[2:]) == "malformed"
 
 

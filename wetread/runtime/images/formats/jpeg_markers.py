@@ -26,6 +26,7 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _RESTART = re.compile(rb"(\xff[\xd0-\xd7])")
 _END = b"\xff\xd9"
+_SEQUENTIAL = b"\0\x3f\0"  # all coefficients, to the last bit
 
 _HARMLESS = re.compile(
     "unknown JFIF revision|Unknown Adobe color transform|Invalid SOS parameters|bad ICC marker"
@@ -135,9 +136,14 @@ def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
         return segment if body[11] in known else segment[:15] + bytes((known[-1],)) + segment[16:]
     if _APP0 <= marker <= _APP15 or marker == _COM:
         return b""
-    if marker == SOS and not progressive:
-        return segment[:-3] + b"\0\x3f\0"
+    if marker == SOS and not progressive and _count_flips(segment[-3:], _SEQUENTIAL) != 1:
+        return segment[:-3] + _SEQUENTIAL
     return segment
+
+
+def _count_flips(one: bytes, other: bytes) -> int:
+    """Count the bits in which two values differ: where it is one, damage is likelier than a careless writer."""
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
 class _Proof:
