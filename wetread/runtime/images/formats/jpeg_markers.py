@@ -26,16 +26,19 @@ _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _RESTART = re.compile(rb"(\xff[\xd0-\xd7])")
 _END = b"\xff\xd9"
+_SEQUENTIAL = b"\0\x3f\0"  # all coefficients, to the last bit
 
 _HARMLESS = re.compile(
     "unknown JFIF revision|Unknown Adobe color transform|Invalid SOS parameters|bad ICC marker"
-    "|extraneous bytes before|Premature end of JPEG file"
+    "|extraneous bytes before|Premature end of JPEG file|two SOI markers"
 )
 _EXTRANEOUS, _SHORT = "extraneous bytes", "premature end of data segment"
 # Data or restart intervals that libjpeg looked for and that are not there.
 _MISSING = re.compile(f"{_SHORT}|Premature end|marker 0xd9 instead of RST")
 # Fill: a run of one byte, or what a camera leaves (a few zeros, then mostly text). Fewer are not evidence.
 _LEAST_RUN, _LEAST_TEXT = 4, 8
+# A trailer is told from its first bytes, and looked for in the last of the coded data.
+_TRAILER_BYTES, _REACH = 4096, 64
 _TEXT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 _UNEXPLAINED = "between its markers stand bytes that may belong to its picture"
 # What the proof may cost: in bytes decoded, a pixel counting for a sixteenth.
@@ -90,7 +93,8 @@ def _take_apart(data: bytes, components: int) -> tuple[list[bytes], list[int], b
 
     The start of another file is as good as an end marker.
     """
-    pieces, coded = [b"\xff\xd8"], []
+    pieces: list[bytes] = [b"\xff\xd8"]
+    coded: list[int] = []
     at, progressive, strays = 2, False, False
     while True:
         found = _MARKER.search(data, at)
@@ -132,9 +136,14 @@ def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
         return segment if body[11] in known else segment[:15] + bytes((known[-1],)) + segment[16:]
     if _APP0 <= marker <= _APP15 or marker == _COM:
         return b""
-    if marker == SOS and not progressive:
-        return segment[:-3] + b"\0\x3f\0"
+    if marker == SOS and not progressive and _count_flips(segment[-3:], _SEQUENTIAL) != 1:
+        return segment[:-3] + _SEQUENTIAL
     return segment
+
+
+def _count_flips(one: bytes, other: bytes) -> int:
+    """Count the bits in which two values differ: one is likelier damage than a careless writer."""
+    return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
 class _Proof:
@@ -196,8 +205,16 @@ def is_fill(coded: bytes, rest: bytes) -> bool:
     before = 0xFF if coded.endswith(b"\xff\0") else coded[-1] if coded else rest[0]
     if before == rest[0]:
         return False
-    if len(rest) >= _LEAST_RUN and not rest.strip(rest[:1]):
-        return True
+    if not rest.strip(rest[:1]):
+        # Coded data hardly ever end in a zero: the bits that are left over are ones.
+        return rest[0] == 0 or len(rest) >= _LEAST_RUN
+    rest = rest[:_TRAILER_BYTES]
+    near = coded[-_REACH:]
+    earlier = (near[at:] + rest for at in range(len(near)) if near.startswith(b"\0\0", at))
+    return _is_trailer(rest) and not any(map(_is_trailer, earlier))
+
+
+def _is_trailer(rest: bytes) -> bool:
     others = rest.replace(b"\0", b"")
     text = len(others) - len(others.translate(None, _TEXT))
     return rest.startswith(b"\0\0") and text >= _LEAST_TEXT and 4 * text >= 3 * len(others)

@@ -132,7 +132,7 @@ def _find_end(data: bytes, header: TiffHeader) -> int:
     """Where the page's directory, its values and its strips or tiles end."""
     (count,) = struct.unpack_from(header.order + "H", data, header.directory)
     first = header.directory + 2
-    end = first + 12 * count + 4
+    end: int = first + 12 * count + 4
     for entry in range(first, first + 12 * count, 12):
         _, kind, length, at = struct.unpack_from(header.order + "HHII", data, entry)
         size = _SIZES.get(kind, 1) * length
