@@ -55,6 +55,10 @@ def make_fault(error: Exception) -> ImageError:
     )
 
 
+class ShareWarning(UserWarning):
+    """A file system lacks something that protects an output; the output itself is right."""
+
+
 class UsageError(WetreadError):
     """Options or arguments that contradict one another."""
 

@@ -12,15 +12,16 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from typer import TyperException
 
 from wetread.cli.app import app
-from wetread.errors import ConfigError, UsageError, WetreadError
+from wetread.errors import ConfigError, ShareWarning, UsageError, WetreadError
 from wetread.streams import open_missing
 
 # Modules of this room, each of which adds the command of its name as it is imported.
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         load_commands(arguments)
-        with _tidy_termination():
+        with _tidy_termination(), _plain_warnings():
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -95,6 +96,23 @@ def run(arguments: list[str]) -> int:
         return 130
     except Exception as error:  # noqa: BLE001 - nobody foresaw it: the user gets one line, we get the details
         return _report_fault(error, arguments)
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Say what a file system lacks in one line, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("once", ShareWarning)
+        show = warnings.showwarning
+
+        def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
+            if issubclass(category, ShareWarning):
+                _report(message, code=0)
+            else:
+                show(message, category, *place, **rest)
+
+        warnings.showwarning = say
+        yield
 
 
 def _report_fault(error: Exception, arguments: list[str]) -> int:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from wetread.errors import ShareWarning
 from wetread.runtime.entries import RECORD_SUFFIX
+
+# What a file system says that cannot sync a folder.
+_WITHOUT_FOLDER_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 def publish(whole: str, path: str, record: str) -> None:
@@ -98,11 +103,24 @@ def hide(path: str, suffix: str = ".tmp") -> str:
 
 
 def sync_folder(path: str) -> None:
-    """Make a rename survive a power cut, where the system can (not on Windows)."""
+    """Make a rename survive a power cut, where the system can (not on Windows).
+
+    Warns with a ShareWarning where the file system does not sync folders: the renamed file is whole, but a
+    power cut soon afterwards may take its name away.
+    """
     if os.name == "nt":
         return
     descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _WITHOUT_FOLDER_SYNC:
+            raise
+        warnings.warn(
+            f"this file system does not sync folders ({error.strerror}): after a power cut, a file that was "
+            "finished shortly before may be missing. Run again with --resume then.",
+            ShareWarning,
+            stacklevel=2,
+        )
     finally:
         os.close(descriptor)

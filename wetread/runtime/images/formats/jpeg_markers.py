@@ -142,7 +142,7 @@ def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
 
 
 def _count_flips(one: bytes, other: bytes) -> int:
-    """Count the bits in which two values differ: one is likelier damage than a careless writer."""
+    """Count the bits that differ: if it is one, damage is likelier than a careless writer."""
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
