@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ModelError
 from wetread.runtime.model.file import read_model
+from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import open_session
 from wetread.runtime.model.signature import check_signature, read_signature
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
@@ -26,7 +27,8 @@ _CPU_BATCH = 4
 class ModelSession:
     """A model that is ready to compute: its spec is known, its bytes and this machine are checked.
 
-    `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes.
+    `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes;
+    without one, the packaged model, as in the commands.
     `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its
     signature beside the model. Raises ModelError for a file that is not wetread's or is of an unknown
     version, TamperedModelError for one that changed, MachineError on a machine that computes something else
@@ -37,12 +39,12 @@ class ModelSession:
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | bytes,
+        model: str | os.PathLike[str] | bytes | None = None,
         *,
         device: str = "auto",
         public_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        data, self.name = read_model(model)
+        data, self.name = read_model(choose_model(None) if model is None else model)
         self.size = len(data)
         self.spec = read_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from wetread.runtime.model.session import ModelSession
 from wetread.runtime.scoring.batches import score_entries
 from wetread.runtime.scoring.rows import Prediction
-from wetread.runtime.sources.opening import open_source
+from wetread.runtime.sources.opening import open_sources
 
 
 class Classifier(ModelSession):
@@ -19,17 +19,18 @@ class Classifier(ModelSession):
 
     def score(
         self,
-        source: str | os.PathLike[str],
+        source: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
         *,
         include: str | None = None,
         workers: int | None = None,
         batch_size: int = 32,
     ) -> Iterator[Prediction]:
-        """Score a file, folder or glob: one Prediction for each input, in listing order, lazily.
+        """Score a file, folder or glob, or several: one Prediction for each input, in listing order, lazily.
 
         A broken file is a Prediction with a status and no probability. Raises SourceError when the source
         is not there.
         """
-        opened = open_source(source, include=include)
+        sources = [source] if isinstance(source, str | os.PathLike) else source
+        opened = open_sources(sources, include=include)
         entries = opened.read_ahead(opened.entries())
         return score_entries(self, entries, read=opened.read, workers=workers, batch_size=batch_size)

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from wetread.runtime.files.globs import (
-    is_wildcard,
-)
+from wetread.errors import UsageError
+from wetread.runtime.entries import Entry, Source, is_bucket_location
+from wetread.runtime.files.globs import is_wildcard
 from wetread.runtime.files.reading import read_local
+from wetread.runtime.sources.local import LocalFolder, LocalGlob
 
 if TYPE_CHECKING:
     from wetread.runtime.gcs.reading import BucketReads
-from wetread.runtime.entries import Entry, Source, is_bucket_location
-from wetread.runtime.sources.local import LocalFolder, LocalGlob
+
+# Two letters at least: C:// is a drive.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 def open_source(
@@ -26,7 +29,8 @@ def open_source(
 
     `include`: a glob that narrows what is listed, matched against the name below the source (against the
     last part alone when it holds no `/`). `project` is billed where a bucket's requesters pay. Raises
-    SourceError when nothing is there, and MissingExtraError for `gs://` without the extra `gcs`.
+    SourceError when nothing is there, UsageError for an address of another storage (`s3://`), and
+    MissingExtraError for `gs://` without the extra `gcs`.
     """
     reads = open_reads(project) if is_bucket_location(location) else None
     return _open(os.fspath(location), include, reads)
@@ -50,6 +54,7 @@ def open_reads(project: str | None) -> BucketReads:
 
 
 def _open(location: str, include: str | None, reads: BucketReads | None) -> Source:
+    _refuse_other_storage(location)
     if reads is not None and is_bucket_location(location):
         from wetread.runtime.gcs.listing import BucketFolder
 
@@ -81,3 +86,13 @@ class Chain:
     def describe(self) -> dict[str, Any]:
         """Tell how reading from buckets went."""
         return {} if self.reads is None else self.reads.describe()
+
+
+def _refuse_other_storage(location: str) -> None:
+    """Raise UsageError for an address that is neither a local name nor in Cloud Storage."""
+    found = _SCHEME.match(location)
+    if found and not is_bucket_location(location) and not os.path.lexists(location):
+        raise UsageError(
+            f"{found.group()} is not supported: {location!r}. Sources are local files, folders and globs, or "
+            "gs://BUCKET/NAME. Copy the images to this disk first, or mount the storage as a folder."
+        )

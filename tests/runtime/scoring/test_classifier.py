@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -7,8 +9,9 @@ import pytest
 import wetread
 from tests.conftest import draw_image
 from tests.models import build_model, toy_spec
-from wetread.errors import ModelError, ProviderError, SourceError, TamperedModelError
+from wetread.errors import ModelError, ProviderError, SourceError, TamperedModelError, UsageError
 from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.model.packaged import find_packaged_model
 from wetread.runtime.model.spec import stamp_digest
 from wetread.runtime.scoring.classifier import Classifier
 
@@ -119,3 +122,24 @@ def clear_digest(model: onnx.ModelProto) -> None:
 def test_a_source_that_is_not_there(toy_model, tmp_path):
     with pytest.raises(SourceError):
         next(Classifier(toy_model).score(tmp_path / "none"))
+
+
+def test_without_a_name_it_is_the_packaged_model():
+    classifier = Classifier()
+    assert classifier.spec.labels == ("NORMAL", "PNEUMONIA")
+    assert classifier.digest == Classifier(find_packaged_model()).digest
+
+
+def test_several_sources_are_scored_in_turn(toy_model, image_folder):
+    classifier = Classifier(toy_model)
+    paths = [prediction.path for prediction in classifier.score(image_folder)]
+    again = list(classifier.score([paths[3], paths[0]]))
+    assert [prediction.path for prediction in again] == [paths[3], paths[0]]
+    assert [prediction.status for prediction in again] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/x", "az://box/x", "https://host/x.jpg", "file:///x.jpg"])
+def test_other_storages_are_refused_by_name(toy_model, address):
+    with pytest.raises(UsageError, match=re.escape(address.partition("/")[0])) as caught:
+        next(Classifier(toy_model).score(address))
+    assert "is not supported" in str(caught.value) and "gs://" in str(caught.value)
