@@ -31,11 +31,11 @@ MAY_IMPORT = {
     "runtime": {"errors", "environment", "runtime"},
     "cluster": {"errors", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
-    "backend": {"errors"},
+    "backend": {"errors", "environment"},
     "heads": set(),
-    "train": {"errors", "backend", "heads", "runtime", "evaluate", "train"},
+    "train": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "train"},
     "bundle": {"errors", "runtime", "bundle"},
-    "export": {"errors", "backend", "heads", "runtime", "evaluate", "export"},
+    "export": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 
