@@ -154,3 +154,26 @@ def test_a_program_that_imported_onnxruntime_first_is_warned(toy_model):
     assert run(code, ORT_DISABLE_TELEMETRY="1").stderr == ""
     other_way = f"import wetread, onnxruntime; wetread.Classifier({str(toy_model)!r})"
     assert run(other_way).stderr == ""
+
+
+_FOLDERS = "import os; print(os.environ.get('KERAS_HOME'), os.environ.get('MPLCONFIGDIR'))"
+
+
+def test_keras_and_matplotlib_leave_nothing_in_home(tmp_path):
+    pytest.importorskip("tensorflow")
+    draw = "from wetread.train.pictures import draw_history; from pathlib import Path\n"
+    draw += f"draw_history(Path({str(tmp_path / 'x.png')!r}), [{{'epoch': 1, 'loss': 1.0, 'val_loss': 1.0}}])"
+    home, passing = tmp_path / "home", tmp_path / "passing"
+    home.mkdir()
+    passing.mkdir()
+    code = f"from wetread.backend import import_keras; import_keras()\n{draw}\n{_FOLDERS}"
+    done = run(code, HOME=str(home), TMPDIR=str(passing))
+    assert (done.returncode, (tmp_path / "x.png").exists()) == (0, True), done.stderr
+    assert all(Path(place).parent == passing for place in done.stdout.split())
+    assert [*home.iterdir(), *passing.iterdir()] == []
+
+
+def test_the_folders_that_a_user_has_are_used(tmp_path):
+    code = f"from wetread.environment import keep_home_clean; keep_home_clean()\n{_FOLDERS}"
+    (tmp_path / ".keras").mkdir()
+    assert run(code, HOME=str(tmp_path), MPLCONFIGDIR="here").stdout.split() == ["None", "here"]

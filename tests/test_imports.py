@@ -32,12 +32,11 @@ MAY_IMPORT = {
     "runtime": {"errors", "environment", "runtime"},
     "cluster": {"errors", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
-    "streams": set(),
-    "backend": {"errors", "streams"},
+    "backend": {"errors", "environment", "streams"},
     "heads": set(),
-    "train": {"errors", "backend", "heads", "runtime", "evaluate", "train"},
+    "train": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "train"},
     "bundle": {"errors", "runtime", "bundle"},
-    "export": {"errors", "backend", "heads", "runtime", "evaluate", "export"},
+    "export": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 

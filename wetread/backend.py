@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from wetread.environment import keep_home_clean
 from wetread.errors import ConfigError, MissingExtraError
 from wetread.streams import open_missing
 
 
 def import_keras() -> Any:
     """Import Keras on TensorFlow. Raises MissingExtraError, and ConfigError on another backend."""
+    keep_home_clean()
     try:
         with _hushed():
             import tensorflow  # noqa: F401

@@ -6,8 +6,11 @@ one of them, and in every process (a Ray actor, a child of the command line) tha
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
+import tempfile
 import warnings
 
 _ONNXRUNTIME = "ORT_DISABLE_TELEMETRY"
@@ -42,3 +45,18 @@ def warn_of_telemetry() -> None:
             "or set ORT_DISABLE_TELEMETRY=1 before Python starts.",
             stacklevel=2,
         )
+
+
+def keep_home_clean() -> None:
+    """Give Keras and matplotlib a folder that goes with the process, where they have none under HOME yet.
+
+    Both write there when they are imported: `~/.keras/keras.json`, and a list of fonts. What a user has set,
+    by a variable or by a folder that is there, is used as it is.
+    """
+    places = {"KERAS_HOME": (".keras",), "MPLCONFIGDIR": (".config/matplotlib", ".matplotlib")}
+    home = os.path.expanduser("~")
+    for variable, folders in places.items():
+        if variable not in os.environ and not any(os.path.exists(os.path.join(home, f)) for f in folders):
+            folder = tempfile.mkdtemp(prefix="wetread-")
+            atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            os.environ[variable] = folder

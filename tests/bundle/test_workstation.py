@@ -199,6 +199,26 @@ def test_scoring_opens_no_socket_even_where_there_is_a_network(workstation):
 _OPEN_ONE = "import socket; socket.socket()"
 
 
+def test_watching_for_longer_sends_nothing_and_leaves_nothing_in_home(workstation):
+    """onnxruntime's telemetry begins about 9 seconds after it was loaded."""
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed: apt-get install strace (.ci/run does, as root)")
+    place, model = workstation.home / "long", workstation.folder / "model.onnx"
+    for folder in (place, place / "home", place / "incoming"):
+        folder.mkdir()
+        shutil.chown(folder, workstation.folder.stat().st_uid)
+    (place / "incoming" / "1.jpg").write_bytes(draw_image(1))
+    log, rows = place / "sockets.log", place / "scores.csv"
+    strace = ["env", f"HOME={place / 'home'}", "strace", "-f", "-qq", "-e", "trace=%network", "-o", log]
+    watch = [workstation.folder / "wetread", "watch", place / "incoming", "--model", model, "--output", rows]
+    done = workstation.run(*strace, "timeout", "--preserve-status", 14, *watch, network=True)
+    if "ptrace" in done.stderr.lower():
+        pytest.skip(f"strace may not trace here: {done.stderr.splitlines()[0]}")
+    assert (done.returncode, len(rows.read_text().splitlines())) == (143, 2), done.stderr
+    assert "AF_INET" not in log.read_text()
+    assert list((place / "home").iterdir()) == []
+
+
 def test_a_changed_byte_in_a_real_wheel_is_named(workstation, unpacked):
     wheel = next((unpacked / "wheels").glob("onnxruntime-*.whl"))
     data = bytearray(wheel.read_bytes())

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.environment import keep_home_clean
 from wetread.errors import MissingExtraError
 from wetread.runtime.images.text import draw_text
 from wetread.train.augment import Policy, augment_images
@@ -73,6 +74,7 @@ _PANELS = (
 
 def draw_history(path: Path, history: History) -> None:
     """Draw the curves of history.csv. Raises MissingExtraError without matplotlib."""
+    keep_home_clean()
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
