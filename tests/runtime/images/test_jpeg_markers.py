@@ -60,10 +60,11 @@ def set_transform(jpeg: bytes, chance: random.Random) -> bytes:
 
 
 def try_segment(jpeg: bytes, marker: int) -> int:
-    try:
-        return find_segment(jpeg, marker)
-    except IndexError:
-        return 0
+    """Where a segment of the header stands; 0 without one."""
+    at = 2
+    while jpeg[at + 1] not in (marker, 0xDA):
+        at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+    return at if jpeg[at + 1] == marker else 0
 
 
 def set_scan_parameters(jpeg: bytes, chance: random.Random) -> bytes:
@@ -96,7 +97,7 @@ def put_strays_before_restarts(jpeg: bytes, chance: random.Random) -> bytes:
     pieces = re.split(rb"(\xff[\xd0-\xd7])", jpeg[scan:])
     chosen = chance.sample(range(0, len(pieces) - 1, 2), chance.randint(0, len(pieces) // 2))
     for index in chosen:
-        pieces[index] += bytes(chance.choice((1, 3, 10, 30))) if pieces[index][-1] else b""
+        pieces[index] += bytes(chance.choice((1, 3, 10, 30)))
     return jpeg[:scan] + b"".join(pieces)
 
 
@@ -123,11 +124,14 @@ def put_another_behind(jpeg: bytes, chance: random.Random) -> bytes:
 
 
 def draw_fill(coded: bytes, chance: random.Random) -> bytes:
-    """What may follow coded data: where these end in the same byte, nothing could tell the two apart."""
-    fills = [bytes(chance.choice((1, 3, 8, 40, 5000))), b" " * 30, TRAILER, b"\0\0\1\x0a" + b"trailer" * 9]
-    return chance.choice(
-        [fill for fill in fills if fill[0] != coded[-1] or coded.endswith(b"\xff\0")] or [b"A" * 9]
-    )
+    """What may follow coded data. In a picture of colors, zeros cannot be told from a zero at their end."""
+    zeros = bytes(chance.choice((1, 3, 8, 40, 5000)))
+    fills = (zeros, zeros, TRAILER, b"\0\0\1\x0a" + b"trailer" * 9, b" " * 30)
+    return chance.choice(fills if coded[-1] or coded.endswith(b"\xff\0") else fills[is_drawn(coded) * 4 :])
+
+
+def is_drawn(coded: bytes) -> bool:
+    return any(coded == jpeg[:-2] for jpeg in draw_jpegs().values())
 
 
 # In an order in which they can follow one another; of those at the end and of the last two only one can be.

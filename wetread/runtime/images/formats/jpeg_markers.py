@@ -80,11 +80,11 @@ def mend_markers(data: bytes, *, components: int, pixels: int) -> bytes:
     if not coded:
         raise truncated("it ends before its picture")
     proof = _Proof(pieces, components, _BUDGET + _BUDGET_PER_BYTE * len(data), pixels // _PIXELS_PER_BYTE)
-    marked = coded if ended else coded[:-1]
-    while (index := proof.find_long(marked)) is not None:
-        proof.cut(index)
     if not ended:
-        proof.cut(coded[-1], last=True)
+        proof.cut_long(coded[:-1])
+        if not proof.cut(coded[-1], unended=True):
+            raise truncated("it has no end marker")
+    proof.cut_long(coded)
     return b"".join(pieces) + _END
 
 
@@ -158,24 +158,56 @@ class _Proof:
         self._budget = budget
         self._price = price
 
-    def find_long(self, coded: list[int]) -> int | None:
-        """Find the first coded data that are followed by bytes which no block needs."""
-        if not coded or not self._is_long(coded[-1]):
-            return None
-        return coded[bisect_left(coded, True, key=self._is_long)]
+    def cut_long(self, coded: list[int]) -> None:
+        """Cut all coded data that are followed by bytes which no block needs. Raises ImageError unless fill.
 
-    def cut(self, index: int, *, last: bool = False) -> None:
-        """Cut coded data to the bytes that their blocks need. Raises ImageError unless the rest is fill.
+        Before a restart libjpeg only counts bytes that it has read ahead, and warns of them at the scan's
+        end: so what it warns of may stand further up.
+        """
+        while coded and self._is_long(coded[-1]):
+            first = bisect_left(coded, True, key=self._is_long)
+            if not any(self.cut(index) for index in reversed(coded[: first + 1])):
+                raise malformed(_UNEXPLAINED)
 
-        `last`: no marker follows.
+    def cut(self, index: int, *, unended: bool = False) -> bool:
+        """Cut coded data to the bytes that their blocks need. Returns whether there were more.
+
+        Raises ImageError unless the rest is fill. `unended`: no marker follows.
         """
         piece = self._pieces[index]
         if self._is_short(index, len(piece)):
             raise truncated("its picture ends early")
+        if _EXTRANEOUS in self._decode(index, 0):
+            return False
         end = bisect_left(range(len(piece)), True, key=lambda size: not self._is_short(index, size))
-        if end == len(piece) or not is_fill(piece[:end], piece[end:]):
-            raise truncated("it has no end marker") if last else malformed(_UNEXPLAINED)
+        if end == len(piece):
+            return False
+        settled = self._is_settled(index, piece[:end])
+        if not is_fill(piece[:end], piece[end:], settled=settled):
+            raise truncated("it has no end marker") if unended else malformed(_UNEXPLAINED)
         self._pieces[index] = piece[:end]
+        return True
+
+    def _is_settled(self, index: int, coded: bytes) -> bool:
+        """Tell whether coded data that end in one zero byte end there, and not in zeros that follow.
+
+        The blocks of both colors take eight zeros or fewer in a gray picture that is stored in color: there
+        that byte is common, and it is right. The bits that are left over are ones, so all of it is needed.
+        """
+        scans = [piece for piece in self._pieces if piece.startswith(b"\xff\xda")]
+        if not coded.endswith(b"\0") or coded.endswith((b"\0\0", b"\xff\0")):
+            return False
+        if [scan[4] for scan in scans] != [3] or not self._is_colorless():
+            return False
+        piece, self._pieces[index] = self._pieces[index], coded[:-1] + b"\1"
+        short = self._is_short(index, len(coded))
+        self._pieces[index] = piece
+        return short
+
+    def _is_colorless(self) -> bool:
+        file = b"".join([*self._pieces, _END])
+        small = simplejpeg.decode_jpeg(file, "RGB", min_height=1, min_width=1, strict=False)
+        return bool((small == small[..., :1]).all())
 
     def _is_long(self, index: int) -> bool:
         return _EXTRANEOUS in self._decode(index, len(self._pieces[index]))
@@ -196,14 +228,15 @@ class _Proof:
         return ""
 
 
-def is_fill(coded: bytes, rest: bytes) -> bool:
+def is_fill(coded: bytes, rest: bytes, *, settled: bool = False) -> bool:
     """Tell whether bytes after coded data cannot be a part of them that is out of place.
 
     They are one byte repeated, or zeros and then mostly text. Neither may reach back into the coded data:
-    a decoder takes as many of them for coded data as a cut picture lacks.
+    a decoder takes as many of them for coded data as a cut picture lacks. `settled`: the last coded byte is
+    known to be one, although what follows is the same.
     """
     before = 0xFF if coded.endswith(b"\xff\0") else coded[-1] if coded else rest[0]
-    if before == rest[0]:
+    if before == rest[0] and not settled:
         return False
     if not rest.strip(rest[:1]):
         # Coded data hardly ever end in a zero: the bits that are left over are ones.
