@@ -300,6 +300,14 @@ def test_the_proof_has_a_price(monkeypatch):
     assert read_status(whole[:-2] + bytes(40) + END) == "malformed"
 
 
+def test_restarts_without_number_are_not_taken_apart(monkeypatch):
+    whole = draw_jpegs()["jpeg-restarts"]
+    changed = whole[:-2] + bytes(40) + END
+    check_equal(changed, whole)
+    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_markers._MOST_RESTARTS", 3)
+    assert read_status(changed) == "malformed"
+
+
 @pytest.mark.skipif(shutil.which("djpeg") is None, reason="no djpeg (libjpeg-turbo-progs)")
 def test_djpeg_sees_the_same_picture():
     clean = draw_jpegs()["jpeg"]

@@ -41,6 +41,7 @@ _LEAST_RUN, _LEAST_TEXT = 4, 8
 _TRAILER_BYTES, _REACH = 4096, 64
 _TEXT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
 _UNEXPLAINED = "between its markers stand bytes that may belong to its picture"
+_MOST_RESTARTS = 1 << 17
 # What the proof may cost: in bytes decoded, a pixel counting for a sixteenth.
 _BUDGET, _BUDGET_PER_BYTE, _PIXELS_PER_BYTE = 64 << 20, 64, 16
 
@@ -115,6 +116,8 @@ def _take_apart(data: bytes, components: int) -> tuple[list[bytes], list[int], b
             end = found.start() if found else len(data)
             # Fill bytes belong to the marker; at the end of the file there is none.
             scan = data[at:end].rstrip(b"\xff") if found else data[at:end]
+            if scan.count(b"\xff") - scan.count(b"\xff\0") > _MOST_RESTARTS:
+                raise malformed(_UNEXPLAINED)
             for piece in _RESTART.split(scan):
                 coded += [] if _RESTART.fullmatch(piece) else [len(pieces)]
                 pieces.append(piece)
