@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import os
@@ -11,9 +12,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar, get_args
 
 import pytest
+import typer
 
 from tests.conftest import draw_image
 
@@ -342,7 +346,7 @@ def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path
         (("x", "--engine", "ray", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
         (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "without --shard"),
         (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "Expected --engine ray"),
-        (("--from-manifest", "m", "--num-actors", "2", "-o", "y"), "Received no engine"),
+        (("--from-manifest", "m", "--num-actors", "2", "-o", "y"), "need --engine ray"),
         (("--from-manifest", "m", "--engine", "ray", "--shards", "0", "-o", "y"), "1 or more"),
     ],
 )
@@ -366,3 +370,43 @@ def test_scoring_without_an_engine_loads_no_ray(toy_model, image_folder, tmp_pat
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
     assert (tmp_path / "x.csv").exists()
+
+
+def test_a_command_takes_its_options_in_groups():
+    from typer.models import CommandInfo
+
+    from wetread.cli import load_commands
+    from wetread.cli.app import app
+
+    load_commands([])
+    commands: list[CommandInfo] = app.registered_commands
+    written = [inspect.unwrap(command.callback) for command in commands if command.callback]
+    assert len(written) == len(commands) > 10
+    most = {command.__name__: len(inspect.signature(command).parameters) for command in written}
+    assert all(count <= 10 for count in most.values()), most
+
+
+def test_expand_options_gives_a_command_its_groups():
+    from wetread.cli.options import expand_options
+
+    @dataclass(frozen=True, kw_only=True)
+    class Group:
+        panel: ClassVar[str] = "Pens"
+        pen: Annotated[str, typer.Option(metavar="PEN")]
+        width: Annotated[int, typer.Option(rich_help_panel="Size")] = 3
+
+    def draw(*, before: int, group, after: int = 2) -> None:
+        received.append((before, group, after))
+
+    draw.__annotations__["group"] = Group
+    received: list[object] = []
+    run = expand_options(draw)
+    parameters = inspect.signature(run).parameters
+    assert list(parameters) == ["before", "pen", "width", "after"]
+    assert [parameters[name].default for name in ("pen", "width")] == [inspect.Parameter.empty, 3]
+    assert [get_args(parameters[n].annotation)[1].rich_help_panel for n in ("pen", "width")] == [
+        "Pens",
+        "Size",
+    ]
+    run(before=1, pen="red", width=5)
+    assert received == [(1, Group(pen="red", width=5), 2)]

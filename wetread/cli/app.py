@@ -19,11 +19,6 @@ app = typer.Typer(
     "file to probability on every machine, and never a silently wrong one.",
 )
 
-PublicKey = Annotated[
-    str | None,
-    typer.Option("--public-key", metavar="KEY", help="Demand the model's signature by this key (PEM)."),
-]
-
 
 def _print_version(wanted: bool) -> None:
     if wanted:
@@ -31,12 +26,6 @@ def _print_version(wanted: bool) -> None:
 
         print(f"wetread {version('wetread')}")
         raise typer.Exit
-
-
-Project = Annotated[
-    str | None,
-    typer.Option("--project", metavar="ID", help="The project to bill where a bucket's requesters pay."),
-]
 
 
 @app.callback()

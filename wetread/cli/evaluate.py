@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import ModelOptions, Project, Workers, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -16,15 +18,37 @@ if TYPE_CHECKING:
     from wetread.evaluate.evaluation import Evaluation
 
 
-@app.command(short_help="Judge a model on labelled folders.")
-def evaluate(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")],
-    model: Annotated[
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """Which images judge, and how."""
+
+    panel: ClassVar[str] = "Data"
+
+    data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")]
+    split: Annotated[
         str | None,
-        typer.Option(
-            "--model", "-m", metavar="MODEL.onnx", help="The model file; default: the packaged one."
-        ),
-    ] = None,
+        typer.Option(metavar="NAME", help="Judge on the folder DATA/NAME; with --run, on that side of it."),
+    ] = None
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="The run that trained the model: its split, its curves."),
+    ] = None
+    group_regex: Annotated[
+        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+    ] = None
+    resamples: Annotated[
+        int, typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: none.")
+    ] = 2000
+    seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0
+    workers: Workers = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Where the report goes."""
+
+    panel: ClassVar[str] = "Output"
+
     output: Annotated[
         str | None,
         typer.Option(
@@ -33,35 +57,23 @@ def evaluate(
             metavar="DIR",
             help="Where metrics.json, predictions.csv and report.html go; default: print only.",
         ),
-    ] = None,
+    ] = None
+    thumbnails: Annotated[
+        bool, typer.Option("--thumbnails", help="Put pictures, of patients then, into report.html.")
+    ] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False
+
+
+@app.command(short_help="Judge a model on labelled folders.")
+@expand_options
+def evaluate(
+    *,
+    judging: JudgeOptions,
+    chosen: ModelOptions,
     compare: Annotated[
         str | None, typer.Option(metavar="OTHER.onnx", help="A second model, on the same images.")
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Judge on the folder DATA/NAME; with --run, on that side of it."),
-    ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(metavar="RUN", help="The run that trained the model: its split, its curves."),
-    ] = None,
-    group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
-    ] = None,
-    resamples: Annotated[
-        int, typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: none.")
-    ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0,
-    thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Put pictures, of patients then, into report.html.")
-    ] = False,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
-    ] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False,
+    written: ReportOptions,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
@@ -75,35 +87,24 @@ def evaluate(
     from wetread.evaluate.outputs import FILES, check_output, write_outputs
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
-    from wetread.runtime.model.packaged import choose_model, say_packaged
-    from wetread.runtime.scoring.classifier import Classifier
 
-    if output is None and (thumbnails or overwrite):
+    output = written.output
+    if output is None and (written.thumbnails or written.overwrite):
         raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
-    if model is None and not quiet:
-        print(f"wetread: {say_packaged()}", file=sys.stderr)
     with (
         bill_project(project),
-        stage_folder(run or "", names=RUN_FILES) as trained,
+        stage_folder(judging.run or "", names=RUN_FILES) as trained,
         stage_folder(output or "", names=FILES) as place,
         show_count(quiet=quiet) as on_progress,
     ):
-        options = EvaluateOptions(
-            data=data,
-            split=split,
-            run=run and trained.folder,
-            group_regex=group_regex,
-            resamples=resamples,
-            seed=seed,
-            workers=workers,
-        )
+        options = EvaluateOptions(**{**vars(judging), "run": judging.run and trained.folder})
         if output is not None:
-            check_output(place.folder, overwrite=overwrite)
-        other = None if compare is None else Classifier(compare, device=device)
-        judged = Classifier(choose_model(model), device=device)
+            check_output(place.folder, overwrite=written.overwrite)
+        other = None if compare is None else replace(chosen, model=compare).open(quiet=quiet)
+        judged = chosen.open(quiet=quiet)
         evaluation = judge(judged, options, other=other, on_progress=on_progress)
         if output is not None:
-            write_outputs(evaluation, place.folder, thumbnails=thumbnails)
+            write_outputs(evaluation, place.folder, thumbnails=written.thumbnails)
             place.publish()
     _print_evaluation(evaluation, output)
     raise typer.Exit(3 if evaluation.unscored else 0)

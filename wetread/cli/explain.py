@@ -3,46 +3,49 @@
 from __future__ import annotations
 
 import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app, open_output
+from wetread.cli.app import app, open_output
+from wetread.cli.options import ModelOptions, Overwrite, Project, expand_options
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
     from wetread.runtime.scoring.classifier import Classifier
 
 
-@app.command(short_help="Show where a model looked.")
-def explain(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model", "-m", metavar="MODEL.onnx", help="The model file; default: the packaged one."
-        ),
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class PictureOptions:
+    """What is explained, how, and where the picture goes."""
+
+    panel: ClassVar[str] = "Output"
+
     output: Annotated[
         str | None,
         typer.Option("--output", "-o", metavar="FILE", help="The picture; JSON goes to stdout without it."),
-    ] = None,
+    ] = None
     format_: Annotated[
         str, typer.Option("--format", metavar="png|json", help="An overlay, or the raw map.")
-    ] = "png",
+    ] = "png"
     method: Annotated[
         str, typer.Option(metavar="occlusion|cam", help="cam: class activation, of a model exported with it.")
-    ] = "occlusion",
+    ] = "occlusion"
     label: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the one it gets.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
-    ] = "auto",
-    public_key: PublicKey = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    ] = None
+    overwrite: Overwrite = False
+
+
+@app.command(short_help="Show where a model looked.")
+@expand_options
+def explain(
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
+    *,
+    chosen: ModelOptions,
+    picture: PictureOptions,
     project: Project = None,
 ) -> None:
     """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
@@ -54,23 +57,20 @@ def explain(
     from wetread.runtime.explain import explain_image
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import file_exists
-    from wetread.runtime.model.packaged import choose_model, say_packaged
-    from wetread.runtime.scoring.classifier import Classifier
 
-    if format_ not in ("png", "json"):
-        raise UsageError(f"Expected --format png or json. Received {format_!r}.")
-    if output is not None and not output.lower().endswith(f".{format_}"):
-        raise UsageError(f"Expected an --output that ends in .{format_}. Received {output!r}.")
-    if output is None and format_ == "png":
+    output, kind = picture.output, picture.format_
+    if kind not in ("png", "json"):
+        raise UsageError(f"Expected --format png or json. Received {kind!r}.")
+    if output is not None and not output.lower().endswith(f".{kind}"):
+        raise UsageError(f"Expected an --output that ends in .{kind}. Received {output!r}.")
+    if output is None and kind == "png":
         raise UsageError("Expected --output PNG, or --format json. Received neither.")
-    if model is None:
-        print(f"wetread: {say_packaged()}", file=sys.stderr)
     with bill_project(project):
-        if output is not None and not overwrite and file_exists(output):
+        if output is not None and not picture.overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
-        classifier = Classifier(choose_model(model), device=device, public_key=public_key)
-        found = explain_image(classifier, _read(image), label=label, method=method)
-        _write(_encode(found, image, classifier, format_), output)
+        classifier = chosen.open(quiet=False)
+        found = explain_image(classifier, _read(image), label=picture.label, method=picture.method)
+        _write(_encode(found, image, classifier, kind), output)
 
 
 def _read(image: str) -> bytes:

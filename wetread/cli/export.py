@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Project, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,23 +20,38 @@ if TYPE_CHECKING:
     from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
 
 
-@app.command(short_help="Turn a trained network into one ONNX file.")
-def export(
-    run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
-    ] = None,
-    output: Annotated[
-        str,
-        typer.Option(
-            "--output", "-o", metavar="MODEL.onnx", help="The model file; one that is there is replaced."
-        ),
-    ] = "model.onnx",
-    precision: Annotated[
-        str, typer.Option(metavar="float32|int8|float16", help="What it computes in.")
-    ] = "float32",
+@dataclass(frozen=True, kw_only=True)
+class FormOptions:
+    """What the file computes in, and how faithful it must be."""
+
+    panel: ClassVar[str] = "Form"
+
+    precision: Annotated[str, typer.Option(metavar="float32|int8|float16", help="What it computes in.")] = (
+        "float32"
+    )
     calibration: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and judge with.")
-    ] = None,
+    ] = None
+    with_activation: Annotated[
+        bool, typer.Option("--with-activation", help="A second output, for `wetread explain --method cam`.")
+    ] = False
+    sign: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
+    ] = None
+    max_flips: Annotated[
+        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
+    ] = 0.005
+    max_auc_change: Annotated[
+        float, typer.Option(metavar="X", help="int8, float16: how far the AUC may move.")
+    ] = 0.002
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatingOptions:
+    """Where the labels part. With a RUN, on the patients that it held out."""
+
+    panel: ClassVar[str] = "Threshold"
+
     threshold_rule: Annotated[
         str | None,
         typer.Option(
@@ -42,71 +59,130 @@ def export(
             help="Choose the threshold again, on the run's held-out patients: balanced, sensitivity>=0.95, "
             "specificity>=0.9, cost 5:1, fixed 0.5.",
         ),
-    ] = None,
+    ] = None
     prevalence: Annotated[
         float | None, typer.Option(metavar="X", help="With a rule 'cost A:B': the positive label's share.")
-    ] = None,
+    ] = None
     temperature: Annotated[
         str | None, typer.Option(metavar="X|fit", help="Another temperature, or one fitted there again.")
-    ] = None,
+    ] = None
     uncertain_band: Annotated[
         str | None,
         typer.Option(
             metavar="RULE", help="What is too near to call: images 0.05, errors 0.5, width 1 (in logits)."
         ),
-    ] = None,
-    with_activation: Annotated[
-        bool, typer.Option("--with-activation", help="A second output, for `wetread explain --method cam`.")
-    ] = False,
-    sign: Annotated[
-        str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
-    ] = None,
-    max_flips: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
-    ] = 0.005,
-    max_auc_change: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: how far the AUC may move.")
-    ] = 0.002,
+    ] = None
+
+    def request(self) -> OperatingRequest:
+        """Return what is asked of the run's held-out patients. Raises UsageError."""
+        from wetread.errors import UsageError
+        from wetread.evaluate.held_out import FIT, OperatingRequest
+
+        number: float | str | None = self.temperature
+        if self.temperature not in (None, FIT):
+            try:
+                number = float(self.temperature)
+            except ValueError as error:
+                raise UsageError(
+                    f"--temperature takes a number or '{FIT}'. Received {self.temperature!r}."
+                ) from error
+        return OperatingRequest(
+            rule=self.threshold_rule,
+            prevalence=self.prevalence,
+            temperature=number,
+            band=self.uncertain_band,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KerasOptions:
+    """A network that was trained elsewhere, and how its pixels were made."""
+
+    panel: ClassVar[str] = "A network of your own"
+
     keras: Annotated[
         str | None, typer.Option(metavar="FILE.keras", help="A network that was trained elsewhere.")
-    ] = None,
+    ] = None
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="With --keras: the labels, in output order.")
-    ] = None,
+    ] = None
     positive: Annotated[
         str | None, typer.Option(metavar="LABEL", help="With --keras: the positive one of two labels.")
-    ] = None,
+    ] = None
     threshold: Annotated[
         float, typer.Option(metavar="X", help="With --keras: positive at or above this probability.")
-    ] = 0.5,
+    ] = 0.5
     scale: Annotated[
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: pixels are multiplied by this,")
-    ] = None,
+    ] = None
     offset: Annotated[
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and then this is added.")
-    ] = None,
+    ] = None
     mean: Annotated[
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: the mean of scaled pixels,")
-    ] = None,
+    ] = None
     std: Annotated[
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and their standard deviation.")
-    ] = None,
+    ] = None
     color: Annotated[
         str | None,
         typer.Option(metavar="gray|rgb", help="With --keras: the colours, where its input does not tell."),
-    ] = None,
+    ] = None
     resize: Annotated[
         str | None, typer.Option(metavar="stretch|fit|crop", help="With --keras: by default stretch.")
-    ] = None,
+    ] = None
     size: Annotated[
         int | None, typer.Option(metavar="N", help="With --keras: the side, where its input does not tell.")
-    ] = None,
+    ] = None
     head: Annotated[
         str | None,
         typer.Option(
             metavar="logits|sigmoid|softmax", help="With --keras: its last layer, where it cannot be told."
         ),
+    ] = None
+
+    def describe(self) -> NetworkDescription | None:
+        """Return how the network is used, or None without one. Raises UsageError."""
+        from wetread.errors import UsageError
+        from wetread.export.convert import NetworkDescription
+
+        if self.keras is None:
+            if self != KerasOptions():
+                raise UsageError(
+                    "Expected options of --keras with --keras. Received them with a RUN, which knows."
+                )
+            return None
+        return NetworkDescription(
+            labels=_split_labels(self.labels),
+            positive=self.positive,
+            threshold=self.threshold,
+            scale=_numbers(self.scale, "--scale"),
+            offset=_numbers(self.offset, "--offset") or (0.0,),
+            mean=_numbers(self.mean, "--mean"),
+            std=_numbers(self.std, "--std"),
+            color=self.color,
+            resize=self.resize or "stretch",
+            size=None if self.size is None else (self.size, self.size),
+            head=self.head,
+        )
+
+
+@app.command(short_help="Turn a trained network into one ONNX file.")
+@expand_options
+def export(
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
     ] = None,
+    *,
+    output: Annotated[
+        str,
+        typer.Option(
+            "--output", "-o", metavar="MODEL.onnx", help="The model file; one that is there is replaced."
+        ),
+    ] = "model.onnx",
+    form: FormOptions,
+    operating: OperatingOptions,
+    network: KerasOptions,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -117,50 +193,34 @@ def export(
     """
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
-    from wetread.export.convert import ExportOptions, NetworkDescription, list_companions
+    from wetread.export.convert import ExportOptions, list_companions
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
-    if (run is None) == (keras is None):
+    if (run is None) == (network.keras is None):
         raise UsageError("Expected a RUN, or --keras FILE.keras. Received both or neither.")
     options = ExportOptions(
-        precision=precision,
-        calibration=calibration,
-        gate=Gate(max_flips=max_flips, max_auc_change=max_auc_change),
-        sign=sign,
-        with_activation=with_activation,
-        operating=_read_operating(threshold_rule, prevalence, temperature, uncertain_band),
+        precision=form.precision,
+        calibration=form.calibration,
+        gate=Gate(max_flips=form.max_flips, max_auc_change=form.max_auc_change),
+        sign=form.sign,
+        with_activation=form.with_activation,
+        operating=operating.request(),
         on_progress=None if quiet else _tell,
     )
-    description = None
-    if keras is not None and any((threshold_rule, prevalence, temperature, uncertain_band)):
+    if network.keras is not None and operating != OperatingOptions():
         raise UsageError(
             "Expected --threshold-rule, --prevalence, --temperature and --uncertain-band with a RUN, which "
             "keeps held-out predictions. Received one with --keras: give --threshold."
         )
-    if keras is not None:
-        description = NetworkDescription(
-            labels=_split_labels(labels),
-            positive=positive,
-            threshold=threshold,
-            scale=_numbers(scale, "--scale"),
-            offset=_numbers(offset, "--offset") or (0.0,),
-            mean=_numbers(mean, "--mean"),
-            std=_numbers(std, "--std"),
-            color=color,
-            resize=resize or "stretch",
-            size=None if size is None else (size, size),
-            head=head,
-        )
-    elif any((labels, positive, scale, offset, mean, std, color, size, head, resize)) or threshold != 0.5:
-        raise UsageError("Expected options of --keras with --keras. Received them with a RUN, which knows.")
+    description = network.describe()
     try:
         with (
             bill_project(project),
             stage_folder(run or "", names=RUN_FILES) as staged,
             stage_file(output, companions=[path.name for path in list_companions(output)]) as file,
         ):
-            result = _export(run and staged.folder, keras, description, file.path, options)
+            result = _export(run and staged.folder, network.keras, description, file.path, options)
     except GateError as error:
         if not quiet:
             _print_candidates(error.candidates)
@@ -181,23 +241,6 @@ def _export(
     if keras is not None and description is not None:
         return export_keras(keras, network_description=description, output=output, options=options)
     return export_run(run or "", output=output, options=options)
-
-
-def _read_operating(
-    rule: str | None, prevalence: float | None, temperature: str | None, band: str | None
-) -> OperatingRequest:
-    from wetread.errors import UsageError
-    from wetread.evaluate.held_out import FIT, OperatingRequest
-
-    number: float | str | None = temperature
-    if temperature not in (None, FIT):
-        try:
-            number = float(temperature)
-        except ValueError as error:
-            raise UsageError(
-                f"Expected --temperature X, a number, or --temperature {FIT}. Received {temperature!r}."
-            ) from error
-    return OperatingRequest(rule=rule, prevalence=prevalence, temperature=number, band=band)
 
 
 def _tell(text: str) -> None:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Project
 from wetread.cli.tables import print_rows
 
 

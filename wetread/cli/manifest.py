@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Include, Overwrite, Project, Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +25,13 @@ def manifest(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help="The manifest, local or gs://.")
     ],
-    include: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
-    ] = None,
+    include: Include = None,
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Read local files for their crc32c; objects have theirs.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing manifest.")] = False,
+    overwrite: Overwrite = False,
     project: Project = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """List what is under SOURCE, in order, with sizes, versions and checksums, in a file that cannot change.
 

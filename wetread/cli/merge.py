@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Overwrite, Project, Quiet
 
 
 @app.command(short_help="Join shards into one file.")
@@ -16,9 +17,9 @@ def merge(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet, local or gs://.")
     ],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
+    overwrite: Overwrite = False,
     project: Project = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Join the shards in FOLDER into the one file that a run without shards writes.
 

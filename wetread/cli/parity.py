@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Project
 
 
 @app.command(short_help="Compare Keras with ONNX files on images.")

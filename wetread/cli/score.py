@@ -6,163 +6,172 @@ import os
 import signal
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app, open_output
+from wetread.cli.app import app, open_output
+from wetread.cli.options import (
+    ColumnOptions,
+    Include,
+    ModelOptions,
+    Overwrite,
+    Project,
+    Quiet,
+    Workers,
+    expand_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from wetread.cluster.engine import ClusterOptions
-    from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.run import ScoreOptions, Tally
     from wetread.runtime.shards.shard import Shard
 
 
-@app.command(short_help="Score files and folders of images.")
-def score(
+@dataclass(frozen=True, kw_only=True)
+class InputOptions:
+    """What is scored."""
+
+    panel: ClassVar[str] = "Input"
+
     sources: Annotated[
         list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL.onnx", help="The model file; default: the packaged one.")
-    ] = None,
+    ] = None
+    from_file: Annotated[
+        str | None, typer.Option(metavar="LIST", help="Read the names from a file, one a line; '-': stdin.")
+    ] = None
+    from_manifest: Annotated[
+        str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
+    ] = None
+    include: Include = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputOptions:
+    """Where the rows go."""
+
+    panel: ClassVar[str] = "Output"
+
     output: Annotated[
         str | None,
         typer.Option(
             "--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet; default: CSV to stdout."
         ),
-    ] = None,
-    from_file: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Read the names from a file, one a line; '-': stdin.")
-    ] = None,
-    from_manifest: Annotated[
-        str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
-    ] = None,
+    ] = None
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False
+    overwrite: Overwrite = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkOptions:
+    """How much is done at a time."""
+
+    panel: ClassVar[str] = "Work"
+
+    workers: Workers = None
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time in each worker.")] = 32
+    max_pixels: Annotated[int, typer.Option(metavar="N", help="An image with more is 'too_large'.")] = (
+        300_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyMachines:
+    """How one job is shared among machines: a shard for each, or a Ray cluster."""
+
+    panel: ClassVar[str] = "Many machines"
+
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only slice I (0 to N-1) of N; --output is a folder.")
-    ] = None,
-    include: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
-    ] = "auto",
-    public_key: PublicKey = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time in each worker.")] = 32,
-    max_pixels: Annotated[
-        int, typer.Option(metavar="N", help="An image with more is 'too_large'.")
-    ] = 300_000_000,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
-    project: Project = None,
-    uncertain: Annotated[
-        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
-    ] = False,
-    dicom_tags: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
-    ] = None,
+    ] = None
     engine: Annotated[
         str | None,
         typer.Option(metavar="ray", help="Run all shards of a manifest on a cluster; --output is a folder."),
-    ] = None,
+    ] = None
     address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster; default: RAY_ADDRESS, or here.")
-    ] = None,
+    ] = None
     num_actors: Annotated[
         int | None, typer.Option(metavar="N", help="Actors, a session each; default: as many as fit.")
-    ] = None,
+    ] = None
     shards: Annotated[
         int | None, typer.Option(metavar="N", help="Shards to run on the engine; default: by the manifest.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")] = False,
+    ] = None
+
+    def choose_shard(self) -> Shard | None:
+        """Read the shard that was asked for, if one was. Raises UsageError for what does not go together."""
+        from wetread.errors import UsageError
+
+        if self.engine is None and (self.address, self.num_actors, self.shards) != (None, None, None):
+            raise UsageError("--address, --num-actors and --shards need --engine ray.")
+        if self.engine is not None and (self.engine != "ray" or self.shard is not None):
+            raise UsageError(
+                "Expected --engine ray, which runs every shard, without --shard. Received another."
+            )
+        if self.shard is None:
+            return None
+        from wetread.runtime.shards.shard import parse_shard
+
+        return parse_shard(self.shard)
+
+
+@app.command(short_help="Score files and folders of images.")
+@expand_options
+def score(
+    *,
+    inputs: InputOptions,
+    chosen: ModelOptions,
+    place: OutputOptions,
+    columns: ColumnOptions,
+    work: WorkOptions,
+    machines: ManyMachines,
+    project: Project = None,
+    quiet: Quiet = False,
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
 
     Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
     --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
-    from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.scoring.run import ScoreOptions
 
     options = ScoreOptions(
-        sources=tuple(sources or ()),
-        from_file=from_file,
-        from_manifest=from_manifest,
-        include=include,
-        output=output,
-        workers=workers,
-        batch_size=batch_size,
-        max_pixels=max_pixels,
-        resume=resume,
-        overwrite=overwrite,
+        **{**vars(inputs), "sources": tuple(inputs.sources or ())},
+        **vars(place),
+        **vars(work),
         project=project,
-        uncertain=uncertain,
-        dicom_tags=split_names(dicom_tags),
+        uncertain=columns.uncertain,
+        dicom_tags=columns.keywords,
     )
-    if output is None:
+    if options.output is None:
         open_output()  # or nothing is loaded
-    chosen = _choose_shard(shard, engine, for_engine=(address, num_actors, shards) != (None, None, None))
-    if engine is not None:
-        from wetread.cluster.engine import ClusterOptions
-
-        cluster = ClusterOptions(
-            model=_choose_model(model, quiet=quiet),
-            device=device,
-            public_key=public_key,
-            address=address,
-            num_actors=num_actors,
-            shards=shards,
-        )
-        tally, number = _run_on_cluster(options, cluster, quiet=quiet)
+    shard = machines.choose_shard()
+    if machines.engine is not None:
+        tally, number = _run_on_cluster(options, chosen, machines, quiet=quiet)
     else:
-        with bill_project(project):
-            named = _choose_model(model, quiet=quiet)
-            classifier = _open_model(named, device, public_key, quiet=quiet)
-        tally, number = _run(options, classifier, chosen, quiet=quiet)
+        tally, number = _run(options, chosen, shard, quiet=quiet)
     if tally.interrupted:
-        _say_interrupted(output, in_shards=bool(engine or chosen))
+        _say_interrupted(options.output, in_shards=bool(machines.engine or shard))
         raise typer.Exit(128 + number)
     if not quiet:
-        say_done(tally, output)
+        say_done(tally, options.output)
     raise typer.Exit(3 if tally.failed else 0)
 
 
-def split_names(text: str | None) -> tuple[str, ...]:
-    """The names in a list with commas."""
-    return tuple(name.strip() for name in text.split(",")) if text else ()
-
-
-def _choose_shard(shard: str | None, engine: str | None, *, for_engine: bool) -> Shard | None:
-    """Read the shard that was asked for, if one was. Raises UsageError for what does not go together."""
-    from wetread.errors import UsageError
-
-    if engine is None and for_engine:
-        raise UsageError(
-            "Expected --engine ray with --address, --num-actors and --shards. Received no engine."
-        )
-    if engine is not None and (engine != "ray" or shard is not None):
-        raise UsageError("Expected --engine ray, which runs every shard, without --shard. Received another.")
-    if shard is None:
-        return None
-    from wetread.runtime.shards.shard import parse_shard
-
-    return parse_shard(shard)
-
-
 def _run(
-    options: ScoreOptions, classifier: Classifier, shard: Shard | None, *, quiet: bool
+    options: ScoreOptions, chosen: ModelOptions, shard: Shard | None, *, quiet: bool
 ) -> tuple[Tally, int]:
     """Score; return what was done and the signal that ended it, if any."""
     from wetread.cli.progress import show_progress
+    from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.scoring.run import score_to_file, score_to_stream
 
+    with bill_project(options.project):
+        classifier = chosen.open(quiet=quiet)
+    if chosen.device == "auto" and not quiet:
+        print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
     counted = None if shard else options
     with catch_signals(quiet=quiet) as caught, show_progress(counted, quiet=quiet) as watch:
@@ -178,11 +187,21 @@ def _run(
     return tally, caught[0] if caught else 0
 
 
-def _run_on_cluster(options: ScoreOptions, cluster: ClusterOptions, *, quiet: bool) -> tuple[Tally, int]:
+def _run_on_cluster(
+    options: ScoreOptions, chosen: ModelOptions, machines: ManyMachines, *, quiet: bool
+) -> tuple[Tally, int]:
     """Score every shard; return as `_run` does."""
     from wetread.cli.progress import show_progress
-    from wetread.cluster.engine import score_on_cluster
+    from wetread.cluster.engine import ClusterOptions, score_on_cluster
 
+    cluster = ClusterOptions(
+        model=chosen.choose(quiet=quiet),
+        device=chosen.device,
+        public_key=chosen.public_key,
+        address=machines.address,
+        num_actors=machines.num_actors,
+        shards=machines.shards,
+    )
     with catch_signals(quiet=quiet) as caught, show_progress(options, quiet=quiet) as watch:
         tally = score_on_cluster(options, cluster, watch=watch, stop=_stop(caught))
     return tally, caught[0] if caught else 0
@@ -190,24 +209,6 @@ def _run_on_cluster(options: ScoreOptions, cluster: ClusterOptions, *, quiet: bo
 
 def _stop(caught: list[int]) -> Callable[[], bool]:
     return lambda: bool(caught)
-
-
-def _choose_model(model: str | None, *, quiet: bool) -> str:
-    """The model that was named, or the packaged one, saying so."""
-    from wetread.runtime.model.packaged import choose_model, say_packaged
-
-    if model is None and not quiet:
-        print(f"wetread: {say_packaged()}", file=sys.stderr)
-    return choose_model(model)
-
-
-def _open_model(model: str, device: str, public_key: str | None, *, quiet: bool) -> Classifier:
-    from wetread.runtime.scoring.classifier import Classifier
-
-    classifier = Classifier(model, device=device, public_key=public_key)
-    if device == "auto" and not quiet:
-        print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
-    return classifier
 
 
 @contextmanager

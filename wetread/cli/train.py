@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
-from wetread.cli.app import Project, app
+from wetread.cli.app import app
+from wetread.cli.options import Project, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,51 +20,96 @@ if TYPE_CHECKING:
     from wetread.train.fit import TrainResult
 
 
-@app.command(short_help="Train a network on labelled folders.")
-def train(
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """Which images train, and which of them are set aside."""
+
+    panel: ClassVar[str] = "Data"
+
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
-    ],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
+    ]
+    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1
+    group_regex: Annotated[
+        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+    ] = None
+    subset: Annotated[
+        int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
+    ] = None
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
+    ] = None
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0
+
+    def given(self) -> dict[str, Any]:
+        """Return the fields of a TrainConfig: without a regular expression, its own holds."""
+        return {name: value for name, value in vars(self).items() if (name, value) != ("group_regex", None)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What the network sees of an image."""
+
+    panel: ClassVar[str] = "Images"
+
+    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64
+    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray"
+    augment: Annotated[
+        str, typer.Option(metavar="POLICY", help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
+    ] = "xray"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """The network."""
+
+    panel: ClassVar[str] = "Network"
+
     architecture: Annotated[
         str,
         typer.Option(
             metavar="NAME", help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function."
         ),
-    ] = "edge",
+    ] = "edge"
     backbone: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Instead: an application of Keras', MobileNetV2 say."),
-    ] = None,
+    ] = None
     weights: Annotated[
         str, typer.Option(metavar="FILE|imagenet|none", help="The backbone's weights to begin with.")
-    ] = "none",
-    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
-    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray",
+    ] = "none"
     resize: Annotated[
         str, typer.Option(metavar="stretch|fit|crop", help="fit: on black; crop: at the centre.")
-    ] = "stretch",
-    epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10,
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32,
+    ] = "stretch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittingOptions:
+    """The loss, the optimizer, and which epoch is kept."""
+
+    panel: ClassVar[str] = "Training"
+
+    epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32
     learning_rate: Annotated[
         float, typer.Option(metavar="X", help="The highest; along a cosine it falls to 0.")
-    ] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = 1e-2,
+    ] = 1e-3
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = 1e-2
     warmup: Annotated[
         float, typer.Option(metavar="EPOCHS", help="Epochs in which the learning rate rises in a line.")
-    ] = 0.0,
+    ] = 0.0
     ema: Annotated[
         float, typer.Option(metavar="X", help="Average the weights: what a step keeps, 0.999 say; 0: no.")
-    ] = 0.0,
+    ] = 0.0
     class_weight: Annotated[
         str, typer.Option(metavar="balanced|none", help="balanced: every label weighs alike.")
-    ] = "balanced",
-    loss: Annotated[
-        str, typer.Option(metavar="crossentropy|focal", help="focal: with gamma 2.")
-    ] = "crossentropy",
+    ] = "balanced"
+    loss: Annotated[str, typer.Option(metavar="crossentropy|focal", help="focal: with gamma 2.")] = (
+        "crossentropy"
+    )
     label_smoothing: Annotated[
         float, typer.Option(metavar="X", help="How much of a label is shared among all, 0.1 say.")
-    ] = 0.0,
+    ] = 0.0
     best: Annotated[
         str | None,
         typer.Option(
@@ -70,15 +117,26 @@ def train(
             help="Keep the best epoch by this metric of validation: loss, accuracy, balanced_accuracy, "
             "sensitivity, specificity, f1, auc. Default: the last epoch.",
         ),
-    ] = None,
+    ] = None
     early_stopping: Annotated[
         int | None,
         typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
-    ] = None,
-    augment: Annotated[
-        str, typer.Option(metavar="POLICY", help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
-    ] = "xray",
-    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
+    ] = None
+    mixed_precision: Annotated[
+        bool,
+        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; float32 is saved."),
+    ] = False
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the curves into RUN/logs for TensorBoard as well.")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutOptions:
+    """Images set aside beside validation, and what is fitted on them."""
+
+    panel: ClassVar[str] = "Data"
+
     folds: Annotated[
         int | None,
         typer.Option(
@@ -86,40 +144,35 @@ def train(
             help="First train K networks, each without a K-th of the patients; keep what they say of those "
             "(oof.csv).",
         ),
-    ] = None,
+    ] = None
     near_identical: Annotated[
         bool,
         typer.Option(
             "--near-identical/--no-near-identical",
             help="Keep images that are one picture saved twice on one side of the split.",
         ),
-    ] = True,
+    ] = True
     calibration_split: Annotated[
         float, typer.Option(metavar="X", help="The fraction set aside for temperature and threshold.")
-    ] = 0.0,
+    ] = 0.0
     threshold_rule: Annotated[
         str | None,
         typer.Option(
             metavar="RULE", help="balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1 or fixed 0.5."
         ),
-    ] = None,
-    group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
-    ] = None,
-    subset: Annotated[
-        int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
-    ] = None,
-    positive: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0,
-    mixed_precision: Annotated[
-        bool,
-        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; float32 is saved."),
-    ] = False,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the curves into RUN/logs for TensorBoard as well.")
-    ] = False,
+    ] = None
+
+
+@app.command(short_help="Train a network on labelled folders.")
+@expand_options
+def train(
+    *,
+    labelled: DataOptions,
+    output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
+    network: NetworkOptions,
+    images: ImageOptions,
+    fitting: FittingOptions,
+    held_out: HeldOutOptions,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
@@ -128,46 +181,18 @@ def train(
 
     Images of one patient stay on one side of the split. Corrupt files are listed and left out.
     """
-    from dataclasses import replace
-
     from wetread.runtime.gcs.billing import bill_project
     from wetread.train.config import TrainConfig
     from wetread.train.fit import train as fit
 
     config = TrainConfig(
-        data=data,
         output=output,
-        architecture=architecture,
-        backbone=backbone,
-        weights=weights,
-        size=size,
-        color=color,
-        resize=resize,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        warmup=warmup,
-        ema=ema,
-        class_weight=class_weight,
-        loss=loss,
-        label_smoothing=label_smoothing,
-        best=best,
-        early_stopping=early_stopping,
-        augment=augment,
-        validation=validation,
-        folds=folds,
-        near_identical=near_identical,
-        calibration_split=calibration_split,
-        threshold_rule=threshold_rule,
-        subset=subset,
-        positive=positive,
-        seed=seed,
-        mixed_precision=mixed_precision,
-        tensorboard=tensorboard,
+        **labelled.given(),
+        **vars(network),
+        **vars(images),
+        **vars(fitting),
+        **vars(held_out),
     )
-    if group_regex is not None:
-        config = replace(config, group_regex=group_regex)
     with bill_project(project), show_training(quiet=quiet) as on_event, _say_resume(output):
         result = fit(config, resume=resume, on_event=on_event)
     _print_result(result)

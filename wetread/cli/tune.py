@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wetread.cli.app import app
+from wetread.cli.options import expand_options
+from wetread.cli.train import DataOptions, ImageOptions, show_training
 
 if TYPE_CHECKING:
     from wetread.train.tune import TuneResult
@@ -15,10 +17,10 @@ _SHOWN = 10
 
 
 @app.command(short_help="Search for the best network and training.")
+@expand_options
 def tune(
-    data: Annotated[
-        str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
-    ],
+    *,
+    labelled: DataOptions,
     output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The search's directory.")],
     trials: Annotated[int, typer.Option(metavar="N", help="Networks to train, in all.")] = 30,
     metric: Annotated[
@@ -29,22 +31,7 @@ def tune(
         ),
     ] = "auc",
     epochs: Annotated[int, typer.Option(metavar="N", help="Of each trial.")] = 10,
-    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64,
-    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray",
-    augment: Annotated[
-        str, typer.Option(metavar="POLICY", help="The policy whose strength is searched: xray or light.")
-    ] = "xray",
-    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1,
-    group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
-    ] = None,
-    subset: Annotated[
-        int | None, typer.Option(metavar="N", help="Search on about this many images, to be quicker.")
-    ] = None,
-    positive: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
-    ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of the split, of training and of the search.")] = 0,
+    images: ImageOptions,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a search; --trials may be more than before.")
     ] = False,
@@ -53,27 +40,12 @@ def tune(
     """Search for the best width, depth, dropout, learning rate, weight decay, batch size and augmentation.
 
     Trains many networks, stops the poor ones early, and prints a table and the best `wetread train` command.
+    The strength of --augment, xray or light, is searched as well.
     """
-    from dataclasses import replace
-
-    from wetread.cli.train import show_training
     from wetread.train.config import TrainConfig
     from wetread.train.tune import tune as search
 
-    config = TrainConfig(
-        data=data,
-        output=output,
-        epochs=epochs,
-        size=size,
-        color=color,
-        augment=augment,
-        validation=validation,
-        subset=subset,
-        positive=positive,
-        seed=seed,
-    )
-    if group_regex is not None:
-        config = replace(config, group_regex=group_regex)
+    config = TrainConfig(output=output, epochs=epochs, **labelled.given(), **vars(images))
     with show_training(quiet=quiet) as on_event:
         result = search(config, trials=trials, metric=metric, resume=resume, on_event=on_event)
     _print_result(result, metric)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app
+from wetread.cli.app import app
+from wetread.cli.options import Project, PublicKey
 
 
 @app.command(short_help="Check that this machine computes a model rightly.")

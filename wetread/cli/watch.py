@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from wetread.cli.app import PublicKey, app
+from wetread.cli.app import app
+from wetread.cli.options import ColumnOptions, Include, ModelOptions, Workers, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,47 +20,42 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 30.0
 
 
-@app.command(short_help="Score new files in a folder as they come.")
-def watch(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder in which files arrive.")],
+@dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """What is watched, and what becomes of the files."""
+
+    panel: ClassVar[str] = "Input"
+
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder in which files arrive.")]
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FILE", help=".csv or .jsonl; rows are appended.")
-    ],
-    model: Annotated[
-        str | None, typer.Option(metavar="MODEL.onnx", help="The model file; default: the packaged one.")
-    ] = None,
-    include: Annotated[
-        str | None, typer.Option(metavar="GLOB", help="Only names that match, such as '*.dcm'.")
-    ] = None,
+    ]
+    include: Include = None
     done: Annotated[
         str | None, typer.Option(metavar="FOLDER", help="Move files with a score here, once they have a row.")
-    ] = None,
-    failed: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Move files without a score here.")
-    ] = None,
+    ] = None
+    failed: Annotated[str | None, typer.Option(metavar="FOLDER", help="Move files without a score here.")] = (
+        None
+    )
     poll: Annotated[
         float, typer.Option(metavar="S", help="Seconds between two looks at the folder; 0.05 or more.")
-    ] = 1.0,
+    ] = 1.0
     settle: Annotated[
         float, typer.Option(metavar="S", help="Seconds for which a file must not change before it is read.")
-    ] = 2.0,
+    ] = 2.0
     patience: Annotated[
         float, typer.Option(metavar="S", help="Seconds for one without a score: it may be a slow copy.")
-    ] = 30.0,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
-    ] = "auto",
-    public_key: PublicKey = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
-    ] = None,
-    uncertain: Annotated[
-        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
-    ] = False,
-    dicom_tags: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
-    ] = None,
+    ] = 30.0
+
+
+@app.command(short_help="Score new files in a folder as they come.")
+@expand_options
+def watch(
+    *,
+    watched: FolderOptions,
+    chosen: ModelOptions,
+    columns: ColumnOptions,
+    workers: Workers = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is in the way.")] = False,
 ) -> None:
     """Score new files in FOLDER once each, when they are completely written, until stopped.
@@ -66,29 +63,15 @@ def watch(
     Stop it with Ctrl-C or SIGTERM (exit code 130 or 143), or however the machine stops: started again, it
     goes on where it was, without a row lost or written twice.
     """
-    from wetread.cli.score import catch_signals, split_names
-    from wetread.runtime.model.packaged import choose_model, say_packaged
-    from wetread.runtime.scoring.classifier import Classifier
+    from wetread.cli.score import catch_signals
     from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
     options = WatchOptions(
-        folder=folder,
-        output=output,
-        include=include,
-        done=done,
-        failed=failed,
-        poll=poll,
-        settle=settle,
-        patience=patience,
-        workers=workers,
-        uncertain=uncertain,
-        dicom_tags=split_names(dicom_tags),
+        **vars(watched), workers=workers, uncertain=columns.uncertain, dicom_tags=columns.keywords
     )
-    if model is None and not quiet:
-        _say(say_packaged())
-    classifier = Classifier(choose_model(model), device=device, public_key=public_key)
+    classifier = chosen.open(quiet=quiet)
     if not quiet:
-        _say(f"watching {folder} on {classifier.device} -> {output}")
+        _say(f"watching {options.folder} on {classifier.device} -> {options.output}")
     with catch_signals() as caught:
         tally = watch_folder(
             classifier,

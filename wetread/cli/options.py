@@ -1,0 +1,137 @@
+"""Options that travel together: a frozen dataclass for each group, shared by the commands that take it.
+
+A command takes the group as one parameter, and `expand_options` makes its fields options of the command line:
+
+    @app.command()
+    @expand_options
+    def score(*, chosen: ModelOptions, quiet: Quiet = False) -> None: ...
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from copy import copy
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
+
+import typer
+
+if TYPE_CHECKING:
+    from wetread.runtime.scoring.classifier import Classifier
+
+Project = Annotated[
+    str | None,
+    typer.Option("--project", metavar="ID", help="The project to bill where a bucket's requesters pay."),
+]
+PublicKey = Annotated[
+    str | None,
+    typer.Option("--public-key", metavar="KEY", help="Demand the model's signature by this key (PEM)."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
+Include = Annotated[
+    str | None, typer.Option("--include", metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Threads; default: one for each processor.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model computes, and where. Shared by every command that scores."""
+
+    panel: ClassVar[str] = "Model"
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL.onnx", help="The model file; default: the packaged one."
+        ),
+    ] = None
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+    ] = "auto"
+    public_key: PublicKey = None
+
+    def choose(self, *, quiet: bool) -> str:
+        """Return the model that was named, or the packaged one, saying so on standard error."""
+        from wetread.runtime.model.packaged import choose_model, say_packaged
+
+        if self.model is None and not quiet:
+            print(f"wetread: {say_packaged()}", file=sys.stderr)
+        return choose_model(self.model)
+
+    def open(self, *, quiet: bool) -> Classifier:
+        """Load the chosen model. Raises ModelError, ProviderError and SignatureError."""
+        from wetread.runtime.scoring.classifier import Classifier
+
+        return Classifier(self.choose(quiet=quiet), device=self.device, public_key=self.public_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnOptions:
+    """Which optional columns a row has."""
+
+    panel: ClassVar[str] = "Output"
+
+    uncertain: Annotated[
+        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
+    ] = False
+    dicom_tags: Annotated[
+        str | None,
+        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
+    ] = None
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The attributes of `dicom_tags`, split at the commas."""
+        return tuple(name.strip() for name in self.dicom_tags.split(",")) if self.dicom_tags else ()
+
+
+def expand_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option for each field of the dataclasses among its parameters.
+
+    The command itself receives the dataclasses, made of what the command line said.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
+
+    @wraps(command)
+    def run(**values: Any) -> None:
+        made = {
+            name: group(**{field.name: values.pop(field.name) for field in fields(group)})
+            for name, group in groups.items()
+        }
+        command(**made, **values)
+
+    parameters = [
+        expanded
+        for parameter in inspect.signature(command).parameters.values()
+        for expanded in (
+            _list_parameters(groups[parameter.name])
+            if parameter.name in groups
+            else [parameter.replace(annotation=hints[parameter.name])]
+        )
+    ]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+def _list_parameters(group: Any) -> Iterator[inspect.Parameter]:
+    """The fields of a dataclass as parameters, each option in the group's panel of the help."""
+    hints = get_type_hints(group, include_extras=True)
+    for field in fields(group):
+        kind, info = get_args(hints[field.name])
+        info = copy(info)
+        info.rich_help_panel = info.rich_help_panel or group.panel
+        yield inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is MISSING else field.default,
+            annotation=Annotated[kind, info],
+        )
