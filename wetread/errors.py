@@ -59,6 +59,10 @@ class ShareWarning(UserWarning):
     """A file system lacks something that protects an output; the output itself is right."""
 
 
+class EmptySourceWarning(UserWarning):
+    """One of several sources lists nothing; the others do."""
+
+
 class UsageError(WetreadError):
     """Options or arguments that contradict one another."""
 

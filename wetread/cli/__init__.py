@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from typer import TyperException
 
 from wetread.cli.app import app
-from wetread.errors import ConfigError, ShareWarning, UsageError, WetreadError
+from wetread.errors import ConfigError, EmptySourceWarning, ShareWarning, UsageError, WetreadError
 from wetread.streams import open_missing
 
 # Modules of this room, each of which adds the command of its name as it is imported.
@@ -100,13 +100,15 @@ def run(arguments: list[str]) -> int:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Say what a file system lacks in one line, once."""
+    """Say what a file system or a source lacks in one line, once."""
+    ours = (ShareWarning, EmptySourceWarning)
     with warnings.catch_warnings():
-        warnings.simplefilter("once", ShareWarning)
+        for category in ours:
+            warnings.simplefilter("once", category)
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
-            if issubclass(category, ShareWarning):
+            if issubclass(category, ours):
                 _report(message, code=0)
             else:
                 show(message, category, *place, **rest)

@@ -35,6 +35,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Include = Annotated[
     str | None, typer.Option("--include", metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
 ]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Threads; default: one for each processor.")
 ]

@@ -13,6 +13,7 @@ import typer
 
 from wetread.cli.app import app, open_output
 from wetread.cli.options import (
+    AllowEmpty,
     ColumnOptions,
     Include,
     ModelOptions,
@@ -46,6 +47,7 @@ class InputOptions:
         str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
     ] = None
     include: Include = None
+    allow_empty: AllowEmpty = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -265,11 +265,10 @@ class Output:
             file.seek(size)
 
 
-@contextmanager
-def open_output(
+def check_free(
     output: Output, *, resume: bool, overwrite: bool, advice: str = "--resume to go on with it, "
-) -> Iterator[Output]:
-    """Hold an output for the length of a run. Raises OutputError when it exists and may not be touched.
+) -> None:
+    """Raise OutputError when an output exists and may not be touched.
 
     `advice`: what else than overwriting its command has to offer.
     """
@@ -280,6 +279,11 @@ def open_output(
             f"Expected no output at {output.path!r} yet. Received {kind}. "
             f"Use {advice}--overwrite to replace it, or another name."
         )
+
+
+@contextmanager
+def open_output(output: Output, *, resume: bool) -> Iterator[Output]:
+    """Hold an output that is free for the length of a run. Raises OutputError where another run writes it."""
     output.hold()
     try:
         if resume:
