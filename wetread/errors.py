@@ -27,7 +27,12 @@ from pathlib import Path
 
 
 class WetreadError(Exception):
-    """Any error that wetread raises on purpose."""
+    """Any error that wetread raises on purpose.
+
+    `resumable`: what was done until then is kept, and the same run goes on with it when it resumes.
+    """
+
+    resumable = False
 
 
 class ImageError(WetreadError):

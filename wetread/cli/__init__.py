@@ -44,6 +44,9 @@ COMMANDS = (
 )
 
 
+_RESUME = " What was done so far is kept: --resume goes on with it."
+
+
 def load_commands(arguments: list[str]) -> None:
     """Add the command asked for to the app, or all: to describe them costs more than to load a model."""
     asked = [name for name in arguments[:1] if name in COMMANDS]
@@ -82,7 +85,7 @@ def run(arguments: list[str]) -> int:
     except (UsageError, ConfigError) as error:
         return _report(error, code=2)
     except WetreadError as error:
-        return _report(error, code=1)
+        return _report(f"{error}{_RESUME if error.resumable else ''}", code=1)
     except TyperException as error:
         return _report(f"{error.format_message()} Try 'wetread --help'.", code=error.exit_code)
     except BrokenPipeError:  # whoever read standard output went away
@@ -122,8 +125,8 @@ def _report_fault(error: Exception, arguments: list[str]) -> int:
 
     command = next((name for name in arguments[:1] if name in COMMANDS), "")
     kept = command in ("score", "train", "tune") and any(a.startswith(("-o", "--output")) for a in arguments)
-    resume = " What was done so far is kept: --resume goes on with it." if kept else ""
-    return _report(describe_fault(error, command=command) + resume, code=1)
+    in_shards = any(a.startswith(("--shard", "--engine")) for a in arguments)
+    return _report(describe_fault(error, command=command) + _RESUME * (kept and not in_shards), code=1)
 
 
 def _drop_output() -> int:

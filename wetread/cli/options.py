@@ -68,7 +68,7 @@ class ModelOptions:
             print(f"wetread: {say_packaged()}", file=sys.stderr)
         return choose_model(self.model)
 
-    def open(self, *, quiet: bool) -> Classifier:
+    def load(self, *, quiet: bool) -> Classifier:
         """Load the chosen model. Raises ModelError, ProviderError and SignatureError."""
         from wetread.runtime.scoring.classifier import Classifier
 

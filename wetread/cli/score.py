@@ -171,7 +171,7 @@ def _run(
     from wetread.runtime.scoring.run import score_to_file, score_to_stream
 
     with bill_project(options.project):
-        classifier = chosen.open(quiet=quiet)
+        classifier = chosen.load(quiet=quiet)
     if chosen.device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.

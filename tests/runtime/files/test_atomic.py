@@ -117,9 +117,7 @@ def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, s
 
     with monkeypatch.context() as patched:
         on_call(patched, act)
-        with pytest.raises(
-            OutputError, match=r"Permission denied.*Close the program that holds it.*--resume"
-        ):
+        with pytest.raises(OutputError, match=r"Permission denied.*Close the program that holds it.*is kept"):
             score(path, "new")
     assert read_pair(path) == (begun, begun)
     score(path, "new", resume=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from wetread.errors import OutputError, UsageError
+from wetread.errors import OutputError, UsageError, WetreadError
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.pixels import MAX_PIXELS
 from wetread.runtime.model.providers import ONNXRUNTIME_PACKAGES, find_versions
@@ -155,7 +156,7 @@ def score_to_file(
     started, tally = datetime.now(UTC), Tally()
     check_free(output, resume=options.resume, overwrite=options.overwrite)
     listed = _list_inputs(source, tally, options)
-    with open_output(output, resume=options.resume):
+    with open_output(output, resume=options.resume), _mark_resumable(output):
         tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
         entries = skip_written(listed, output.progress.marks, output=output.path)
         for chunk in score_source(classifier, entries, source, options):
@@ -169,6 +170,16 @@ def score_to_file(
         record |= {"storage": reading} if reading else {}
         output.finish(record | {"identity": identity, "inputs": output.progress.inputs.describe()})
     return tally
+
+
+@contextmanager
+def _mark_resumable(output: Output) -> Iterator[None]:
+    """Say of an error that ends a run whether rows were written, with which another run can go on."""
+    try:
+        yield
+    except WetreadError as error:
+        error.resumable = output.progress.rows > 0
+        raise
 
 
 def score_to_stream(
