@@ -29,14 +29,15 @@ HEAVY = {
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
-    "runtime": {"errors", "environment", "runtime"},
-    "cluster": {"errors", "runtime", "cluster"},
+    "packages": {"errors"},
+    "runtime": {"errors", "environment", "packages", "runtime"},
+    "cluster": {"errors", "packages", "runtime", "cluster"},
     "evaluate": {"errors", "runtime", "evaluate"},
-    "backend": {"errors", "environment", "streams"},
+    "backend": {"errors", "environment", "packages", "streams"},
     "heads": set(),
-    "train": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "train"},
-    "bundle": {"errors", "runtime", "bundle"},
-    "export": {"errors", "environment", "backend", "heads", "runtime", "evaluate", "export"},
+    "train": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "train"},
+    "bundle": {"errors", "packages", "runtime", "bundle"},
+    "export": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "export"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 

@@ -9,19 +9,18 @@ from contextlib import contextmanager
 from typing import Any
 
 from wetread.environment import keep_home_clean
-from wetread.errors import ConfigError, MissingExtraError
+from wetread.errors import ConfigError
+from wetread.packages import importing
 from wetread.streams import open_missing
 
 
 def import_keras() -> Any:
     """Import Keras on TensorFlow. Raises MissingExtraError, and ConfigError on another backend."""
     keep_home_clean()
-    try:
-        with _hushed():
-            import tensorflow  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("tensorflow", extra="train") from error
-    import keras
+    with importing("tensorflow", extra="train"), _hushed():
+        import tensorflow  # noqa: F401
+    with importing("keras", extra="train"):
+        import keras
 
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(

@@ -14,7 +14,8 @@
         ├── ConfigError          an option's value or a file of them that cannot be (exit code 2)
         ├── ClusterError         a cluster that cannot be reached, or whose actors fail
         ├── ExportError          a network that cannot be converted, or whose conversion disagrees with it
-        └── MissingExtraError    an optional dependency that is not installed
+        ├── MissingExtraError    an optional package that is not installed
+        └── BrokenPackageError   a package that is installed, and does not load
 
 Messages say what was expected, what was received, and what to do.
 """
@@ -126,6 +127,16 @@ class MissingExtraError(SetupError):
         )
         self.package = package
         self.extra = extra
+
+
+class BrokenPackageError(SetupError):
+    """A package is installed and does not load: a library is missing, or another package does not fit it."""
+
+    def __init__(self, package: str, *, reason: str, advice: str) -> None:
+        super().__init__(f"The package '{package}' is installed, but does not load: {reason}. {advice}.")
+        self.package = package
+        self.reason = reason
+        self.advice = advice
 
 
 def is_from_bundle() -> bool:

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from wetread.cli import run
 from wetread.errors import MissingExtraError
+from wetread.packages import find_module
 from wetread.runtime import doctor, machine
 from wetread.runtime.doctor import NOTE, OK, PROBLEM, Finding
 
@@ -16,6 +22,12 @@ def install(folder, name: str, version: str) -> None:
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+@pytest.fixture(autouse=True)
+def few_extras(monkeypatch):
+    """Importing what all extras bring takes many seconds."""
+    monkeypatch.setattr(doctor, "list_extras", lambda: {"dicom": ("pydicom",), "cpu": ("onnxruntime",)})
 
 
 def by_topic(findings: list[Finding]) -> dict[str, Finding]:
@@ -31,7 +43,7 @@ def test_this_machine_has_no_problem(tmp_path, toy_model):
 
 
 def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(doctor, "EXTRAS", {"dicom": ("no_such_module",), "gcs": ("no.such.module",)})
+    monkeypatch.setattr(doctor, "list_extras", lambda: {"dicom": ("pydicom", "absent"), "gcs": ("none",)})
     findings = [f for f in doctor.examine(folder=str(tmp_path / "absent")) if f.level != OK]
     assert {f.topic for f in findings} >= {"disk", "extra dicom", "extra gcs"}
     assert [f for f in findings if not f.advice] == []
@@ -40,13 +52,13 @@ def test_every_finding_that_is_not_ok_says_what_to_do(tmp_path, monkeypatch):
 def test_an_installation_from_a_bundle_is_told_of_bundles_and_of_no_index(tmp_path, monkeypatch):
     (tmp_path / "bundle.json").write_text("{}")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
-    monkeypatch.setattr(doctor, "EXTRAS", {"dicom": ("no_such_module",), "train": ("no_such_module",)})
+    monkeypatch.setattr(doctor, "list_extras", lambda: {"dicom": ("absent",), "train": ("absent",)})
     assert "pip" not in str(MissingExtraError("x", extra="dicom"))
     assert list(doctor._examine_extras()) == [
         Finding(
             "extra dicom",
             NOTE,
-            "not installed: no_such_module",
+            "not installed: absent",
             "If needed: ask for a bundle made with --with dicom",
         )
     ]
@@ -155,3 +167,81 @@ def test_the_command_prints_findings_and_json(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "installed_packages", list)
     assert run(["doctor"]) == 1
     assert "problem  onnxruntime" in capsys.readouterr().out
+
+
+def test_every_extra_is_known_with_every_package_of_it(monkeypatch):
+    monkeypatch.undo()
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    extras = {
+        extra: tuple(re.match(r"[\w.-]+", wanted).group() for wanted in packages)
+        for extra, packages in project["project"]["optional-dependencies"].items()
+    }
+    found = doctor.list_extras()
+    assert {extra: sorted(packages) for extra, packages in found.items()} == {
+        extra: sorted(packages) for extra, packages in extras.items()
+    }
+
+
+def plant(folder: Path, package: str, code: str) -> None:
+    """Install a package that does this when it is imported."""
+    install(folder, package, "9.9")
+    module = folder.joinpath(*find_module(package).split("."))
+    module.mkdir(parents=True)
+    (module / "__init__.py").write_text(code)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "advice"),
+    [
+        (
+            "raise ImportError('DLL load failed while importing _x')",
+            "ImportError: DLL load failed",
+            "vc_redist",
+        ),
+        ("raise ImportError('libGL.so.1: cannot open shared object file')", "libGL.so.1", "system library"),
+        (
+            "import absent_part",
+            "ModuleNotFoundError: No module named 'absent_part'",
+            "--force-reinstall pydicom",
+        ),
+        (
+            "raise TypeError('Descriptors cannot be created directly.')",
+            "TypeError",
+            "upgrade pydicom protobuf",
+        ),
+        ("raise RuntimeError('compiled against numpy ABI 1')", "RuntimeError", "upgrade pydicom numpy"),
+        ("raise OSError()", "OSError", "Install it again"),
+        ("raise SystemExit(3)", "SystemExit: 3", "Install it again"),
+        ("import os; os.abort()", "its import ends the process (-6)", "Install it again"),
+    ],
+)
+def test_a_broken_package_is_a_problem_with_its_reason(tmp_path, monkeypatch, code, reason, advice):
+    plant(tmp_path, "pydicom", code)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "list_extras", lambda: {"dicom": ("imagecodecs", "pydicom", "cryptography")})
+    (finding,) = doctor._examine_extras()
+    assert (finding.topic, finding.level) == ("extra dicom", PROBLEM)
+    assert finding.found.startswith("pydicom does not load: ")
+    assert reason in finding.found
+    assert advice in finding.advice
+
+
+@pytest.mark.parametrize("package", ["numpy", "opencv-python-headless", "simplejpeg", "onnxruntime"])
+def test_doctor_runs_whatever_is_broken(tmp_path, package):
+    """Each of them is imported by what scores; here no file of the package is left but its name."""
+    module = tmp_path / f"{find_module(package)}.py"
+    module.write_text("raise ImportError('libx.so.1: cannot open shared object file')")
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    code = (
+        "import sys; from wetread.runtime import doctor; doctor.list_extras = dict; "
+        "from wetread.cli import run; sys.exit(run(['doctor', '--json']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (1, "")
+    findings = {found["topic"]: found for found in json.loads(done.stdout)["findings"]}
+    topic = {"opencv-python-headless": "opencv"}.get(package, package)
+    assert findings[topic]["level"] == findings["model"]["level"] == PROBLEM
+    assert "libx.so.1: cannot open shared object file" in findings[topic]["found"]
+    assert "system library" in findings[topic]["advice"]
+    assert f"The package '{package}' is installed, but does not load" in findings["model"]["advice"]

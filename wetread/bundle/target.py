@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import MissingExtraError, UsageError
+from wetread.errors import UsageError
+from wetread.packages import importing
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -103,7 +104,5 @@ def import_packaging(name: str) -> Any:
     """Import a module of `packaging`. Raises MissingExtraError."""
     from importlib import import_module
 
-    try:
+    with importing("packaging", extra="bundle"):
         return import_module(f"packaging.{name}")
-    except ImportError as error:
-        raise MissingExtraError("packaging", extra="bundle") from error

@@ -22,6 +22,7 @@ from typer import TyperException
 
 from wetread.cli.app import app
 from wetread.errors import ConfigError, EmptySourceWarning, ShareWarning, UsageError, WetreadError
+from wetread.packages import explain_import
 from wetread.streams import open_missing
 
 # Modules of this room, each of which adds the command of its name as it is imported.
@@ -97,8 +98,9 @@ def run(arguments: list[str]) -> int:
         return _report("out of memory. Give fewer --workers or a smaller --batch-size.", code=1)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - nobody foresaw it: the user gets one line, we get the details
-        return _report_fault(error, arguments)
+    except Exception as error:  # noqa: BLE001 - an import may raise anything, too; else nobody foresaw it: the user gets one line, we get the details
+        explained = explain_import(error)
+        return _report_fault(error, arguments) if explained is None else _report(explained, code=1)
 
 
 @contextmanager

@@ -22,9 +22,9 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from wetread.packages import find_own_version
 
-        print(f"wetread {version('wetread')}")
+        print(f"wetread {find_own_version()}")
         raise typer.Exit
 
 

@@ -8,6 +8,8 @@ import sys
 import tempfile
 import traceback
 
+from wetread.packages import find_own_version
+
 SHOW = "WETREAD_TRACEBACK"
 
 
@@ -27,11 +29,8 @@ def describe_fault(error: Exception, *, command: str) -> str:
 
 
 def _write_details(error: Exception, *, command: str) -> str:
-    from importlib.metadata import version
-
-    head = (
-        f"wetread {version('wetread')} {command}, Python {platform.python_version()}, {platform.platform()}"
-    )
+    versions = f"wetread {find_own_version()} {command}, Python {platform.python_version()}"
+    head = f"{versions}, {platform.platform()}"
     return head + "\n" + "".join(traceback.format_exception(error))
 
 

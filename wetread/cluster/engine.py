@@ -20,7 +20,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from wetread.cluster.actors import Job, Outcome, ShardActor
-from wetread.errors import ClusterError, MissingExtraError, UsageError
+from wetread.errors import ClusterError, UsageError
+from wetread.packages import importing
 from wetread.runtime.gcs.billing import bill_project
 from wetread.runtime.model.file import read_model
 from wetread.runtime.model.signature import check_signature, read_signature
@@ -108,10 +109,8 @@ def import_ray() -> Any:
     """Import Ray, which is told to send nothing home. Raises MissingExtraError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    try:
+    with importing("ray", extra="ray"):
         import ray
-    except ImportError as error:
-        raise MissingExtraError("ray", extra="ray") from error
     return ray
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import MissingExtraError
+from wetread.packages import importing
 
-if find_spec("onnx") is None:
-    raise MissingExtraError("onnx", extra="train")
+with importing("onnx", extra="train"):
+    import onnx  # noqa: F401
 
 if TYPE_CHECKING:
     from wetread.export.convert import ExportOptions, export_keras, export_run

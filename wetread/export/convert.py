@@ -11,7 +11,6 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from wetread.export.images import ExportImages, read_folder_images, read_run_ima
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
+from wetread.packages import find_versions
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.signature import sign_model, signature_path
@@ -157,7 +157,7 @@ def _export(
     """The way of every export: convert, compare, choose a form, add its self-test, write."""
     options.tell("converting")
     wrapped = network.wrap_network(model, spec.pixels.shape)
-    spec = dataclasses.replace(spec, precision="float32", tools={**spec.tools, **_versions()})
+    spec = dataclasses.replace(spec, precision="float32", tools={**spec.tools, **find_versions(_TOOLS)})
     float_graph = build_graph(wrapped, spec)
     options.tell("comparing with Keras")
     probes = (
@@ -354,14 +354,3 @@ def _check_places(output: Path, options: ExportOptions) -> None:
         raise ExportError(
             f"Expected an --output that ends in .onnx, in a folder that is there. Received {output}."
         )
-
-
-def _versions() -> dict[str, str]:
-    """The versions of what made the file, where they are installed as packages."""
-    found = {}
-    for name in _TOOLS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found

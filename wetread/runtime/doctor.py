@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import platform
+import re
 import struct
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from typing import Any
 
-import numpy as np
-
-from wetread.errors import WetreadError, advise_extra, is_from_bundle
+from wetread.errors import BrokenPackageError, WetreadError, advise_extra, is_from_bundle
+from wetread.packages import VISUAL_CPP, describe_broken, explain_import, find_module
 from wetread.runtime import machine
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import DEVICES, import_onnxruntime, installed_packages, open_session
@@ -26,22 +28,25 @@ _PROBE = base64.b64decode(
     "CAgSADpZChcKAXgSAWYiBENhc3QqCQoCdG8YAaABAgoRCgFmCgFmEgF5IgZNYXRNdWwSAWRaEwoBeBIOCgwIAhIICgIIAgoCCAJi"
     "EwoBeRIOCgwIARIICgIIAgoCCAJCBAoAEBE="
 )
-# What each extra brings: the packages by which its presence is told.
-EXTRAS: Mapping[str, tuple[str, ...]] = {
-    "dicom": ("pydicom", "imagecodecs"),
-    "parquet": ("pyarrow",),
-    "gcs": ("google.cloud.storage", "google_crc32c"),
-    "report": ("sklearn", "matplotlib"),
-    "train": ("tensorflow", "keras", "tf2onnx", "onnx"),
-    "sign": ("cryptography",),
-    "ray": ("ray",),
-    "bundle": ("pip", "packaging"),
-}
-# Those that a bundle may bring: an installation from one has no index to take others from.
+# Extras that a bundle may bring: an installation from one has no index to take others from.
 _BUNDLED = ("dicom", "parquet", "sign")
+# A requirement as a wheel's metadata has it: onnxruntime-gpu[cuda,cudnn]<2,>=1.22; extra == "gpu"
+_REQUIREMENT = re.compile(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]")
+_IMPORT_SECONDS = 60
+# A line of JSON for each module: its kind of error, or nothing.
+_IMPORT = """
+import importlib, json, sys, warnings
+warnings.simplefilter("ignore")
+for module in sys.argv[1:]:
+    kind = words = ""
+    try:
+        importlib.import_module(module)
+    except BaseException as error:
+        kind, words = type(error).__name__, str(error)
+    print(json.dumps({"kind": kind, "words": words}), flush=True)
+"""
 _MEMORY_WANTED = 2 << 30
 _DISK_WANTED = 1 << 30
-_VISUAL_CPP = "the Microsoft Visual C++ Redistributable (x64, 2015-2022): vc_redist.x64.exe from Microsoft"
 
 
 @dataclass(frozen=True)
@@ -127,7 +132,7 @@ def judge_visual_cpp(libraries: Mapping[str, bool]) -> Finding:
     """Judge which libraries of the Visual C++ runtime Windows can load."""
     missing = [name for name, present in libraries.items() if not present]
     if missing:
-        return Finding("visual c++", PROBLEM, f"without {', '.join(missing)}", f"Install {_VISUAL_CPP}.")
+        return Finding("visual c++", PROBLEM, f"without {', '.join(missing)}", f"Install {VISUAL_CPP}.")
     return Finding("visual c++", OK, "present")
 
 
@@ -135,16 +140,24 @@ def _examine_packages() -> Iterator[Finding]:
     for name in ("wetread", "numpy", "simplejpeg"):
         yield _judge_package(name)
     yield from _examine_nameless()
-    yield judge_rivals(
-        "opencv",
-        installed_like("opencv"),
-        advice="pip uninstall all of them, then pip install opencv-python-headless",
-    )
+    yield _judge_opencv(installed_like("opencv"))
     yield judge_rivals(
         "onnxruntime",
         installed_packages(),
         advice="pip uninstall all of them, then install one: wetread[cpu], wetread[gpu] or wetread[directml]",
     )
+
+
+def _judge_opencv(packages: list[str]) -> Finding:
+    finding = judge_rivals(
+        "opencv", packages, advice="pip uninstall all of them, then pip install opencv-python-headless"
+    )
+    broken = try_imports([packages[0].partition(" ")[0]]) if finding.level == OK else {}
+    return next((_does_not_load("opencv", package, error) for package, error in broken.items()), finding)
+
+
+def _does_not_load(topic: str, package: str, broken: BrokenPackageError) -> Finding:
+    return Finding(topic, PROBLEM, f"{package} does not load: {broken.reason}", f"{broken.advice}.")
 
 
 def _judge_package(name: str) -> Finding:
@@ -156,7 +169,35 @@ def _judge_package(name: str) -> Finding:
         return Finding(
             name, PROBLEM, "left half installed", f"pip install --force-reinstall --no-deps {name}"
         )
-    return Finding(name, OK, found[1])
+    broken = try_imports([name])
+    return _does_not_load(name, found[1], broken[name]) if broken else Finding(name, OK, found[1])
+
+
+def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
+    """Import installed packages in a process of their own, for one may end it; return those that fail."""
+    broken: dict[str, BrokenPackageError] = {}
+    if not packages:
+        return broken
+    modules = [find_module(package) for package in packages]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _IMPORT, *modules],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=_IMPORT_SECONDS * len(modules),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {packages[0]: describe_broken(packages[0], error)}
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b'{"kind"')]
+    for package, line in zip(packages, lines, strict=False):
+        if line["kind"]:
+            broken[package] = describe_broken(package, type(line["kind"], (Exception,), {})(line["words"]))
+    if len(lines) < len(packages):  # a library may end the process: an instruction that the processor lacks
+        last = packages[len(lines)]
+        broken[last] = describe_broken(last, OSError(f"its import ends the process ({done.returncode})"))
+        broken |= try_imports(packages[len(lines) + 1 :])
+    return broken
 
 
 def _describe_package(package: metadata.Distribution) -> tuple[str, str] | None:
@@ -198,12 +239,14 @@ def judge_rivals(topic: str, packages: list[str], *, advice: str) -> Finding:
 def _examine_providers() -> Iterator[Finding]:
     if len(installed_packages()) != 1:
         return  # said already
+    package = installed_packages()[0].partition(" ")[0]
+    for error in try_imports([package]).values():
+        yield _does_not_load("onnxruntime", package, error)
+        return
     try:
         available = import_onnxruntime().get_available_providers()
     except WetreadError as error:
-        cause = error.__cause__ or error
-        advice = f"Install {_VISUAL_CPP}." if sys.platform == "win32" else "Install the package again."
-        yield Finding("onnxruntime", PROBLEM, f"does not load: {cause}", advice)
+        yield Finding("onnxruntime", PROBLEM, str(error), "Install the package again.")
         return
     for device, provider in DEVICES.items():
         if provider in available:
@@ -214,6 +257,8 @@ def _try_device(device: str) -> Finding:
     """Start a session on a device and compute with it."""
     topic = f"device {device}"
     try:
+        import numpy as np
+
         session = open_session(_PROBE, device=device).session
         (answer,) = session.run(["y"], {"x": np.array([[1, 2], [3, 4]], np.uint8)})
     except Exception as error:  # noqa: BLE001 - a driver may raise anything, and that is the finding
@@ -224,34 +269,60 @@ def _try_device(device: str) -> Finding:
     return Finding(topic, OK, "starts and computes")
 
 
+def list_extras() -> dict[str, tuple[str, ...]]:
+    """Name the packages of each of wetread's extras, as its metadata list them."""
+    extras: dict[str, tuple[str, ...]] = {}
+    for text in metadata.requires("wetread") or ():
+        if found := _REQUIREMENT.match(text):
+            extras[found[2]] = (*extras.get(found[2], ()), found[1])
+    return extras
+
+
 def _examine_extras() -> Iterator[Finding]:
-    from_bundle = is_from_bundle()
-    for extra, modules in EXTRAS.items():
-        if from_bundle and extra not in _BUNDLED:
-            continue
-        missing = [name for name in modules if not _is_importable(name)]
-        if missing:
-            found = f"not installed: {', '.join(missing)}"
-            yield Finding(f"extra {extra}", NOTE, found, f"If needed: {advise_extra(extra)}")
-        else:
-            yield Finding(f"extra {extra}", OK, "installed")
+    extras = {
+        name: packages for name, packages in list_extras().items() if not is_from_bundle() or name in _BUNDLED
+    }
+    installed = [[package for package in packages if _is_installed(package)] for packages in extras.values()]
+    with ThreadPoolExecutor(machine.read_processor().count) as pool:
+        broken = list(pool.map(try_imports, installed))
+    for (extra, packages), there, failed in zip(extras.items(), installed, broken, strict=True):
+        yield from _judge_extra(extra, [package for package in packages if package not in there], failed)
 
 
-def _is_importable(name: str) -> bool:
+def _judge_extra(
+    extra: str, missing: Sequence[str], broken: Mapping[str, BrokenPackageError]
+) -> Iterator[Finding]:
+    topic = f"extra {extra}"
+    if missing:
+        found = f"not installed: {', '.join(missing)}"
+        yield Finding(topic, NOTE, found, f"If needed: {advise_extra(extra)}")
+    for package, error in broken.items():
+        yield _does_not_load(topic, package, error)
+    if not missing and not broken:
+        yield Finding(topic, OK, "installed")
+
+
+def _is_installed(package: str) -> bool:
     try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
+        return metadata.distribution(package) is not None
+    except metadata.PackageNotFoundError:
         return False
 
 
 def examine_model(model: str | os.PathLike[str] | None) -> list[Finding]:
     """Load a model, or the packaged one, as scoring does: its digest, spec and self-test on this machine."""
-    from wetread.runtime.scoring.classifier import Classifier
-
     try:
+        from wetread.runtime.scoring.classifier import Classifier
+
         model = choose_model(model)
         classifier = Classifier(model, device="cpu")
+    except BrokenPackageError as error:
+        return [Finding("model", PROBLEM, "cannot be loaded here", str(error))]
     except WetreadError as error:
         return [Finding("model", PROBLEM, str(error), "Copy the model again, or export it again.")]
+    except Exception as error:
+        if (explained := explain_import(error)) is None:
+            raise
+        return [Finding("model", PROBLEM, "cannot be loaded here", str(explained))]
     found = f"{model}, digest {classifier.digest[:12]}..., loads and passes its checks"
     return [Finding("model", OK, found)]

@@ -10,7 +10,6 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from wetread.errors import ConfigError
 from wetread.evaluate.bounds import advise_only_answer, find_exact_intervals, find_only_answer
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.temperature import apply_temperature, doubt_temperature
+from wetread.packages import find_own_version
 from wetread.runtime.model.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
@@ -330,7 +330,7 @@ def _tools() -> dict[str, str]:
     import tensorflow
 
     return {
-        "wetread": version("wetread"),
+        "wetread": find_own_version(),
         "keras": keras.__version__,
         "tensorflow": tensorflow.__version__,
         "numpy": np.__version__,

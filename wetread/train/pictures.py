@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.environment import keep_home_clean
-from wetread.errors import MissingExtraError
+from wetread.packages import importing
 from wetread.runtime.images.text import draw_text
 from wetread.train.augment import Policy, augment_images
 from wetread.train.dataset import Dataset
@@ -75,11 +75,9 @@ _PANELS = (
 def draw_history(path: Path, history: History) -> None:
     """Draw the curves of history.csv. Raises MissingExtraError without matplotlib."""
     keep_home_clean()
-    try:
+    with importing("matplotlib", extra="train"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", extra="train") from error
     panels = [(title, [n for n in names if n in history[0]]) for title, names in _PANELS]
     panels = [(title, names) for title, names in panels if names]
     figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from wetread.errors import ConfigError, MissingExtraError, OutputError
+from wetread.errors import ConfigError, OutputError
+from wetread.packages import importing
 from wetread.train import run as runs
 from wetread.train.config import METRICS, TrainConfig, find_difference
 from wetread.train.dataset import load_dataset
@@ -121,10 +122,8 @@ def _begin(directory: Path, config: TrainConfig, held: dict[str, str], *, resume
 
 
 def _open_study(directory: Path, metric: str) -> Any:
-    try:
+    with importing("optuna", extra="tune"):
         import optuna
-    except ImportError as error:
-        raise MissingExtraError("optuna", extra="tune") from error
     from optuna.storages import JournalStorage, journal
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import draw_image
 from wetread.errors import OutputError, SourceError, UsageError
 from wetread.runtime.scoring import output as outputs
+from wetread.runtime.scoring import run as runs
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 
@@ -299,3 +300,27 @@ def test_a_source_that_is_not_there_leaves_nothing_behind(classifier, options, t
     with pytest.raises(SourceError):
         score_to_file(classifier, change(options, sources=("/no/such/folder",)))
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("package", "before", "after"),
+    [("imagecodecs", "1.0", "2.0"), ("pydicom", None, "3.0"), ("pydicom", "3.0", None), ("numpy", "1", "2")],
+)
+def test_a_run_goes_on_with_the_decoders_that_it_began_with(
+    classifier, options, monkeypatch, package, before, after
+):
+    """Absent first and there later is another decoder as well: its rows would say 'unsupported' no more."""
+
+    def install(version: str | None) -> None:
+        found = {"wetread": "0"} | ({package: version} if version else {})
+        monkeypatch.setattr(runs, "find_versions", lambda names: {n: found[n] for n in names if n in found})
+
+    install(before)
+    assert score_to_file(classifier, options, stop=lambda: True).interrupted
+    install(after)
+    with pytest.raises(OutputError, match="the same versions"):
+        score_to_file(classifier, change(options, resume=True))
+    install(before)
+    score_to_file(classifier, change(options, resume=True))
+    record = json.loads(Path(f"{options.output}.run.json").read_text())
+    assert record["versions"].get(package) == before

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
-from wetread.errors import MissingExtraError, SourceError, UsageError
+from wetread.errors import SourceError, UsageError
+from wetread.packages import importing
 from wetread.runtime.entries import BUCKET_SCHEME
 from wetread.runtime.gcs.answers import AnswerError
 from wetread.runtime.gcs.billing import find_project
@@ -181,13 +182,10 @@ def _open_client(project: str | None) -> tuple[Any, Any]:
     """Make google-cloud-storage's client, with a connection for each of many threads."""
     # Otherwise each client asks for its buckets' metadata in the background, which needs a permission.
     os.environ.setdefault("DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA", "true")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ImportWarning)  # of grpcio-status, which nothing here needs
-            from google.cloud import storage
-            from requests.adapters import HTTPAdapter
-    except ImportError as error:
-        raise MissingExtraError("google-cloud-storage", extra="gcs") from error
+    with importing("google-cloud-storage", extra="gcs"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ImportWarning)  # of grpcio-status, which nothing here needs
+        from google.cloud import storage
+        from requests.adapters import HTTPAdapter
     credentials, found = _find_credentials()
     client = storage.Client(project=project or found or "none", credentials=credentials)
     for scheme in ("https://", "http://"):

@@ -14,7 +14,8 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from wetread.errors import ImageError, MissingExtraError, SourceError, WetreadError
+from wetread.errors import ImageError, SourceError, WetreadError
+from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_entry
 from wetread.runtime.gcs.client import Storage, StorageError, find_trusted, split_location
@@ -35,10 +36,8 @@ class BucketReads:
     """Reads the objects of one run, and counts how it went; `read_file` reads the local files among them."""
 
     def __init__(self, storage: Storage, *, read_file: Callable[[Entry], bytes] = read_entry) -> None:
-        try:
+        with importing("google-crc32c", extra="gcs"):
             import google_crc32c  # noqa: F401
-        except ImportError as error:
-            raise MissingExtraError("google-crc32c", extra="gcs") from error
         self.storage = storage
         self._read_file = read_file
         self._plain: Reader = GoogleReader(storage)

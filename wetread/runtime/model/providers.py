@@ -6,14 +6,12 @@ so what a session uses is read back from the session.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from wetread.environment import switch_telemetry_off, warn_of_telemetry
-from wetread.errors import ConfigError, MissingExtraError, ProviderError
+from wetread.errors import ConfigError, ProviderError
+from wetread.packages import ONNXRUNTIME_PACKAGES, find_versions, importing
 
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -35,13 +33,6 @@ _ADVICE = {
     "openvino": "pip install onnxruntime-openvino in an environment without onnxruntime",
     "coreml": "use macOS, where the onnxruntime of 'wetread[cpu]' holds it",
 }
-ONNXRUNTIME_PACKAGES = (
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-directml",
-    "onnxruntime-openvino",
-    "onnxruntime-qnn",
-)
 
 
 @dataclass(frozen=True)
@@ -68,32 +59,18 @@ def import_onnxruntime() -> Any:
         )
     switch_telemetry_off()  # once more: the program may have cleared its environment since
     warn_of_telemetry()
-    try:
+    with importing("onnxruntime", extra="cpu"):
         import onnxruntime
-    except ImportError as error:
-        raise MissingExtraError("onnxruntime", extra="cpu") from error
-    onnxruntime.disable_telemetry_events()
-    onnxruntime.set_default_logger_severity(4)
+
+        # A folder that an uninstall left behind imports as well, and has none of these.
+        onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(4)
     return onnxruntime
 
 
 def installed_packages() -> list[str]:
     """Names and versions of the onnxruntime packages in this environment."""
     return [f"{name} {version}" for name, version in find_versions(ONNXRUNTIME_PACKAGES).items()]
-
-
-def find_versions(packages: Iterable[str]) -> dict[str, str]:
-    """The versions of those packages that are in this environment, as their folders are named, by name.
-
-    Not by importlib.metadata: that takes longer to import than a model takes to load.
-    """
-    found: dict[str, str] = {}
-    for folder in filter(os.path.isdir, sys.path):
-        for name in os.listdir(folder):
-            if name.endswith(".dist-info"):
-                package, _, version = name.removesuffix(".dist-info").partition("-")
-                found.setdefault(package.replace("_", "-").lower(), version)
-    return {name: found[name] for name in sorted(packages) if name in found}
 
 
 def open_session(model: bytes, *, device: str = "auto") -> OpenSession:

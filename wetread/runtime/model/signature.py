@@ -12,7 +12,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from wetread.errors import ConfigError, MissingExtraError, SourceError, TamperedModelError
+from wetread.errors import ConfigError, SourceError, TamperedModelError
+from wetread.packages import importing
 from wetread.runtime.entries import is_bucket_location
 
 SUFFIX = ".sig"
@@ -76,11 +77,9 @@ def read_signature(model: str | os.PathLike[str]) -> bytes | None:
 
 
 def _load_key(path: str | os.PathLike[str], kind: str) -> Any:
-    try:
+    with importing("cryptography", extra="sign"):
         from cryptography.hazmat.primitives.asymmetric import ed25519
         from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-    except ImportError as error:
-        raise MissingExtraError("cryptography", extra="sign") from error
     try:
         data = Path(path).read_bytes()
         key = load_pem_private_key(data, None) if kind == "private" else load_pem_public_key(data)

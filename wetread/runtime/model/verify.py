@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ConfigError, MachineError, MissingExtraError, ModelError
+from wetread.errors import BrokenPackageError, ConfigError, MachineError, MissingExtraError, ModelError
 from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.model.golden import draw_inputs
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
@@ -181,7 +181,7 @@ def verify_model(
     try:
         provider, result, layers = _compute(data, spec, device)
         checks += _check_answers(result) + _check_layers(layers)
-    except (ConfigError, MissingExtraError):
+    except (ConfigError, MissingExtraError, BrokenPackageError):
         raise
     except Exception:
         # Of damaged bytes, onnxruntime may say and raise anything, and blames the machine.

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, MissingExtraError, UsageError
+from wetread.errors import ImageError, UsageError
+from wetread.packages import importing
 from wetread.runtime.model.spec import ModelSpec
 
 STATUSES = ("ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unreadable", "unsupported")
@@ -185,11 +186,9 @@ def convert_to_parquet(
 
 def import_parquet() -> tuple[Any, Any]:
     """Import pyarrow and its Parquet module. Raises MissingExtraError."""
-    try:
+    with importing("pyarrow", extra="parquet"):
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
-        raise MissingExtraError("pyarrow", extra="parquet") from error
     return pyarrow, pyarrow.parquet
 
 

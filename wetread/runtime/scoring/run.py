@@ -10,9 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError, WetreadError
+from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.pixels import MAX_PIXELS
-from wetread.runtime.model.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
@@ -248,7 +248,7 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
 
 def versions() -> dict[str, str]:
     """The packages that a result depends on, where they are installed as packages."""
-    return find_versions(("wetread", "numpy", "opencv-python-headless", "simplejpeg", *ONNXRUNTIME_PACKAGES))
+    return find_versions(RESULT_PACKAGES)
 
 
 def make_record(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from wetread.errors import ImageError, MissingExtraError
+from wetread.errors import ImageError
+from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_regular
 from wetread.runtime.threads import map_in_order
@@ -38,10 +39,8 @@ def add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
 
     A file that cannot be read stays without one. Raises MissingExtraError without google-crc32c.
     """
-    try:
+    with importing("google-crc32c", extra="gcs"):
         import google_crc32c  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("google-crc32c", extra="gcs") from error
     yield from map_in_order(_add_checksum, entries, threads=_AT_ONCE, ahead=_AHEAD, name="wetread-checksum")
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom.stream import damaged
-from wetread.runtime.images.dicom.values import missing_extra
+from wetread.runtime.images.dicom.values import importing_dicom
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.pixel_format import PixelFormat
@@ -84,10 +84,8 @@ def _name(syntax: str) -> str:
 
 def _codec(name: str) -> Callable[..., Values]:
     """A function of imagecodecs. Raises ImageError 'unsupported' without it."""
-    try:
+    with importing_dicom("imagecodecs"):
         import imagecodecs
-    except ImportError as error:
-        raise missing_extra("imagecodecs") from error
     function: Callable[..., Values] = getattr(imagecodecs, name)
     return function
 

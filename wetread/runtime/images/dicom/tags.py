@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from wetread.errors import ImageError, MissingExtraError, UsageError
+from wetread.errors import ImageError, UsageError
+from wetread.packages import importing
 from wetread.runtime.images.dicom.stream import looks_like_dicom, read_stream
 from wetread.runtime.images.dicom.values import Attributes, parse_attributes
 
@@ -53,10 +54,8 @@ def choose_tags(keywords: Iterable[str]) -> tuple[Tag, ...]:
 
 
 def _find_tag(keyword: str) -> Tag:
-    try:
+    with importing("pydicom", extra="dicom"):
         from pydicom.datadict import dictionary_VR, tag_for_keyword
-    except ImportError as error:
-        raise MissingExtraError("pydicom", extra="dicom") from error
     number = tag_for_keyword(keyword)
     if not keyword or number is None:
         raise UsageError(

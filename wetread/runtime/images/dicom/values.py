@@ -10,11 +10,14 @@ import io
 import re
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wetread.errors import ImageError, advise_extra
+from wetread.errors import BrokenPackageError, ImageError, MissingExtraError
+from wetread.packages import importing
 from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, malformed, read_element
 
 PIXEL_DATA = 0x7FE00010
@@ -167,20 +170,22 @@ def import_pydicom(name: str) -> Any:
     """
     from importlib import import_module
 
-    try:
+    with importing_dicom(name.partition(".")[0]):
         module = import_module(name)
-    except ImportError as error:
-        raise missing_extra(name.partition(".")[0]) from error
     hushed = ("ignore", None, Warning, re.compile(r"pydicom\."), 0)
     if hushed not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"pydicom\.")
     return module
 
 
-def missing_extra(package: str) -> ImageError:
-    """The error of a DICOM file on a machine that lacks a package to read it."""
-    return ImageError(
-        "unsupported",
-        f"Expected the package '{package}', which reads DICOM. Received an installation without it. "
-        f"Install it: {advise_extra('dicom')}",
-    )
+@contextmanager
+def importing_dicom(package: str) -> Iterator[None]:
+    """Make of a package that reads DICOM, and is not there or does not load, the error of one file.
+
+    Raises ImageError 'unsupported'.
+    """
+    try:
+        with importing(package, extra="dicom"):
+            yield
+    except (MissingExtraError, BrokenPackageError) as error:
+        raise ImageError("unsupported", f"DICOM cannot be read here. {error}") from error
