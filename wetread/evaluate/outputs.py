@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable
@@ -13,7 +11,7 @@ from typing import Any
 from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.scores import Scores
-from wetread.runtime.scoring.rows import columns, encode_name
+from wetread.runtime.scoring.rows import columns, encode_csv
 
 METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
 REPORT = "report.html"
@@ -90,10 +88,4 @@ def encode_predictions(scores: Scores) -> bytes:
                 group,
             ]
         )
-    text = io.StringIO(newline="")
-    plain = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:
-        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
-        (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
-    return encode_name(text.getvalue())
+    return encode_csv(rows)

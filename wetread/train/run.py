@@ -11,8 +11,6 @@ cache/                                     the images as arrays, unless they are
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.locks import lock_file
+from wetread.runtime.scoring.rows import encode_csv
 from wetread.train.config import TrainConfig, find_difference
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"
@@ -152,11 +151,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV (RFC 4180 but for its line ends); names that are not UTF-8 keep their bytes."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_bytes(path, encode_csv([header, *rows]))
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:
