@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.scores import Scores
+from wetread.runtime.files.atomic import write_file
 from wetread.runtime.scoring.rows import columns, encode_csv
 
 METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
@@ -29,9 +29,9 @@ def check_output(folder: str, *, overwrite: bool) -> None:
         )
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with (place / f".{METRICS}.part").open("wb"):
+        with (place / f".{METRICS}.tmp").open("wb"):
             pass
-        (place / f".{METRICS}.part").unlink()
+        (place / f".{METRICS}.tmp").unlink()
     except OSError as error:
         raise OutputError(
             f"Expected to write into {folder}. Received: {error.strerror}. Choose another --output."
@@ -59,13 +59,8 @@ def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = Fal
 
 
 def _replace(path: Path, data: bytes) -> None:
-    passing = path.with_name(f".{path.name}.part")
     try:
-        with passing.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(passing, path)
+        write_file(path, data)
     except OSError as error:
         raise OutputError(f"Expected to write {path}. Received: {error.strerror}.") from error
 

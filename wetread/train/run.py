@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.files.atomic import replace_file, write_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.scoring.rows import encode_csv
 from wetread.train.config import TrainConfig, find_difference
@@ -124,24 +125,10 @@ def lock_run(run: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a passing name beside `path`, with its suffix; what is written there then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield passing
-        with passing.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(passing, path)
-    finally:
-        passing.unlink(missing_ok=True)
-
-
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with replace_file(path) as passing:
-        passing.write_bytes(data)
+    """Write a file whole or not at all, in a folder that is made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -168,7 +155,7 @@ def write_history(run: Path, history: History) -> None:
 def save_checkpoint(run: Path, variables: Variables, history: History) -> None:
     """Save an epoch's end in one file: every variable, the optimizer's too, and the history so far."""
     text = np.frombuffer(json.dumps(history).encode(), np.uint8)
-    with replace_file(run / CHECKPOINT) as passing, passing.open("wb") as file:
+    with replace_file(run / CHECKPOINT) as staged, staged.open("wb") as file:
         _save_arrays(file, {"history": text, **{f"variable/{name}": v for name, v in variables.items()}})
 
 

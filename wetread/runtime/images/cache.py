@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, OutputError
 from wetread.runtime.entries import Entry, Reading
+from wetread.runtime.files.atomic import name_folder
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.threads import count_processors, map_in_order
@@ -194,12 +195,7 @@ def _make_cache(
         _fill(passing, entries, recipe, source, on_progress)
         marks = b"".join(_mark_entry(entry, root) for entry in entries)
         np.save(passing / _ENTRIES, np.frombuffer(marks, np.uint8).reshape(-1, _MARK))
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            os.rename(passing, place)
-        except OSError:
-            if not place.is_dir():  # another process made the same one first: that one serves as well
-                raise
+        name_folder(passing, place)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
 

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError
 from wetread.runtime.entries import JOURNAL_SUFFIX
+from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
@@ -158,7 +159,7 @@ class Journal:
                 start = self._settle(rows)
                 rows.write(data)
                 rows.flush()
-                os.fsync(rows.fileno())
+                sync_file(rows.fileno())
             line["rows"] = [start, len(data), zlib.crc32(data)]
             self._write_line(line)
         self._take_in(line)
@@ -208,7 +209,7 @@ class Journal:
         try:
             while data:
                 data = data[self._lines.write(data) :]
-            os.fsync(self._lines.fileno())
+            sync_file(self._lines.fileno())
         except OSError:
             with suppress(OSError):
                 self._lines.truncate(self._whole)
