@@ -102,12 +102,14 @@ def run(arguments: list[str]) -> int:
 def _plain_warnings() -> Iterator[None]:
     """Say what a file system lacks in one line, once."""
     with warnings.catch_warnings():
-        warnings.simplefilter("once", ShareWarning)
-        show = warnings.showwarning
+        warnings.simplefilter("always", ShareWarning)  # "once" is once for each module that warns
+        show, said = warnings.showwarning, set[str]()
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
             if issubclass(category, ShareWarning):
-                _report(message, code=0)
+                if str(message) not in said:
+                    _report(message, code=0)
+                said.add(str(message))
             else:
                 show(message, category, *place, **rest)
 
