@@ -35,6 +35,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existin
 Include = Annotated[
     str | None, typer.Option("--include", metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
 ]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Threads; default: one for each processor.")
 ]
@@ -65,7 +68,7 @@ class ModelOptions:
             print(f"wetread: {say_packaged()}", file=sys.stderr)
         return choose_model(self.model)
 
-    def open(self, *, quiet: bool) -> Classifier:
+    def load(self, *, quiet: bool) -> Classifier:
         """Load the chosen model. Raises ModelError, ProviderError and SignatureError."""
         from wetread.runtime.scoring.classifier import Classifier
 
