@@ -33,7 +33,7 @@ from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.threads import count_processors, map_in_order
 
-_LAYOUT = 2  # of the files below; a change of it makes every cache new
+_LAYOUT = 3  # of the files below; a change of it makes every cache new
 _PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
 _MARK = 20
 _CHUNK = 64
@@ -166,8 +166,7 @@ def _name_recipe(recipe: PixelRecipe) -> str:
 
 def _mark_entry(entry: Entry, root: str) -> bytes:
     """Twenty bytes that stand for one file as listed: its name below the root, its size and version."""
-    line = [entry.name.removeprefix(root), entry.size, entry.version]
-    return hashlib.sha256(json.dumps(line).encode()).digest()[:_MARK]
+    return hashlib.sha256(entry.identify(root)).digest()[:_MARK]
 
 
 def _open_cache(place: Path) -> ImageCache | None:
