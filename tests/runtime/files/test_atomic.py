@@ -6,6 +6,8 @@ import ast
 import errno
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -262,6 +264,10 @@ def test_links_and_pipes_still_stand_after_a_write(tmp_path):
     write_file(pipe, b"new")
     reader.join()
     assert (pipe.is_fifo(), read) == (True, [b"new"])
+    code = "from wetread.runtime.files.atomic import write_file; write_file('/dev/stdout', b'new')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"new"
 
 
 # Runs without wetread; moves a download within its own temporary folder.

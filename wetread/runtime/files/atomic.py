@@ -32,10 +32,13 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     It is on the disk by then. Where the block fails, nothing of it stays. A link still stands afterwards: the
     file that it names is replaced. A device or a pipe is written to as it is. Raises OSError.
     """
-    place = Path(os.path.realpath(path) if os.path.islink(path) else path)
-    if place.exists() and not place.is_file():
+    place = Path(path)
+    if (
+        place.exists() and not place.is_file()
+    ):  # asked before links are followed: /dev/stdout leads to no name
         yield place
         return
+    place = Path(os.path.realpath(path)) if place.is_symlink() else place
     with _staged(_stage(place)) as staged:
         yield staged
         _sync_path(staged)
