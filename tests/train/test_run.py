@@ -8,6 +8,7 @@ import pytest
 
 from tests.train.drawn import draw_folder
 from wetread.errors import ConfigError, DatasetError, OutputError
+from wetread.runtime.files.atomic import replace_file
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.fit import train
@@ -83,7 +84,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     runs.write_bytes(path, b"first")
 
     def fail() -> None:
-        with runs.replace_file(path) as passing:
+        with replace_file(path) as passing:
             passing.write_bytes(b"half")
             raise RuntimeError("the plug was pulled")
 

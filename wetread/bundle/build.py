@@ -26,6 +26,7 @@ from wetread.bundle.wheels import (
     resolve,
 )
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
+from wetread.runtime.files.atomic import replace_file
 from wetread.runtime.model.file import read_model
 from wetread.runtime.model.signature import read_signature
 from wetread.runtime.model.spec import check_digest
@@ -248,12 +249,8 @@ def sum_files(files: Mapping[str, bytes | Path]) -> bytes:
 
 
 def _write(output: str, files: Mapping[str, bytes | Path]) -> None:
-    path = Path(output)
-    part = path.with_name(f".{path.name}.tmp")
     try:
-        write_archive(part, files, programs=("install.sh",))
-        part.replace(path)
+        with replace_file(output) as staged:
+            write_archive(staged, files, programs=("install.sh",))
     except OSError as error:
         raise OutputError(f"Expected to write {output!r}. Received: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)

@@ -109,12 +109,14 @@ def _plain_warnings() -> Iterator[None]:
     ours = (ShareWarning, EmptySourceWarning)
     with warnings.catch_warnings():
         for category in ours:
-            warnings.simplefilter("once", category)
-        show = warnings.showwarning
+            warnings.simplefilter("always", category)  # "once" is once for each module that warns
+        show, said = warnings.showwarning, set[str]()
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
             if issubclass(category, ours):
-                _report(message, code=0)
+                if str(message) not in said:
+                    _report(message, code=0)
+                said.add(str(message))
             else:
                 show(message, category, *place, **rest)
 

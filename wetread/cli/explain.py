@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
@@ -96,6 +95,7 @@ def _encode(found: Explanation, image: str, classifier: Classifier, format_: str
 
 def _write(data: bytes, output: str | None) -> None:
     from wetread.errors import OutputError
+    from wetread.runtime.files.atomic import write_file
     from wetread.runtime.gcs.mirror import stage_file
 
     if output is None:
@@ -103,7 +103,7 @@ def _write(data: bytes, output: str | None) -> None:
         return
     try:
         with stage_file(output) as file:
-            Path(file.path).write_bytes(data)
+            write_file(file.path, data)
     except OSError as error:
         raise OutputError(
             f"Expected to write {output}. Received: {error.strerror}. Choose another --output."

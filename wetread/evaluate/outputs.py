@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +10,8 @@ from typing import Any
 from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.scores import Scores
-from wetread.runtime.scoring.rows import columns, encode_name
+from wetread.runtime.files.atomic import write_file
+from wetread.runtime.scoring.rows import columns, encode_csv
 
 METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
 REPORT = "report.html"
@@ -31,9 +29,9 @@ def check_output(folder: str, *, overwrite: bool) -> None:
         )
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with (place / f".{METRICS}.part").open("wb"):
+        with (place / f".{METRICS}.tmp").open("wb"):
             pass
-        (place / f".{METRICS}.part").unlink()
+        (place / f".{METRICS}.tmp").unlink()
     except OSError as error:
         raise OutputError(
             f"Expected to write into {folder}. Received: {error.strerror}. Choose another --output."
@@ -61,13 +59,8 @@ def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = Fal
 
 
 def _replace(path: Path, data: bytes) -> None:
-    passing = path.with_name(f".{path.name}.part")
     try:
-        with passing.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(passing, path)
+        write_file(path, data)
     except OSError as error:
         raise OutputError(f"Expected to write {path}. Received: {error.strerror}.") from error
 
@@ -90,10 +83,4 @@ def encode_predictions(scores: Scores) -> bytes:
                 group,
             ]
         )
-    text = io.StringIO(newline="")
-    plain = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:
-        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
-        (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
-    return encode_name(text.getvalue())
+    return encode_csv(rows)

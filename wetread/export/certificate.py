@@ -16,6 +16,7 @@ from typing import Any
 
 from wetread.errors import ExportError
 from wetread.export.report import ParityReport, check_folder
+from wetread.runtime.files.atomic import write_file
 from wetread.runtime.machine import read_system
 
 FORMAT = "wetread parity certificate 1"
@@ -75,7 +76,7 @@ def write_certificate(report: ParityReport, path: str | os.PathLike[str]) -> Non
     writer = {".json": _to_json, ".txt": _to_text, ".html": _to_html}[path.suffix]
     try:
         text = writer(make_certificate(report))
-        path.write_text(text, encoding="utf-8", errors="backslashreplace")  # names need not be UTF-8
+        write_file(path, text.encode(errors="backslashreplace"))  # names need not be UTF-8
     except OSError as error:
         raise ExportError(f"Expected to write {path}. Received: {error.strerror}.") from error
 

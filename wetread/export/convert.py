@@ -33,6 +33,7 @@ from wetread.export.selftest import Inputs, choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
 from wetread.packages import find_versions
 from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.files.atomic import write_file
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.signature import sign_model, signature_path
 from wetread.runtime.model.spec import ModelSpec
@@ -324,13 +325,9 @@ def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportR
 
 
 def _replace(path: Path, data: bytes) -> None:
-    """Write a file under a passing name and give it its own when it is whole."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(data)
-        os.replace(part, path)
+        write_file(path, data)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ExportError(
             f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
         ) from error

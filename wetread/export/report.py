@@ -13,6 +13,7 @@ from wetread.errors import ExportError
 from wetread.export.byparts import LIMITS, LayerDifference
 from wetread.export.terms import RUN, Terms
 from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.files.atomic import write_file
 
 _SHOWN_FLIPS = 20
 
@@ -202,6 +203,6 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 def write_report(report: ParityReport, path: str | os.PathLike[str]) -> None:
     """Write all of a report as JSON. Raises ExportError."""
     try:
-        Path(path).write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_file(path, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     except OSError as error:
         raise ExportError(f"Expected to write {os.fspath(path)}. Received: {error.strerror}.") from error

@@ -20,7 +20,9 @@ JOURNAL_SUFFIX = ".watch"
 SHARD_SUFFIX = ".shard"
 _MOST_NAMES = 10_000
 _MOST_ENDINGS = 5
-_OWN_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, PART_SUFFIX + ".state", SHARD_SUFFIX)
+# What stands beside an output and proves that it is wetread's, and all that stands beside outputs.
+PROOF_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX)
+_OWN_SUFFIXES = (*PROOF_SUFFIXES, PART_SUFFIX + ".state", SHARD_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,15 @@ class Entry:
     size: int | None = None
     version: str = ""
     checksum: str = ""
+
+    @classmethod
+    def of_file(cls, name: str, *, size: int, modified: int) -> Entry:
+        """The entry of a local file of `size` bytes that was modified at a time in nanoseconds."""
+        return cls(name, size, str(modified))
+
+    def identify(self, root: str = "") -> bytes:
+        """What stands for this input wherever it is remembered: its name below `root`, size and version."""
+        return f"{self.name.removeprefix(root)}\0{self.size}\0{self.version}".encode("utf-8", "surrogatepass")
 
 
 class Reading(Protocol):
@@ -89,16 +100,21 @@ def is_output(name: str) -> bool:
     return name.lower().endswith(OUTPUT_SUFFIXES)
 
 
+def is_companion(name: str) -> bool:
+    """Tell whether a file of this name is wetread's own beside an output, whatever else is there."""
+    return any(name.endswith(end) and is_output(name.removesuffix(end)) for end in _OWN_SUFFIXES)
+
+
+def find_proven(name: str) -> str:
+    """The output that a file of this name proves to be wetread's own; '' where it proves none."""
+    bases = (name.removesuffix(end) for end in PROOF_SUFFIXES if name.endswith(end))
+    return next(filter(is_output, bases), "")
+
+
 def own_outputs(names: Iterable[str]) -> set[str]:
     """Those of a directory's files that runs of wetread wrote; a folder is none by its neighbours."""
-    present = set(names)
-    own: set[str] = set()
-    for name in present:
-        for suffix in _OWN_SUFFIXES:
-            base = name.removesuffix(suffix)
-            if base != name and is_output(base):
-                own |= {name, base} if suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX) else {name}
-    return own
+    companions = set(filter(is_companion, names))
+    return companions | set(map(find_proven, companions)) - {""}
 
 
 def require_inputs(entries: Iterator[Entry], source: Source, *, allow_empty: bool) -> Iterator[Entry]:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.runtime.files.atomic import replace_file
 from wetread.train.architectures import build_network, find_head
 from wetread.train.backbones import build_backbone
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.devices import build_in, choose_strategy, copy_plain, finish_in_float32
-from wetread.train.run import replace_file
 
 if TYPE_CHECKING:
     import keras
@@ -117,12 +117,12 @@ def save_network(model: keras.Model, path: Path, *, sample: NDArray[np.uint8]) -
     `sample`: uint8 (N, H, W, C). Raises ConfigError when what was written does not load or differs.
     """
     keras = import_keras()
-    with replace_file(path) as passing, warnings.catch_warnings():
+    with replace_file(path) as staged, warnings.catch_warnings():
         # Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
-        copy_plain(model).save(passing)  # not compiled
+        copy_plain(model).save(staged)  # not compiled
         try:
-            loaded = keras.models.load_model(passing, compile=False, safe_mode=True)
+            loaded = keras.models.load_model(staged, compile=False, safe_mode=True)
         except (TypeError, ValueError) as error:
             raise ConfigError(
                 f"Expected a network that Keras loads again. Received: {str(error).splitlines()[0]}"

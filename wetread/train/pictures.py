@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from wetread.environment import keep_home_clean
 from wetread.packages import importing
+from wetread.runtime.files.atomic import replace_file
 from wetread.runtime.images.text import draw_text
 from wetread.train.augment import Policy, augment_images
 from wetread.train.dataset import Dataset
-from wetread.train.run import History, replace_file, write_bytes
+from wetread.train.run import History, write_bytes
 
 _SAMPLES = 8  # rows
 _VARIANTS = 9  # changed images beside each original
@@ -90,5 +91,5 @@ def draw_history(path: Path, history: History) -> None:
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.grid(alpha=0.3)
         axis.legend(fontsize="small")
-    with replace_file(path) as passing:
-        figure.savefig(passing, dpi=110)
+    with replace_file(path) as staged:
+        figure.savefig(staged, dpi=110)

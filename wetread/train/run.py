@@ -11,8 +11,6 @@ cache/                                     the images as arrays, unless they are
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,7 +23,9 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.files.atomic import replace_file, write_file
 from wetread.runtime.files.locks import lock_file
+from wetread.runtime.scoring.rows import encode_csv
 from wetread.train.config import TrainConfig, find_difference
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"
@@ -125,24 +125,10 @@ def lock_run(run: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def replace_file(path: Path) -> Iterator[Path]:
-    """Yield a passing name beside `path`, with its suffix; what is written there then takes its place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    passing = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        yield passing
-        with passing.open("r+b") as file:
-            os.fsync(file.fileno())
-        os.replace(passing, path)
-    finally:
-        passing.unlink(missing_ok=True)
-
-
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    with replace_file(path) as passing:
-        passing.write_bytes(data)
+    """Write a file whole or not at all, in a folder that is made for it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -152,11 +138,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV (RFC 4180 but for its line ends); names that are not UTF-8 keep their bytes."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_bytes(path, encode_csv([header, *rows]))
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:
@@ -173,7 +155,7 @@ def write_history(run: Path, history: History) -> None:
 def save_checkpoint(run: Path, variables: Variables, history: History) -> None:
     """Save an epoch's end in one file: every variable, the optimizer's too, and the history so far."""
     text = np.frombuffer(json.dumps(history).encode(), np.uint8)
-    with replace_file(run / CHECKPOINT) as passing, passing.open("wb") as file:
+    with replace_file(run / CHECKPOINT) as staged, staged.open("wb") as file:
         _save_arrays(file, {"history": text, **{f"variable/{name}": v for name, v in variables.items()}})
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import json
 import os
+import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import wetread
 from wetread.errors import OutputError
 from wetread.runtime.entries import Entry
 from wetread.runtime.files import atomic as renames
+from wetread.runtime.files.atomic import copy_file, replace_file, write_file
 from wetread.runtime.scoring.batches import Chunk, Seconds
 from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.rows import Prediction
@@ -134,7 +140,7 @@ def test_what_another_program_holds_leaves_the_output_with_its_record(tmp_path, 
     real = os.replace
 
     def replace(source, target):
-        if os.fspath(tmp_path / held) in (source, target):
+        if os.fspath(tmp_path / held) in (os.fspath(source), os.fspath(target)):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         real(source, target)
 
@@ -192,3 +198,110 @@ def test_what_is_not_utf8_in_an_old_record_is_put_back_as_it_was(tmp_path, monke
     with pytest.raises(PermissionError):
         renames.publish(str(tmp_path / "whole"), str(path), "{}")
     assert (path.read_text(), place.read_bytes()) == ("old", b"\xff\r\n{")
+
+
+@pytest.mark.parametrize("write", [write_file, lambda path, data: copy_file(data, str(path), overwrite=True)])
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_kill_leaves_the_old_file_or_the_new_one(tmp_path, write, begun):
+    (tmp_path / "new").write_bytes(b"new")
+    data = b"new" if write is write_file else tmp_path / "new"
+    for number in range(20):
+        path = tmp_path / str(number) / "x.json"
+        path.parent.mkdir()
+        if begun:
+            path.write_bytes(b"old")
+        with pytest.MonkeyPatch.context() as patched:
+            calls = kill_before(patched, number)
+            try:
+                write(path, data)
+                break
+            except Killed:
+                pass
+        found = path.read_bytes() if path.exists() else None
+        assert found in ((b"old" if begun else None), b"new"), calls
+        assert all(name.startswith(".") for name in {*os.listdir(path.parent)} - {"x.json"}), calls
+    assert number >= 3
+    assert path.read_bytes() == b"new"
+    assert os.listdir(path.parent) == ["x.json"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, failing):
+    path = tmp_path / "x.json"
+    path.write_bytes(b"old")
+
+    def act(name: str, _done: int) -> None:
+        if name == failing:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        on_call(patched, act)
+        with pytest.raises(OSError, match="No space left"):
+            write_file(path, b"new")
+        with pytest.raises(OSError, match="No space left"):
+            copy_file(path, str(path), overwrite=True)
+    assert (os.listdir(tmp_path), path.read_bytes()) == (["x.json"], b"old")
+
+
+def test_a_staged_file_keeps_its_suffix_and_is_hidden(tmp_path):
+    with replace_file(tmp_path / "model.keras") as staged:
+        assert staged.name.startswith(".") and staged.suffix == ".keras"
+        staged.write_bytes(b"x")
+    assert os.listdir(tmp_path) == ["model.keras"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege on Windows, pipes have other names")
+def test_links_and_pipes_still_stand_after_a_write(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "file")
+    write_file(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "file").read_bytes() == b"new"
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write_file(pipe, b"new")
+    reader.join()
+    assert (pipe.is_fifo(), read) == (True, [b"new"])
+    code = "from wetread.runtime.files.atomic import write_file; write_file('/dev/stdout', b'new')"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)
+    assert done.stdout == b"new"
+
+
+# Runs without wetread; moves a download within its own temporary folder.
+NOT_OUTPUTS = {"bundle/installer/install.py", "bundle/wheels.py"}
+
+
+def test_only_the_files_room_gives_files_their_names():
+    """A second way of writing a file is one without a sync, or one that leaves half a file."""
+    package, found = Path(wetread.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        name = path.relative_to(package).as_posix()
+        if not name.startswith("runtime/files/") and name not in NOT_OUTPUTS:
+            found |= {f"{name}:{line}" for line in find_renamings(path.read_text(encoding="utf-8"))}
+    assert found == set()
+
+
+def find_renamings(code: str) -> list[int]:
+    """The lines that rename, link or sync: `os.replace(a, b)` and `path.replace(b)`, but not a text's."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    return [
+        node.lineno
+        for node in calls
+        if isinstance(node.func, ast.Attribute)
+        and (
+            (
+                getattr(node.func.value, "id", "") == "os"
+                and node.func.attr in ("replace", "rename", "renames", "link", "fsync", "fdatasync")
+            )
+            or node.func.attr in ("rename", "hardlink_to")
+            or (node.func.attr == "replace" and len(node.args) == 1 and not node.keywords)
+        )
+    ]
+
+
+def test_renamings_are_found():
+    code = "os.fsync(1)\npath.replace(b)\ntext.replace(a, b)\nreplace(a, x=1)\na.rename(b)\nos.link(a, b)"
+    assert find_renamings(code) == [1, 2, 5, 6]

@@ -3,6 +3,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -129,3 +132,63 @@ def test_columns_after_error_read_back_too():
     ]
     lines = encode_rows(rows, LABELS, kind="jsonl", optional=asked).splitlines()
     assert [decode_row(line, LABELS, optional=asked) for line in lines] == rows
+
+
+texts, integers, reals = file_names, st.integers(), st.floats()
+columns_of_values = st.one_of(
+    *(st.lists(st.none() | kind, min_size=3, max_size=3) for kind in (texts, integers, reals, st.booleans())),
+    st.lists(st.one_of(st.none(), texts, integers, reals, st.booleans()), min_size=3, max_size=3),
+)
+
+
+def as_text(value):
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@given(columns_of_values)
+def test_optional_values_are_the_same_in_every_format(values):
+    kept = [None if isinstance(v, float) and not math.isfinite(v) else v for v in values]
+    rows = [Prediction(f"{n}.jpg", "empty", optional={"beside": value}) for n, value in enumerate(values)]
+    in_csv, spool = (encode_rows(rows, LABELS, kind=kind, optional=("beside",)) for kind in ("csv", "jsonl"))
+    read = csv.reader(io.StringIO(in_csv.decode("utf-8", "surrogateescape"), newline=""))
+    assert [row[-1] for row in read] == ["" if v is None else as_text(v) for v in kept]
+    in_json = [json.loads(line, parse_constant=pytest.fail)["beside"] for line in spool.splitlines()]
+    assert [(type(v), v) for v in in_json] == [(type(v), v) for v in kept]
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "spool").write_bytes(spool)
+        convert_to_parquet(Path(folder) / "spool", f"{folder}/s.parquet", LABELS, optional=("beside",))
+        column = parquet.read_table(f"{folder}/s.parquet")["beside"].to_pylist()
+    if any(type(v) is str for v in column):
+        assert column == [
+            v if v is None else as_text(v).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            for v in kept
+        ]
+    else:
+        assert column == kept
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ([1, None, -(2**63)], "int64"),
+        ([2**63, 1], "string"),
+        ([0.5, None], "double"),
+        ([0.5, 2**53], "double"),
+        ([0.5, 2**53 + 1], "string"),
+        ([True, None], "bool"),
+        ([True, 1], "string"),
+        (["a", 1], "string"),
+        ([float("nan"), None], "string"),
+    ],
+)
+def test_a_parquet_column_has_the_type_of_its_values(values, kind, tmp_path):
+    rows = [Prediction("a.jpg", "empty", optional={"beside": value}) for value in values]
+    (tmp_path / "spool").write_bytes(encode_rows(rows, LABELS, kind="jsonl", optional=("beside",)))
+    convert_to_parquet(tmp_path / "spool", str(tmp_path / "s.parquet"), LABELS, optional=("beside",))
+    assert parquet.read_schema(tmp_path / "s.parquet").field("beside").type == kind
+
+
+def test_a_carriage_return_in_any_column_is_quoted():
+    rows = [Prediction("a.jpg", "empty", error="x\ry", optional={"beside": "1\r2"})]
+    data = encode_rows(rows, LABELS, kind="csv", optional=("beside",)).decode()
+    assert next(csv.reader(io.StringIO(data, newline="")))[-2:] == ["x\ry", "1\r2"]

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 import pytest
 
 from wetread.errors import OutputError
+from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.rows import Prediction
-from wetread.runtime.watch.journal import Journal, key_file, open_journal
+from wetread.runtime.watch.journal import Journal, key_entry, open_journal
 
 LABELS = ("NORMAL", "PNEUMONIA")
 HEADER = "path,status,label,probability,p_NORMAL,p_PNEUMONIA,error\n"
@@ -37,7 +38,7 @@ def output(tmp_path) -> Path:
 def write(output: Path, *names: str) -> None:
     with open_journal(make_journal(output)) as journal:
         for name in names:
-            journal.append([row(name)], [key_file(name, 1, "1")])
+            journal.append([row(name)], [key_entry(Entry(name, 1, "1"))])
 
 
 def test_rows_are_appended_over_several_runs(output):
@@ -45,7 +46,7 @@ def test_rows_are_appended_over_several_runs(output):
     write(output, "c")
     assert output.read_text() == HEADER + line("a") + line("b") + line("c")
     with open_journal(make_journal(output)) as journal:
-        assert set(journal.taken) == {key_file(name, 1, "1") for name in "abc"}
+        assert set(journal.taken) == {key_entry(Entry(name, 1, "1")) for name in "abc"}
 
 
 def test_keys_remember_who_had_a_score_and_who_left(output):

@@ -6,8 +6,10 @@ import errno
 import filecmp
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+from wetread.runtime.files.atomic import replace_file
 from wetread.runtime.files.long_paths import reach
 
 
@@ -39,9 +41,8 @@ def move_aside(name: str, *, root: str, target: str) -> str:
 
 def _copy_over(name: str, place: Path) -> None:
     """Move to another file system: the copy appears whole, and only then the original goes."""
-    part = place.with_name(f".{place.name}.tmp")
-    shutil.copy2(name, part)
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(place)
+    with replace_file(place) as staged:
+        shutil.copyfile(name, staged)
+        with suppress(OSError):  # a share may take no times or modes
+            shutil.copystat(name, staged)
     Path(name).unlink()

@@ -59,7 +59,7 @@ def find_entry(name: str) -> Entry:
         status = os.stat(reach(name))
     except (OSError, ValueError):
         return Entry(name)
-    return Entry(name, status.st_size, str(status.st_mtime_ns))
+    return Entry.of_file(name, size=status.st_size, modified=status.st_mtime_ns)
 
 
 def read_entry(entry: Entry) -> bytes:

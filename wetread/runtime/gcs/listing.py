@@ -15,16 +15,15 @@ from typing import Any
 from wetread.errors import SourceError, UsageError
 from wetread.runtime.entries import (
     BUCKET_SCHEME,
-    JOURNAL_SUFFIX,
-    PART_SUFFIX,
-    RECORD_SUFFIX,
+    PROOF_SUFFIXES,
     Entry,
     describe_names,
+    find_proven,
     is_bucket_location,
+    is_companion,
     is_hidden,
     is_output,
     is_part,
-    own_outputs,
 )
 from wetread.runtime.files.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.files.reading import find_entry
@@ -195,7 +194,7 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     held: deque[Entry] = deque()
     verdicts: dict[str, bool] = {}
     for entry in listed:
-        base = _find_proven(entry.name)
+        base = find_proven(entry.name)
         if base:
             held = deque(other for other in held if other.name != base)
         while held and not _may_be_own(held[0], before=entry.name):
@@ -209,18 +208,9 @@ def choose_inputs(listed: Iterable[Entry], *, root: str) -> Iterator[Entry]:
     yield from held
 
 
-def _find_proven(name: str) -> str:
-    """The output that a record, a journal or a part proves to be wetread's own by its name; '' for others."""
-    for suffix in (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX):
-        if name.endswith(suffix):
-            base = name.removesuffix(suffix)
-            return base if is_output(base) else ""
-    return ""
-
-
 def _may_be_own(entry: Entry, *, before: str) -> bool:
     """Tell whether an entry's record could still be listed at or after the name `before`."""
-    return is_output(entry.name) and before <= entry.name + max(RECORD_SUFFIX, JOURNAL_SUFFIX)
+    return is_output(entry.name) and before <= entry.name + max(PROOF_SUFFIXES)
 
 
 def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
@@ -229,7 +219,7 @@ def _is_input(name: str, verdicts: dict[str, bool]) -> bool:
     if folder not in verdicts:
         verdicts.clear()
         verdicts[folder] = not any(is_hidden(part) or is_part(part) for part in folder.split("/"))
-    return bool(last) and verdicts[folder] and not is_hidden(last) and last not in own_outputs((last,))
+    return bool(last) and verdicts[folder] and not is_hidden(last) and not is_companion(last)
 
 
 def look_up_names(reads: BucketReads, names: Iterable[str]) -> Iterator[Entry]:

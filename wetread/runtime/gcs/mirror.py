@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wetread.errors import OutputError, SourceError, WetreadError
-from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.files.reading import find_entry
 
 if TYPE_CHECKING:
     from wetread.runtime.gcs.client import Storage, StorageError
@@ -171,7 +172,7 @@ class _Mirror:
         self._folder = folder
         self._last = last
         self._there: dict[str, Written] = {}
-        self._sent: dict[str, tuple[int, int]] = {}
+        self._sent: dict[str, Entry] = {}
 
     def fetch(self, names: Sequence[str]) -> None:
         """Bring what is in the bucket to this disk. Raises SourceError."""
@@ -246,11 +247,7 @@ class _Mirror:
             )
         return self._storage.explain(error.failure, self._root, need=need, role=WRITE_ROLE)
 
-    def _look(self, names: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Size and time of the files that are on this disk."""
-        found = {}
-        for name in names:
-            path = self._folder / name
-            if path.is_file():
-                found[name] = (path.stat().st_size, path.stat().st_mtime_ns)
-        return found
+    def _look(self, names: Sequence[str]) -> dict[str, Entry]:
+        """The files that are on this disk, as they are now."""
+        places = {name: self._folder / name for name in names}
+        return {name: find_entry(str(path)) for name, path in places.items() if path.is_file()}

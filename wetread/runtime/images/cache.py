@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, OutputError
 from wetread.runtime.entries import Entry, Reading
+from wetread.runtime.files.atomic import name_folder
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.threads import count_processors, map_in_order
 
-_LAYOUT = 2  # of the files below; a change of it makes every cache new
+_LAYOUT = 3  # of the files below; a change of it makes every cache new
 _PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
 _MARK = 20
 _CHUNK = 64
@@ -165,8 +166,7 @@ def _name_recipe(recipe: PixelRecipe) -> str:
 
 def _mark_entry(entry: Entry, root: str) -> bytes:
     """Twenty bytes that stand for one file as listed: its name below the root, its size and version."""
-    line = [entry.name.removeprefix(root), entry.size, entry.version]
-    return hashlib.sha256(json.dumps(line).encode()).digest()[:_MARK]
+    return hashlib.sha256(entry.identify(root)).digest()[:_MARK]
 
 
 def _open_cache(place: Path) -> ImageCache | None:
@@ -194,12 +194,7 @@ def _make_cache(
         _fill(passing, entries, recipe, source, on_progress)
         marks = b"".join(_mark_entry(entry, root) for entry in entries)
         np.save(passing / _ENTRIES, np.frombuffer(marks, np.uint8).reshape(-1, _MARK))
-        shutil.rmtree(place, ignore_errors=True)
-        try:
-            os.rename(passing, place)
-        except OSError:
-            if not place.is_dir():  # another process made the same one first: that one serves as well
-                raise
+        name_folder(passing, place)
     finally:
         shutil.rmtree(passing, ignore_errors=True)
 

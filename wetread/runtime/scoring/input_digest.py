@@ -17,8 +17,7 @@ _MILESTONES = 512
 
 def mark_entry(entry: Entry) -> str:
     """Eight hex digits that change with an input's name, size or version."""
-    text = f"{entry.name}\0{entry.size}\0{entry.version}"
-    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"
+    return f"{zlib.crc32(entry.identify()):08x}"
 
 
 class InputDigest:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from wetread.errors import OutputError
 from wetread.runtime.entries import JOURNAL_SUFFIX, PART_SUFFIX, RECORD_SUFFIX
-from wetread.runtime.files.atomic import hide, publish, remove_aside
+from wetread.runtime.files.atomic import hide, publish, remove_aside, sync_file
 from wetread.runtime.files.locks import is_named, lock_file
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.checkpoint import encode_chunk, encode_line, read_lines
@@ -169,7 +169,7 @@ class Output:
         whole = self.path + PART_SUFFIX
         measured = {"bytes": self.progress.bytes, "crc32": f"{self._checksum:08x}"}
         with _explained(self.path):
-            os.fsync(self._rows.fileno())
+            sync_file(self._rows.fileno())
             self._rows.close()
             if self.kind == "parquet":
                 whole = self._make_parquet(whole)
@@ -181,7 +181,7 @@ class Output:
         whole = hide(self.path)
         convert_to_parquet(spool, whole, self.labels, optional=self.optional)
         with open(whole, "r+b") as file:
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         return whole
 
     def _clear(self) -> None:

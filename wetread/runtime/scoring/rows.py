@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ STATUSES = ("ok", "empty", "not_an_image", "truncated", "malformed", "too_large"
 FORMATS = ("csv", "jsonl", "parquet")
 UNCERTAIN = "uncertain"
 _PARQUET_ROWS = 20_000
+_INT64, _EXACT_FLOAT = 2**63, 2**53
+Value = str | bool | int | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Prediction:
     `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
     model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
     `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong. `optional` holds
-    the values of the columns after `error`, by name, as far as they are known.
+    the values of the columns after `error`, by name, as far as they are known; a float that is not finite is
+    written as no value.
     """
 
     path: str
@@ -40,7 +45,7 @@ class Prediction:
     probability: float | None = None
     probabilities: tuple[float, ...] = ()
     error: str = ""
-    optional: Mapping[str, str | bool | None] = field(default_factory=dict, hash=False)
+    optional: Mapping[str, Value] = field(default_factory=dict, hash=False)
 
     @property
     def uncertain(self) -> bool | None:
@@ -96,7 +101,7 @@ def choose_format(output: str | None) -> str:
 
 def encode_header(labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()) -> bytes:
     """The bytes before the first row: the column names in CSV, nothing in JSON Lines."""
-    return _encode_csv_rows([columns(labels, optional)]) if kind == "csv" else b""
+    return encode_csv([columns(labels, optional)]) if kind == "csv" else b""
 
 
 def encode_rows(
@@ -112,29 +117,37 @@ def encode_rows(
     surrogate escapes in JSON Lines.
     """
     if kind == "csv":
-        return _encode_csv_rows(_csv_row(prediction, labels, optional) for prediction in predictions)
+        return encode_csv(_csv_row(prediction, labels, optional) for prediction in predictions)
     return b"".join(_encode_json(prediction, labels, optional) for prediction in predictions)
 
 
 def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> list[Any]:
     values: Iterable[Any] = prediction.probabilities or [""] * len(labels)
     head = [prediction.path, prediction.status, prediction.label, prediction.probability]
-    beside = (prediction.optional.get(name) for name in optional)
-    return [*head, *values, prediction.error, *(_write_bool(one) for one in beside)]
+    beside = (_write_bool(value) for value in _optional_values(prediction, optional))
+    return [*head, *values, prediction.error, *beside]
 
 
-def _write_bool(value: str | bool | None) -> str | None:
+def _optional_values(prediction: Prediction, optional: tuple[str, ...]) -> Iterator[Value]:
+    """The values after `error`; none for a float that is not finite, for which JSON has no word."""
+    for name in optional:
+        value = prediction.optional.get(name)
+        yield None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _write_bool(value: Value) -> Value:
     """A truth in CSV as JSON writes it."""
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _encode_csv_rows(rows: Iterable[list[Any]]) -> bytes:
+def encode_csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    """Write rows as CSV (RFC 4180 but for its line ends); names that are not UTF-8 keep their bytes."""
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
-        (quoted if "\r" in row[0] else plain).writerow(row)
+        (quoted if any(type(cell) is str and "\r" in cell for cell in row) else plain).writerow(row)
     return encode_name(text.getvalue())
 
 
@@ -149,7 +162,7 @@ def encode_name(text: str) -> bytes:
 def _encode_json(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> bytes:
     values: Iterable[float | None] = prediction.probabilities or [None] * len(labels)
     row = dict(zip(columns(labels), _json_values(prediction, values), strict=True))
-    row |= {name: prediction.optional.get(name) for name in optional}
+    row |= zip(optional, _optional_values(prediction, optional), strict=True)
     try:
         return (json.dumps(row, ensure_ascii=False) + "\n").encode()
     except UnicodeEncodeError:
@@ -174,13 +187,19 @@ def convert_to_parquet(
 ) -> None:
     """Write a spool of JSON Lines as Parquet, a bounded number of rows at a time.
 
-    Probabilities are float32. `path` is text, with U+FFFD for bytes that are not UTF-8, and `path_bytes`
-    holds the name's own bytes. Raises MissingExtraError without pyarrow.
+    Probabilities are float32. An optional column has the type of its values: text where there are none, or
+    of several types. Text has U+FFFD for bytes that are not UTF-8; `path_bytes` holds the path's own bytes.
+    Raises MissingExtraError without pyarrow.
     """
     pyarrow, parquet = import_parquet()
-    schema = _parquet_schema(pyarrow, labels, optional)
+    types = _find_types(spool, optional)
+    schema = _parquet_schema(pyarrow, labels, types)
+    texts = [name for name, kind in types.items() if kind == "string"]
     with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
         for rows in _read_spool(spool):
+            for row in rows:
+                row["path_bytes"] = encode_name(row["path"])
+                row |= {name: _parquet_text(row[name]) for name in ("path", "error", *texts)}
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
 
 
@@ -192,23 +211,48 @@ def import_parquet() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], optional: tuple[str, ...]) -> Any:
+def _find_types(spool: str | os.PathLike[str], optional: tuple[str, ...]) -> dict[str, str]:
+    """The Parquet type of each optional column: the narrowest that holds every value as it is."""
+    found: dict[str, set[str]] = {name: set() for name in optional if name != UNCERTAIN}
+    for rows in _read_spool(spool) if found else ():
+        for row, name in itertools.product(rows, found):
+            found[name] |= _list_types(row[name])
+    types = {name: _choose_type(kinds) for name, kinds in found.items()}
+    return {name: types.get(name, "bool_") for name in optional}
+
+
+def _list_types(value: Value) -> set[str]:
+    """What a value needs of its column's type."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        sizes = {"beyond int64": not -_INT64 <= value < _INT64, "beyond float64": abs(value) > _EXACT_FLOAT}
+        return {"int", *(size for size, is_so in sizes.items() if is_so)}
+    return set() if value is None else {type(value).__name__}
+
+
+def _choose_type(kinds: set[str]) -> str:
+    if kinds == {"bool"}:
+        return "bool_"
+    if kinds in ({"int"}, {"int", "beyond float64"}):
+        return "int64"
+    return "float64" if kinds in ({"float"}, {"int", "float"}) else "string"
+
+
+def _parquet_text(value: Value) -> str | None:
+    """A value in a column of texts: as CSV writes it, with U+FFFD for what is not UTF-8."""
+    if value is None:
+        return None
+    return encode_name(str(_write_bool(value))).decode("utf-8", "replace")
+
+
+def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], types: Mapping[str, str]) -> Any:
     text, real = pyarrow.string(), pyarrow.float32()
     numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
     fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
-    fields += [(name, pyarrow.bool_() if name == UNCERTAIN else text) for name in optional]
+    fields += [(name, getattr(pyarrow, kind)()) for name, kind in types.items()]
     return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
 
 
 def _read_spool(spool: str | os.PathLike[str]) -> Iterator[list[dict[str, Any]]]:
-    rows: list[dict[str, Any]] = []
     with Path(spool).open("rb") as lines:
-        for line in lines:
-            row = json.loads(line)
-            row["path_bytes"] = encode_name(row["path"])
-            row["path"] = row["path_bytes"].decode("utf-8", "replace")
-            rows.append(row)
-            if len(rows) == _PARQUET_ROWS:
-                yield rows
-                rows = []
-    yield rows
+        while rows := [json.loads(line) for line in itertools.islice(lines, _PARQUET_ROWS)]:
+            yield rows

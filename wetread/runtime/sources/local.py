@@ -159,4 +159,4 @@ def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
         return Entry(name)  # a dangling link, or vanished since: its row will say so
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Entry(name, status.st_size, str(status.st_mtime_ns))
+    return Entry.of_file(name, size=status.st_size, modified=status.st_mtime_ns)

@@ -6,16 +6,14 @@ Files are written once, whole or not at all, never over another; and read whole,
 from __future__ import annotations
 
 import os
-import shutil
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from wetread.errors import OutputError, SourceError
 from wetread.runtime.entries import is_bucket_location
-from wetread.runtime.files.atomic import sync_folder
+from wetread.runtime.files.atomic import copy_file
 
 
 class Bytes(Protocol):
@@ -120,33 +118,15 @@ class _Folder:
                 return []
 
     def put(self, name: str, file: Path) -> bool:
-        with self._explained(), self._copied(name, file) as copy:
-            try:
-                _link(copy, os.path.join(self.location, name))
-            except FileExistsError:
-                return False
-            sync_folder(copy)
-            return True
+        return self._copy(name, file, overwrite=False)
 
     def replace(self, name: str, file: Path) -> None:
-        with self._explained(), self._copied(name, file) as copy:
-            os.replace(copy, os.path.join(self.location, name))
-            sync_folder(copy)
+        self._copy(name, file, overwrite=True)
 
-    @contextmanager
-    def _copied(self, name: str, file: Path) -> Iterator[str]:
-        """A hidden copy beside the name, on the disk; gone afterwards."""
-        os.makedirs(self.location, exist_ok=True)
-        copy = os.path.join(self.location, f".{name}.{uuid.uuid4().hex}.tmp")
-        try:
-            with file.open("rb") as source, open(copy, "xb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-                target.flush()
-                os.fsync(target.fileno())
-            yield copy
-        finally:
-            with suppress(FileNotFoundError):
-                os.remove(copy)
+    def _copy(self, name: str, file: Path, *, overwrite: bool) -> bool:
+        with self._explained():
+            os.makedirs(self.location, exist_ok=True)
+            return copy_file(file, os.path.join(self.location, name), overwrite=overwrite)
 
     def open(self, name: str) -> BinaryIO | None:
         with self._explained():
@@ -164,16 +144,3 @@ class _Folder:
                 f"Expected a folder that can be read and written: {self.location!r}. Received: "
                 f"{error.strerror or error}. Check its name, its permissions and the space that is left."
             ) from error
-
-
-def _link(copy: str, name: str) -> None:
-    """Give a file its name, unless it is taken (FileExistsError)."""
-    try:
-        os.link(copy, name)
-    except FileExistsError:
-        raise
-    except OSError:
-        # Some file systems know no links. A rename asks first there: who comes between writes the same rows.
-        if os.path.lexists(name):
-            raise FileExistsError(name) from None
-        os.rename(copy, name)

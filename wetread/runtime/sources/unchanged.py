@@ -26,7 +26,7 @@ def read_held(entry: Entry) -> bytes:
 
         same = len(data) == entry.size and compute_checksum(data) == entry.checksum
     else:
-        same = (len(data), str(status.st_mtime_ns)) == (entry.size, entry.version)
+        same = entry == Entry.of_file(entry.name, size=len(data), modified=status.st_mtime_ns)
     if not same:
         raise ImageError(
             "unreadable", "Expected the file that the manifest lists. Received another: it changed."

@@ -36,6 +36,11 @@ def is_unfinished(name: str) -> bool:
     return name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
+def _make_entry(name: str, signature: Signature) -> Entry:
+    size, modified, _ = signature
+    return Entry.of_file(name, size=size, modified=modified)
+
+
 @dataclass
 class _Candidate:
     """A file that was seen: its signature, since when it has had it, and whether it had no score."""
@@ -70,10 +75,14 @@ class Arrivals:
                 known = _Candidate(signature, now)
             found[entry.name] = known
             if now - known.since >= (self.patience if known.is_doubted else self.settle):
-                size, modified, changed = signature
-                ready.append((max(modified, changed), entry.name, Entry(entry.name, size, str(modified))))
+                ready.append((max(signature[1:]), entry.name, _make_entry(entry.name, signature)))
         self._candidates = found
         return [entry for _, _, entry in sorted(ready, key=lambda item: item[:2])]
+
+    def find(self, name: str) -> Entry | None:
+        """The entry of a file as it is now; None when it is gone."""
+        signature = self.sign(name)
+        return None if signature is None else _make_entry(name, signature)
 
     def is_unchanged(self, entry: Entry) -> bool:
         """Tell whether a file is still as it was when it was returned."""

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from wetread.errors import OutputError
-from wetread.runtime.entries import JOURNAL_SUFFIX
+from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
+from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
@@ -41,10 +42,9 @@ class _Piece:
         return self.start + self.length
 
 
-def key_file(name: str, size: int | None, version: str) -> str:
-    """16 hex digits that change with a file's name, size or modification time."""
-    text = f"{name}\0{size}\0{version}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(text, digest_size=8).hexdigest()
+def key_entry(entry: Entry, *, root: str = "") -> str:
+    """16 hex digits that change with a file's name below `root`, its size or modification time."""
+    return hashlib.blake2b(entry.identify(root), digest_size=8).hexdigest()
 
 
 class Journal:
@@ -158,7 +158,7 @@ class Journal:
                 start = self._settle(rows)
                 rows.write(data)
                 rows.flush()
-                os.fsync(rows.fileno())
+                sync_file(rows.fileno())
             line["rows"] = [start, len(data), zlib.crc32(data)]
             self._write_line(line)
         self._take_in(line)
@@ -208,7 +208,7 @@ class Journal:
         try:
             while data:
                 data = data[self._lines.write(data) :]
-            os.fsync(self._lines.fileno())
+            sync_file(self._lines.fileno())
         except OSError:
             with suppress(OSError):
                 self._lines.truncate(self._whole)

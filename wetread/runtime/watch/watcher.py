@@ -28,7 +28,7 @@ from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch.arrivals import Arrivals
 from wetread.runtime.watch.folder_lock import lock_folder
-from wetread.runtime.watch.journal import Journal, key_file, open_journal
+from wetread.runtime.watch.journal import Journal, key_entry, open_journal
 
 Report = Callable[[str], None]
 _STEP = 0.2
@@ -176,8 +176,7 @@ class _Watcher:
         if has_score is None:
             return False
         if self._target(has_score) is not None:
-            signature = self.arrivals.sign(entry.name)
-            if signature is None or (signature[0], str(signature[1])) != (entry.size, entry.version):
+            if self.arrivals.find(entry.name) != entry:
                 return False  # the listing is behind: this is another file by now
             self._move([entry], [has_score])
         return True
@@ -280,7 +279,7 @@ class _Watcher:
 
     def _key(self, entry: Entry) -> str:
         """A file's key, the same however the folder's name is typed."""
-        return key_file(entry.name[len(self.options.root) :], entry.size, entry.version)
+        return key_entry(entry, root=self.options.root)
 
     def _say(self, topic: str, text: str) -> None:
         """Report what is in the way, once for as long as it stays the same."""
