@@ -18,7 +18,7 @@ load_commands([])
 ROOT = Path(__file__).parents[1]
 PAGES = {
     path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for path in [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 }
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
@@ -57,7 +57,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_every_status_is_documented():
     for status in STATUSES:
-        assert f"`{status}`" in PAGES["docs/scoring.md"]
+        assert f"`{status}`" in PAGES["docs/reference/scoring.md"]
 
 
 def test_the_vertex_job_runs_a_command_that_exists():

@@ -1,7 +1,7 @@
 """Exact scaling: area averages (bilinear where a side grows) in whole numbers, rounded half up.
 
 A summed-area table gives the sum over any rectangle; a rectangle whose edge cuts a pixel takes its share of
-it as a whole number of equal parts. So every machine gets the same pixels; `docs/pixels.md` has the
+it as a whole number of equal parts. So every machine gets the same pixels; `docs/reference/pixels.md` has the
 argument, and the proof that OpenCV's float32 average, quicker for a few sizes, is the same there.
 """
 
