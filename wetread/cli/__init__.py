@@ -84,7 +84,7 @@ def run(arguments: list[str]) -> int:
     except WetreadError as error:
         return _report(error, code=1)
     except TyperException as error:
-        return _report(f"{error.format_message()} Try 'wetread --help'.", code=error.exit_code)
+        return _report(_add_hint(error), code=error.exit_code)
     except BrokenPipeError:  # whoever read standard output went away
         return _drop_output()
     except OSError as error:  # a full disk under standard output, say
@@ -96,6 +96,14 @@ def run(arguments: list[str]) -> int:
         return 130
     except Exception as error:  # noqa: BLE001 - nobody foresaw it: the user gets one line, we get the details
         return _report_fault(error, arguments)
+
+
+def _add_hint(error: TyperException) -> str:
+    """Return the message with the option that may be meant, and the command whose help to read."""
+    text = error.format_message().replace(" (Possible options: ", ". Did you mean ").removesuffix(")")
+    text += "?" if "Did you mean --" in text else ""
+    context = getattr(error, "ctx", None)
+    return f"{text} See '{context.command_path if context else 'wetread'} --help'."
 
 
 @contextmanager
