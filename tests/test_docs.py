@@ -57,7 +57,7 @@ def test_links_between_pages_lead_somewhere():
 
 def test_every_status_is_documented():
     for status in STATUSES:
-        assert f"`{status}`" in PAGES["docs/reference/scoring.md"]
+        assert f"`{status}`" in PAGES["docs/reference/rows.md"]
 
 
 def test_the_vertex_job_runs_a_command_that_exists():
@@ -99,3 +99,9 @@ def test_every_extra_that_an_error_or_doctor_names_exists():
         for extra in extras
         if f"`{extra}`" not in PAGES["README.md"] and f"wetread[{extra}" not in PAGES["README.md"]
     ] == []
+
+
+def test_the_reference_of_commands_is_what_the_code_says():
+    from tests.command_line import PAGE, write_page
+
+    assert PAGE.read_text(encoding="utf-8") == write_page(), "run `python -m tests.command_line`"

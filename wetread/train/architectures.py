@@ -129,7 +129,7 @@ def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *body, *head], name="edge")
 
 
-# Filters and stride of each convolution: docs/guides/own-images.md says what else was tried.
+# Filters and stride of each convolution: docs/results/experiments.md says what else was tried.
 EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
 
 # Filters of the first stage, stages, convolutions in each, dropout: what `wetread tune` searches over.
