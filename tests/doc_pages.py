@@ -88,11 +88,22 @@ def run_commands(command: str, folder: Path) -> str:
     return "".join(f"{line.rstrip()}\n" for line in text.splitlines())
 
 
+def list_commands(block: str) -> list[str]:
+    """Return the commands of a block; one whose quotes are open goes on in the next line."""
+    commands: list[str] = []
+    for line in block.splitlines():
+        if commands and commands[-1].count('"') % 2:
+            commands[-1] += f"\n{line}"
+        elif line.startswith("$ "):
+            commands.append(line[2:])
+    return commands
+
+
 def run_page(page: Page, folder: Path) -> str:
     """Return the page with what its commands print now."""
 
     def renew(block: re.Match[str]) -> str:
-        commands = re.findall(r"^\$ (.*(?:\\\n.*)*)$", block[2], re.MULTILINE)
+        commands = list_commands(block[2])
         printed = "".join(f"$ {command}\n{run_commands(command, folder)}" for command in commands)
         return f"```console{block[1] or ''}\n{printed}```"
 
