@@ -447,3 +447,44 @@ def test_a_shell_can_complete_commands():
         [sys.executable, "-m", "wetread"], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["score"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["none"], "no file in 'none' is an input"),
+        (["x", "--include", "*.dcm"], "no name in 'x' matches '*.dcm'; 3 files are there: .png 2, none 1"),
+        (["x/*.dcm"], "no name in 'x/' matches 'x/*.dcm'; 3 files are there: .png 2, none 1"),
+        (["x/a.png", "none", "--include", "b*"], "1 file is there: .png 1; no file in 'none' is an input"),
+        (["--from-file", "list"], "no name is in the list"),
+    ],
+)
+@pytest.mark.parametrize("end", ["csv", "parquet"])
+def test_a_source_that_lists_nothing_is_an_error(tmp_path, toy_model, arguments, words, end):
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / ".hidden.png").touch()
+    (tmp_path / "x").mkdir()
+    for name in ("a.png", "b.PNG", "c"):
+        (tmp_path / "x" / name).touch()
+    (tmp_path / "list").touch()
+    before = sorted(os.listdir(tmp_path))
+    command = ["score", *arguments, "--model", toy_model, "--quiet"]
+    for more in ([], ["-o", f"s.{end}"], ["-o", f"s.{end}", "--resume"]):
+        done = wetread(*command, *more, cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert words in error_line(done)
+        assert sorted(os.listdir(tmp_path)) == before
+    done = wetread(*command, "-o", f"s.{end}", "--allow-empty", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert json.loads((tmp_path / f"s.{end}.run.json").read_text())["counts"] == {}
+    assert wetread(*command, "-o", f"s.{end}", "--resume", cwd=tmp_path).returncode == 0
+
+
+def test_one_empty_source_beside_others_is_a_line(tmp_path, toy_model, image_folder):
+    (tmp_path / "none").mkdir()
+    done = wetread("score", "none", image_folder, "--model", toy_model, "--quiet", cwd=tmp_path)
+    assert done.returncode == 0
+    assert error_line(done) == (
+        "wetread: A source lists nothing: no file in 'none' is an input (hidden files and wetread's own "
+        "outputs are none)."
+    )

@@ -125,7 +125,8 @@ def test_a_file_that_another_process_locks_is_told_on_windows_too(tmp_path, monk
         file.write(b"rows")
         assert locks.lock_file(file) is False
         assert file.tell() == 4
-    assert asked == [(1 << 40, 2, 1)]
+        assert locks.lock_file(file, shared=True) is False
+    assert asked == [(1 << 40, 2, 64), *(((1 << 40) + at, 2, 1) for at in range(64))]
 
 
 def test_a_name_that_a_console_cannot_show_does_not_end_a_command(tmp_path, toy_model):

@@ -27,7 +27,12 @@ from pathlib import Path
 
 
 class WetreadError(Exception):
-    """Any error that wetread raises on purpose."""
+    """Any error that wetread raises on purpose.
+
+    `resumable`: what was done until then is kept, and the same run goes on with it when it resumes.
+    """
+
+    resumable = False
 
 
 class ImageError(WetreadError):
@@ -57,6 +62,10 @@ def make_fault(error: Exception) -> ImageError:
 
 class ShareWarning(UserWarning):
     """A file system lacks something that protects an output; the output itself is right."""
+
+
+class EmptySourceWarning(UserWarning):
+    """One of several sources lists nothing; the others do."""
 
 
 class UsageError(WetreadError):

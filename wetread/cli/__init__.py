@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from typer import TyperException
 
 from wetread.cli.app import app
-from wetread.errors import ConfigError, ShareWarning, UsageError, WetreadError
+from wetread.errors import ConfigError, EmptySourceWarning, ShareWarning, UsageError, WetreadError
 from wetread.streams import open_missing
 
 # Modules of this room, each of which adds the command of its name as it is imported.
@@ -42,6 +42,9 @@ COMMANDS = (
     "verify",
     "watch",
 )
+
+
+_RESUME = " What was done so far is kept: --resume goes on with it."
 
 
 def load_commands(arguments: list[str]) -> None:
@@ -82,7 +85,7 @@ def run(arguments: list[str]) -> int:
     except (UsageError, ConfigError) as error:
         return _report(error, code=2)
     except WetreadError as error:
-        return _report(error, code=1)
+        return _report(f"{error}{_RESUME if error.resumable else ''}", code=1)
     except TyperException as error:
         return _report(_add_hint(error), code=error.exit_code)
     except BrokenPipeError:  # whoever read standard output went away
@@ -108,13 +111,15 @@ def _add_hint(error: TyperException) -> str:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Say what a file system lacks in one line, once."""
+    """Say what a file system or a source lacks in one line, once."""
+    ours = (ShareWarning, EmptySourceWarning)
     with warnings.catch_warnings():
-        warnings.simplefilter("once", ShareWarning)
+        for category in ours:
+            warnings.simplefilter("once", category)
         show = warnings.showwarning
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
-            if issubclass(category, ShareWarning):
+            if issubclass(category, ours):
                 _report(message, code=0)
             else:
                 show(message, category, *place, **rest)
@@ -128,8 +133,8 @@ def _report_fault(error: Exception, arguments: list[str]) -> int:
 
     command = next((name for name in arguments[:1] if name in COMMANDS), "")
     kept = command in ("score", "train", "tune") and any(a.startswith(("-o", "--output")) for a in arguments)
-    resume = " What was done so far is kept: --resume goes on with it." if kept else ""
-    return _report(describe_fault(error, command=command) + resume, code=1)
+    in_shards = any(a.startswith(("--shard", "--engine")) for a in arguments)
+    return _report(describe_fault(error, command=command) + _RESUME * (kept and not in_shards), code=1)
 
 
 def _drop_output() -> int:

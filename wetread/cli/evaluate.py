@@ -103,8 +103,8 @@ def evaluate(
         options = EvaluateOptions(**{**vars(judging), "run": judging.run and trained.folder})
         if output is not None:
             check_output(place.folder, overwrite=written.overwrite)
-        other = None if compare is None else replace(chosen, model=compare).open(quiet=quiet)
-        judged = chosen.open(quiet=quiet)
+        other = None if compare is None else replace(chosen, model=compare).load(quiet=quiet)
+        judged = chosen.load(quiet=quiet)
         evaluation = judge(judged, options, other=other, on_progress=on_progress)
         if output is not None:
             write_outputs(evaluation, place.folder, thumbnails=written.thumbnails)

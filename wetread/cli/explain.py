@@ -71,7 +71,7 @@ def explain(
     with bill_project(project):
         if output is not None and not picture.overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
-        classifier = chosen.open(quiet=False)
+        classifier = chosen.load(quiet=False)
         found = explain_image(classifier, _read(image), label=picture.label, method=picture.method)
         _write(_encode(found, image, classifier, kind), output)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import Include, Overwrite, Project, Quiet
+from wetread.cli.options import AllowEmpty, Include, Overwrite, Project, Quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,7 @@ def manifest(
         str, typer.Option("--output", "-o", metavar="FILE", help="The manifest, local or gs://.")
     ],
     include: Include = None,
+    allow_empty: AllowEmpty = False,
     checksum: Annotated[
         bool, typer.Option("--checksum", help="Read local files for their crc32c; objects have theirs.")
     ] = False,
@@ -46,6 +47,7 @@ def manifest(
         sources=tuple(sources),
         output=output,
         include=include,
+        allow_empty=allow_empty,
         checksum=checksum,
         overwrite=overwrite,
         project=project,

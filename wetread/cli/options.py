@@ -40,6 +40,9 @@ Include = Annotated[
     str | None,
     typer.Option("--include", metavar="GLOB", help="Only inputs whose name matches, such as '*.jpeg'."),
 ]
+AllowEmpty = Annotated[
+    bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
+]
 Workers = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Number of threads; default: one per processor.")
 ]
@@ -74,7 +77,7 @@ class ModelOptions:
             print(f"wetread: {say_packaged()}", file=sys.stderr)
         return choose_model(self.model)
 
-    def open(self, *, quiet: bool) -> Classifier:
+    def load(self, *, quiet: bool) -> Classifier:
         """Load the chosen model. Raises ModelError, ProviderError and SignatureError."""
         from wetread.runtime.scoring.classifier import Classifier
 

@@ -13,6 +13,7 @@ import typer
 
 from wetread.cli.app import app, open_output
 from wetread.cli.options import (
+    AllowEmpty,
     ColumnOptions,
     Include,
     ModelOptions,
@@ -47,6 +48,7 @@ class InputOptions:
         str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
     ] = None
     include: Include = None
+    allow_empty: AllowEmpty = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +175,7 @@ def _run(
     from wetread.runtime.scoring.run import score_to_file, score_to_stream
 
     with bill_project(options.project):
-        classifier = chosen.open(quiet=quiet)
+        classifier = chosen.load(quiet=quiet)
     if chosen.device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
     # Nobody counts a shard's inputs beforehand: they are a part of what the options name.

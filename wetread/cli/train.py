@@ -219,19 +219,24 @@ def train(
 @contextmanager
 def _say_resume(output: str) -> Iterator[None]:
     """Where a run is interrupted, say what is kept and how to go on."""
-    from wetread.runtime.entries import is_bucket_location
-    from wetread.train.run import CONFIG
-
     try:
         yield
     except KeyboardInterrupt:
-        folders = [Path(output), *Path(output).glob("fold-*")]
-        if is_bucket_location(output) or any((folder / CONFIG).is_file() for folder in folders):
+        if _has_begun(output):
             text = f"Every finished epoch is in {output}: give the same command with --resume to go on."
         else:
             text = "Training had not begun: give the same command again."
         print(f"wetread: interrupted. {text}", file=sys.stderr, flush=True)
         raise
+
+
+def _has_begun(output: str) -> bool:
+    """Tell whether there is something in a run's directory to go on with; of a bucket's nobody knows."""
+    from wetread.runtime.entries import is_bucket_location
+    from wetread.train.run import CONFIG
+
+    folders = [Path(output), *Path(output).glob("fold-*")]
+    return is_bucket_location(output) or any((folder / CONFIG).is_file() for folder in folders)
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def watch(
     options = WatchOptions(
         **vars(watched), workers=workers, uncertain=columns.uncertain, dicom_tags=columns.keywords
     )
-    classifier = chosen.open(quiet=quiet)
+    classifier = chosen.load(quiet=quiet)
     if not quiet:
         _say(f"watching {options.folder} on {classifier.device} -> {options.output}")
     with catch_signals() as caught:

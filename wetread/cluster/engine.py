@@ -26,8 +26,7 @@ from wetread.runtime.model.file import read_model
 from wetread.runtime.model.signature import check_signature, read_signature
 from wetread.runtime.model.spec import check_digest, extract_spec
 from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch
-from wetread.runtime.shards.shard import check_options
-from wetread.runtime.sources.manifest import Manifest
+from wetread.runtime.shards.shard import check_options, open_manifest
 
 # A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
 _SHARD_NAMES, _MOST_SHARDS = 2048, 10_000
@@ -78,7 +77,7 @@ def score_on_cluster(
     Raises MissingExtraError without Ray, ClusterError when the cluster fails, and what the shards raise.
     """
     location, _ = check_options(options)
-    manifest = Manifest(location, project=options.project)
+    manifest = open_manifest(location, options)
     job = Job(
         model=_read_model(cluster, options.project),
         name=cluster.model,

@@ -14,7 +14,7 @@ from wetread.errors import OutputError
 from wetread.runtime.entries import Entry
 from wetread.runtime.files import atomic as renames
 from wetread.runtime.scoring.batches import Chunk, Seconds
-from wetread.runtime.scoring.output import Output, open_output
+from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.rows import Prediction
 
 LABELS = ("NORMAL", "PNEUMONIA")
@@ -29,7 +29,8 @@ def score(path: Path, run: str, *, resume: bool = False) -> None:
     """Write an output of one row, which names its run, as does its record."""
     kind = path.suffix[1:]
     output = Output(str(path), labels=LABELS, kind=kind, identity={"run": run})
-    with open_output(output, resume=resume, overwrite=not resume):
+    check_free(output, resume=resume, overwrite=not resume)
+    with open_output(output, resume=resume):
         if not output.progress.rows:
             row = Prediction(run, "ok", LABELS[0], 1.0, (1.0, 0.0))
             output.write_chunk(Chunk([Entry(run)], [row], Seconds(0, 0, 0)))
@@ -116,9 +117,7 @@ def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, s
 
     with monkeypatch.context() as patched:
         on_call(patched, act)
-        with pytest.raises(
-            OutputError, match=r"Permission denied.*Close the program that holds it.*--resume"
-        ):
+        with pytest.raises(OutputError, match=r"Permission denied.*Close the program that holds it.*is kept"):
             score(path, "new")
     assert read_pair(path) == (begun, begun)
     score(path, "new", resume=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.runtime.gcs_server import Faults
 from wetread.errors import SourceError, UsageError
-from wetread.runtime.entries import Entry
+from wetread.runtime.entries import Entry, require_inputs
 from wetread.runtime.gcs import listing as gcs_list
 from wetread.runtime.gcs.client import Storage
 from wetread.runtime.gcs.reading import BucketReads
@@ -248,3 +248,26 @@ def test_a_long_list_keeps_its_order(cloud):
     source = NameList(f"gs://b/{name}" for name in names)
     entries = list(source.read_ahead(source.entries()))
     assert [source.read(entry) for entry in entries] == [name.encode() for name in names]
+
+
+def test_a_prefix_that_lists_nothing_says_what_is_there(cloud):
+    cloud.buckets.create("b")
+    for name in ("x/a.png", "x/b.txt"):
+        cloud.buckets.put("b", name, b"")
+
+    def explain(location: str, include: str | None = None) -> str:
+        source = open_sources([location], include=include)
+        with pytest.raises(SourceError) as caught:
+            list(require_inputs(source.entries(), source, allow_empty=False))
+        return str(caught.value)
+
+    assert "no name in 'gs://b/x/' matches '*.dcm'; 2 files are there: .png 1, .txt 1" in explain(
+        "gs://b/x", "*.dcm"
+    )
+    assert "no name in 'gs://b/x/' matches 'gs://b/x/*.dcm'; 2 files are there" in explain("gs://b/x/*.dcm")
+    assert "no name in 'gs://b/x/a.png' matches 'b*'; 1 file is there" in explain("gs://b/x/a.png", "b*")
+    for nothing in ("gs://b/none", "gs://b/none/"):
+        with pytest.raises(SourceError, match="where nothing is"):
+            open_sources([nothing])
+        source = open_sources([nothing], allow_empty=True)
+        assert list(require_inputs(source.entries(), source, allow_empty=True)) == []

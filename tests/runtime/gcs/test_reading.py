@@ -197,7 +197,7 @@ def test_an_outage_ends_the_run_instead_of_writing_it_off(cloud, reader):
     entries = list_entries(reads)
     assert reads.read(entries[0])
     cloud.faults = Faults(throttle=1)
-    with pytest.raises(SourceError, match=r"Received none in .* seconds.*--resume"):
+    with pytest.raises(SourceError, match=r"Received none in .* seconds.*Run again"):
         reads.read(entries[1])
     cloud.close()
     with pytest.raises(SourceError, match=r"Received none in .* seconds"):

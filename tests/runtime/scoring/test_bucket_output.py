@@ -15,7 +15,7 @@ import pytest
 
 from tests.conftest import draw_image
 from tests.runtime.gcs_server import Faults, Server
-from wetread.errors import OutputError
+from wetread.errors import OutputError, SourceError
 from wetread.runtime.scoring import bucket_output as gcs_output
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
@@ -91,7 +91,10 @@ def test_nothing_to_score_is_an_output_too(cloud, classifier, kind):
     cloud.buckets.create("b")
     cloud.buckets.create("out")
     cloud.buckets.put("b", "images/", b"")
-    assert run(classifier, f"gs://out/s.{kind}").rows == 0
+    with pytest.raises(SourceError, match="no file in 'gs://b/images/' is an input"):
+        run(classifier, f"gs://out/s.{kind}")
+    assert cloud.buckets.names("out") == []
+    assert run(classifier, f"gs://out/s.{kind}", allow_empty=True).rows == 0
     header = b"path,status,label,probability,p_NORMAL,p_PNEUMONIA,error\n"
     assert stored(cloud, f"gs://out/s.{kind}")[:58] == {"csv": header, "jsonl": b""}.get(
         kind, stored(cloud, f"gs://out/s.{kind}")[:58]

@@ -235,7 +235,7 @@ def test_a_full_disk_keeps_what_was_written(classifier, options, tmp_path, monke
         real(file, data)
 
     monkeypatch.setattr(outputs, "_write_all", write)
-    with pytest.raises(OutputError, match="No space left on device.*--resume"):
+    with pytest.raises(OutputError, match="No space left on device.*is kept"):
         score_to_file(classifier, options)
     monkeypatch.setattr(outputs, "_write_all", real)
     tally = score_to_file(classifier, change(options, resume=True))

@@ -330,12 +330,14 @@ def test_nothing_to_merge(tmp_path):
 
 def test_an_empty_manifest_is_an_empty_output(classifier, tmp_path):
     (tmp_path / "none").mkdir()
-    make_manifest(ManifestOptions(sources=(str(tmp_path / "none"),), output=str(tmp_path / "m")))
-    score_all(classifier, options(str(tmp_path / "m"), tmp_path / "shards"), 2)
+    none = (str(tmp_path / "none"),)
+    make_manifest(ManifestOptions(sources=none, output=str(tmp_path / "m"), allow_empty=True))
+    asked = options(str(tmp_path / "m"), tmp_path / "shards")
+    with pytest.raises(SourceError, match="lists no input"):
+        score_all(classifier, asked, 2)
+    score_all(classifier, replace(asked, allow_empty=True), 2)
     assert merge(tmp_path / "shards", tmp_path / "merged.csv").rows == 0
-    score_to_file(
-        classifier, ScoreOptions(sources=(str(tmp_path / "none"),), output=str(tmp_path / "one.csv"))
-    )
+    score_to_file(classifier, ScoreOptions(sources=none, output=str(tmp_path / "one.csv"), allow_empty=True))
     assert (tmp_path / "merged.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wetread.errors import ImageError, SourceError, UsageError
+from wetread.errors import EmptySourceWarning, ImageError, SourceError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.files.globs import compile_glob
 from wetread.runtime.files.reading import read_local
@@ -83,7 +83,12 @@ def test_include_narrows_files_as_well(tmp_path):
     """A shell that expands D/* gives files, not a folder."""
     write(tmp_path, "a1.jpg", "a2.jpg")
     both = open_sources([tmp_path / "a1.jpg", tmp_path / "a2.jpg"], include="*2.jpg")
-    assert names(both) == [f"{tmp_path}/a2.jpg"]
+    with pytest.warns(
+        EmptySourceWarning, match=r"no name in .*a1.jpg' matches '\*2.jpg'; 1 file is there: .jpg 1"
+    ):
+        assert names(both) == [f"{tmp_path}/a2.jpg"]
+    quiet = open_sources([tmp_path / "a1.jpg", tmp_path / "a2.jpg"], include="*2.jpg", allow_empty=True)
+    assert names(quiet) == [f"{tmp_path}/a2.jpg"]
 
 
 def test_include_with_a_folder_cannot_narrow_a_file(tmp_path):

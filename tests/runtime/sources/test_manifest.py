@@ -69,7 +69,10 @@ def test_include_narrows_it(image_folder, tmp_path):
 
 def test_an_empty_source_has_an_empty_manifest(tmp_path):
     (tmp_path / "none").mkdir()
-    manifest = make(tmp_path / "none", output=tmp_path / "m")
+    with pytest.raises(SourceError, match="Nothing to score"):
+        make(tmp_path / "none", output=tmp_path / "m")
+    assert not (tmp_path / "m").exists()
+    manifest = make(tmp_path / "none", output=tmp_path / "m", allow_empty=True)
     assert (manifest.names, list(manifest.entries())) == (0, [])
     assert manifest.find_cut(0, batch_size=32) == 0
 

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import draw_image
 from wetread import Classifier
 from wetread.cli import run
-from wetread.errors import OutputError, SourceError, UsageError
+from wetread.errors import OutputError, ShareWarning, SourceError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch import watcher as watching
@@ -45,6 +45,9 @@ class Scene:
             return []
         with self.output.open(newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
+
+    def files(self) -> list[str]:
+        return [name for name in os.listdir(self.folder) if not name.startswith(".")]
 
     def names(self) -> list[str]:
         return [os.path.relpath(row["path"], self.folder) for row in self.rows()]
@@ -307,7 +310,7 @@ def test_a_file_whose_listing_is_behind_has_one_row(scene, monkeypatch, moved):
     assert scene.names() == ["a.jpg", "b.jpg"]
     if moved:
         with scene.watching(done=str(scene.place / "done")):
-            scene.wait(lambda: not list(scene.folder.iterdir()))
+            scene.wait(lambda: not scene.files())
         assert scene.names() == ["a.jpg", "b.jpg"]
         assert (scene.place / "done" / "a.jpg").read_bytes() == draw_image(23)
 
@@ -319,7 +322,7 @@ def test_a_file_that_is_another_than_its_listing_says_is_not_moved_without_a_row
     list_as_it_was(scene, monkeypatch, {"a.jpg": path.stat()})
     scene.put("a.jpg", draw_image(26, height=50))
     with scene.watching(done=str(scene.place / "done")):
-        scene.wait(lambda: not list(scene.folder.iterdir()))
+        scene.wait(lambda: not scene.files())
     assert scene.names() == ["a.jpg", "a.jpg"]
 
 
@@ -344,7 +347,7 @@ def test_a_move_that_the_journal_cannot_take_is_noted_later(scene, monkeypatch):
         assert (scene.names(), path.exists()) == (["a.jpg"], True)
         is_full.clear()
         scene.wait(lambda: len(scene.rows()) == 3)
-        scene.wait(lambda: not list(scene.folder.iterdir()))
+        scene.wait(lambda: not scene.files())
     assert sorted(scene.names()) == ["a.jpg", "a.jpg", "b.jpg"]
     assert len(scene.said) == 1
     assert "No space left on device" in scene.said[0]
@@ -399,6 +402,62 @@ def test_two_watches_of_one_output_are_refused(scene):
         scene.wait(scene.output.exists)
         with pytest.raises(OutputError, match="another one at work"):
             watch_folder(Classifier(scene.model), scene.options(), stop=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("done", "done"), ("done", ""), ("", "failed"), ("failed", "done")]
+)
+def test_a_watch_that_moves_files_has_its_folder_alone(scene, first, second):
+    def moving(option: str) -> dict[str, str]:
+        return {option: str(scene.place / option)} if option else {}
+
+    classifier, other = Classifier(scene.model), str(scene.place / "other.csv")
+    with scene.watching(**moving(first)):
+        scene.wait(scene.output.exists)
+        with pytest.raises(SourceError, match=r"Another .wetread watch. works on"):
+            watch_folder(classifier, scene.options(output=other, **moving(second)), stop=lambda: True)
+        assert not Path(other).exists()
+    watch_folder(classifier, scene.options(output=other, **moving(second)), stop=lambda: True)
+    assert os.listdir(scene.folder) == []
+
+
+def test_watches_that_move_nothing_share_a_folder(scene):
+    scene.put("a.jpg", draw_image(1))
+    other = scene.place / "other.csv"
+    with scene.watching():
+        scene.wait(scene.rows)
+        until = lambda: other.exists() and b"a.jpg" in other.read_bytes()  # noqa: E731
+        watch_folder(Classifier(scene.model), scene.options(output=str(other)), stop=until)
+    assert other.read_bytes() == scene.output.read_bytes()
+    assert os.listdir(scene.folder) == ["a.jpg"]
+
+
+def test_a_folder_within_a_watched_one_is_refused_where_files_are_moved(scene):
+    below = scene.folder / "below"
+    below.mkdir()
+    options = scene.options(folder=str(below), output=str(scene.place / "other.csv"))
+    with scene.watching(done=str(scene.place / "done")):
+        scene.wait(scene.output.exists)
+        with pytest.raises(SourceError, match="or on a folder around it"):
+            watch_folder(Classifier(scene.model), options, stop=lambda: True)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_watch_leaves_its_folder_free(scene):
+    process = Process(scene, "--done", str(scene.place / "done"))
+    scene.wait(scene.output.exists)
+    assert process.end(signal.SIGKILL)[0] == -signal.SIGKILL
+    assert os.listdir(scene.folder) == [".wetread-watch.lock"]
+    watch_folder(Classifier(scene.model), scene.options(done=str(scene.place / "done")), stop=lambda: True)
+    assert os.listdir(scene.folder) == []
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="a folder is writable for root")
+def test_a_folder_that_may_only_be_read_is_watched(scene):
+    scene.folder.chmod(0o500)
+    watch_folder(Classifier(scene.model), scene.options(), stop=lambda: True)
+    with pytest.warns(ShareWarning, match="takes no lock file"):
+        watch_folder(Classifier(scene.model), scene.options(done=str(scene.place / "d")), stop=lambda: True)
 
 
 class Process:

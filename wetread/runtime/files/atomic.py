@@ -118,7 +118,7 @@ def sync_folder(path: str) -> None:
             raise
         warnings.warn(
             f"this file system does not sync folders ({error.strerror}): after a power cut, a file that was "
-            "finished shortly before may be missing. Run again with --resume then.",
+            "finished shortly before may be missing. Run the same command again then.",
             ShareWarning,
             stacklevel=2,
         )

@@ -10,8 +10,10 @@ from typing import BinaryIO
 
 from wetread.errors import ShareWarning
 
-# Windows locks bytes and then refuses to read them: this one lies beyond any file that wetread writes.
+# Windows locks bytes and then refuses to read them: these lie beyond any file that wetread writes. It has no
+# shared locks here: who shares takes one of the bytes, who is alone takes all.
 _FAR_BYTE = 1 << 40
+_BYTES = 64
 
 
 # What a file system says that has no locks, or whose lock service is not there (NFS without lockd, some
@@ -19,26 +21,19 @@ _FAR_BYTE = 1 << 40
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
-def lock_file(file: BinaryIO) -> bool:
+def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
     """Lock an open file for this process without waiting; tell whether it was free.
 
+    `shared`: beside others who share it (at most 64 on Windows). A lock that is held changes its kind.
     On a file system without locks it counts as free, with a ShareWarning: two runs that write one output at
     the same time are not noticed there.
     """
     try:
         if sys.platform == "win32":
-            import msvcrt
+            return _lock_bytes(file, shared=shared)
+        import fcntl
 
-            here = file.tell()
-            file.seek(_FAR_BYTE)
-            try:
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            finally:
-                file.seek(here)
-        else:
-            import fcntl
-
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file.fileno(), (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if isinstance(error, BlockingIOError | PermissionError) or error.errno == getattr(os, "EDEADLK", 36):
             return False
@@ -51,3 +46,29 @@ def lock_file(file: BinaryIO) -> bool:
             stacklevel=2,
         )
     return True
+
+
+def _lock_bytes(file: BinaryIO, *, shared: bool) -> bool:
+    """Lock all far bytes of a file, or the first that is free: what Windows has in place of flock."""
+    import msvcrt
+
+    here = file.tell()
+    try:
+        for start, count in [(n, 1) for n in range(_BYTES)] if shared else [(0, _BYTES)]:
+            file.seek(_FAR_BYTE + start)
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, count)  # type: ignore[attr-defined,unused-ignore]
+            except PermissionError:
+                continue
+            return True
+        return False
+    finally:
+        file.seek(here)
+
+
+def is_named(file: BinaryIO, path: str) -> bool:
+    """Tell whether an open file still stands under its name: a run that just ended may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -19,6 +19,7 @@ from wetread.runtime.entries import (
     PART_SUFFIX,
     RECORD_SUFFIX,
     Entry,
+    describe_names,
     is_bucket_location,
     is_hidden,
     is_output,
@@ -43,9 +44,12 @@ _READ_ROLE = "roles/storage.objectViewer"
 class BucketFolder:
     """The objects of one bucket that are inputs: under a prefix, matching a glob, or one alone."""
 
-    def __init__(self, reads: BucketReads, location: str, *, include: str | None = None) -> None:
+    def __init__(
+        self, reads: BucketReads, location: str, *, include: str | None = None, allow_empty: bool = False
+    ) -> None:
         self.reads = reads
         self.location = location
+        self._words, self._allow_empty = include, allow_empty
         self._include = compile_glob(include) if include else None
         self._pattern: re.Pattern[str] | None = None
         self._single: Entry | None = None
@@ -58,7 +62,7 @@ class BucketFolder:
         """Tell what stands at a name: an object, a folder or a glob. Raises SourceError for nothing."""
         if not name or name.endswith("/"):
             first = self._first(name)
-            if name and first is None:
+            if name and first is None and not self._allow_empty:
                 raise self._nothing()
             return name
         found = self._first(name)
@@ -74,6 +78,8 @@ class BucketFolder:
         if self._first(folder) is not None:
             return folder
         if not is_wildcard(name):
+            if self._allow_empty:
+                return folder
             raise self._nothing()
         fixed, rest = find_fixed_parts(name)
         self._pattern = compile_glob(rest, whole=True)
@@ -127,6 +133,17 @@ class BucketFolder:
     def describe(self) -> dict[str, Any]:
         """Tell how the reading went, for the run record."""
         return self.reads.describe()
+
+    def explain_empty(self) -> str:
+        """Say what is below the prefix. Raises SourceError."""
+        if self._single is not None:
+            return describe_names([self.location], place=self.location, pattern=self._words)
+        root = f"{BUCKET_SCHEME}{self._bucket}/{self._root}"
+        pattern = " with --include ".join(filter(None, (self._pattern and self.location, self._words)))
+        with self._explained():
+            listed = list_objects(self.reads.storage, self._bucket, self._root)
+            names = (entry.name for entry in choose_inputs(listed, root=root))
+            return describe_names(names, place=root, pattern=pattern)
 
 
 def _literal_start(location: str, root: str) -> str:

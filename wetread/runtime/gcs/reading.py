@@ -130,13 +130,12 @@ class BucketReads:
         words = failure.words
         if failure.kind == "credentials":
             return SourceError(
-                f"Expected credentials that are valid. Received {words} ({who}). Renew them and run again "
-                "with --resume."
+                f"Expected credentials that are valid. Received {words} ({who}). Renew them and run again."
             )
         if failure.kind == "transient" and self._is_out(entry, since=since):
             return SourceError(
                 f"Expected answers of Cloud Storage. Received none in {seconds:.0f} seconds: {words}. Run "
-                "again with --resume when it can be reached."
+                "again when it can be reached."
             )
         if failure.kind == "missing" and entry.version:
             words += ". It was deleted or replaced since it was listed"

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError
 from wetread.runtime.entries import JOURNAL_SUFFIX, PART_SUFFIX, RECORD_SUFFIX
 from wetread.runtime.files.atomic import hide, publish, remove_aside
-from wetread.runtime.files.locks import lock_file
+from wetread.runtime.files.locks import is_named, lock_file
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.checkpoint import encode_chunk, encode_line, read_lines
 from wetread.runtime.scoring.input_digest import InputDigest
@@ -214,7 +214,7 @@ class Output:
         """Become the only writer. Raises OutputError when another run writes this output."""
         with _explained(self.path):
             self._state = self._open(STATE_SUFFIX, "a+b")
-            if not (lock_file(self._state) and _is_named(self._state, self.path + STATE_SUFFIX)):
+            if not (lock_file(self._state) and is_named(self._state, self.path + STATE_SUFFIX)):
                 self.close()
                 raise OutputError(
                     f"Expected to be the only run that writes {self.path!r}. Received another one at work. "
@@ -265,11 +265,10 @@ class Output:
             file.seek(size)
 
 
-@contextmanager
-def open_output(
+def check_free(
     output: Output, *, resume: bool, overwrite: bool, advice: str = "--resume to go on with it, "
-) -> Iterator[Output]:
-    """Hold an output for the length of a run. Raises OutputError when it exists and may not be touched.
+) -> None:
+    """Raise OutputError when an output exists and may not be touched.
 
     `advice`: what else than overwriting its command has to offer.
     """
@@ -280,6 +279,11 @@ def open_output(
             f"Expected no output at {output.path!r} yet. Received {kind}. "
             f"Use {advice}--overwrite to replace it, or another name."
         )
+
+
+@contextmanager
+def open_output(output: Output, *, resume: bool) -> Iterator[Output]:
+    """Hold an output that is free for the length of a run. Raises OutputError where another run writes it."""
     output.hold()
     try:
         if resume:
@@ -309,14 +313,6 @@ def read_record(path: str) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def _is_named(file: BinaryIO, path: str) -> bool:
-    """Tell whether an open file still stands under its name: a run that just ended removed it."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
@@ -352,6 +348,5 @@ def _explained(path: str) -> Iterator[None]:
             ) from error
         raise OutputError(
             f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
-            "it, free the disk or restore the folder, then use --resume: the rows written so far stay in "
-            f"{path + PART_SUFFIX!r}."
+            f"it, free the disk or restore the folder, then run again: {path + PART_SUFFIX!r} is kept."
         ) from error

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from wetread.errors import OutputError, UsageError
-from wetread.runtime.entries import Entry, Source
+from wetread.errors import OutputError, UsageError, WetreadError
+from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.pixels import MAX_PIXELS
 from wetread.runtime.model.providers import ONNXRUNTIME_PACKAGES, find_versions
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
-from wetread.runtime.scoring.output import Output, check_identity, open_output
+from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.rows import (
     UNCERTAIN,
@@ -40,7 +41,8 @@ class ScoreOptions:
     """What a scoring run was asked for, as `wetread score` takes it.
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
-    line; or `from_manifest` a manifest. Without `output`, rows go to a stream. `max_pixels` is per image.
+    line; or `from_manifest` a manifest. One that lists nothing is an error, unless `allow_empty`. Without
+    `output`, rows go to a stream. `max_pixels` is per image.
     `project` is billed where a bucket's requesters pay. Columns after `error`: `uncertain` where it is asked
     for, and attributes by their keywords, `dicom_tags`.
     """
@@ -49,6 +51,7 @@ class ScoreOptions:
     from_file: str | None = None
     from_manifest: str | None = None
     include: str | None = None
+    allow_empty: bool = False
     output: str | None = None
     workers: int | None = None
     batch_size: int = DEFAULT_BATCH
@@ -151,9 +154,10 @@ def score_to_file(
         return _finished_tally(output, options)
     source = open_options(options)
     started, tally = datetime.now(UTC), Tally()
-    with open_output(output, resume=options.resume, overwrite=options.overwrite):
+    check_free(output, resume=options.resume, overwrite=options.overwrite)
+    listed = _list_inputs(source, tally, options)
+    with open_output(output, resume=options.resume), _mark_resumable(output):
         tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
-        listed = _timed_list(source.entries(), tally)
         entries = skip_written(listed, output.progress.marks, output=output.path)
         for chunk in score_source(classifier, entries, source, options):
             start = perf_counter()
@@ -168,6 +172,16 @@ def score_to_file(
     return tally
 
 
+@contextmanager
+def _mark_resumable(output: Output) -> Iterator[None]:
+    """Say of an error that ends a run whether rows were written, with which another run can go on."""
+    try:
+        yield
+    except WetreadError as error:
+        error.resumable = output.progress.rows > 0
+        raise
+
+
 def score_to_stream(
     classifier: Classifier,
     options: ScoreOptions,
@@ -180,8 +194,9 @@ def score_to_stream(
     if options.uncertain:
         check_band(classifier.spec)
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
+    listed = _list_inputs(source, tally, options)
     stream.write(encode_header(labels, kind="csv", optional=options.optional))
-    for chunk in score_source(classifier, _timed_list(source.entries(), tally), source, options):
+    for chunk in score_source(classifier, listed, source, options):
         stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=options.optional))
         stream.flush()
         if advance(tally, chunk, watch, stop):
@@ -196,7 +211,12 @@ def open_options(options: ScoreOptions) -> Source:
         return _open_manifest(options)
     if options.from_file is not None:
         return NameList(read_name_list(options.from_file), project=options.project)
-    return open_sources(options.sources, include=options.include, project=options.project)
+    return open_sources(
+        options.sources,
+        include=options.include,
+        project=options.project,
+        allow_empty=options.allow_empty,
+    )
 
 
 def _open_manifest(options: ScoreOptions) -> Manifest:
@@ -279,6 +299,11 @@ def score_source(
         max_pixels=options.max_pixels,
     )
     return map(tagging.attach, chunks)
+
+
+def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:
+    """List what is to be scored. Raises SourceError where that is nothing."""
+    return require_inputs(_timed_list(source.entries(), tally), source, allow_empty=options.allow_empty)
 
 
 def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:

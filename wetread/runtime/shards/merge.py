@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, SourceError
 from wetread.runtime.entries import SHARD_SUFFIX, Entry
 from wetread.runtime.scoring.batches import Chunk, Seconds
-from wetread.runtime.scoring.output import Output, open_output
+from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.rows import Prediction, choose_format, decode_row, import_parquet
 from wetread.runtime.scoring.run import Stop, Tally, Watch, advance
@@ -55,7 +55,8 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
     exists, unfinished = output.look()
     # What an interrupted merge left unfinished is begun anew: there is nothing in it that the shards lack.
     anew = unfinished and not exists and output.is_own_leftover()
-    with open_output(output, resume=False, overwrite=options.overwrite or anew, advice=""):
+    check_free(output, resume=False, overwrite=options.overwrite or anew, advice="")
+    with open_output(output, resume=False):
         tally = _copy_rows(reader, shards, output, watch, stop)
         if not tally.interrupted:
             output.finish(reader.make_record(tally))

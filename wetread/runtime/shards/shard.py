@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import Any, BinaryIO
 
 from wetread.errors import OutputError, UsageError
-from wetread.runtime.entries import SHARD_SUFFIX
+from wetread.runtime.entries import SHARD_SUFFIX, require_inputs
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import check_band, encode_rows
 from wetread.runtime.scoring.run import (
@@ -106,7 +106,7 @@ class ShardScorer:
         if options.uncertain:
             check_band(classifier.spec)
         self._classifier, self._options = classifier, options
-        self.manifest = Manifest(location, project=options.project)
+        self.manifest = open_manifest(location, options)
         self._place = open_place(folder, project=options.project)
         self._identity = run_identity(classifier, options)
 
@@ -159,6 +159,14 @@ class ShardScorer:
                 f"Expected shard {shard} in {self._place.location!r} with the rows that were computed here. "
                 "Received others, written meanwhile. Remove it, and run it again where it is computed right."
             )
+
+
+def open_manifest(location: str, options: ScoreOptions) -> Manifest:
+    """Open a manifest that lists something. Raises SourceError."""
+    manifest = Manifest(location, project=options.project)
+    if not manifest.names:
+        require_inputs(manifest.entries(), manifest, allow_empty=options.allow_empty)
+    return manifest
 
 
 def check_options(options: ScoreOptions) -> tuple[str, str]:

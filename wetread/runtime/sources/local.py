@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Container, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wetread.errors import SourceError
-from wetread.runtime.entries import Entry, is_hidden, is_part, own_outputs
+from wetread.runtime.entries import Entry, describe_names, is_hidden, is_part, own_outputs
 from wetread.runtime.files.globs import (
     Beside,
     compile_glob,
@@ -23,9 +23,6 @@ from wetread.runtime.files.globs import (
 )
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.reading import find_entry, read_local
-
-if TYPE_CHECKING:
-    pass
 
 
 class _LocalSource:
@@ -49,6 +46,7 @@ class LocalFolder(_LocalSource):
 
     def __init__(self, location: str, *, include: str | None = None) -> None:
         self.location = location
+        self._pattern = include
         self._include = compile_glob(include) if include else None
         try:
             mode = os.stat(reach(location)).st_mode
@@ -70,16 +68,25 @@ class LocalFolder(_LocalSource):
             if self._include is None or matches(self._include, os.path.basename(self.location)):
                 yield find_entry(self.location)
             return
-        root = self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
+        root = self._root()
         for entry in walk(root):
             if self._include is None or matches(self._include, entry.name[len(root) :]):
                 yield entry
+
+    def _root(self) -> str:
+        return self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
+
+    def explain_empty(self) -> str:
+        """Say what the folder holds. Raises SourceError."""
+        names = (entry.name for entry in walk(self._root())) if self._is_folder else [self.location]
+        return describe_names(names, place=self.location, pattern=self._pattern)
 
 
 class LocalGlob(_LocalSource):
     """The local files whose names match a pattern with `*`, `?`, `[...]` and `**`."""
 
     def __init__(self, pattern: str, *, include: str | None = None) -> None:
+        self._words = f"{pattern} with --include {include}" if include else pattern
         self._root, rest = find_fixed_parts(pattern.replace(os.sep, "/"))
         self._pattern = compile_glob(rest, whole=True)
         self._passed_over = Beside(self._root, rest)
@@ -93,6 +100,11 @@ class LocalGlob(_LocalSource):
             name = entry.name[len(self._root) :]
             if self._pattern.fullmatch(name) and (self._include is None or matches(self._include, name)):
                 yield entry
+
+    def explain_empty(self) -> str:
+        """Say what the folder that was searched holds. Raises SourceError."""
+        names = (entry.name for entry in walk(self._root))
+        return describe_names(names, place=self._root or ".", pattern=self._words)
 
 
 def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:

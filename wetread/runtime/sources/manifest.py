@@ -130,6 +130,10 @@ class Manifest:
         """List every input, in order, a block at a time. Raises SourceError for a block that changed."""
         return chain.from_iterable(map(self._read_block, self._blocks))
 
+    def explain_empty(self) -> str:
+        """Say that the manifest lists nothing."""
+        return f"the manifest {self.location!r} lists no input"
+
     def list_range(self, start: int, stop: int) -> Iterator[Entry]:
         """List the inputs from number `start` up to but without `stop`, reading the blocks that hold them."""
         number = self._find_block(start)

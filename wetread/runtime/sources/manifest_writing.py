@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wetread.errors import OutputError, SourceError, UsageError
-from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.entries import Entry, is_bucket_location, require_inputs
 from wetread.runtime.gcs.client import split_location
 from wetread.runtime.sources.manifest import Manifest, write_manifest
 from wetread.runtime.sources.opening import open_sources
@@ -30,6 +30,7 @@ class ManifestOptions:
     sources: tuple[str, ...]
     output: str
     include: str | None = None
+    allow_empty: bool = False
     checksum: bool = False
     overwrite: bool = False
     project: str | None = None
@@ -47,8 +48,15 @@ def make_manifest(options: ManifestOptions, *, watch: Callable[[int], None] | No
     `watch` is told how many names there are so far. Raises SourceError and OutputError.
     """
     _check_free(options)
-    source = open_sources(options.sources, include=options.include, project=options.project)
-    entries = add_checksums(source.entries()) if options.checksum else source.entries()
+    source = open_sources(
+        options.sources,
+        include=options.include,
+        project=options.project,
+        allow_empty=options.allow_empty,
+    )
+    entries = require_inputs(source.entries(), source, allow_empty=options.allow_empty)
+    if options.checksum:
+        entries = add_checksums(entries)
     with tempfile.TemporaryDirectory(prefix="wetread-manifest-") as folder:
         spool = Path(folder) / "manifest"
         with spool.open("wb") as file:

@@ -57,6 +57,10 @@ class NameList:
         """Tell how reading from buckets went."""
         return {} if self._reads is None else self._reads.describe()
 
+    def explain_empty(self) -> str:
+        """Say that the list holds no name."""
+        return "no name is in the list"
+
 
 def read_name_list(path: str) -> Iterator[str]:
     """Open a text file of names, one a line ('-' is standard input), and stream them.

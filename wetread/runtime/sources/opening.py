@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import UsageError
+from wetread.errors import EmptySourceWarning, UsageError
 from wetread.runtime.entries import Entry, Source, is_bucket_location
 from wetread.runtime.files.globs import is_wildcard
 from wetread.runtime.files.reading import read_local
@@ -37,12 +37,20 @@ def open_source(
 
 
 def open_sources(
-    locations: Iterable[str | os.PathLike[str]], *, include: str | None = None, project: str | None = None
+    locations: Iterable[str | os.PathLike[str]],
+    *,
+    include: str | None = None,
+    project: str | None = None,
+    allow_empty: bool = False,
 ) -> Source:
-    """Open several locations as one source, one after the other. Arguments as in `open_source`."""
+    """Open several locations as one source, one after the other. Arguments as in `open_source`.
+
+    `allow_empty`: a `gs://` prefix without any object is a source, too, and not a wrong name.
+    """
     names = [os.fspath(location) for location in locations]
     reads = open_reads(project) if any(map(is_bucket_location, names)) else None
-    return Chain(tuple(_open(name, include, reads) for name in names), reads)
+    parts = tuple(_open(name, include, reads, allow_empty=allow_empty) for name in names)
+    return Chain(parts, reads, allow_empty=allow_empty)
 
 
 def open_reads(project: str | None) -> BucketReads:
@@ -53,12 +61,14 @@ def open_reads(project: str | None) -> BucketReads:
     return BucketReads(Storage(project=project))
 
 
-def _open(location: str, include: str | None, reads: BucketReads | None) -> Source:
+def _open(
+    location: str, include: str | None, reads: BucketReads | None, *, allow_empty: bool = False
+) -> Source:
     _refuse_other_storage(location)
     if reads is not None and is_bucket_location(location):
         from wetread.runtime.gcs.listing import BucketFolder
 
-        return BucketFolder(reads, location, include=include)
+        return BucketFolder(reads, location, include=include, allow_empty=allow_empty)
     if not os.path.lexists(location) and is_wildcard(location):
         return LocalGlob(location, include=include)
     return LocalFolder(location, include=include)
@@ -70,10 +80,24 @@ class Chain:
 
     parts: tuple[Source, ...]
     reads: BucketReads | None = None
+    allow_empty: bool = False
 
     def entries(self) -> Iterator[Entry]:
-        """List each part in turn."""
-        return chain.from_iterable(part.entries() for part in self.parts)
+        """List each part in turn. One that lists nothing, beside others, gives an EmptySourceWarning."""
+        empty = []
+        for part in self.parts:
+            entries = part.entries()
+            first = next(entries, None)
+            if first is None:
+                empty.append(part)
+            else:
+                yield first
+                yield from entries
+        if len(empty) < len(self.parts) and not self.allow_empty:
+            for part in empty:
+                warnings.warn(
+                    f"A source lists nothing: {part.explain_empty()}.", EmptySourceWarning, stacklevel=2
+                )
 
     def read(self, entry: Entry) -> bytes:
         """Read one listed entry, wherever it is."""
@@ -86,6 +110,10 @@ class Chain:
     def describe(self) -> dict[str, Any]:
         """Tell how reading from buckets went."""
         return {} if self.reads is None else self.reads.describe()
+
+    def explain_empty(self) -> str:
+        """Say of each part what it holds."""
+        return "; ".join(part.explain_empty() for part in self.parts)
 
 
 def _refuse_other_storage(location: str) -> None:

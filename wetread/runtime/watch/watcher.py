@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
@@ -26,6 +27,7 @@ from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch.arrivals import Arrivals
+from wetread.runtime.watch.folder_lock import lock_folder
 from wetread.runtime.watch.journal import Journal, key_file, open_journal
 
 Report = Callable[[str], None]
@@ -99,7 +101,8 @@ def watch_folder(
     """Score what arrives until `stop` says so; the rows at hand are finished first.
 
     `watch` is called after each batch of rows, `report` with what is in the way (a folder or an output
-    that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun.
+    that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun, and
+    SourceError when another watch moves files of the folder.
     """
     if options.uncertain:
         check_band(classifier.spec)
@@ -111,14 +114,17 @@ def watch_folder(
         "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
     }
-    journal = Journal(
-        options.output,
-        labels=classifier.spec.labels,
-        kind=choose_format(options.output),
-        identity=identity,
-        optional=options.optional,
-    )
-    with open_journal(journal):
+    moves = options.done is not None or options.failed is not None
+    with ExitStack() as held:
+        held.enter_context(lock_folder(options.folder, moves=moves))
+        journal = Journal(
+            options.output,
+            labels=classifier.spec.labels,
+            kind=choose_format(options.output),
+            identity=identity,
+            optional=options.optional,
+        )
+        held.enter_context(open_journal(journal))
         watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
         while not stop():
             watcher.look()
