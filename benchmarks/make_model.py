@@ -6,7 +6,7 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 
 1. Hold out the tenth of the patients with the lowest numbers of each series of names. The numbers of the data
    set's own test patients are lower still: what is nearest to them judges. No weight, temperature or
-   threshold is fitted on it; recipes were compared on it (docs/training.md).
+   threshold is fitted on it; recipes were compared on it (docs/results/packaged-model.md).
 2. Deal the others into five folds; `wetread train` a network without each.
 3. Average the five networks' logits in one graph, one of them of the image's enlarged middle. What each
    says of its own fold, which it never saw, fits the temperature and the threshold. Each of these images is
@@ -15,7 +15,7 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 4. Export as int8 and as float32; verify both, and evaluate them on the patients held out. The int8 file is
    the packaged one; the float32 file, three times as large, stays in the folder of work.
 
-Killed, it goes on where it was. docs/training.md says what else was tried.
+Killed, it goes on where it was. docs/results/packaged-model.md says what else was tried.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Int8 on both kinds of CPU: `python benchmarks/quantization.py RUN` prints the tables of docs/int8.md.
+"""Int8 on both kinds of CPU: `python benchmarks/quantization.py RUN` prints the docs' tables.
 
 Exports the RUN's network by `wetread export --precision int8`, quantizes it by onnxruntime's own function
 too, and counts, over the RUN's validation files, the labels that differ from Keras: on this CPU, in exact

@@ -8,7 +8,7 @@ A fifth of the patients is kept from training and judges: those with the lowest 
 a whole series of NORMAL images, the second or the first, beside every fifth patient with PNEUMONIA (`--split
 series` or `first-series`: a NORMAL image is then of an acquisition that training never saw). `--kinds` learns
 bacterial and viral apart, as the names tell them, and adds the two up; `--mix` is mixup's alpha.
-docs/training.md says what came of it.
+docs/results/packaged-model.md says what came of it.
 """
 
 from __future__ import annotations

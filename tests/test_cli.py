@@ -413,6 +413,43 @@ def test_expand_options_gives_a_command_its_groups():
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["score", "--ouput", "x"], "Did you mean --output? See 'wetread score --help'."),
+        (["scor"], "Did you mean 'score', 'doctor'? See 'wetread --help'."),
+    ],
+)
+def test_a_slip_names_what_may_be_meant_and_the_help_to_read(arguments, said, capsys):
+    from wetread.cli import run
+
+    assert run(arguments) == 2
+    assert capsys.readouterr().err.rstrip().endswith(said)
+
+
+@pytest.mark.parametrize("command", ["score", "train"])
+def test_short_help_has_panels_and_an_example(command, capsys):
+    from wetread.cli import run
+
+    assert run([command, "-h"]) == 0
+    shown = capsys.readouterr().out
+    assert "Output" in shown or "Training" in shown
+    assert f"Example: wetread {command} " in shown
+
+
+def test_a_shell_can_complete_commands():
+    environment = {
+        **os.environ,
+        "_WETREAD_COMPLETE": "complete_bash",
+        "COMP_WORDS": "wetread sc",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "wetread"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["score"]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["none"], "no file in 'none' is an input"),

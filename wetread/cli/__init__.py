@@ -88,7 +88,7 @@ def run(arguments: list[str]) -> int:
     except WetreadError as error:
         return _report(f"{error}{_RESUME if error.resumable else ''}", code=1)
     except TyperException as error:
-        return _report(f"{error.format_message()} Try 'wetread --help'.", code=error.exit_code)
+        return _report(_add_hint(error), code=error.exit_code)
     except BrokenPipeError:  # whoever read standard output went away
         return _drop_output()
     except OSError as error:  # a full disk under standard output, say
@@ -101,6 +101,14 @@ def run(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - an import may raise anything, too; else nobody foresaw it: the user gets one line, we get the details
         explained = explain_import(error)
         return _report_fault(error, arguments) if explained is None else _report(explained, code=1)
+
+
+def _add_hint(error: TyperException) -> str:
+    """Return the message with the option that may be meant, and the command whose help to read."""
+    text = error.format_message().replace(" (Possible options: ", ". Did you mean ").removesuffix(")")
+    text += "?" if "Did you mean --" in text else ""
+    context = getattr(error, "ctx", None)
+    return f"{text} See '{context.command_path if context else 'wetread'} --help'."
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from wetread.streams import Nowhere
 
 app = typer.Typer(
     name="wetread",
-    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
     help="Train a small CNN, export it to ONNX, and score folders of images with it: the same answer from "
     "file to probability on every machine, and never a silently wrong one.",

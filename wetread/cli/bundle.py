@@ -10,7 +10,10 @@ import typer
 from wetread.cli.app import app
 
 
-@app.command(short_help="Make one file that installs wetread and a model offline.")
+@app.command(
+    short_help="Make one file that installs wetread and a model offline.",
+    epilog="Example: wetread bundle model.onnx --output wetread-win.zip --platform win_amd64 --with dicom",
+)
 def bundle(
     model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model that comes along.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.zip", help="The bundle.")],

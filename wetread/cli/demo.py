@@ -10,7 +10,10 @@ import typer
 from wetread.cli.app import app
 
 
-@app.command(short_help="Walk the whole way in a few minutes, on drawn images.")
+@app.command(
+    short_help="Walk the whole way in a few minutes, on drawn images.",
+    epilog="Example: wetread demo --output demo",
+)
 def demo(
     output: Annotated[
         str, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")

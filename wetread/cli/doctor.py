@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from wetread.runtime.doctor import Finding
 
 
-@app.command(short_help="Say what is installed, what clashes, what works.")
+@app.command(
+    short_help="Say what is installed, what clashes, what works.",
+    epilog="Example: wetread doctor --model model.onnx",
+)
 def doctor(
     model: Annotated[
         str | None,

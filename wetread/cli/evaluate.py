@@ -64,7 +64,10 @@ class ReportOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False
 
 
-@app.command(short_help="Judge a model on labelled folders.")
+@app.command(
+    short_help="Judge a model on labelled folders.",
+    epilog="Example: wetread evaluate DATA --model model.onnx --output report",
+)
 @expand_options
 def evaluate(
     *,

@@ -38,7 +38,10 @@ class PictureOptions:
     overwrite: Overwrite = False
 
 
-@app.command(short_help="Show where a model looked.")
+@app.command(
+    short_help="Show where a model looked.",
+    epilog="Example: wetread explain xray.jpeg --output where.png",
+)
 @expand_options
 def explain(
     image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],

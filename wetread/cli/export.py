@@ -26,23 +26,27 @@ class FormOptions:
 
     panel: ClassVar[str] = "Form"
 
-    precision: Annotated[str, typer.Option(metavar="float32|int8|float16", help="What it computes in.")] = (
-        "float32"
-    )
+    precision: Annotated[
+        str,
+        typer.Option(
+            metavar="float32|int8|float16", help="Number format of the weights and the computation."
+        ),
+    ] = "float32"
     calibration: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and judge with.")
+        str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and test with.")
     ] = None
     with_activation: Annotated[
-        bool, typer.Option("--with-activation", help="A second output, for `wetread explain --method cam`.")
+        bool,
+        typer.Option("--with-activation", help="Add a second output for `wetread explain --method cam`."),
     ] = False
     sign: Annotated[
         str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
     ] = None
     max_flips: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
+        float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005
     max_auc_change: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: how far the AUC may move.")
+        float, typer.Option(metavar="X", help="int8, float16: largest change of the AUC.")
     ] = 0.002
 
 
@@ -113,16 +117,18 @@ class KerasOptions:
         float, typer.Option(metavar="X", help="With --keras: positive at or above this probability.")
     ] = 0.5
     scale: Annotated[
-        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: pixels are multiplied by this,")
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: factor applied to pixels (0 to 255).")
     ] = None
     offset: Annotated[
-        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and then this is added.")
+        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: added after --scale.")
     ] = None
     mean: Annotated[
-        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: the mean of scaled pixels,")
+        str | None,
+        typer.Option(metavar="X[,X,X]", help="With --keras: mean of the scaled pixels, subtracted."),
     ] = None
     std: Annotated[
-        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: and their standard deviation.")
+        str | None,
+        typer.Option(metavar="X[,X,X]", help="With --keras: standard deviation of the scaled pixels."),
     ] = None
     color: Annotated[
         str | None,
@@ -137,7 +143,8 @@ class KerasOptions:
     head: Annotated[
         str | None,
         typer.Option(
-            metavar="logits|sigmoid|softmax", help="With --keras: its last layer, where it cannot be told."
+            metavar="logits|sigmoid|softmax",
+            help="With --keras: type of the last layer, if it cannot be detected.",
         ),
     ] = None
 
@@ -167,7 +174,10 @@ class KerasOptions:
         )
 
 
-@app.command(short_help="Turn a trained network into one ONNX file.")
+@app.command(
+    short_help="Turn a trained network into one ONNX file.",
+    epilog="Example: wetread export run --output model.int8.onnx --precision int8",
+)
 @expand_options
 def export(
     run: Annotated[

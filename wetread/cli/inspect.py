@@ -12,7 +12,10 @@ from wetread.cli.options import Project
 from wetread.cli.tables import print_rows
 
 
-@app.command(short_help="Show what a model file says of itself.")
+@app.command(
+    short_help="Show what a model file says of itself.",
+    epilog="Example: wetread inspect model.onnx --json",
+)
 def inspect(
     model: Annotated[
         str | None,

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 _LINE_SECONDS = 30.0
 
 
-@app.command(short_help="List inputs once, for many machines.")
+@app.command(
+    short_help="List inputs once, for many machines.",
+    epilog="Example: wetread manifest FOLDER --output images.manifest",
+)
 def manifest(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")

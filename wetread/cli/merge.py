@@ -11,7 +11,10 @@ from wetread.cli.app import app
 from wetread.cli.options import Overwrite, Project, Quiet
 
 
-@app.command(short_help="Join shards into one file.")
+@app.command(
+    short_help="Join shards into one file.",
+    epilog="Example: wetread merge shards --output scores.csv",
+)
 def merge(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the shards are, local or gs://.")],
     output: Annotated[

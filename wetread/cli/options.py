@@ -24,22 +24,27 @@ if TYPE_CHECKING:
 
 Project = Annotated[
     str | None,
-    typer.Option("--project", metavar="ID", help="The project to bill where a bucket's requesters pay."),
+    typer.Option(
+        "--project", metavar="ID", help="The Google Cloud project to bill for requester-pays buckets."
+    ),
 ]
 PublicKey = Annotated[
     str | None,
-    typer.Option("--public-key", metavar="KEY", help="Demand the model's signature by this key (PEM)."),
+    typer.Option(
+        "--public-key", metavar="KEY", help="Require a signature of the model by this public key (PEM)."
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress or a summary.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")]
 Include = Annotated[
-    str | None, typer.Option("--include", metavar="GLOB", help="Only names that match, such as '*.jpeg'.")
+    str | None,
+    typer.Option("--include", metavar="GLOB", help="Only inputs whose name matches, such as '*.jpeg'."),
 ]
 AllowEmpty = Annotated[
     bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="Threads; default: one for each processor.")
+    int | None, typer.Option("--workers", metavar="N", help="Number of threads; default: one per processor.")
 ]
 
 
@@ -56,7 +61,11 @@ class ModelOptions:
         ),
     ] = None
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
+        str,
+        typer.Option(
+            metavar="DEVICE",
+            help="Where to compute: auto, cpu, cuda, tensorrt, directml, openvino or coreml.",
+        ),
     ] = "auto"
     public_key: PublicKey = None
 
@@ -82,7 +91,7 @@ class ColumnOptions:
     panel: ClassVar[str] = "Output"
 
     uncertain: Annotated[
-        bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
+        bool, typer.Option("--uncertain", help="Add a column that marks results too close to the threshold.")
     ] = False
     dicom_tags: Annotated[
         str | None,

@@ -10,7 +10,10 @@ from wetread.cli.app import app
 from wetread.cli.options import Project
 
 
-@app.command(short_help="Compare Keras with ONNX files on images.")
+@app.command(
+    short_help="Compare Keras with ONNX files on images.",
+    epilog="Example: wetread parity run model.onnx --images FOLDER",
+)
 def parity(
     reference: Annotated[str, typer.Argument(metavar="RUN|FILE.keras", help="The network in Keras.")],
     models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The files to compare.")],
@@ -20,10 +23,10 @@ def parity(
     ],
     tolerance: Annotated[
         float | None,
-        typer.Option(metavar="X", help="float32: the largest |dp| from Keras; default 0.0001, as in export."),
+        typer.Option(metavar="X", help="float32: largest difference of a probability; default 0.0001."),
     ] = None,
     max_flips: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: the share of labels that may differ.")
+        float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005,
     json_file: Annotated[
         str | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
@@ -32,7 +35,7 @@ def parity(
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--by-layer", help="Compare every layer; name the first that departs.")
+        bool, typer.Option("--by-layer", help="Compare every layer; name the first that differs.")
     ] = False,
     project: Project = None,
 ) -> None:

@@ -38,10 +38,11 @@ class InputOptions:
     panel: ClassVar[str] = "Input"
 
     sources: Annotated[
-        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
+        list[str] | None, typer.Argument(metavar="SOURCE...", help="Files, folders or globs, local or gs://.")
     ] = None
     from_file: Annotated[
-        str | None, typer.Option(metavar="LIST", help="Read the names from a file, one a line; '-': stdin.")
+        str | None,
+        typer.Option(metavar="LIST", help="Read input names from a file, one per line; '-' is stdin."),
     ] = None
     from_manifest: Annotated[
         str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
@@ -62,7 +63,7 @@ class OutputOptions:
             "--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet; default: CSV to stdout."
         ),
     ] = None
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted output.")] = False
     overwrite: Overwrite = False
 
 
@@ -73,17 +74,17 @@ class WorkOptions:
     panel: ClassVar[str] = "Work"
 
     workers: Workers = None
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time in each worker.")] = 32
-    max_pixels: Annotated[int, typer.Option(metavar="N", help="An image with more is 'too_large'.")] = (
-        300_000_000
-    )
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch in each worker.")] = 32
+    max_pixels: Annotated[
+        int, typer.Option(metavar="N", help="Larger images get the status 'too_large'.")
+    ] = 300_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class ManyMachines:
     """How one job is shared among machines: a shard for each, or a Ray cluster."""
 
-    panel: ClassVar[str] = "Many machines"
+    panel: ClassVar[str] = "Cluster"
 
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Only slice I (0 to N-1) of N; --output is a folder.")
@@ -96,7 +97,7 @@ class ManyMachines:
         str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster; default: RAY_ADDRESS, or here.")
     ] = None
     num_actors: Annotated[
-        int | None, typer.Option(metavar="N", help="Actors, a session each; default: as many as fit.")
+        int | None, typer.Option(metavar="N", help="Number of Ray actors; default: as many as fit.")
     ] = None
     shards: Annotated[
         int | None, typer.Option(metavar="N", help="Shards to run on the engine; default: by the manifest.")
@@ -119,7 +120,10 @@ class ManyMachines:
         return parse_shard(self.shard)
 
 
-@app.command(short_help="Score files and folders of images.")
+@app.command(
+    short_help="Score files and folders of images.",
+    epilog="Example: wetread score FOLDER --model model.onnx --output scores.csv",
+)
 @expand_options
 def score(
     *,
@@ -134,8 +138,8 @@ def score(
 ) -> None:
     """Score every image under SOURCE: one row for each input, in order, whatever the input is.
 
-    Columns: path, status, label, probability, p_<label> for each label, error, then uncertain and those of
-    --dicom-tags, where asked for. Exit code 0 when every input has a score, 3 when some have none.
+    Columns: path, status, label, probability, p_<label> for each label, error; then uncertain and DICOM
+    attributes, where asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
     from wetread.runtime.scoring.run import ScoreOptions
 

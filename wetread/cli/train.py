@@ -29,9 +29,12 @@ class DataOptions:
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
     ]
-    validation: Annotated[float, typer.Option(metavar="X", help="The fraction of images set aside.")] = 0.1
+    validation: Annotated[
+        float, typer.Option(metavar="X", help="The fraction of images held out for validation.")
+    ] = 0.1
     group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+        str | None,
+        typer.Option(metavar="RE", help="Regular expression that finds the patient in a file name."),
     ] = None
     subset: Annotated[
         int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
@@ -39,7 +42,9 @@ class DataOptions:
     positive: Annotated[
         str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
     ] = None
-    seed: Annotated[int, typer.Option(metavar="N", help="The same seed and data: the same split.")] = 0
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed; the same seed and data give the same split.")
+    ] = 0
 
     def given(self) -> dict[str, Any]:
         """Return the fields of a TrainConfig: without a regular expression, its own holds."""
@@ -52,8 +57,12 @@ class ImageOptions:
 
     panel: ClassVar[str] = "Images"
 
-    size: Annotated[int, typer.Option(metavar="N", help="The network's image side in pixels.")] = 64
-    color: Annotated[str, typer.Option(metavar="gray|rgb", help="What the network sees.")] = "gray"
+    size: Annotated[
+        int, typer.Option(metavar="N", help="Width and height of the network's input in pixels.")
+    ] = 64
+    color: Annotated[str, typer.Option(metavar="gray|rgb", help="Color channels of the network's input.")] = (
+        "gray"
+    )
     augment: Annotated[
         str, typer.Option(metavar="POLICY", help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
     ] = "xray"
@@ -73,13 +82,13 @@ class NetworkOptions:
     ] = "edge"
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Instead: an application of Keras', MobileNetV2 say."),
+        typer.Option(metavar="NAME", help="Use a Keras application instead, such as MobileNetV2."),
     ] = None
     weights: Annotated[
-        str, typer.Option(metavar="FILE|imagenet|none", help="The backbone's weights to begin with.")
+        str, typer.Option(metavar="FILE|imagenet|none", help="Initial weights of the backbone.")
     ] = "none"
     resize: Annotated[
-        str, typer.Option(metavar="stretch|fit|crop", help="fit: on black; crop: at the centre.")
+        str, typer.Option(metavar="stretch|fit|crop", help="fit: pad with black; crop: cut out the centre.")
     ] = "stretch"
 
 
@@ -89,45 +98,50 @@ class FittingOptions:
 
     panel: ClassVar[str] = "Training"
 
-    epochs: Annotated[int, typer.Option(metavar="N", help="Times through the data.")] = 10
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in a step.")] = 32
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training images.")] = 10
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in one optimizer step.")] = 32
     learning_rate: Annotated[
-        float, typer.Option(metavar="X", help="The highest; along a cosine it falls to 0.")
+        float, typer.Option(metavar="X", help="Peak learning rate; decays to 0 on a cosine schedule.")
     ] = 1e-3
-    weight_decay: Annotated[float, typer.Option(metavar="X", help="AdamW's.")] = 1e-2
+    weight_decay: Annotated[float, typer.Option(metavar="X", help="Weight decay of the AdamW optimizer.")] = (
+        1e-2
+    )
     warmup: Annotated[
-        float, typer.Option(metavar="EPOCHS", help="Epochs in which the learning rate rises in a line.")
+        float, typer.Option(metavar="EPOCHS", help="Epochs of linear warm-up before the decay.")
     ] = 0.0
     ema: Annotated[
-        float, typer.Option(metavar="X", help="Average the weights: what a step keeps, 0.999 say; 0: no.")
+        float,
+        typer.Option(metavar="X", help="Decay of a moving average of the weights, such as 0.999; 0: off."),
     ] = 0.0
     class_weight: Annotated[
-        str, typer.Option(metavar="balanced|none", help="balanced: every label weighs alike.")
+        str, typer.Option(metavar="balanced|none", help="balanced: each label has the same total weight.")
     ] = "balanced"
-    loss: Annotated[str, typer.Option(metavar="crossentropy|focal", help="focal: with gamma 2.")] = (
+    loss: Annotated[str, typer.Option(metavar="crossentropy|focal", help="The loss; focal uses gamma 2.")] = (
         "crossentropy"
     )
     label_smoothing: Annotated[
-        float, typer.Option(metavar="X", help="How much of a label is shared among all, 0.1 say.")
+        float, typer.Option(metavar="X", help="Label smoothing, such as 0.1; 0: off.")
     ] = 0.0
     best: Annotated[
         str | None,
         typer.Option(
             metavar="METRIC",
-            help="Keep the best epoch by this metric of validation: loss, accuracy, balanced_accuracy, "
+            help="Keep the epoch that is best by this validation metric: loss, accuracy, balanced_accuracy, "
             "sensitivity, specificity, f1, auc. Default: the last epoch.",
         ),
     ] = None
     early_stopping: Annotated[
         int | None,
-        typer.Option(metavar="PATIENCE", help="End after so many epochs none better, by --best or loss."),
+        typer.Option(
+            metavar="PATIENCE", help="Stop after N epochs without improvement (by --best, or loss)."
+        ),
     ] = None
     mixed_precision: Annotated[
         bool,
-        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; float32 is saved."),
+        typer.Option("--mixed-precision", help="Compute in float16 on a GPU; weights are saved in float32."),
     ] = False
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write the curves into RUN/logs for TensorBoard as well.")
+        bool, typer.Option("--tensorboard", help="Also write TensorBoard logs to RUN/logs.")
     ] = False
 
 
@@ -141,29 +155,33 @@ class HeldOutOptions:
         int | None,
         typer.Option(
             metavar="K",
-            help="First train K networks, each without a K-th of the patients; keep what they say of those "
-            "(oof.csv).",
+            help="Cross-validation: train K more networks and keep their out-of-fold predictions (oof.csv).",
         ),
     ] = None
     near_identical: Annotated[
         bool,
         typer.Option(
             "--near-identical/--no-near-identical",
-            help="Keep images that are one picture saved twice on one side of the split.",
+            help="Keep near-duplicates of an image on one side of the split.",
         ),
     ] = True
     calibration_split: Annotated[
-        float, typer.Option(metavar="X", help="The fraction set aside for temperature and threshold.")
+        float,
+        typer.Option(metavar="X", help="The fraction of images held out to fit temperature and threshold."),
     ] = 0.0
     threshold_rule: Annotated[
         str | None,
         typer.Option(
-            metavar="RULE", help="balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1 or fixed 0.5."
+            metavar="RULE",
+            help="Threshold rule: balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1, fixed 0.5.",
         ),
     ] = None
 
 
-@app.command(short_help="Train a network on labelled folders.")
+@app.command(
+    short_help="Train a network on labelled folders.",
+    epilog="Example: wetread train DATA --output run --epochs 20 --calibration-split 0.1",
+)
 @expand_options
 def train(
     *,
@@ -173,9 +191,9 @@ def train(
     images: ImageOptions,
     fitting: FittingOptions,
     held_out: HeldOutOptions,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was interrupted.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     project: Project = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
     """Train a network on labelled folders and leave a run directory that `export` and `parity` take.
 

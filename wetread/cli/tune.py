@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 _SHOWN = 10
 
 
-@app.command(short_help="Search for the best network and training.")
+@app.command(
+    short_help="Search for the best network and training.",
+    epilog="Example: wetread tune DATA --output search --trials 30",
+)
 @expand_options
 def tune(
     *,

@@ -11,7 +11,10 @@ from wetread.cli.app import app
 from wetread.cli.options import Project, PublicKey
 
 
-@app.command(short_help="Check that this machine computes a model rightly.")
+@app.command(
+    short_help="Check that this machine computes a model rightly.",
+    epilog="Example: wetread verify model.onnx",
+)
 def verify(
     model: Annotated[
         str | None,

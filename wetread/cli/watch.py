@@ -38,17 +38,21 @@ class FolderOptions:
         None
     )
     poll: Annotated[
-        float, typer.Option(metavar="S", help="Seconds between two looks at the folder; 0.05 or more.")
+        float, typer.Option(metavar="S", help="Seconds between two scans of the folder; at least 0.05.")
     ] = 1.0
     settle: Annotated[
-        float, typer.Option(metavar="S", help="Seconds for which a file must not change before it is read.")
+        float, typer.Option(metavar="S", help="Seconds a file must be unchanged before it is read.")
     ] = 2.0
     patience: Annotated[
-        float, typer.Option(metavar="S", help="Seconds for one without a score: it may be a slow copy.")
+        float,
+        typer.Option(metavar="S", help="Seconds to retry a file without a score: it may be a slow copy."),
     ] = 30.0
 
 
-@app.command(short_help="Score new files in a folder as they come.")
+@app.command(
+    short_help="Score new files in a folder as they come.",
+    epilog="Example: wetread watch incoming --output scores.csv --done scored --failed failed",
+)
 @expand_options
 def watch(
     *,
@@ -56,7 +60,7 @@ def watch(
     chosen: ModelOptions,
     columns: ColumnOptions,
     workers: Workers = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what is in the way.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
 ) -> None:
     """Score new files in FOLDER once each, when they are completely written, until stopped.
 

@@ -2,7 +2,7 @@
 
 A shard is right however often it is scored (`runtime.shards`), so the loop needs to remember nothing: a
 shard whose actor or node is lost is given to another, and a run that is started again meets the finished ones
-and verifies them. Plain actors, not Ray Data: docs/scale.md says what was measured.
+and verifies them. Plain actors, not Ray Data: docs/guides/many-machines.md says what was measured.
 """
 
 from __future__ import annotations

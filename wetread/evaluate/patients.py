@@ -12,7 +12,7 @@ from wetread.errors import ConfigError
 
 # The patient in `person1199_bacteria_3149.jpeg`, `IM-0115-0001.jpeg` and `NORMAL2-IM-0007-0001.jpeg`.
 # IM-0115 and NORMAL2-IM-0115 are two people: their images are no more alike than strangers' are
-# (docs/training.md).
+# (docs/results/experiments.md).
 DEFAULT_GROUP_REGEX = r"(?:^|/)(?:(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-)[^/]*$"
 
 

@@ -81,7 +81,7 @@ def _model_2(keras: Any, shape: Shape, outputs: int) -> keras.Model:
     """The paper's second: 34,659 parameters at 64 x 64 x 1.
 
     Its first dense layer has one unit. Linear, it leaves the second something to learn from; with a ReLU
-    it dies, and the network never leaves the majority class (docs/paper.md).
+    it dies, and the network never leaves the majority class (docs/results/paper.md).
     """
     layers = keras.layers
     return keras.Sequential(
@@ -129,7 +129,7 @@ def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *body, *head], name="edge")
 
 
-# Filters and stride of each convolution: docs/training.md says what else was tried.
+# Filters and stride of each convolution: docs/results/experiments.md says what else was tried.
 EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
 
 # Filters of the first stage, stages, convolutions in each, dropout: what `wetread tune` searches over.

@@ -26,7 +26,7 @@ def check_metric(metric: str | None, labels: int, *, option: str) -> None:
 def choose_epoch(history: History, config: TrainConfig) -> int:
     """Return the epoch that is best by `config.best`, or by the loss; the earlier of two that are alike.
 
-    Always of validation, so the figures of a chosen epoch flatter (docs/training.md).
+    Always of validation, so the figures of a chosen epoch flatter (docs/guides/own-images.md).
     """
     name = config.best or "loss"
     sign = -1 if name == "loss" else 1

@@ -2,8 +2,9 @@
 
 Two steps: a difference hash (16 x 16 bits, each telling whether a pixel is brighter than its left neighbour)
 of every image beside that of every other, and for the few pairs that it leaves, the correlation of their
-pixels after histogram equalisation, which undoes any change of exposure. docs/training.md tells what was
-measured on X-rays, where strangers come near one another. Cropped or turned copies are found by chance only.
+pixels after histogram equalisation, which undoes any change of exposure. docs/results/experiments.md
+tells what was measured on X-rays, where strangers come near one another. Cropped or turned copies are found
+by chance only.
 """
 
 from __future__ import annotations

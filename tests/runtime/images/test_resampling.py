@@ -122,7 +122,7 @@ def check_shortcut(height: int, width: int, size: int) -> None:
 
 @pytest.mark.parametrize("size", [16, 48, 64, 100, 224])
 def test_opencvs_average_is_exact_wherever_it_is_taken(size):
-    """Every square side, and some of the other pairs; the proof is in docs/pixels.md."""
+    """Every square side, and some of the other pairs; the proof is in docs/explanation/resizing.md."""
     squares = [(side, side) for side, parts in list_shortcuts(size, most=15) if side <= 900]
     long = [(side, size) for side, _ in list_shortcuts(size, most=225)][:: 40 if size < 100 else 120]
     pairs = [(a, b) for a, p in list_shortcuts(size, most=45) for b, q in [(size * 5, 5)] if p * q <= 225][

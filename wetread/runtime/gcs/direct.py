@@ -1,9 +1,9 @@
 """The lean way to read an object: one GET on a kept connection, and nothing that is not needed for it.
 
 Google's client costs a small object more processor time than its decoding does; this costs a fraction of
-it, and no more than obstore (docs/gcs.md has the figures). What this knows is little and strict: HTTP/1.1, an
-answer of 200 with the length and the bytes that the listing promised. Whatever else comes is an error, and
-Google's client is asked for a second opinion (wetread.runtime.gcs.reading).
+it, and no more than obstore (docs/guides/google-cloud.md has the figures). What this knows is little and
+strict: HTTP/1.1, an answer of 200 with the length and the bytes that the listing promised. Whatever else
+comes is an error, and Google's client is asked for a second opinion (wetread.runtime.gcs.reading).
 """
 
 from __future__ import annotations

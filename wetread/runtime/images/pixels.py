@@ -1,8 +1,8 @@
 """Bytes to the uint8 array that the network sees: the only pixel code in the project.
 
 After the decoder every step is whole-number arithmetic, so the same samples give the same array on every
-machine: `docs/pixels.md` states the rules and the argument. Training, calibration, parity and scoring all
-come through `read_pixels`.
+machine: `docs/reference/pixels.md` states the rules and the argument. Training, calibration, parity and
+scoring all come through `read_pixels`.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _PIXEL_CHOICES: dict[str, tuple[str, ...]] = {
 class PixelRecipe:
     """How the bytes of a file become the uint8 array that the network sees.
 
-    ``docs/pixels.md`` says what each value means; `images.pixels` carries it out, in training,
+    ``docs/reference/pixels.md`` says what each value means; `images.pixels` carries it out, in training,
     calibration and scoring alike.
     """
 
@@ -41,7 +41,7 @@ class PixelRecipe:
     # pixel of the model, along each side. 0 decodes at full size.
     scaled_decoding: float = 1.5
     equalize: str = "none"
-    # How stored values become gray levels: docs/dicom.md.
+    # How stored values become gray levels: docs/guides/dicom.md.
     dicom: str = "voi-first"
 
     def __post_init__(self) -> None:

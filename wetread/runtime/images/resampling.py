@@ -1,8 +1,8 @@
 """Exact scaling: area averages (bilinear where a side grows) in whole numbers, rounded half up.
 
 A summed-area table gives the sum over any rectangle; a rectangle whose edge cuts a pixel takes its share of
-it as a whole number of equal parts. So every machine gets the same pixels; `docs/pixels.md` has the
-argument, and the proof that OpenCV's float32 average, quicker for a few sizes, is the same there.
+it as a whole number of equal parts. So every machine gets the same pixels; `docs/explanation/resizing.md` has
+the argument, and the proof that OpenCV's float32 average, quicker for a few sizes, is the same there.
 """
 
 from __future__ import annotations

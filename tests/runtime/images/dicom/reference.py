@@ -13,7 +13,7 @@ HALF = Fraction(1, 2)
 
 
 def reference_gray(stored: np.ndarray, rule: GrayRule) -> np.ndarray:
-    """Gray levels of stored values by PS3.3 C.11.1, C.11.2 and C.7.6.3.1.2, and docs/dicom.md."""
+    """Gray levels of stored values by PS3.3 C.11.1, C.11.2 and C.7.6.3.1.2, and docs/guides/dicom.md."""
     values = {int(v) for v in np.unique(stored)}
     real = {v: _modality(v, rule.modality) for v in values if not _is_padding(v, rule)}
     ends = (min(real.values()), max(real.values())) if real else (Fraction(0), Fraction(0))

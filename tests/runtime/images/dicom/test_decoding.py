@@ -50,7 +50,7 @@ WINDOW = {
 
 
 def expected_gray(file: bytes, stored: np.ndarray) -> np.ndarray:
-    """What docs/dicom.md makes of stored values, by the slow reference."""
+    """What docs/guides/dicom.md makes of stored values, by the slow reference."""
     stream = read_stream(file)
     attributes, _ = parse_object(stream)
     form = read_format(attributes)

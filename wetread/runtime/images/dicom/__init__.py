@@ -1,4 +1,4 @@
-"""DICOM files to pixels, by the rule that `docs/dicom.md` states. Needs the extra `dicom`.
+"""DICOM files to pixels, by the rule that `docs/guides/dicom.md` states. Needs the extra `dicom`.
 
 stream.py   finds DICOM by content, reads its transfer syntax, inflates
 values.py   an object's attributes as exact numbers, without the warnings that would quote them

@@ -1,4 +1,4 @@
-"""A DICOM file to gray levels or colors of 8 bits: the rule 'voi-first', in order (docs/dicom.md)."""
+"""A DICOM file to gray levels or colors of 8 bits: the rule 'voi-first', in order (docs/guides/dicom.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored gray values to 0..255, exactly: every step is a whole-number or rational rule (docs/dicom.md).
+"""Stored gray values to 0..255, exactly: each step a whole-number or rational rule (docs/guides/dicom.md).
 
 Sixteen bits have at most 65,536 values, so the rule is worked out once for each value, in integers that
 cannot round, and applied as a table.

@@ -2,7 +2,7 @@
 
 Read before anything is decoded, so that a cut or a lying file is found by its own structure and an
 oversized one costs nothing. Each reader raises ImageError: what cannot be an input is a status.
-`docs/pixels.md` states the rules.
+`docs/reference/pixels.md` states the rules.
 """
 
 from __future__ import annotations
