@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
 from tests.runtime.images.dicom.drawing import (
@@ -79,13 +80,13 @@ def test_restart_markers_are_counted():
 @pytest.mark.parametrize("syntax", ENCAPSULATED)
 def test_a_frame_of_another_size_is_found_before_it_is_decoded(syntax):
     other = compress(draw_xray(bits_of(syntax), shape=(60, 40)), bits=bits_of(syntax), syntax=syntax)
-    assert status_of(encapsulated(other, syntax)) == "truncated"
+    assert status_of(encapsulated(other, syntax)) == ("truncated" if syntax == "rle" else "malformed")
 
 
 def test_a_lie_about_the_size_costs_no_memory():
     for name, value in (("Rows", 17_000), ("Columns", 17_000)):
         huge = write_dicom(draw_xray(12), bits=12, extra={name: value})
-        assert status_of(huge) == "truncated"
+        assert status_of(huge) == "malformed"
     huge = write_dicom(draw_xray(12), bits=12, extra={"Rows": 60_000, "Columns": 60_000})
     assert status_of(huge) == "too_large"
 
@@ -96,6 +97,8 @@ def test_a_lie_about_the_size_costs_no_memory():
         {"BitsStored": 14},  # more than the high bit allows
         {"HighBit": 16},
         {"SamplesPerPixel": 3},
+        {"Rows": 0},
+        {"Rows": [52, 0]},
         {"RescaleSlope": "0"},
         {"WindowCenter": "40", "RescaleSlope": "0.0"},
     ],
@@ -108,6 +111,43 @@ def test_contradictions_are_malformed(extra):
 def test_what_the_rule_does_not_cover_is_unsupported(extra):
     window = {"WindowCenter": "1", "WindowWidth": "5"}
     assert status_of(write_dicom(draw_xray(12), bits=12, extra=window | extra)) == "unsupported"
+
+
+def test_a_presentation_lookup_table_is_refused():
+    """It may make the negative of what the rule gives, and dcmtk's dcm2pnm passes over it as well."""
+    item = Dataset()
+    item.LUTDescriptor, item.LUTData = [4096, 0, 12], np.arange(4096, dtype="<u2")[::-1].tobytes()
+    item["LUTDescriptor"].VR, item["LUTData"].VR = "US", "OW"
+    file = write_dicom(draw_xray(12), bits=12, extra={"PresentationLUTSequence": [item]})
+    with pytest.raises(ImageError, match="Presentation LUT Sequence") as caught:
+        decode_dicom(file)
+    assert caught.value.status == "unsupported"
+
+
+@pytest.mark.parametrize("change", ["no length", "no fragments", "several frames"])
+def test_pixel_data_that_are_whole_and_do_not_fit_are_malformed(change):
+    if change == "no length":
+        file = bytearray(write_dicom(draw_xray(8), bits=8))
+        at = file.index(b"\xe0\x7f\x10\x00OB\0\0") + 8
+        file[at : at + 4] = b"\xff" * 4
+        assert status_of(bytes(file)) == "malformed"
+    elif change == "no fragments":
+        found = make_object(draw_xray(8), bits=8, photometric="MONOCHROME2")
+        found.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+        found["PixelData"].VR = "OB"
+        found["PixelData"].is_undefined_length = True
+        assert status_of(save(found, SYNTAXES["rle"])) == "malformed"
+    else:
+        frames = [draw_xray(8, seed=seed) for seed in range(3)]
+        assert status_of(write_dicom(frames, bits=8, extra={"NumberOfFrames": 1})) == "malformed"
+
+
+def test_an_rle_frame_of_other_segments_or_of_more_pixels_is_found():
+    whole = compress(draw_xray(12), bits=12, syntax="rle")
+    assert status_of(encapsulated(struct.pack("<I", 3) + whole[4:], "rle")) == "malformed"
+    longer = whole + b"\x03" + b"abcd" + b"\0"
+    assert status_of(encapsulated(longer, "rle")) == "truncated"
+    assert status_of(encapsulated(whole + b"\0\0\0\0", "rle")) == "ok"
 
 
 @pytest.mark.parametrize("text", [b"1e9999", b"nan   ", b"0x10  ", b"1/3   ", b"one   ", b"1,2345"])

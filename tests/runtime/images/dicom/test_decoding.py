@@ -199,7 +199,7 @@ def test_several_frames_that_are_called_one_are_not_its_first(syntax, stated):
         dataset.NumberOfFrames = stated
     out = io.BytesIO()
     dataset.save_as(out)
-    assert status_of(out.getvalue())[0] == "truncated"
+    assert status_of(out.getvalue())[0] == "malformed"
 
 
 def test_color_of_a_lossless_jpeg_is_converted_once():

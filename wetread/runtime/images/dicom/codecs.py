@@ -18,7 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError
-from wetread.runtime.images.dicom.stream import damaged
+from wetread.runtime.images.dicom.stream import damaged, malformed
 from wetread.runtime.images.dicom.values import importing_dicom
 
 if TYPE_CHECKING:
@@ -155,12 +155,14 @@ def _decode_rle(data: bytes, form: PixelFormat) -> Frame:
     count, *starts = struct.unpack_from("<16I", data)
     width, size = form.allocated // 8, form.rows * form.columns
     if count != form.samples * width:
-        raise damaged(f"{count} RLE segments where {form.samples * width} are needed")
+        raise malformed(f"{count} RLE segments where {form.samples * width} are needed")
     planes = np.empty((count, size), np.uint8)
     for plane, start, end in zip(planes, starts, [*starts[1:count], len(data)], strict=False):
         found = np.frombuffer(decode(data[start:end]), np.uint8)
         if len(found) < size:
             raise damaged("an RLE segment ends early")
+        if found[size:].any():  # zeros are padding
+            raise damaged("an RLE segment holds more than its pixels")
         plane[:] = found[:size]
     values = planes.reshape(form.samples, width, form.rows, form.columns).transpose(2, 3, 0, 1)
     whole = np.ascontiguousarray(values).view(f">u{width}")[..., 0]
@@ -187,7 +189,7 @@ def _check_size(found: Codestream, form: PixelFormat) -> None:
     """Before anything is decoded: a frame that lies about its size must not cost memory."""
     stated = (form.rows, form.columns, form.samples)
     if (found.height, found.width, found.components) != stated:
-        raise damaged(
+        raise malformed(
             f"a frame of {found.width} x {found.height} x {found.components} in an object of "
             f"{form.columns} x {form.rows} x {form.samples}"
         )

@@ -27,7 +27,7 @@ MAX_PIXELS = 300_000_000
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _SOP_CLASS, _ROWS = 0x00080016, 0x00280010
 _PER_FRAME, _SHARED = 0x52009230, 0x52009229
-_PRESENTATION_LUT_SHAPE = 0x20500020
+_PRESENTATION_LUT, _PRESENTATION_LUT_SHAPE = 0x20500010, 0x20500020
 _PIXEL_VALUE_TRANSFORMATION, _FRAME_VOI = 0x00289145, 0x00289132
 _LUT_DESCRIPTOR, _LUT_DATA = 0x00283002, 0x00283006
 
@@ -117,6 +117,12 @@ def _check_polarity(attributes: Attributes, form: PixelFormat) -> None:
     PS3.3, C.11.6: IDENTITY goes with MONOCHROME2 and INVERSE with MONOCHROME1. Readers disagree on which
     of the two counts where they contradict one another, and one of them shows the negative.
     """
+    if attributes.items(_PRESENTATION_LUT) or attributes.raw(_PRESENTATION_LUT):
+        raise ImageError(
+            "unsupported",
+            "Its Presentation LUT Sequence changes its levels, up to the negative, and few readers apply it. "
+            "Ask its sender for the object without one.",
+        )
     shape = attributes.text(_PRESENTATION_LUT_SHAPE)
     if (form.photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
         raise ImageError(

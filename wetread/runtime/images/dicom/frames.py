@@ -19,6 +19,7 @@ from wetread.runtime.images.dicom.stream import (
     UNDEFINED,
     Stream,
     damaged,
+    malformed,
 )
 from wetread.runtime.images.dicom.values import Attributes, PixelElement, check_rest
 
@@ -40,7 +41,7 @@ def read_frame(
     """
     if stream.syntax in NATIVE:
         if pixels.length == UNDEFINED:
-            raise damaged("native pixel data without a length")
+            raise malformed("native pixel data without a length")
         return _read_native(stream, pixels, form, index)
     table, fragments, end = _split_fragments(stream.body, pixels)
     check_rest(stream, end, implicit=False)
@@ -58,11 +59,11 @@ def _read_native(
     halved = form.photometric == "YBR_FULL_422" and len(data) < whole * form.frames
     size = whole // 3 * 2 if halved else whole
     if len(data) < size * form.frames:
-        raise damaged(
+        raise malformed(
             f"it has {len(data):,} bytes of pixels where {form.frames} frames need {size * form.frames:,}"
         )
     if len(data) >= size * (form.frames + 1) + size % 2:
-        raise damaged(f"it has the pixels of more frames than the {form.frames} that it states")
+        raise malformed(f"it has the pixels of more frames than the {form.frames} that it states")
     if not stream.little and form.allocated == 8 and pixels.kind == "OW":
         data = np.frombuffer(data[: len(data) & ~1], "<u2").byteswap().tobytes() + data[len(data) & ~1 :]
     order = "<" if stream.little else ">"
@@ -75,7 +76,7 @@ def _read_native(
 def _spread_chroma(values: Values) -> Values:
     """Y1 Y2 B R of two neighbours to Y1 B R Y2 B R."""
     if len(values) % 4:
-        raise damaged("YBR_FULL_422 with an odd number of columns")
+        raise malformed("YBR_FULL_422 with an odd number of columns")
     quads = values.reshape(-1, 4)
     return quads[:, [0, 2, 3, 1, 2, 3]].reshape(-1)
 
@@ -102,7 +103,7 @@ def _sign(values: Stored, bits: int) -> Stored:
 def _interpret(frame: Frame, form: PixelFormat) -> tuple[Stored, PixelFormat]:
     """What a codec gave, as values of the object's own sign and of the codestream's own precision."""
     if frame.values.shape != (form.rows, form.columns, *((form.samples,) if form.samples > 1 else ())):
-        raise damaged("a frame is not of the size that the object states")
+        raise malformed("a frame is not of the size that the object states")
     stored, bits = form.stored, max(form.stored, frame.precision)
     form = replace(form, stored=bits, high=bits - 1, photometric=frame.photometric)
     values: Stored = frame.values.astype(np.int32)
@@ -127,7 +128,7 @@ def _split_fragments(body: bytes, pixels: PixelElement) -> tuple[bytes, list[byt
         found.append(body[at + 8 : at + 8 + length])
         at += 8 + length
     if len(found) < 2:
-        raise damaged("it has no fragments")
+        raise malformed("it has no fragments")
     if at + 8 > len(body):
         raise damaged("its fragments end early")
     return found[0], found[1:], at + 8
@@ -137,7 +138,7 @@ def _join_frame(table: bytes, fragments: list[bytes], form: PixelFormat, index: 
     """The fragments of one frame, joined."""
     if form.frames == 1:
         if len(table) > 4 or sum(fragment.startswith(_STARTS) for fragment in fragments) > 1:
-            raise damaged("it has the pixels of several frames where it states one")
+            raise malformed("it has the pixels of several frames where it states one")
         return b"".join(fragments)
     if len(fragments) == form.frames:
         return fragments[index]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.runtime.images.dicom.stream import damaged, malformed
+from wetread.runtime.images.dicom.stream import malformed
 
 Table = NDArray[np.uint8]
 # Whole numbers: int64 where they are sure to fit, Python's own where they may not.
@@ -199,5 +199,5 @@ def make_lookup(descriptor: list[int], data: bytes, *, little: bool) -> Lookup:
     elif len(data) >= count and bits == 8:
         entries = np.frombuffer(data, np.uint8, count).astype(np.uint16)
     else:
-        raise damaged("a lookup table ends early")
+        raise malformed("a lookup table has fewer entries than it states")
     return Lookup(first, tuple(np.minimum(entries, (1 << bits) - 1).tolist()), bits)

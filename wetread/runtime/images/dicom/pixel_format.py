@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wetread.errors import ImageError
-from wetread.runtime.images.dicom.stream import damaged, malformed
+from wetread.runtime.images.dicom.stream import malformed
 from wetread.runtime.images.dicom.values import Attributes
 
 GRAYS = ("MONOCHROME1", "MONOCHROME2")
@@ -30,11 +30,11 @@ class PixelFormat:
 
 
 def read_format(attributes: Attributes) -> PixelFormat:
-    """Read what an object says of its pixels. Raises ImageError 'truncated' or 'unsupported'."""
+    """Read what an object says of its pixels. Raises ImageError 'malformed' or 'unsupported'."""
     rows, columns = attributes.short(0x00280010), attributes.short(0x00280011)
     allocated = attributes.short(0x00280100)
     if not rows or not columns or not allocated:
-        raise damaged("it has pixel data, but not their size")
+        raise malformed("it has pixel data, but not their size")
     stored = attributes.short(0x00280101) or allocated
     high = attributes.short(0x00280102)
     found = PixelFormat(

@@ -79,7 +79,9 @@ class Attributes:
         return list(struct.unpack_from(f"{self._order(tag)}{count}{letter}", value))
 
     def short(self, tag: int, *, signed: bool = False) -> int | None:
-        """The first value of an unsigned or signed short attribute; None where absent."""
+        """The value of an unsigned or signed short attribute that has one; None where absent."""
+        if len(self.raw(tag)) not in (0, 2):
+            raise malformed(f"({tag >> 16:04X},{tag & 0xFFFF:04X}) holds {len(self.raw(tag))} bytes, not 2")
         return next(iter(self.shorts(tag, signed=signed)), None)
 
     def is_signed(self, tag: int) -> bool | None:
