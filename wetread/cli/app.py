@@ -7,6 +7,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.streams import Nowhere
 
 app = typer.Typer(
@@ -22,6 +23,15 @@ app = typer.Typer(
 PublicKey = Annotated[
     str | None,
     typer.Option("--public-key", metavar="KEY", help="Demand the model's signature by this key (PEM)."),
+]
+
+
+DEFAULT_MEMORY = MAX_MEMORY >> 20
+MaxMemory = Annotated[
+    int,
+    typer.Option(
+        "--max-memory", metavar="MIB", help="MiB to decode one image in; one that needs more is 'too_large'."
+    ),
 ]
 
 

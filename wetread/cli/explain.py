@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app, open_output
+from wetread.cli.app import DEFAULT_MEMORY, MaxMemory, Project, PublicKey, app, open_output
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
@@ -42,6 +42,7 @@ def explain(
         str, typer.Option(metavar="DEVICE", help="auto, cpu, cuda, tensorrt, directml, openvino or coreml.")
     ] = "auto",
     public_key: PublicKey = None,
+    max_memory: MaxMemory = DEFAULT_MEMORY,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     project: Project = None,
 ) -> None:
@@ -69,7 +70,9 @@ def explain(
         if output is not None and not overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
         classifier = Classifier(choose_model(model), device=device, public_key=public_key)
-        found = explain_image(classifier, _read(image), label=label, method=method)
+        found = explain_image(
+            classifier, _read(image), label=label, method=method, max_memory=max_memory << 20
+        )
         _write(_encode(found, image, classifier, format_), output)
 
 

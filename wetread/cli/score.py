@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import Project, PublicKey, app, open_output
+from wetread.cli.app import DEFAULT_MEMORY, MaxMemory, Project, PublicKey, app, open_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,9 +55,7 @@ def score(
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images at a time in each worker.")] = 32,
-    max_pixels: Annotated[
-        int, typer.Option(metavar="N", help="An image with more is 'too_large'.")
-    ] = 300_000_000,
+    max_memory: MaxMemory = DEFAULT_MEMORY,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted output.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output.")] = False,
     project: Project = None,
@@ -99,7 +97,7 @@ def score(
         output=output,
         workers=workers,
         batch_size=batch_size,
-        max_pixels=max_pixels,
+        max_memory=max_memory << 20,
         resume=resume,
         overwrite=overwrite,
         project=project,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import PublicKey, app
+from wetread.cli.app import DEFAULT_MEMORY, MaxMemory, PublicKey, app
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,6 +52,7 @@ def watch(
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Threads; default: one for each processor.")
     ] = None,
+    max_memory: MaxMemory = DEFAULT_MEMORY,
     uncertain: Annotated[
         bool, typer.Option("--uncertain", help="A column that says what is too near the threshold to call.")
     ] = False,
@@ -81,6 +82,7 @@ def watch(
         settle=settle,
         patience=patience,
         workers=workers,
+        max_memory=max_memory << 20,
         uncertain=uncertain,
         dicom_tags=split_names(dicom_tags),
     )

@@ -8,8 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
-from wetread.runtime.images.dicom import decode_dicom
+from tests.runtime.images.dicom.drawing import decode_dicom, draw_xray, write_dicom
 
 pytestmark = pytest.mark.skipif(
     shutil.which("dcmcjpeg") is None, reason="no dcmtk: its encoder dcmcjpeg is not on the PATH"
