@@ -61,11 +61,19 @@ def make_fault(error: Exception) -> ImageError:
     )
 
 
-class ShareWarning(UserWarning):
+class RunWarning(UserWarning):
+    """What whoever runs wetread should know while it goes on; commands print it as a line."""
+
+
+class SlowImageWarning(RunWarning):
+    """One image took more than a minute to decode."""
+
+
+class ShareWarning(RunWarning):
     """A file system lacks something that protects an output; the output itself is right."""
 
 
-class EmptySourceWarning(UserWarning):
+class EmptySourceWarning(RunWarning):
     """One of several sources lists nothing; the others do."""
 
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from typer import TyperException
 
 from wetread.cli.app import app
-from wetread.errors import ConfigError, EmptySourceWarning, ShareWarning, UsageError, WetreadError
+from wetread.errors import ConfigError, RunWarning, UsageError, WetreadError
 from wetread.packages import explain_import
 from wetread.streams import open_missing
 
@@ -113,15 +113,13 @@ def _add_hint(error: TyperException) -> str:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Say what a file system or a source lacks in one line, once."""
-    ours = (ShareWarning, EmptySourceWarning)
+    """Say in one line, once, what a file system or a source lacks, and which image is slow."""
     with warnings.catch_warnings():
-        for category in ours:
-            warnings.simplefilter("always", category)  # "once" is once for each module that warns
+        warnings.simplefilter("always", RunWarning)  # "once" is once for each module that warns
         show, said = warnings.showwarning, set[str]()
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
-            if issubclass(category, ours):
+            if issubclass(category, RunWarning):
                 if str(message) not in said:
                     _report(message, code=0)
                 said.add(str(message))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from wetread.cli.app import app, open_output
-from wetread.cli.options import ModelOptions, Overwrite, Project, expand_options
+from wetread.cli.options import DEFAULT_MEMORY, MaxMemory, ModelOptions, Overwrite, Project, expand_options
 
 if TYPE_CHECKING:
     from wetread.runtime.explain import Explanation
@@ -48,6 +48,7 @@ def explain(
     *,
     chosen: ModelOptions,
     picture: PictureOptions,
+    max_memory: MaxMemory = DEFAULT_MEMORY,
     project: Project = None,
 ) -> None:
     """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
@@ -71,7 +72,13 @@ def explain(
         if output is not None and not picture.overwrite and file_exists(output):
             raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
         classifier = chosen.load(quiet=False)
-        found = explain_image(classifier, _read(image), label=picture.label, method=picture.method)
+        found = explain_image(
+            classifier,
+            _read(image),
+            label=picture.label,
+            method=picture.method,
+            max_memory=max_memory << 20,
+        )
         _write(_encode(found, image, classifier, kind), output)
 
 

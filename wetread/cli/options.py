@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_h
 
 import typer
 
+from wetread.runtime.images.limits import MAX_MEMORY
+
 if TYPE_CHECKING:
     from wetread.runtime.scoring.classifier import Classifier
 
@@ -43,6 +45,13 @@ Include = Annotated[
 AllowEmpty = Annotated[
     bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
 ]
+MaxMemory = Annotated[
+    int,
+    typer.Option(
+        "--max-memory", metavar="MIB", help="MiB to decode one image in; one that needs more is 'too_large'."
+    ),
+]
+DEFAULT_MEMORY = MAX_MEMORY >> 20
 Workers = Annotated[
     int | None, typer.Option("--workers", metavar="N", help="Number of threads; default: one per processor.")
 ]

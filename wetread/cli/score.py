@@ -13,9 +13,11 @@ import typer
 
 from wetread.cli.app import app, open_output
 from wetread.cli.options import (
+    DEFAULT_MEMORY,
     AllowEmpty,
     ColumnOptions,
     Include,
+    MaxMemory,
     ModelOptions,
     Overwrite,
     Project,
@@ -75,9 +77,7 @@ class WorkOptions:
 
     workers: Workers = None
     batch_size: Annotated[int, typer.Option(metavar="N", help="Images per batch in each worker.")] = 32
-    max_pixels: Annotated[
-        int, typer.Option(metavar="N", help="Larger images get the status 'too_large'.")
-    ] = 300_000_000
+    max_memory: MaxMemory = DEFAULT_MEMORY
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +146,7 @@ def score(
     options = ScoreOptions(
         **{**vars(inputs), "sources": tuple(inputs.sources or ())},
         **vars(place),
-        **vars(work),
+        **{**vars(work), "max_memory": work.max_memory << 20},
         project=project,
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,

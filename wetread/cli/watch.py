@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import ColumnOptions, Include, ModelOptions, Workers, expand_options
+from wetread.cli.options import (
+    DEFAULT_MEMORY,
+    ColumnOptions,
+    Include,
+    MaxMemory,
+    ModelOptions,
+    Workers,
+    expand_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,6 +68,7 @@ def watch(
     chosen: ModelOptions,
     columns: ColumnOptions,
     workers: Workers = None,
+    max_memory: MaxMemory = DEFAULT_MEMORY,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
 ) -> None:
     """Score new files in FOLDER once each, when they are completely written, until stopped.
@@ -71,7 +80,11 @@ def watch(
     from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
     options = WatchOptions(
-        **vars(watched), workers=workers, uncertain=columns.uncertain, dicom_tags=columns.keywords
+        **vars(watched),
+        workers=workers,
+        max_memory=max_memory << 20,
+        uncertain=columns.uncertain,
+        dicom_tags=columns.keywords,
     )
     classifier = chosen.load(quiet=quiet)
     if not quiet:

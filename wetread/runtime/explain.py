@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError
-from wetread.runtime.images.pixels import MAX_PIXELS, Pixels, inner_size, read_picture, read_pixels
+from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.images.pixels import Pixels, inner_size, read_picture, read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.scoring.batches import Model
 from wetread.runtime.threads import count_processors
@@ -101,7 +102,7 @@ def explain_image(
     *,
     label: str | None = None,
     method: str = "occlusion",
-    max_pixels: int = MAX_PIXELS,
+    max_memory: int = MAX_MEMORY,
 ) -> Explanation:
     """Find what in an image speaks for a label (by default the one that the model chooses).
 
@@ -114,7 +115,7 @@ def explain_image(
         raise UsageError(f"Expected --label to be one of {', '.join(spec.labels)}. Received {label!r}.")
     if method not in METHODS:
         raise UsageError(f"Expected --method {' or '.join(METHODS)}. Received {method!r}.")
-    pixels = read_pixels(data, spec.pixels, max_pixels=max_pixels)
+    pixels = read_pixels(data, spec.pixels, max_memory=max_memory)
     found = model.classify(pixels[None])
     column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
     patches: tuple[tuple[int, int], ...] = ()
@@ -124,7 +125,7 @@ def explain_image(
     else:
         patches = choose_patches(spec.pixels)
         heat = map_occlusion(model, pixels, column=column, patches=patches)
-    picture = read_picture(data, spec.pixels, max_pixels=max_pixels)
+    picture = read_picture(data, spec.pixels, max_memory=max_memory)
     inside, box = place_map((picture.shape[0], picture.shape[1]), spec.pixels)
     values = [float(str(value)) for value in found[0]]
     return Explanation(

@@ -511,7 +511,7 @@ from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 data = draw_flat_png(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
 before = read_peak()
-read_pixels(data, PixelRecipe())
+read_pixels(data, PixelRecipe(), max_memory=1 << 40)
 print(read_peak() - before, len(data))
 """
 # Color type, bits, channels.

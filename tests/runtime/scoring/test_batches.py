@@ -119,9 +119,10 @@ def test_a_chunk_without_a_good_image_never_reaches_the_model():
 
 
 def test_an_image_over_the_limit_is_too_large():
-    (row,) = score_entries(Mean(), [Entry("a")], read=lambda _: draw_image(0), max_pixels=96 * 80 - 1)
+    (row,) = score_entries(Mean(), [Entry("a")], read=lambda _: draw_image(0), max_memory=1 << 20)
     assert (row.status, row.probability) == ("too_large", None)
-    assert "80 x 96" in row.error
+    assert row.error.endswith("and 1 MiB are allowed. Raise --max-memory to read it.")
+    assert row.error.startswith("Decoding 80 x 96 pixels needs ")
 
 
 def test_counts_below_one_are_refused():

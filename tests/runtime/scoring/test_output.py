@@ -154,7 +154,7 @@ def test_an_overwritten_output_stays_until_the_new_one_is_whole(classifier, opti
     ("changes", "named"),
     [
         ({"batch_size": 8}, "batch_size"),
-        ({"max_pixels": 1000}, "max_pixels"),
+        ({"max_memory": 1 << 29}, "max_memory"),
         ({"include": "*.jpg"}, "include"),
     ],
 )

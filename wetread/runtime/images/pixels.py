@@ -7,7 +7,6 @@ scoring all come through `read_pixels`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -16,77 +15,112 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, WetreadError, make_fault
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
+from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.images.resampling import PARTS, Span, scale
+from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
 
 Pixels = NDArray[np.uint8]
 
-MAX_PIXELS = 300_000_000
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
 _DCT_SCALES = (1, 2, 4)
 _DEPTHS = (8, 10, 12, 14, 16)
 # Rec. 601 in 65,536ths.
 _RED, _GREEN, _BLUE, _HALF = np.uint32(19595), np.uint32(38470), np.uint32(7471), np.uint32(32768)
 # Arithmetic wider than a byte runs over this many pixels at a time.
-_STRIP_PIXELS = 1 << 16
+_STRIP_PIXELS, _STRIP_BYTES = 1 << 16, 32
+# For people, a picture is drawn upon: a canvas of three channels, a copy of it, and both as a PNG.
+_DRAWN_BYTES = 13
 
 # A worker owns its core, and a broken file is a row: OpenCV starts no threads and prints nothing.
 cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def read_pixels(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_pixels(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
     """Decode an image file and bring it to the model's size.
 
-    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. Returns uint8 (height, width,
+    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. `max_memory`: bytes that reading it
+    may take beside those; what needs more is refused before it is decoded. Returns uint8 (height, width,
     channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
     """
-    return _guard(data, recipe, max_pixels, _read)
+    return _guard(data, recipe, max_memory, whole=False)
 
 
-def read_picture(data: bytes, recipe: PixelRecipe, *, max_pixels: int = MAX_PIXELS) -> Pixels:
+def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
     """Decode an image file at its own size, upright as the recipe sees it: what is drawn upon for people.
 
     Returns uint8 (H, W, channels), 0 to 255, without the recipe's size and equalization. Raises as
     `read_pixels` does.
     """
-    return _guard(data, recipe, max_pixels, _read_whole)
+    return _guard(data, recipe, max_memory, whole=True)
 
 
-def _guard(
-    data: bytes, recipe: PixelRecipe, max_pixels: int, read: Callable[[bytes, Header, PixelRecipe], Pixels]
-) -> Pixels:
+def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, *, whole: bool) -> Pixels:
     """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
     try:
-        header = read_header(data)
-        if header.height * header.width > max_pixels:
-            raise _too_large(header, f"at most {max_pixels:,} pixels")
+        header = read_header(data, max_memory=max_memory)
+        needed = _count_memory(len(data), header, recipe, whole=whole)
+        check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
         try:
-            return read(data, header, recipe)
+            return (_read_whole if whole else _read)(data, header, recipe)
         except (MemoryError, cv2.error) as error:
             # What a decoder finds wrong its own module has caught: memory and OpenCV's limits are left.
-            raise _too_large(header, "an image that fits in memory and in OpenCV's limits") from error
+            raise ImageError(
+                "too_large",
+                "Expected an image that fits in memory and in OpenCV's limits. "
+                f"Received {header.width:,} x {header.height:,} pixels.",
+            ) from error
     except (WetreadError, MemoryError):
         raise
     except Exception as error:
         raise make_fault(error) from error
 
 
-def _too_large(header: Header, expected: str) -> ImageError:
-    return ImageError("too_large", f"Expected {expected}. Received {header.width:,} x {header.height:,}.")
+def _count_memory(size: int, header: Header, recipe: PixelRecipe, *, whole: bool) -> int:
+    """Count the bytes that reading a file of `size` bytes needs: in decoding, or in the steps after it."""
+    eighths = PARTS if whole else _choose_eighths(header, recipe)
+    if isinstance(header, JpegHeader):
+        decoding, samples = header.count_scaled_memory(size, eighths=eighths, gray=recipe.color == "gray")
+    else:
+        decoding, samples = header.count_memory(size)
+    height, width = (-(-side * eighths // PARTS) for side in (header.height, header.width))
+    image = height * width * recipe.channels
+    converting = samples + image + _STRIP_BYTES * max(_STRIP_PIXELS, width)
+    if whole:
+        return max(decoding, converting, samples + 2 * image, _DRAWN_BYTES * header.pixels)
+    spans = _plan_image(header, recipe, eighths)
+    return max(
+        decoding, converting, max(samples, image) + count_memory((height, width, recipe.channels), *spans)
+    )
+
+
+def _choose_eighths(header: Header, recipe: PixelRecipe) -> int:
+    return choose_dct_scale(header, recipe) if isinstance(header, JpegHeader) else PARTS
+
+
+def _choose_orientation(header: Header, recipe: PixelRecipe) -> int:
+    return header.orientation if recipe.orientation == "exif" else 1
+
+
+def _plan_image(header: Header, recipe: PixelRecipe, eighths: int) -> tuple[Span, Span]:
+    lengths = (eighths * header.height, eighths * header.width)
+    orientation = _choose_orientation(header, recipe)
+    return _plan(lengths, orientation, recipe.height, recipe.width, recipe.resize)
 
 
 def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
-    orientation = header.orientation if recipe.orientation == "exif" else 1
-    eighths = choose_dct_scale(header, recipe) if isinstance(header, JpegHeader) else PARTS
-    samples = _decode(data, header, recipe, eighths)
-    lengths = (eighths * header.height, eighths * header.width)
-    return _to_channels(_bring_to_size(_convert(samples, recipe), lengths, orientation, recipe), recipe)
+    eighths = _choose_eighths(header, recipe)
+    # No name keeps the samples once the image is made of them.
+    image = _convert(_decode(data, header, recipe, eighths), recipe)
+    image = _bring_to_size(
+        image, _plan_image(header, recipe, eighths), _choose_orientation(header, recipe), recipe
+    )
+    return _to_channels(image, recipe)
 
 
 def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
-    orientation = header.orientation if recipe.orientation == "exif" else 1
-    return _to_channels(_orient(_convert(_decode(data, header, recipe, PARTS), recipe), orientation), recipe)
+    image = _convert(_decode(data, header, recipe, PARTS), recipe)
+    return _to_channels(_orient(image, _choose_orientation(header, recipe)), recipe)
 
 
 def _decode(data: bytes, header: Header, recipe: PixelRecipe, eighths: int) -> Samples:
@@ -199,15 +233,16 @@ def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
     `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact area average of
     what it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
     """
-    return _bring_to_size(image, (PARTS * image.shape[0], PARTS * image.shape[1]), 1, recipe)
+    lengths = (PARTS * image.shape[0], PARTS * image.shape[1])
+    return _bring_to_size(image, _plan(lengths, 1, recipe.height, recipe.width, recipe.resize), 1, recipe)
 
 
-def _bring_to_size(image: Pixels, lengths: tuple[int, int], orientation: int, recipe: PixelRecipe) -> Pixels:
-    """`resize` of an image as stored, whose true sides are `lengths` eighths of a pixel.
+def _bring_to_size(image: Pixels, spans: tuple[Span, Span], orientation: int, recipe: PixelRecipe) -> Pixels:
+    """`resize` of an image as stored, whose rows and columns are scaled as `spans` say.
 
     It is turned upright when it is small: averages are the same from either end.
     """
-    image = scale(image, *_plan(lengths, orientation, recipe.height, recipe.width, recipe.resize))
+    image = scale(image, *spans)
     if orientation > 1:
         image = _orient(image, orientation)
     if recipe.equalize == "histogram":

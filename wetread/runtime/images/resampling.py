@@ -92,6 +92,18 @@ def scale(image: NDArray[np.uint8], rows: Span, columns: Span) -> NDArray[np.uin
     return sums.astype(np.uint8).reshape(rows.wanted, columns.wanted, channels)
 
 
+def count_memory(shape: tuple[int, int, int], rows: Span, columns: Span) -> int:
+    """Count the bytes that `scale` needs at most for an image (H, W, C), beside the image's own."""
+    height, width, channels = shape
+    row = (width + 1) * channels
+    table = 5 * row * (min(height, max(_STRIP_PIXELS // width, 1)) + 1)
+    stacked = 8 * row * height if rows.grows else 0
+    parts = _find_taps(rows, height, 1).parts * _find_taps(columns, width, channels).parts
+    kind = 4 if parts * 511 < _WRAPS_BELOW else 8
+    # What is taken before and after each edge, in its own kind, and one of them as it was.
+    return table + stacked + (2 * kind + 4) * row * (rows.wanted + 1)
+
+
 def _is_plain(span: Span, old: int) -> bool:
     """Whether all of a side of whole pixels shrinks to all of a new one."""
     return span.length == PARTS * old and span.wanted == span.size <= old

@@ -7,6 +7,7 @@ large images spread over the workers), never where a worker was faster: a run ca
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
@@ -15,9 +16,10 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, UsageError, WetreadError, make_fault
+from wetread.errors import ImageError, SlowImageWarning, UsageError, WetreadError, make_fault
 from wetread.runtime.entries import Entry
-from wetread.runtime.images.pixels import MAX_PIXELS, read_pixels
+from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import Prediction, make_failure, make_predictions
@@ -25,6 +27,7 @@ from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
 from wetread.runtime.threads import count_processors, map_in_order
 
 _CHUNKS_AHEAD = 2
+_SLOW_SECONDS = 60.0
 
 Read = Callable[[Entry], bytes | NDArray[np.uint8]]
 
@@ -65,11 +68,11 @@ def score_entries(
     read: Callable[[Entry], bytes],
     workers: int | None = None,
     batch_size: int = DEFAULT_BATCH,
-    max_pixels: int = MAX_PIXELS,
+    max_memory: int = MAX_MEMORY,
 ) -> Iterator[Prediction]:
     """Yield one Prediction for each entry, in order, lazily. Arguments as in `score_chunks`."""
     chunks = score_chunks(
-        model, entries, read=read, workers=workers, batch_size=batch_size, max_pixels=max_pixels
+        model, entries, read=read, workers=workers, batch_size=batch_size, max_memory=max_memory
     )
     for chunk in chunks:
         yield from chunk.predictions
@@ -82,13 +85,13 @@ def score_chunks(
     read: Read,
     workers: int | None = None,
     batch_size: int = DEFAULT_BATCH,
-    max_pixels: int = MAX_PIXELS,
+    max_memory: int = MAX_MEMORY,
 ) -> Iterator[Chunk]:
     """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
 
     `read` returns an entry's bytes, or the array of its pixels where they were kept, or raises ImageError.
-    `workers`: threads (default: the processors that this process may use). Raises UsageError for a count
-    below 1.
+    `workers`: threads (default: the processors that this process may use). `max_memory`: bytes that decoding
+    one image may take. Raises UsageError for a count below 1.
     """
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
@@ -96,7 +99,7 @@ def score_chunks(
             raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
 
     def work(chunk: list[Entry]) -> Chunk:
-        return _score_chunk(model, chunk, read, max_pixels, batch_size)
+        return _score_chunk(model, chunk, read, max_memory, batch_size)
 
     chunks = group_entries(entries, batch_size=batch_size)
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
@@ -106,14 +109,14 @@ def _score_chunk(
     model: Model,
     entries: list[Entry],
     read: Read,
-    max_pixels: int,
+    max_memory: int,
     batch_size: int,
 ) -> Chunk:
     """One worker's work: every entry of a chunk from bytes to its Prediction."""
     # A provider that tunes itself to each shape gets one shape: a whole batch, the rest of it black.
     padded = model.device in ("cuda", "tensorrt")
     batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
-    rows, reading, decoding = _fill_batch(batch, entries, read, model.spec.pixels, max_pixels)
+    rows, reading, decoding = _fill_batch(batch, entries, read, model.spec.pixels, max_memory)
     good = [entry.name for entry, row in zip(entries, rows, strict=True) if row is None]
     start = perf_counter()
     predictions: Iterator[Prediction] = iter(())
@@ -129,7 +132,7 @@ def _fill_batch(
     entries: list[Entry],
     read: Read,
     recipe: PixelRecipe,
-    max_pixels: int,
+    max_memory: int,
 ) -> tuple[list[Prediction | None], float, float]:
     """Put the images that can be read side by side at the front of a batch.
 
@@ -144,15 +147,26 @@ def _fill_batch(
             data = _read_entry(read, entry)
             middle = perf_counter()
             if not isinstance(data, np.ndarray):
-                data = read_pixels(data, recipe, max_pixels=max_pixels)
+                data = read_pixels(data, recipe, max_memory=max_memory)
             batch[found] = data
             found += 1
             rows.append(None)
         except ImageError as error:
             rows.append(make_failure(entry.name, error))
         reading += middle - start
-        decoding += perf_counter() - middle
+        decoding += _watch_time(entry, perf_counter() - middle)
     return rows, reading, decoding
+
+
+def _watch_time(entry: Entry, seconds: float) -> float:
+    """Warn of an input that took too long to decode: its name is what somebody needs to find it."""
+    if seconds > _SLOW_SECONDS:
+        warnings.warn(
+            f"{entry.name} took {seconds:.0f} s to decode. Check that file: it may be made to be slow.",
+            SlowImageWarning,
+            stacklevel=2,
+        )
+    return seconds
 
 
 def _read_entry(read: Read, entry: Entry) -> bytes | NDArray[np.uint8]:

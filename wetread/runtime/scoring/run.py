@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from wetread.errors import OutputError, UsageError, WetreadError
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
-from wetread.runtime.images.pixels import MAX_PIXELS
+from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
@@ -42,7 +42,7 @@ class ScoreOptions:
 
     `sources` are files, folders, globs or `gs://` locations; or `from_file` names a list of them, one a
     line; or `from_manifest` a manifest. One that lists nothing is an error, unless `allow_empty`. Without
-    `output`, rows go to a stream. `max_pixels` is per image.
+    `output`, rows go to a stream. `max_memory`: bytes that decoding one image may take.
     `project` is billed where a bucket's requesters pay. Columns after `error`: `uncertain` where it is asked
     for, and attributes by their keywords, `dicom_tags`.
     """
@@ -55,7 +55,7 @@ class ScoreOptions:
     output: str | None = None
     workers: int | None = None
     batch_size: int = DEFAULT_BATCH
-    max_pixels: int = MAX_PIXELS
+    max_memory: int = MAX_MEMORY
     resume: bool = False
     overwrite: bool = False
     project: str | None = None
@@ -75,7 +75,7 @@ class ScoreOptions:
                 "Expected a SOURCE, or --from-file LIST, or --from-manifest M. "
                 f"Received {' and '.join(named) or 'none'}."
             )
-        counts = {"--workers": self.workers, "--batch-size": self.batch_size, "--max-pixels": self.max_pixels}
+        counts = {"--workers": self.workers, "--batch-size": self.batch_size, "--max-memory": self.max_memory}
         for name, value in counts.items():
             if value is not None and value < 1:
                 raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
@@ -237,7 +237,7 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
         "sources": list(options.sources),
         "from_file": options.from_file,
         "include": options.include,
-        "max_pixels": options.max_pixels,
+        "max_memory": options.max_memory,
         "batch_size": options.batch_size,
         "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
@@ -296,7 +296,7 @@ def score_source(
         read=tagging.read,
         workers=options.workers,
         batch_size=options.batch_size,
-        max_pixels=options.max_pixels,
+        max_memory=options.max_memory,
     )
     return map(tagging.attach, chunks)
 

@@ -18,7 +18,7 @@ from wetread.runtime.files.globs import compile_glob, matches
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.moving import move_aside
 from wetread.runtime.files.reading import read_local
-from wetread.runtime.images.pixels import MAX_PIXELS
+from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
@@ -55,7 +55,7 @@ class WatchOptions:
     patience: float = 30.0
     workers: int | None = None
     batch_size: int = DEFAULT_BATCH
-    max_pixels: int = MAX_PIXELS
+    max_memory: int = MAX_MEMORY
     uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
 
@@ -74,7 +74,11 @@ class WatchOptions:
                 raise UsageError(
                     f"Expected --{name} from {least} to 86400 seconds. Received {getattr(self, name)}."
                 )
-        for name, count in (("--workers", self.workers), ("--batch-size", self.batch_size)):
+        for name, count in (
+            ("--workers", self.workers),
+            ("--batch-size", self.batch_size),
+            ("--max-memory", self.max_memory),
+        ):
             if count is not None and count < 1:
                 raise UsageError(f"Expected {name} of 1 or more. Received {count}.")
         check_tags(self.dicom_tags)
@@ -106,6 +110,7 @@ def watch_folder(
     """
     if options.uncertain:
         check_band(classifier.spec)
+    # Not the versions or --max-memory: a watch goes on after either has changed, for the files to come.
     identity = {
         "model": classifier.digest,
         # Windows knows one folder by many spellings.
@@ -210,7 +215,7 @@ class _Watcher:
             read=tagging.read,
             workers=self.options.workers,
             batch_size=self.options.batch_size,
-            max_pixels=self.options.max_pixels,
+            max_memory=self.options.max_memory,
         )
         for chunk in chunks:
             self._finish(tagging.attach(chunk))

@@ -16,6 +16,8 @@ from pydicom import uid
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 
+from wetread.runtime.images.dicom import open_picture
+
 NATIVE = {
     "implicit": uid.ImplicitVRLittleEndian,
     "explicit": uid.ExplicitVRLittleEndian,
@@ -175,6 +177,11 @@ def _compress_rle(frame: NDArray[Any]) -> bytes:
             segments.append(segment + b"\0" * (len(segment) % 2))
     starts = [64 + sum(map(len, segments[:k])) for k in range(len(segments))]
     return struct.pack("<16I", len(segments), *starts, *[0] * (15 - len(starts))) + b"".join(segments)
+
+
+def decode_dicom(file: bytes) -> NDArray[np.uint8]:
+    """The levels or colors of a DICOM file, before anything is scaled."""
+    return open_picture(file).decode()
 
 
 def inflate(file: bytes) -> tuple[bytes, bytes]:

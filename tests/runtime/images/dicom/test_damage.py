@@ -14,13 +14,15 @@ from tests.runtime.images.dicom.drawing import (
     LOSSY,
     SYNTAXES,
     compress,
+    decode_dicom,
     draw_xray,
     make_object,
     save,
     write_dicom,
 )
 from wetread.errors import ImageError
-from wetread.runtime.images.dicom import decode_dicom
+from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.recipe import PixelRecipe
 
 BITS = {"jpeg baseline": 8}
 ENCAPSULATED = [*LOSSLESS, *LOSSY]
@@ -88,7 +90,9 @@ def test_a_lie_about_the_size_costs_no_memory():
         huge = write_dicom(draw_xray(12), bits=12, extra={name: value})
         assert status_of(huge) == "malformed"
     huge = write_dicom(draw_xray(12), bits=12, extra={"Rows": 60_000, "Columns": 60_000})
-    assert status_of(huge) == "too_large"
+    with pytest.raises(ImageError, match="--max-memory") as caught:
+        read_pixels(huge, PixelRecipe())
+    assert caught.value.status == "too_large"
 
 
 @pytest.mark.parametrize(

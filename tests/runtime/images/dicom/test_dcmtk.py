@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom.encaps import encapsulate, generate_frames
 
-from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
+from tests.runtime.images.dicom.drawing import decode_dicom, draw_xray, write_dicom
 from wetread.errors import ImageError
-from wetread.runtime.images.dicom import decode_dicom
 
 END = b"\xff\xd9"
 needs_dcmtk = pytest.mark.skipif(

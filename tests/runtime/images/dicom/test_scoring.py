@@ -10,10 +10,9 @@ import numpy as np
 import pydicom
 import pytest
 
-from tests.runtime.images.dicom.drawing import SYNTAXES, draw_xray, strip_meta, write_dicom
+from tests.runtime.images.dicom.drawing import SYNTAXES, decode_dicom, draw_xray, strip_meta, write_dicom
 from wetread import Classifier
 from wetread.errors import ConfigError
-from wetread.runtime.images.dicom import decode_dicom
 from wetread.runtime.images.formats import read_header
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe

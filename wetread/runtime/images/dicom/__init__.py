@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from wetread.runtime.images.dicom.stream import has_preamble, looks_like_dicom
 
 if TYPE_CHECKING:
-    from wetread.runtime.images.dicom.decoding import Picture, decode_dicom, open_picture
+    from wetread.runtime.images.dicom.decoding import Picture, open_picture
 
-__all__ = ["Picture", "decode_dicom", "has_preamble", "looks_like_dicom", "open_picture"]
+__all__ = ["Picture", "has_preamble", "looks_like_dicom", "open_picture"]
 
 
 def __getattr__(name: str) -> Any:

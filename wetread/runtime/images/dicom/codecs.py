@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom.stream import damaged, malformed
 from wetread.runtime.images.dicom.values import importing_dicom
+from wetread.runtime.images.limits import check_scans
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.pixel_format import PixelFormat
@@ -31,7 +32,10 @@ _JPEG = "1.2.840.10008.1.2.4."
 _STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
 _LOSSLESS = 0xC3
 RLE = "1.2.840.10008.1.2.5"
-_END = b"\xff\xd9"
+_END, _SCAN = b"\xff\xd9", b"\xff\xda"
+_PACKBITS_RUN = 128
+# openjpeg sets some 10 kB aside for each tile of JPEG 2000, whatever is in it.
+_MAX_TILES = 1 << 13
 _FILLER = b"\x55" * 64
 
 
@@ -95,6 +99,8 @@ def _decode_jpeg(data: bytes, form: PixelFormat) -> Frame:
     data = _drop_fill(_up_to_end(data))
     found = _read_jpeg(data)
     _check_size(found, form)
+    # A marker of a scan, which coded data cannot hold.
+    check_scans(data.count(_SCAN) * found.height * found.width)
     if found.precision != 8:
         return Frame(_decode_deep_jpeg(data, found), found.precision, form.photometric)
     if found.components == 1:
@@ -158,7 +164,8 @@ def _decode_rle(data: bytes, form: PixelFormat) -> Frame:
         raise malformed(f"{count} RLE segments where {form.samples * width} are needed")
     planes = np.empty((count, size), np.uint8)
     for plane, start, end in zip(planes, starts, [*starts[1:count], len(data)], strict=False):
-        found = np.frombuffer(decode(data[start:end]), np.uint8)
+        # Padding may unpack to something as well, but no segment to more than another plane.
+        found = np.frombuffer(decode(data[start:end], out=2 * size + _PACKBITS_RUN), np.uint8)
         if len(found) < size:
             raise damaged("an RLE segment ends early")
         if found[size:].any():  # zeros are padding
@@ -232,6 +239,9 @@ def _read_jpeg2000(data: bytes) -> Codestream:
     if at < 0:
         raise damaged("a frame does not start as JPEG 2000 does")
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    tile_width, tile_height = struct.unpack_from(">2I", data, at + 24)
+    if right * bottom > _MAX_TILES * tile_width * tile_height:
+        raise ImageError("unsupported", f"Expected JPEG 2000 of at most {_MAX_TILES:,} tiles. Received more.")
     components, depth = struct.unpack_from(">HB", data, at + 40)
     return Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError
 from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
-from wetread.runtime.images.dicom.frames import choose_frame, read_frame
+from wetread.runtime.images.dicom.frames import NATIVE, choose_frame, read_frame
 from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
 from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
 from wetread.runtime.images.dicom.stream import Stream, damaged, malformed, read_stream
@@ -22,8 +22,8 @@ from wetread.runtime.images.dicom.values import (
     import_pydicom,
     parse_object,
 )
+from wetread.runtime.images.limits import MAX_MEMORY, Footprint
 
-MAX_PIXELS = 300_000_000
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 _SOP_CLASS, _ROWS = 0x00080016, 0x00280010
 _PER_FRAME, _SHARED = 0x52009230, 0x52009229
@@ -41,6 +41,20 @@ class Picture:
     pixels: PixelElement
     form: PixelFormat
 
+    def count_memory(self) -> Footprint:
+        """Count the bytes that decoding needs: the object, its pixels taken out of it, what a codec holds
+        (most of all JPEG 2000: 32 bits a sample, twice), values of 32 bits, and their levels.
+        """
+        form, body = self.form, len(self.stream.body)
+        samples = form.rows * form.columns * form.samples
+        colors = 2 * samples if form.photometric != PALETTE else 3 * samples
+        if self.stream.syntax in NATIVE:
+            return Footprint(2 * body + (4 + 2 * form.allocated // 8) * samples + colors, body + colors)
+        stored = form.allocated // 8 * samples
+        return Footprint(
+            6 * body + max(10 * samples, 3 * stored + 4 * samples) + stored + colors, body + colors
+        )
+
     def decode(self) -> NDArray[np.uint8]:
         """Decode the frame that stands for the object.
 
@@ -57,34 +71,19 @@ class Picture:
         return colors if form.photometric == "RGB" else convert_ybr(colors)
 
 
-def open_picture(data: bytes) -> Picture:
-    """Read what a DICOM file says of its pixels, without decoding them.
+def open_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
+    """Read what a DICOM file says of its pixels, without decoding them. `max_memory`: as in `read_stream`.
 
     Raises ImageError: 'truncated' (cut short or damaged), 'unsupported' (an object without pixels, more
     than 16 bits, or a missing package), 'too_large' (inflated). No message quotes the file.
     """
-    stream = read_stream(data)
+    stream = read_stream(data, max_memory=max_memory)
     attributes, pixels = parse_object(stream)
     if pixels is None:
         raise _no_pixels(attributes, stream.sop_class)
     if pixels.tag != PIXEL_DATA:
         raise ImageError("unsupported", "Expected whole-number pixels. Received floating-point pixel data.")
     return Picture(stream, attributes, pixels, read_format(attributes))
-
-
-def decode_dicom(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Decode a DICOM file's picture.
-
-    `data`: the bytes of the file. Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises
-    ImageError: 'truncated', 'unsupported' or 'too_large'.
-    """
-    picture = open_picture(data)
-    form = picture.form
-    if form.rows * form.columns > max_pixels:
-        raise ImageError(
-            "too_large", f"Expected at most {max_pixels:,} pixels. Received {form.columns:,} x {form.rows:,}."
-        )
-    return picture.decode()
 
 
 def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:

@@ -21,6 +21,7 @@ from wetread.runtime.images.dicom.stream import (
     damaged,
     malformed,
 )
+from wetread.runtime.images.dicom.strips import map_strips
 from wetread.runtime.images.dicom.values import Attributes, PixelElement, check_rest
 
 Stored = NDArray[np.int32]
@@ -91,8 +92,12 @@ def _shape(values: Values, form: PixelFormat, *, planar: bool) -> Values:
 
 def _from_bits(values: Values, form: PixelFormat) -> Stored:
     """Take the stored bits out of the allocated ones: what lies beside them (old overlays) is not pixels."""
-    found: Stored = (values.astype(np.int32) >> (form.high + 1 - form.stored)) & ((1 << form.stored) - 1)
-    return _sign(found, form.stored) if form.signed else found
+
+    def extract(strip: Values) -> Stored:
+        found: Stored = (strip.astype(np.int32) >> (form.high + 1 - form.stored)) & ((1 << form.stored) - 1)
+        return _sign(found, form.stored) if form.signed else found
+
+    return map_strips(extract, values, np.int32)
 
 
 def _sign(values: Stored, bits: int) -> Stored:
@@ -106,13 +111,16 @@ def _interpret(frame: Frame, form: PixelFormat) -> tuple[Stored, PixelFormat]:
         raise malformed("a frame is not of the size that the object states")
     stored, bits = form.stored, max(form.stored, frame.precision)
     form = replace(form, stored=bits, high=bits - 1, photometric=frame.photometric)
-    values: Stored = frame.values.astype(np.int32)
-    if form.signed and frame.values.dtype.kind == "u":
-        held = min(stored, frame.precision)  # some encoders state the container's bits as the precision
-        values = _sign(values & ((1 << held) - 1), held)
-    elif not form.signed:
-        values = values & ((1 << bits) - 1)
-    return values, form
+    held = min(stored, frame.precision)  # some encoders state the container's bits as the precision
+
+    def extract(strip: Values) -> Stored:
+        values = strip.astype(np.int32)
+        if form.signed:
+            return _sign(values & ((1 << held) - 1), held) if strip.dtype.kind == "u" else values
+        masked: Stored = values & ((1 << bits) - 1)
+        return masked
+
+    return map_strips(extract, frame.values, np.int32), form
 
 
 def _split_fragments(body: bytes, pixels: PixelElement) -> tuple[bytes, list[bytes], int]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.runtime.images.dicom.stream import malformed
+from wetread.runtime.images.dicom.strips import map_strips
 
 Table = NDArray[np.uint8]
 # Whole numbers: int64 where they are sure to fit, Python's own where they may not.
@@ -72,11 +73,10 @@ class GrayRule:
 
 def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
     """Turn stored values, int32 of any shape, into gray levels 0 to 255 of the same shape."""
-    indices = stored - rule.lowest
     padded = _padded(rule)
     values, unit = _apply_modality(rule)
     if rule.voi is None:
-        occurs = (np.bincount(indices.ravel(), minlength=1 << rule.bits) > 0) & ~padded
+        occurs = _find_levels(stored, rule) & ~padded
         table = _spread_range(values, occurs)
     elif isinstance(rule.voi, Lookup):
         table = _look_up_gray(values, unit, rule.voi)
@@ -85,7 +85,15 @@ def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uin
     if rule.inverted:
         table = 255 - table
     table[padded] = 0
-    return table[indices]
+    return map_strips(lambda strip: table[strip - rule.lowest], stored, np.uint8)
+
+
+def _find_levels(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.bool_]:
+    """Which of the values that the stored bits can hold occur."""
+    occurs = np.zeros(1 << rule.bits, bool)
+    for row in np.atleast_2d(stored):
+        occurs[row - rule.lowest] = True
+    return occurs
 
 
 def _padded(rule: GrayRule) -> NDArray[np.bool_]:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from wetread.errors import ImageError
+from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
 EXPLICIT_LITTLE = "1.2.840.10008.1.2.1"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 EXPLICIT_BIG = "1.2.840.10008.1.2.2"
-MAX_INFLATED = 256 << 20
 UNDEFINED = 0xFFFFFFFF
 _MAGIC_AT = 128
 _LONG_VRS = frozenset(
@@ -82,13 +82,16 @@ def looks_like_dicom(data: bytes) -> bool:
     return has_preamble(data) or _guess_encoding(data) is not None
 
 
-def read_stream(data: bytes) -> Stream:
-    """Take a DICOM file apart. Raises ImageError 'truncated', 'too_large' (inflated) or 'unsupported'."""
+def read_stream(data: bytes, *, max_memory: int = MAX_MEMORY) -> Stream:
+    """Take a DICOM file apart, inflated within `max_memory` bytes.
+
+    Raises ImageError 'truncated', 'too_large' (inflated) or 'unsupported'.
+    """
     start = _MAGIC_AT + 4 if has_preamble(data) else 0
     syntax, sop_class, start = _read_meta(data, start)
     body = data[start:]
     if syntax == DEFLATED:
-        body = _inflate(body)
+        body = _inflate(body, max_memory)
     if syntax:
         implicit, little = syntax == IMPLICIT_LITTLE, syntax != EXPLICIT_BIG
     else:
@@ -159,17 +162,15 @@ def _makes_sense(elements: Iterator[Element], size: int) -> bool:
     return count == _ELEMENTS_TO_TRUST
 
 
-def _inflate(body: bytes) -> bytes:
+def _inflate(body: bytes, max_memory: int) -> bytes:
+    """Inflate an object. Its pieces are joined when they are all there: two bytes are held for each."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        inflated = inflater.decompress(body, MAX_INFLATED)
+        inflated = inflater.decompress(body, max(max_memory // 2, 1))
     except zlib.error as error:
         raise damaged("its deflated data do not inflate") from error
     if inflater.unconsumed_tail:
-        raise ImageError(
-            "too_large",
-            f"Expected at most {MAX_INFLATED >> 20} MB inflated. Received a deflated DICOM of more.",
-        )
+        check_memory(max_memory + 1, max_memory, about="a deflated DICOM object")
     if not inflater.eof:
         raise damaged("its deflated data end early")
     return inflated

@@ -18,6 +18,7 @@ from wetread.runtime.images.formats.jpeg import JpegHeader, read_jpeg
 from wetread.runtime.images.formats.png import SIGNATURE, read_png
 from wetread.runtime.images.formats.tiff import read_tiff
 from wetread.runtime.images.formats.webp import read_webp
+from wetread.runtime.images.limits import MAX_MEMORY
 
 __all__ = [
     "Header",
@@ -53,8 +54,8 @@ _UNSUPPORTED = (
 )
 
 
-def read_header(data: bytes) -> Header:
-    """Tell what image the bytes are.
+def read_header(data: bytes, *, max_memory: int = MAX_MEMORY) -> Header:
+    """Tell what image the bytes are. `max_memory`: bytes within which a deflated DICOM object is inflated.
 
     Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short), 'malformed' (damaged), 'unsupported',
     or 'too_large' for sides that no decoder takes.
@@ -62,7 +63,7 @@ def read_header(data: bytes) -> Header:
     if not data:
         raise ImageError("empty", "Expected an image. Received 0 bytes.")
     if has_preamble(data):
-        return _read_dicom(data)
+        return _read_dicom(data, max_memory)
     for magic, reader in _READERS:
         if data.startswith(magic):
             try:
@@ -73,7 +74,7 @@ def read_header(data: bytes) -> Header:
         if data.startswith(magic, start):
             raise unsupported(name)
     if looks_like_dicom(data):
-        return _read_dicom(data)
+        return _read_dicom(data, max_memory)
     if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
         raise truncated("its header ends early")
     raise ImageError(
@@ -81,8 +82,8 @@ def read_header(data: bytes) -> Header:
     )
 
 
-def _read_dicom(data: bytes) -> Header:
+def _read_dicom(data: bytes, max_memory: int) -> Header:
     """Read a DICOM file's header; what that takes is loaded when the first one comes."""
     from wetread.runtime.images.formats.dicom import read_dicom
 
-    return read_dicom(data)
+    return read_dicom(data, max_memory=max_memory)

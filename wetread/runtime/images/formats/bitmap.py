@@ -20,6 +20,7 @@ from wetread.runtime.images.formats.header import (
     unpack_bits,
     unsupported,
 )
+from wetread.runtime.images.limits import Footprint
 
 _CORE_HEADER = 12  # OS/2 1.x: 16-bit sides and palette entries of three bytes
 _HEADERS = (_CORE_HEADER, 40, 52, 56, 64, 108, 124)
@@ -40,6 +41,11 @@ class BmpHeader(Header):
     masks: tuple[int, ...] = _BGR_MASKS
     palette: tuple[int, int, int] = (0, 4, 0)
     upward: bool = True
+
+    def count_memory(self, size: int) -> Footprint:
+        """Rows stand in the file; indices are unpacked and looked up, and four bytes taken apart."""
+        held = {24: 0, 32: 3}.get(self.bits, 4) * self.pixels
+        return Footprint(held + (3 * self.pixels if self.bits <= 8 else 0), held)
 
     def decode(self, data: bytes) -> Samples:
         """Arrange the rows; look up the palette."""
@@ -124,6 +130,11 @@ class PnmHeader(Header):
     offset: int = 0
     channels: int = 1
     top: int = 255
+
+    def count_memory(self, size: int) -> Footprint:
+        """Samples stand in the file; numpy looks them up by indices of 8 bytes."""
+        samples = self.pixels * self.channels
+        return Footprint(0, 0) if self.top in (255, 65535) else Footprint(9 * samples, samples)
 
     def decode(self, data: bytes) -> Samples:
         """Arrange the samples, those of a top other than 255 and 65,535 stretched to 255."""

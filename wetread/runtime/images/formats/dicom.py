@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from wetread.runtime.images.dicom import Picture, open_picture
 from wetread.runtime.images.formats.header import Header, Samples
+from wetread.runtime.images.limits import Footprint
 
 
 @dataclass(frozen=True)
@@ -14,12 +15,16 @@ class DicomHeader(Header):
 
     picture: Picture = field(kw_only=True)
 
+    def count_memory(self, size: int) -> Footprint:
+        """Count what decoding the object needs; it has a copy of its own, inflated where it is deflated."""
+        return self.picture.count_memory()
+
     def decode(self, data: bytes) -> Samples:
         """Decode the file's picture: 8 bits, gray or RGB. Raises ImageError."""
         return Samples(self.picture.decode())
 
 
-def read_dicom(data: bytes) -> DicomHeader:
-    """Read a DICOM file's header. Raises ImageError."""
-    picture = open_picture(data)
+def read_dicom(data: bytes, *, max_memory: int) -> DicomHeader:
+    """Read a DICOM file's header, inflated within `max_memory` bytes. Raises ImageError."""
+    picture = open_picture(data, max_memory=max_memory)
     return DicomHeader("dicom", picture.form.rows, picture.form.columns, picture=picture)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError
+from wetread.runtime.images.limits import Footprint
 
 EXIF_MARK = b"Exif\0\0"
 Stored = NDArray[Any]  # uint8 or uint16
@@ -40,6 +41,15 @@ class Header:
     def __post_init__(self) -> None:
         if self.height <= 0 or self.width <= 0:
             raise malformed("it has no size")
+
+    @property
+    def pixels(self) -> int:
+        """Height times width."""
+        return self.height * self.width
+
+    def count_memory(self, size: int) -> Footprint:
+        """Count the bytes that `decode` needs for a file of `size` bytes, beside the file's own."""
+        raise NotImplementedError
 
     def decode(self, data: bytes) -> Samples:
         """Decode the file's samples. Raises ImageError: 'truncated' or 'malformed'."""

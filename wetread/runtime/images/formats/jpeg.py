@@ -27,12 +27,14 @@ from wetread.runtime.images.formats.jpeg_markers import (
     mend_markers,
     skip_strays,
 )
+from wetread.runtime.images.limits import Footprint, check_scans
 
 MAX_SIDE = 65_500  # libjpeg's own
-_MAX_SCANS = 500
 # A block takes a bit or more, and a unit of up to 32 x 32 pixels four blocks or more: a few bytes that claim
 # to be a huge image are found before memory is set aside for it.
 _PIXELS_PER_BYTE = 2048
+# Rows of pixels that libjpeg converts at a time, with those around them.
+_ROWS = 64
 _SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
 _APP1 = 0xE1
@@ -43,9 +45,24 @@ _TELLING = _FRAMES | {SOS, _APP1, EOI, 0xFF}
 
 @dataclass(frozen=True)
 class JpegHeader(Header):
-    """A JPEG's header: 1 (gray), 3 (color) or 4 (inks) components."""
+    """A JPEG's header: 1 (gray), 3 (color) or 4 (inks) components.
+
+    `coefficients`: of all blocks, where there are several scans, which libjpeg then keeps; `visited`: the
+    pixels of all scans together.
+    """
 
     components: int = 3
+    coefficients: int = 0
+    visited: int = 0
+
+    def count_scaled_memory(self, size: int, *, eighths: int, gray: bool) -> Footprint:
+        """Count as `count_memory` does, for `decode_scaled`: coefficients of 2 bytes and the image."""
+        height, width = (-(-side * eighths // 8) for side in (self.height, self.width))
+        image = height * width * (4 if self.components == 4 else 1 if gray else 3)
+        # A file that is mended is taken apart, and joined again.
+        return Footprint(
+            2 * self.coefficients + image + _ROWS * self.width * self.components + 5 * size, image
+        )
 
     def decode_scaled(self, data: bytes, *, eighths: int, gray: bool) -> Samples:
         """Decode strictly, each 8 x 8 block as `eighths` x `eighths` pixels (1, 2, 4 or 8).
@@ -76,7 +93,7 @@ class JpegHeader(Header):
         """The file without what libjpeg warns of needlessly. Raises ImageError where it is more than that."""
         if not is_harmless(warning):
             raise describe_fault(warning)
-        mended = mend_markers(data, components=self.components, pixels=self.height * self.width)
+        mended = mend_markers(data, components=self.components, pixels=max(self.visited, self.pixels))
         again = read_jpeg(mended)
         if (again.height, again.width, again.components) != (self.height, self.width, self.components):
             raise malformed("it has two headers")
@@ -108,12 +125,11 @@ def read_jpeg(data: bytes) -> JpegHeader:
         raise truncated("its header ends early")
     if not frame:
         raise malformed("it has no frame header")
-    height, width, components = _read_frame(data, frame, at)
-    return JpegHeader("jpeg", height, width, orientation or 1, components)
+    return _read_frame(data, frame, at, orientation or 1)
 
 
-def _read_frame(data: bytes, frame: int, scan: int) -> tuple[int, int, int]:
-    """(height, width, components) of a frame segment that libjpeg decodes without guessing."""
+def _read_frame(data: bytes, frame: int, scan: int, orientation: int) -> JpegHeader:
+    """The header of a frame segment that libjpeg decodes without guessing."""
     kind = data[frame + 1]
     bits, height, width, components = _FRAME.unpack_from(data, frame + 4)
     if kind not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
@@ -127,33 +143,46 @@ def _read_frame(data: bytes, frame: int, scan: int) -> tuple[int, int, int]:
         raise truncated("it is too short for its size")
     if kind == _PROGRESSIVE or data[scan + 4] != components:
         names = data[frame + 10 : frame + 10 + 3 * components : 3]
-        _check_scans(data, scan, names, progressive=kind == _PROGRESSIVE)
-    return height, width, components
+        blocks = _count_coefficients(height, width, data[frame + 11 : frame + 11 + 3 * components : 3])
+        planes = dict(zip(names, blocks, strict=True))
+        visited = _check_scans(data, scan, planes, progressive=kind == _PROGRESSIVE)
+        return JpegHeader("jpeg", height, width, orientation, components, sum(blocks), visited)
+    return JpegHeader("jpeg", height, width, orientation, components)
 
 
-def _check_scans(data: bytes, at: int, components: bytes, *, progressive: bool) -> None:
+def _count_coefficients(height: int, width: int, sampling: bytes) -> list[int]:
+    """The coefficients of each component's blocks: padded to whole units, as libjpeg keeps them."""
+    factors = [(max(both >> 4, 1), max(both & 15, 1)) for both in sampling]
+    most = [max(sides) for sides in zip(*factors, strict=True)]
+    units = -(-width // (8 * most[0])) * -(-height // (8 * most[1]))
+    return [units * 64 * across * down for across, down in factors]
+
+
+def _check_scans(data: bytes, at: int, components: dict[int, int], *, progressive: bool) -> int:
     """Hold a file of several scans to the end: every coefficient of every component, to its last bit.
+
+    `components`: the coefficients of each, by its name. Returns how many all scans visit together.
 
     A progressive file that is cut between two scans and closed with an end marker is a valid, blurred
     JPEG to libjpeg, which says nothing.
     """
     missing = {component: [1] * 64 for component in components}
-    scans = 0
+    visited = 0
     # A second start is that of another JPEG: libjpeg gives up there, or says that the end is missing.
     while (marker := data[at + 1]) not in (EOI, SOI):
         (size,) = struct.unpack_from(">H", data, at + 2)
         if marker == SOS:
-            scans += 1
             scan = data[at + 4 : at + 2 + size]
             _mark_scan(scan if progressive else scan[:-3] + b"\0\x3f\0", missing)
+            visited += sum(components.get(name, 0) for name in scan[1:-3:2])
+            check_scans(visited)
         found = NEXT_MARKER.search(data, at + 2 + size)
         if found is None:
             break  # libjpeg says that the end is missing
-        if scans > _MAX_SCANS:
-            raise unsupported(f"a JPEG of more than {_MAX_SCANS} scans: save it as PNG")
         at = found.start()
     if any(any(bits) for bits in missing.values()):
         raise truncated("some of its scans are missing")
+    return visited
 
 
 def _mark_scan(scan: bytes, missing: dict[int, list[int]]) -> None:

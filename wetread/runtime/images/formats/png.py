@@ -29,6 +29,7 @@ from wetread.runtime.images.formats.header import (
     truncated,
     unsupported,
 )
+from wetread.runtime.images.limits import Footprint
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_SIDE = 1_000_000  # libpng's own
@@ -41,6 +42,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 # Up to here the inflated data are kept and wrapped again uncompressed, so that they are inflated once.
 _KEEP_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 20
+_STRIP_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,17 @@ class PngHeader(Header):
     def kind_of_color(self) -> int:
         """PNG's color type: 0 gray, 2 RGB, 3 palette, 4 gray and alpha, 6 RGB and alpha."""
         return self.ihdr[9]
+
+    def count_memory(self, size: int) -> Footprint:
+        """OpenCV keeps two copies, and turns gray with alpha into four channels."""
+        kind, sample = self.kind_of_color, 2 if self.depth == 16 else 1
+        image = self.pixels * sample * (4 if kind == _GRAY_ALPHA else _CHANNELS[kind])
+        rows = sum(count * length for count, length in _list_rows(self))
+        kept = 5 * rows if rows <= _KEEP_BYTES else 0
+        # A palette's colors, and one plane of them, beside the indices.
+        colors = 4 * self.pixels if kind == _PALETTE else 0
+        decoding = max(2 * image + max(kept - image, 0), image + colors) + 2 * size + 2 * _PIECE_BYTES
+        return Footprint(decoding, max(image, colors))
 
     def decode(self, data: bytes) -> Samples:
         """Inflate and check the data, unfilter by OpenCV, apply palette and transparency."""
@@ -259,6 +272,7 @@ def _blacken(color: Stored, header: PngHeader) -> None:
     wanted = key[: color.shape[2]].astype(np.int64)
     if header.depth < 8:
         wanted = wanted * (255 // ((1 << header.depth) - 1))
-    for top in range(0, len(color), 256):
-        strip = color[top : top + 256]
+    rows = max(_STRIP_PIXELS // color.shape[1], 1)
+    for top in range(0, len(color), rows):
+        strip = color[top : top + rows]
         strip[(strip == wanted).all(axis=2)] = 0

@@ -29,6 +29,7 @@ from wetread.runtime.images.formats.header import (
     unsupported,
     valid_orientation,
 )
+from wetread.runtime.images.limits import Footprint
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL = 254, 256, 257, 258, 259, 262, 266
 _OFFSETS, _ORIENTATION, _CHANNELS, _ROWS, _COUNTS, _PLANAR, _PREDICTOR = 273, 274, 277, 278, 279, 284, 317
@@ -36,6 +37,13 @@ _COLORMAP, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _FORM
     320, 322, 323, 324, 325, 338, 339,
 )  # fmt: skip
 _DEFAULTS = {_BITS: 1, _COMPRESSION: 1, _CHANNELS: 1, _PLANAR: 1, _PREDICTOR: 1, _FILL: 1, _FORMAT: 1}
+_PLACES = (_OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS)
+# Each is a call of a decoder; their list is held as Python's numbers.
+_MAX_BLOCKS, _BYTES_PER_PLACE = 1 << 18, 200
+# Of a tag that is no list of places: a palette of 8 bits.
+_MAX_VALUES = 3 << 8
+# Tiles may reach past the image, and overlap in the file, as far as an honest writer makes them.
+_MAX_SPARE, _SPARE_PIXELS, _SPARE_BYTES = 16, 1 << 26, 1 << 26
 _READ = {
     *_DEFAULTS, _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _OFFSETS, _ORIENTATION, _ROWS, _COUNTS, _COLORMAP,
     _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA,
@@ -65,6 +73,18 @@ class TiffHeader(Header):
     def get(self, tag: int) -> int:
         """The first value of a tag, or its default."""
         return self.tags.get(tag, (_DEFAULTS.get(tag, 0),))[0]
+
+    def count_memory(self, size: int) -> Footprint:
+        """The image, its colors where it has a palette, and of one strip or tile what unpacking it needs."""
+        sample = 2 if self.get(_BITS) == 16 else 1
+        image = self.pixels * self.get(_CHANNELS) * sample
+        height, width = _block_sides(self)
+        planes = 1 if self.get(_PLANAR) == 2 else self.get(_CHANNELS)
+        block = height * width * planes * sample
+        places = sum(len(self.tags.get(tag, ())) for tag in _PLACES)
+        colors = 4 * self.pixels if self.get(_PHOTOMETRIC) == _PALETTE else 0
+        decoding = image + max(4 * block + 3 * size, colors) + _BYTES_PER_PLACE * places
+        return Footprint(decoding, max(image, colors))
 
     def decode(self, data: bytes) -> Samples:
         """Unpack and arrange the blocks; split off alpha, look up the palette."""
@@ -124,6 +144,8 @@ def _read_pages(data: bytes, order: str) -> tuple[list[tuple[int, Tags]], ImageE
             if pages and not {_WIDTH, _HEIGHT} <= set(tags):
                 return pages, malformed("a page has no size")
             pages.append((at, tags))
+            if len(pages) > 1:
+                return pages, None
         at = after
     return pages, None
 
@@ -147,13 +169,17 @@ def _read_directory(data: bytes, at: int, order: str) -> tuple[Tags, int]:
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
         letter = _NUMBERS.get(kind)
-        if letter is None or not length or tag not in _READ:
+        # As libtiff, of a tag that stands twice the first counts.
+        if letter is None or not length or tag not in _READ or tag in tags:
             continue
         start = entry + 8
         if struct.calcsize(letter) * length > 4:
             (start,) = struct.unpack_from(order + "I", data, start)
         if start + struct.calcsize(letter) * length > len(data):
             raise truncated("its directory ends early")
+        if length > _MAX_BLOCKS and tag in _PLACES:
+            raise unsupported(f"a TIFF of {length:,} strips or tiles: save it with larger ones")
+        length = length if tag in _PLACES else min(length, _MAX_VALUES + 1)
         tags[tag] = struct.unpack_from(f"{order}{length}{letter}", data, start)
     return tags, struct.unpack_from(order + "I", data, at + 2 + 12 * count)[0]
 
@@ -207,7 +233,12 @@ def _block_places(header: TiffHeader, size: int) -> list[tuple[int, int]]:
         ends = [starts[bisect_right(starts, offset)] if 8 <= offset < size else offset for offset in offsets]
         counts = tuple(end - offset for end, offset in zip(ends, offsets, strict=True))
     places = list(zip(offsets, counts, strict=False))
-    return [(at, max(min(count, size - at), 0)) for at, count in places] if plain else places
+    if not plain:
+        return places
+    height, width = _block_sides(header)
+    channels = 1 if header.get(_PLANAR) == 2 else header.get(_CHANNELS)
+    whole = height * ((width * channels * header.get(_BITS) + 7) // 8)
+    return [(at, max(min(count, size - at, whole), 0)) for at, count in places]
 
 
 def _check_blocks(header: TiffHeader, size: int) -> None:
@@ -222,6 +253,10 @@ def _check_blocks(header: TiffHeader, size: int) -> None:
         raise malformed(f"it has {len(places)} strips or tiles of {wanted}")
     if any(offset + count > size for offset, count in places):
         raise truncated("its pixels end early")
+    if wanted * height * width > _MAX_SPARE * header.pixels + _SPARE_PIXELS:
+        raise malformed("its strips or tiles have no sensible size")
+    if sum(count for _, count in places) > _MAX_SPARE * size + _SPARE_BYTES:
+        raise malformed("its strips or tiles overlap")
 
 
 def _arrange_blocks(data: bytes, header: TiffHeader) -> Stored:

@@ -17,16 +17,30 @@ from wetread.runtime.images.formats.header import (
     truncated,
     unsupported,
 )
+from wetread.runtime.images.limits import Footprint
 
 _ANIMATED, _HAS_ALPHA = 2, 0x10
+# Of a lossless picture, or of lossless alpha: each group of five Huffman codes has tables of its own.
+_MAX_GROUPS, _PIXELS_PER_GROUP, _BITS_PER_GROUP, _GROUP_BYTES = 1 << 16, 16, 20, 5760
 _FRAME_HEADER = 16  # left, top, width, height, duration: three bytes each; flags
 
 
 @dataclass(frozen=True)
 class WebpHeader(Header):
-    """A WebP's header: of an animation of one frame also that frame's chunks (name, start, end)."""
+    """A WebP's header: of an animation of one frame also that frame's chunks (name, start, end).
+
+    `lossless`: its pixels or its alpha may be coded without loss, which needs tables.
+    """
 
     frame: tuple[tuple[bytes, int, int], ...] = ()
+    lossless: bool = False
+
+    def count_memory(self, size: int) -> Footprint:
+        """libwebp's pixels and alpha, the image and its copy, and tables of up to 65,536 groups of codes."""
+        if not self.lossless:
+            return Footprint(7 * self.pixels + 2 * size, 3 * self.pixels)
+        groups = min(_MAX_GROUPS, self.pixels // _PIXELS_PER_GROUP, 8 * size // _BITS_PER_GROUP)
+        return Footprint(11 * self.pixels + groups * _GROUP_BYTES + 2 * size, 4 * self.pixels)
 
     def decode(self, data: bytes) -> Samples:
         """Decode by OpenCV (libwebp), which gives up on a damaged stream. Raises ImageError('malformed')."""
@@ -65,7 +79,8 @@ def read_webp(data: bytes) -> WebpHeader:
         frame = _find_frame(data, chunks, sides)
     if sides is None:
         raise malformed("it has no picture")
-    return WebpHeader("webp", *sides, orientation, frame)
+    lossless = any(name in (b"VP8L", b"ALPH", b"ANMF") for name, _, _ in chunks)
+    return WebpHeader("webp", *sides, orientation, frame, lossless)
 
 
 def _find_frame(

@@ -1,0 +1,44 @@
+"""What one image may cost: the memory and the time that decoding it takes, known before it is decoded.
+
+A file of two megabytes can claim 17,000 x 17,000 pixels of four 16-bit channels. So each format counts, from
+its header, the bytes that its decoder and the steps after it will hold; `docs/pixels.md` has the measured
+table.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from wetread.errors import ImageError
+
+# Bytes beside the file's own.
+MAX_MEMORY = 1 << 30
+# A scan of a progressive JPEG visits every block: a few kilobytes of scans can take hours.
+MAX_SCANNED_PIXELS = 1 << 34
+
+
+class Footprint(NamedTuple):
+    """Bytes of memory that a decoder needs at most, and bytes that its samples keep when it is done."""
+
+    decoding: int
+    samples: int
+
+
+def check_memory(needed: int, allowed: int, *, about: str) -> None:
+    """Raise ImageError('too_large') if `about` (a picture, in words) needs more bytes than are allowed."""
+    if needed > allowed:
+        raise ImageError(
+            "too_large",
+            f"Decoding {about} needs {-(-needed >> 20):,} MiB of memory, and {allowed >> 20:,} MiB are "
+            "allowed. Raise --max-memory to read it.",
+        )
+
+
+def check_scans(pixels: int) -> None:
+    """Raise ImageError('unsupported') for a JPEG whose scans visit more than `MAX_SCANNED_PIXELS` pixels."""
+    if pixels > MAX_SCANNED_PIXELS:
+        raise ImageError(
+            "unsupported",
+            f"Expected a JPEG whose scans visit at most {MAX_SCANNED_PIXELS:,} pixels. Received {pixels:,}: "
+            "save it as a JPEG of one scan.",
+        )
