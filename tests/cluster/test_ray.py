@@ -105,7 +105,8 @@ def test_the_same_bytes_from_two_actors_here(toy_model, tmp_path):
     work = Work(tmp_path, toy_model, count=300, side=96)
     done = wetread(*work.arguments(6, "--num-actors", "2"))
     assert done.returncode == 3, done.stderr
-    assert done.stderr == f"wetread: 300 inputs: 9 not_an_image, 291 ok -> {tmp_path / 'shards'}\n"
+    *_, last = done.stderr.splitlines()  # where the machine is slow, lines of progress come before it
+    assert last == f"wetread: 300 inputs: 9 not_an_image, 291 ok -> {tmp_path / 'shards'}"
     assert len(work.finished()) == 6
     assert work.merged() == work.expected
 

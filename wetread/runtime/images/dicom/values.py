@@ -24,6 +24,9 @@ PIXEL_DATA = 0x7FE00010
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float and Double Float Pixel Data come before Pixel Data
 _DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?")
 _MAX_DECIMAL_CHARACTERS = 32
+# An empty item of 8 bytes takes 700 bytes in pydicom, an empty element 330: 10 MB could take gigabytes.
+_MAX_READS = 300_000
+_MAX_SEQUENCE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ class Attributes:
         """The items of a sequence; [] where absent."""
         if tag not in self._dataset:
             return []
+        raw = self._dataset.get_item(tag).value
+        if isinstance(raw, bytes):  # not parsed yet
+            items = raw.count(b"\xfe\xff\x00\xe0") + raw.count(b"\xff\xfe\xe0\x00")
+            if len(raw) > _MAX_SEQUENCE_BYTES or items > _MAX_READS:
+                raise _too_many()
         value = self._dataset[tag].value
         return [Attributes(item) for item in value] if type(value).__name__ == "Sequence" else []
 
@@ -105,6 +113,26 @@ class Attributes:
             getattr(self._dataset.get_item(tag), "is_little_endian", True) if tag in self._dataset else True
         )
         return "<" if little else ">"
+
+
+class _CountedBytes(io.BytesIO):
+    """An object's bytes, read at most so often: each read may make a Python object many times its size."""
+
+    reads = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read as BytesIO does. Raises ImageError 'unsupported' past the bound."""
+        self.reads += 1
+        if self.reads > _MAX_READS:
+            raise _too_many()
+        return super().read(size)
+
+
+def _too_many() -> ImageError:
+    return ImageError(
+        "unsupported",
+        f"Expected a DICOM object of at most {_MAX_READS:,} attributes and items. Received one of more.",
+    )
 
 
 def parse_object(stream: Stream) -> tuple[Attributes, PixelElement | None]:
@@ -124,7 +152,7 @@ def parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
     Raises ImageError as `parse_object` does, but not for what is cut in the pixel data or behind them.
     """
     read_dataset = import_pydicom("pydicom.filereader").read_dataset
-    body = io.BytesIO(stream.body)
+    body = _CountedBytes(stream.body)
     found: list[PixelElement] = []
 
     def stop(tag: int, kind: str | None, length: int) -> bool:
@@ -137,6 +165,8 @@ def parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
     try:
         dataset = read_dataset(body, stream.implicit, stream.little, stop_when=stop)
     except Exception as error:  # noqa: BLE001 - pydicom meets damaged bytes with errors of every kind
+        if body.reads > _MAX_READS:
+            raise _too_many() from None
         raise damaged(f"it cannot be parsed ({type(error).__name__})") from None
     if not found:
         _check_values(dataset)
