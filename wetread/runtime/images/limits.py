@@ -1,8 +1,8 @@
 """What one image may cost: the memory and the time that decoding it takes, known before it is decoded.
 
 A file of two megabytes can claim 17,000 x 17,000 pixels of four 16-bit channels. So each format counts, from
-its header, the bytes that its decoder and the steps after it will hold; `docs/reference/pixels.md` has the measured
-table.
+its header, the bytes that its decoder and the steps after it will hold; docs/reference/pixels.md has the
+measured table.
 """
 
 from __future__ import annotations
