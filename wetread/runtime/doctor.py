@@ -31,7 +31,6 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "dicom": ("pydicom", "imagecodecs"),
     "parquet": ("pyarrow",),
     "gcs": ("google.cloud.storage", "google_crc32c"),
-    "report": ("sklearn", "matplotlib"),
     "train": ("tensorflow", "keras", "tf2onnx", "onnx"),
     "sign": ("cryptography",),
     "ray": ("ray",),
