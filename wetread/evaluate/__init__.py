@@ -1,1 +1,1 @@
-"""Judge probabilities, wherever they come from. Needs the extra `report`, never TensorFlow."""
+"""Judge probabilities, wherever they come from. Needs no extra, and never TensorFlow."""
