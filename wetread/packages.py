@@ -44,13 +44,13 @@ _PROTOBUF = "It was made for another protobuf: pip install --upgrade {package} p
 _NUMPY = "It was made for another numpy: pip install --upgrade {package} numpy"
 # What the words of a failed import tell, and what helps. The first that fits counts.
 _ADVICE = (
+    ("No module named", "Install what it needs: pip install --force-reinstall {package}"),
     ("DLL load failed", f"Install {VISUAL_CPP}"),
     ("Descriptors cannot", _PROTOBUF),
     ("protobuf", _PROTOBUF),
     ("_ARRAY_API", _NUMPY),
     ("numpy", _NUMPY),
     ("cannot open shared object file", "Install the system library that it names, or the package again"),
-    ("No module named", "Install what it needs: pip install --force-reinstall {package}"),
 )
 _ANY_ADVICE = "Install it again: pip install --force-reinstall {package}"
 
@@ -106,7 +106,7 @@ def is_absent(error: BaseException, package: str) -> bool:
 
 def describe_broken(package: str, error: BaseException) -> BrokenPackageError:
     """Make the error of a package that is installed and does not load: its reason, and what helps."""
-    reason = " ".join(str(error).split())
+    reason = " ".join(str(error).split()).rstrip(".")
     advice = next((advice for words, advice in _ADVICE if words in reason), _ANY_ADVICE)
     words = f"{type(error).__name__}: {reason[:500]}" if reason else type(error).__name__
     return BrokenPackageError(package, reason=words, advice=advice.format(package=package))
