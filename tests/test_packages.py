@@ -99,7 +99,9 @@ def test_what_an_extra_brings(tmp_path, toy_model, package, arguments):
 @pytest.mark.parametrize("package", ["pydicom", "imagecodecs"])
 def test_a_dicom_file_says_that_its_reader_does_not_load(tmp_path, toy_model, known_cases, package):
     plant(tmp_path, package)
-    done = wetread(tmp_path, "score", known_cases("dicom/lossless-plain.dcm"), "--model", toy_model, "--quiet")
+    done = wetread(
+        tmp_path, "score", known_cases("dicom") / "lossless-plain.dcm", "--model", toy_model, "--quiet"
+    )
     assert (done.returncode, done.stderr) == (3, "")
     row = done.stdout.splitlines()[1]
     assert ",unsupported," in row

@@ -131,7 +131,9 @@ def test_the_known_files_are_what_dcmtk_decodes(known_cases, tmp_path):
     np.testing.assert_array_equal(found["lossless-plain"], found["lossless-sv1-padded"])
     if shutil.which("dcmdjpeg"):
         for name, pixels in found.items():
-            judged = decode_dicom(run(tmp_path, known_cases(f"dicom/{name}.dcm").read_bytes(), "dcmdjpeg"))
+            judged = decode_dicom(
+                run(tmp_path, (known_cases("dicom") / f"{name}.dcm").read_bytes(), "dcmdjpeg")
+            )
             np.testing.assert_array_equal(pixels, judged)
 
 
