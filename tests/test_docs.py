@@ -11,7 +11,7 @@ import typer
 
 from wetread.cli import load_commands
 from wetread.cli.app import app
-from wetread.runtime.scoring.rows import STATUSES
+from wetread.errors import Status
 
 load_commands([])
 
@@ -56,7 +56,7 @@ def test_links_between_pages_lead_somewhere():
 
 
 def test_every_status_is_documented():
-    for status in STATUSES:
+    for status in Status:
         assert f"`{status}`" in PAGES["docs/reference/rows.md"]
 
 

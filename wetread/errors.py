@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 
 
@@ -36,13 +37,23 @@ class WetreadError(Exception):
     resumable = False
 
 
+class Status(StrEnum):
+    """What became of one input: the word in its row. Only with OK does the row have a score."""
+
+    OK = "ok"
+    EMPTY = "empty"
+    NOT_AN_IMAGE = "not_an_image"
+    TRUNCATED = "truncated"
+    MALFORMED = "malformed"
+    TOO_LARGE = "too_large"
+    UNREADABLE = "unreadable"
+    UNSUPPORTED = "unsupported"
+
+
 class ImageError(WetreadError):
-    """One input has no pixels; `status` is the short word that its row carries.
+    """One input has no pixels; `status` is the word that its row carries, any but OK."""
 
-    `status` is one of `wetread.runtime.scoring.rows.STATUSES` other than `ok`.
-    """
-
-    def __init__(self, status: str, message: str) -> None:
+    def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
 
@@ -56,7 +67,7 @@ def make_fault(error: Exception) -> ImageError:
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(Path(__file__).parent)]
     at = f"{Path(ours[-1].filename).stem}.py, line {ours[-1].lineno}" if ours else "an unknown place"
     return ImageError(
-        "unreadable",
+        Status.UNREADABLE,
         f"A fault of wetread, not of the file: {type(error).__name__} in {at}. Please report it.",
     )
 

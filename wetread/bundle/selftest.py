@@ -12,7 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from wetread.errors import SetupError
+from wetread.errors import SetupError, Status
 from wetread.runtime.model.golden import draw_image
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import encode_header, encode_rows
@@ -77,7 +77,7 @@ def score_pictures(model: Path, pictures: dict[str, bytes]) -> bytes:
             Path(folder, name).write_bytes(data)
         rows = sorted(classifier.score(folder), key=lambda row: row.path)
     for row in rows:
-        if row.status != "ok":
+        if row.status != Status.OK:
             raise SetupError(
                 f"Expected the self-test's pictures to score. Received {row.status}: {row.error}"
             )

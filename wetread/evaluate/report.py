@@ -11,6 +11,7 @@ from importlib.resources import files
 import cv2
 import numpy as np
 
+from wetread.errors import Status
 from wetread.evaluate import charts, figures
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics
@@ -255,7 +256,7 @@ def _data(evaluation: Evaluation) -> str:
     ]
     if evaluation.strays:
         parts.append(f'<p class="small">{len(evaluation.strays):,} files lie in no label\'s folder.</p>')
-    failed = [found for found in scores.predictions if found.status != "ok"]
+    failed = [found for found in scores.predictions if found.status != Status.OK]
     if failed:
         listed = [(show_text(f.path), show_text(f.status), show_text(f.error)) for f in failed[:_FAILURES]]
         parts.append(f"<h3>{len(failed):,} images without a score, not judged</h3>")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.errors import Status
 from wetread.evaluate.listing import Image, Listing
 from wetread.evaluate.patients import merge_groups
 from wetread.runtime.entries import Entry
@@ -37,12 +38,12 @@ class Scores:
     @property
     def scored(self) -> NDArray[np.intp]:
         """The positions, intp (n,), of the images that have a score."""
-        return np.flatnonzero([prediction.status == "ok" for prediction in self.predictions])
+        return np.flatnonzero([prediction.status == Status.OK for prediction in self.predictions])
 
     @property
     def failures(self) -> Counter[str]:
         """The images without a score, by status."""
-        return Counter(found.status for found in self.predictions if found.status != "ok")
+        return Counter(found.status for found in self.predictions if found.status != Status.OK)
 
     def truth(self, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
         """The true labels of the chosen images, intp (n,), columns of `spec.labels`."""
@@ -63,7 +64,7 @@ class Scores:
         lines = sorted(
             f"{image.name}\n{digest}\n"
             for image, digest, found in zip(self.images, self.digests, self.predictions, strict=True)
-            if found.status == "ok"
+            if found.status == Status.OK
         )
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 
+from wetread.errors import Status
 from wetread.evaluate.certainty import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, DeLong
 from wetread.evaluate.evaluation import Evaluation
@@ -110,7 +111,7 @@ def _describe_certainty(scores: Scores) -> list[tuple[str, str]]:
 
 
 def _list_failures(scores: Scores) -> list[tuple[str, str]]:
-    failed = [found for found in scores.predictions if found.status != "ok"]
+    failed = [found for found in scores.predictions if found.status != Status.OK]
     rows = [("", f"{found.path}: {found.error}") for found in failed[:_FAILURES]]
     more = len(failed) - _FAILURES
     return [*rows, ("", f"and {more:,} more, all of them in predictions.csv")] if more > 0 else rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.entries import Entry
 from wetread.runtime.files.long_paths import reach
 
@@ -32,14 +32,14 @@ def _read_regular(name: str, *, ask_again: bool) -> tuple[bytes, os.stat_result]
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError("unreadable", "Expected a regular file. Received something else.")
+                raise ImageError(Status.UNREADABLE, "Expected a regular file. Received something else.")
             data = _read_whole(descriptor, size=status.st_size)
             return data, os.fstat(descriptor) if ask_again else status
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError("unreadable", f"Expected a readable file. Received: {reason}.") from error
+        raise ImageError(Status.UNREADABLE, f"Expected a readable file. Received: {reason}.") from error
 
 
 def _read_whole(descriptor: int, *, size: int) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
-from wetread.errors import ImageError, SourceError, WetreadError
+from wetread.errors import ImageError, SourceError, Status, WetreadError
 from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_entry
@@ -142,7 +142,9 @@ class BucketReads:
             words += f" ({who} lacks storage.objects.get)"
         elif failure.kind == "transient":
             words += f" ({attempts} attempts in {seconds:.0f} seconds)"
-        return ImageError("unreadable", f"Expected an object that can be read. Received {words.rstrip('.')}.")
+        return ImageError(
+            Status.UNREADABLE, f"Expected an object that can be read. Received {words.rstrip('.')}."
+        )
 
     def _is_out(self, entry: Entry, *, since: float) -> bool:
         """Tell an outage from one bad object: nothing else succeeded either, nor does a small question."""

@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, OutputError
+from wetread.errors import ImageError, OutputError, Status
 from wetread.runtime.entries import Entry, Reading
 from wetread.runtime.files.atomic import name_folder
 from wetread.runtime.images.pixels import read_pixels
@@ -73,7 +73,7 @@ class KeptImages:
         row = self.rows[entry.name]
         failure = self.cache.failures.get(row)
         if failure is not None:
-            raise ImageError(failure.status, failure.message)
+            raise ImageError(Status(failure.status), failure.message)
         pixels: NDArray[np.uint8] = self.cache.pixels[row]
         return pixels
 
@@ -106,7 +106,7 @@ def find_images(
         rows = {entry.name: marks.get(mark, -1) for entry, mark in zip(entries, wanted, strict=True)}
         cache = _open_cache(place) if -1 not in rows.values() else None
         if cache is not None and not any(
-            cache.failures[row].status == "unreadable" for row in cache.failures.keys() & rows.values()
+            cache.failures[row].status == Status.UNREADABLE for row in cache.failures.keys() & rows.values()
         ):
             return KeptImages(cache, rows)
     return None
@@ -136,7 +136,7 @@ def cache_images(
     """
     place = Path(folder) / _find_key(entries, recipe, root)
     found = _open_cache(place)
-    if found is not None and all(failure.status != "unreadable" for failure in found.failures.values()):
+    if found is not None and all(failure.status != Status.UNREADABLE for failure in found.failures.values()):
         return found
     try:
         _make_cache(place, entries, recipe, source=source, root=root, on_progress=on_progress)

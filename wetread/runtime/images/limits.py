@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 
 # Bytes beside the file's own.
 MAX_MEMORY = 1 << 30
@@ -28,7 +28,7 @@ def check_memory(needed: int, allowed: int, *, about: str) -> None:
     """Raise ImageError('too_large') if `about` (a picture, in words) needs more bytes than are allowed."""
     if needed > allowed:
         raise ImageError(
-            "too_large",
+            Status.TOO_LARGE,
             f"Decoding {about} needs {-(-needed >> 20):,} MiB of memory, and {allowed >> 20:,} MiB are "
             "allowed. Raise --max-memory to read it.",
         )
@@ -38,7 +38,7 @@ def check_scans(pixels: int) -> None:
     """Raise ImageError('unsupported') for a JPEG whose scans visit more than `MAX_SCANNED_PIXELS` pixels."""
     if pixels > MAX_SCANNED_PIXELS:
         raise ImageError(
-            "unsupported",
+            Status.UNSUPPORTED,
             f"Expected a JPEG whose scans visit at most {MAX_SCANNED_PIXELS:,} pixels. Received {pixels:,}: "
             "save it as a JPEG of one scan.",
         )

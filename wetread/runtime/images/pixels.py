@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, WetreadError, make_fault
+from wetread.errors import ImageError, Status, WetreadError, make_fault
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe
@@ -66,7 +66,7 @@ def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, *, whole: bool) ->
         except (MemoryError, cv2.error) as error:
             # What a decoder finds wrong its own module has caught: memory and OpenCV's limits are left.
             raise ImageError(
-                "too_large",
+                Status.TOO_LARGE,
                 "Expected an image that fits in memory and in OpenCV's limits. "
                 f"Received {header.width:,} x {header.height:,} pixels.",
             ) from error

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError, UsageError
+from wetread.errors import ImageError, Status, UsageError
 from wetread.packages import importing
 from wetread.runtime.model.spec import ModelSpec
 
-STATUSES = ("ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unreadable", "unsupported")
 FORMATS = ("csv", "jsonl", "parquet")
 UNCERTAIN = "uncertain"
 _PARQUET_ROWS = 20_000
@@ -34,13 +33,13 @@ class Prediction:
 
     `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
     model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
-    `label` and `probability` are None, unless `status` is 'ok'. `error` says what was wrong. `optional` holds
+    `label` and `probability` are None, unless `status` is OK. `error` says what was wrong. `optional` holds
     the values of the columns after `error`, by name, as far as they are known; a float that is not finite is
     written as no value.
     """
 
     path: str
-    status: str
+    status: Status
     label: str | None = None
     probability: float | None = None
     probabilities: tuple[float, ...] = ()
@@ -65,7 +64,9 @@ def make_predictions(
     predictions = []
     for path, row, index, beside in zip(paths, probabilities, chosen, known, strict=True):
         values = tuple(float(str(value)) for value in row)
-        predictions.append(Prediction(path, "ok", spec.labels[index], values[index], values, optional=beside))
+        predictions.append(
+            Prediction(path, Status.OK, spec.labels[index], values[index], values, optional=beside)
+        )
     return predictions
 
 
@@ -177,8 +178,8 @@ def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list
 def decode_row(line: bytes, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> Prediction:
     """Read a row of JSON Lines back: the Prediction that `encode_rows` wrote, with the same arguments."""
     row = json.loads(line)
-    head = (row["path"], row["status"], row["label"], row["probability"])
-    values = tuple(row[f"p_{label}"] for label in labels) if row["status"] == "ok" else ()
+    head = (row["path"], Status(row["status"]), row["label"], row["probability"])
+    values = tuple(row[f"p_{label}"] for label in labels) if row["status"] == Status.OK else ()
     return Prediction(*head, values, row["error"] or "", {name: row[name] for name in optional})
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from wetread.errors import OutputError, UsageError, WetreadError
+from wetread.errors import OutputError, Status, UsageError, WetreadError
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.limits import MAX_MEMORY
@@ -108,7 +108,7 @@ class Tally:
     @property
     def failed(self) -> int:
         """Rows without a score."""
-        return self.rows - self.counts.get("ok", 0)
+        return self.rows - self.counts.get(Status.OK, 0)
 
     def add_chunk(self, chunk: Chunk) -> None:
         """Count a chunk's rows and seconds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_regular
@@ -29,7 +29,7 @@ def read_held(entry: Entry) -> bytes:
         same = entry == Entry.of_file(entry.name, size=len(data), modified=status.st_mtime_ns)
     if not same:
         raise ImageError(
-            "unreadable", "Expected the file that the manifest lists. Received another: it changed."
+            Status.UNREADABLE, "Expected the file that the manifest lists. Received another: it changed."
         )
     return data
 

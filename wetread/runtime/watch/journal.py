@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from wetread.errors import OutputError
+from wetread.errors import OutputError, Status
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
@@ -152,7 +152,7 @@ class Journal:
         data = encode_rows(predictions, self._labels, kind=self._kind, optional=self._optional)
         line: dict[str, Any] = {"ok": [], "failed": []}
         for prediction, key in zip(predictions, keys, strict=True):
-            line["ok" if prediction.status == "ok" else "failed"].append(key)
+            line["ok" if prediction.status == Status.OK else "failed"].append(key)
         with _explained(self.path):
             with self._open_rows() as rows:
                 start = self._settle(rows)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, sleep
 
-from wetread.errors import ImageError, OutputError, SourceError, UsageError
+from wetread.errors import ImageError, OutputError, SourceError, Status, UsageError
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry, is_bucket_location
 from wetread.runtime.files.globs import compile_glob, matches
 from wetread.runtime.files.long_paths import reach
@@ -235,13 +235,13 @@ class _Watcher:
         self.tally.add_chunk(Chunk(entries, predictions, chunk.seconds))
         if self.watch is not None:
             self.watch(self.tally)
-        self._move(entries, [prediction.status == "ok" for prediction in predictions])
+        self._move(entries, [prediction.status == Status.OK for prediction in predictions])
 
     def _counts(self, entry: Entry, prediction: Prediction) -> bool:
         """Whether a row is final: the file is as it was, and one without a score had its second chance."""
         if not self.arrivals.is_unchanged(entry):
             return False
-        return prediction.status == "ok" or not self.arrivals.doubt(entry)
+        return prediction.status == Status.OK or not self.arrivals.doubt(entry)
 
     def _write(self, entries: list[Entry], predictions: list[Prediction]) -> bool:
         """Append rows, trying again for as long as the output cannot be written; False when stopped first."""
@@ -298,7 +298,7 @@ def _read(entry: Entry) -> bytes:
     data = read_local(entry.name)
     if len(data) != entry.size:
         raise ImageError(
-            "unreadable", "Expected a file that stands still. Received one that changed its size."
+            Status.UNREADABLE, "Expected a file that stands still. Received one that changed its size."
         )
     return data
 

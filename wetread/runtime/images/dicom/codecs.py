@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom.stream import damaged, malformed
 from wetread.runtime.images.dicom.values import importing_dicom
 from wetread.runtime.images.limits import check_scans
@@ -70,7 +70,7 @@ def decode_frame(data: bytes, syntax: str, form: PixelFormat) -> Frame:
     decoder = _DECODERS.get(syntax)
     if decoder is None:
         raise ImageError(
-            "unsupported", f"Expected a transfer syntax of still images. Received {_name(syntax)}."
+            Status.UNSUPPORTED, f"Expected a transfer syntax of still images. Received {_name(syntax)}."
         )
     try:
         return decoder(data, form)
@@ -115,7 +115,7 @@ def _decode_jpeg(data: bytes, form: PixelFormat) -> Frame:
 def _decode_deep_jpeg(data: bytes, found: Codestream) -> Values:
     if found.components != 1:
         raise ImageError(
-            "unsupported", f"Expected color JPEG of 8 bits a sample. Received one of {found.precision}."
+            Status.UNSUPPORTED, f"Expected color JPEG of 8 bits a sample. Received one of {found.precision}."
         )
     decode = _codec("jpeg8_decode")
     values = decode(data)
@@ -201,7 +201,7 @@ def _check_size(found: Codestream, form: PixelFormat) -> None:
             f"{form.columns} x {form.rows} x {form.samples}"
         )
     if not 1 <= found.precision <= 16:
-        raise ImageError("unsupported", f"Expected 1 to 16 bits a sample. Received {found.precision}.")
+        raise ImageError(Status.UNSUPPORTED, f"Expected 1 to 16 bits a sample. Received {found.precision}.")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -241,7 +241,9 @@ def _read_jpeg2000(data: bytes) -> Codestream:
     right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
     tile_width, tile_height = struct.unpack_from(">2I", data, at + 24)
     if right * bottom > _MAX_TILES * tile_width * tile_height:
-        raise ImageError("unsupported", f"Expected JPEG 2000 of at most {_MAX_TILES:,} tiles. Received more.")
+        raise ImageError(
+            Status.UNSUPPORTED, f"Expected JPEG 2000 of at most {_MAX_TILES:,} tiles. Received more."
+        )
     components, depth = struct.unpack_from(">HB", data, at + 40)
     return Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1)
 

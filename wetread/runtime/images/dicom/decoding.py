@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
 from wetread.runtime.images.dicom.frames import NATIVE, choose_frame, read_frame
 from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
@@ -82,7 +82,9 @@ def open_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
     if pixels is None:
         raise _no_pixels(attributes, stream.sop_class)
     if pixels.tag != PIXEL_DATA:
-        raise ImageError("unsupported", "Expected whole-number pixels. Received floating-point pixel data.")
+        raise ImageError(
+            Status.UNSUPPORTED, "Expected whole-number pixels. Received floating-point pixel data."
+        )
     return Picture(stream, attributes, pixels, read_format(attributes))
 
 
@@ -94,7 +96,7 @@ def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:
     known = name if name != text else "an object of an unknown kind"
     if attributes.raw(_ROWS) or "Image Storage" in known:
         return damaged("it ends before its pixels")
-    return ImageError("unsupported", f"Expected a DICOM image. Received {known}, which holds no pixels.")
+    return ImageError(Status.UNSUPPORTED, f"Expected a DICOM image. Received {known}, which holds no pixels.")
 
 
 def read_gray_rule(attributes: Attributes, form: PixelFormat, *, frame: int) -> GrayRule:
@@ -118,14 +120,14 @@ def _check_polarity(attributes: Attributes, form: PixelFormat) -> None:
     """
     if attributes.items(_PRESENTATION_LUT) or attributes.raw(_PRESENTATION_LUT):
         raise ImageError(
-            "unsupported",
+            Status.UNSUPPORTED,
             "Its Presentation LUT Sequence changes its levels, up to the negative, and few readers apply it. "
             "Ask its sender for the object without one.",
         )
     shape = attributes.text(_PRESENTATION_LUT_SHAPE)
     if (form.photometric, shape) in (("MONOCHROME1", "IDENTITY"), ("MONOCHROME2", "INVERSE")):
         raise ImageError(
-            "unsupported",
+            Status.UNSUPPORTED,
             f"Its Photometric Interpretation {form.photometric} and its Presentation LUT Shape {shape} "
             "contradict one another: which levels are bright cannot be told. Ask its sender to correct one.",
         )
@@ -154,7 +156,7 @@ def _read_voi(attributes: Attributes, form: PixelFormat, frame: int) -> Lookup |
         function = scope.text(0x00281056) or "LINEAR"
         if function not in _FUNCTIONS:
             raise ImageError(
-                "unsupported", f"Expected {', '.join(_FUNCTIONS)}. Received another VOI function."
+                Status.UNSUPPORTED, f"Expected {', '.join(_FUNCTIONS)}. Received another VOI function."
             )
         if center is not None and width is not None:
             window = Window(center, width, function)
@@ -186,7 +188,7 @@ def _read_padding(attributes: Attributes, form: PixelFormat) -> tuple[int, int] 
 
 def _read_palette(attributes: Attributes, form: PixelFormat) -> tuple[Lookup, Lookup, Lookup]:
     if attributes.raw(0x00281221):
-        raise ImageError("unsupported", "Expected a plain palette. Received a segmented one.")
+        raise ImageError(Status.UNSUPPORTED, "Expected a plain palette. Received a segmented one.")
     red, green, blue = (
         make_lookup(
             attributes.shorts(0x00281101 + k, signed=form.signed),

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom.codecs import RLE, Frame, Values, decode_frame
 from wetread.runtime.images.dicom.pixel_format import PixelFormat
 from wetread.runtime.images.dicom.stream import (
@@ -156,7 +156,7 @@ def _join_frame(table: bytes, fragments: list[bytes], form: PixelFormat, index: 
             _between(fragments, starts[index], starts[index + 1] if index + 1 < len(starts) else None)
         )
     raise ImageError(
-        "unsupported",
+        Status.UNSUPPORTED,
         f"Expected a fragment for each of {form.frames} frames, or an offset table. "
         f"Received {len(fragments)} fragments and {len(starts)} offsets.",
     )
@@ -183,7 +183,7 @@ def choose_frame(attributes: Attributes, form: PixelFormat) -> int:
     if form.frames == 1:
         return 0
     raise ImageError(
-        "unsupported",
+        Status.UNSUPPORTED,
         f"Expected one frame, or a Representative Frame Number that says which one counts. "
         f"Received {form.frames:,} frames: save the one that counts on its own.",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom.stream import malformed
 from wetread.runtime.images.dicom.values import Attributes
 
@@ -57,14 +57,14 @@ def _check_format(found: PixelFormat) -> None:
     wanted = 1 if found.photometric in (*GRAYS, PALETTE) else 3 if found.photometric in COLORS else 0
     if not wanted:
         raise ImageError(
-            "unsupported",
+            Status.UNSUPPORTED,
             f"Expected {', '.join((*GRAYS, PALETTE, *COLORS))}. Received another photometric interpretation.",
         )
     if found.samples != wanted:
         raise malformed(f"{found.photometric} with {found.samples} samples a pixel")
     if found.allocated not in (8, 16):
         raise ImageError(
-            "unsupported", f"Expected 8 or 16 bits allocated a sample. Received {found.allocated}."
+            Status.UNSUPPORTED, f"Expected 8 or 16 bits allocated a sample. Received {found.allocated}."
         )
     if not found.stored <= found.high + 1 <= found.allocated:
         raise malformed("its bits stored, high bit and bits allocated contradict one another")

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -63,13 +63,15 @@ class Element:
 def damaged(reason: str) -> ImageError:
     """The error of a DICOM file that is cut short or damaged. `reason` quotes no value of the file's."""
     return ImageError(
-        "truncated", f"Expected a whole DICOM file. Received one that is cut or damaged: {reason}."
+        Status.TRUNCATED, f"Expected a whole DICOM file. Received one that is cut or damaged: {reason}."
     )
 
 
 def malformed(reason: str) -> ImageError:
     """The error of a DICOM file whose attributes cannot be right. `reason` quotes no value of the file's."""
-    return ImageError("malformed", f"This DICOM file is whole, but its attributes cannot be right: {reason}.")
+    return ImageError(
+        Status.MALFORMED, f"This DICOM file is whole, but its attributes cannot be right: {reason}."
+    )
 
 
 def has_preamble(data: bytes) -> bool:

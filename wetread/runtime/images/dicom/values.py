@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from wetread.errors import BrokenPackageError, ImageError, MissingExtraError
+from wetread.errors import BrokenPackageError, ImageError, MissingExtraError, Status
 from wetread.packages import importing
 from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, malformed, read_element
 
@@ -130,7 +130,7 @@ class _CountedBytes(io.BytesIO):
 
 def _too_many() -> ImageError:
     return ImageError(
-        "unsupported",
+        Status.UNSUPPORTED,
         f"Expected a DICOM object of at most {_MAX_READS:,} attributes and items. Received one of more.",
     )
 
@@ -220,4 +220,4 @@ def importing_dicom(package: str) -> Iterator[None]:
         with importing(package, extra="dicom"):
             yield
     except (MissingExtraError, BrokenPackageError) as error:
-        raise ImageError("unsupported", f"DICOM cannot be read here. {error}") from error
+        raise ImageError(Status.UNSUPPORTED, f"DICOM cannot be read here. {error}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom import has_preamble, looks_like_dicom
 from wetread.runtime.images.formats.bitmap import read_bmp, read_pnm
 from wetread.runtime.images.formats.header import Header, Samples, Stored, truncated, unsupported
@@ -61,7 +61,7 @@ def read_header(data: bytes, *, max_memory: int = MAX_MEMORY) -> Header:
     or 'too_large' for sides that no decoder takes.
     """
     if not data:
-        raise ImageError("empty", "Expected an image. Received 0 bytes.")
+        raise ImageError(Status.EMPTY, "Expected an image. Received 0 bytes.")
     if has_preamble(data):
         return _read_dicom(data, max_memory)
     for magic, reader in _READERS:
@@ -78,7 +78,7 @@ def read_header(data: bytes, *, max_memory: int = MAX_MEMORY) -> Header:
     if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
         raise truncated("its header ends early")
     raise ImageError(
-        "not_an_image", "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
+        Status.NOT_AN_IMAGE, "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.formats.header import (
     Header,
     Samples,
@@ -76,7 +76,9 @@ def read_bmp(data: bytes) -> BmpHeader:
     """
     offset, size = struct.unpack_from("<II", data, 10)
     if size not in _HEADERS:
-        raise ImageError("not_an_image", "Expected an image. Received a file that only starts like a BMP.")
+        raise ImageError(
+            Status.NOT_AN_IMAGE, "Expected an image. Received a file that only starts like a BMP."
+        )
     compression = colors = 0
     if size == _CORE_HEADER:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -156,7 +158,7 @@ def read_pnm(data: bytes) -> PnmHeader:
     if found is None:
         if _PNM_START.match(data[:4096]):
             raise truncated("its header ends early")
-        raise ImageError("not_an_image", "Expected an image. Received a text that starts like a PNM.")
+        raise ImageError(Status.NOT_AN_IMAGE, "Expected an image. Received a text that starts like a PNM.")
     width, height, top = (int(number) for number in found.groups()[1:])
     channels = 3 if found[1] == b"6" else 1
     if not 1 <= top <= 65535:

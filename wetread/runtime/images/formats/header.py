@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.limits import Footprint
 
 EXIF_MARK = b"Exif\0\0"
@@ -58,17 +58,19 @@ class Header:
 
 def truncated(reason: str) -> ImageError:
     """The error of a file that is cut short: its end, or a part of its compressed data, is missing."""
-    return ImageError("truncated", f"Expected a whole image. Received one that is cut short: {reason}.")
+    return ImageError(Status.TRUNCATED, f"Expected a whole image. Received one that is cut short: {reason}.")
 
 
 def malformed(reason: str) -> ImageError:
     """The error of a file that has its end, but is damaged or contradicts itself."""
-    return ImageError("malformed", f"Expected a whole image. Received one that is damaged: {reason}.")
+    return ImageError(Status.MALFORMED, f"Expected a whole image. Received one that is damaged: {reason}.")
 
 
 def unsupported(received: str) -> ImageError:
     """The error of an image of a kind that wetread does not read: `received` says what, and what to do."""
-    return ImageError("unsupported", f"Expected a kind of image that wetread reads. Received {received}.")
+    return ImageError(
+        Status.UNSUPPORTED, f"Expected a kind of image that wetread reads. Received {received}."
+    )
 
 
 def read_orientation(tiff: bytes) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import simplejpeg
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.formats.header import (
     EXIF_MARK,
     Header,
@@ -138,7 +138,9 @@ def _read_frame(data: bytes, frame: int, scan: int, orientation: int) -> JpegHea
     if bits != 8 or components not in (1, 3, 4):
         raise unsupported(f"a JPEG of {components} x {bits} bits: save it as 16-bit PNG")
     if max(height, width) > MAX_SIDE:
-        raise ImageError("too_large", f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}.")
+        raise ImageError(
+            Status.TOO_LARGE, f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}."
+        )
     if height * width > _PIXELS_PER_BYTE * len(data):
         raise truncated("it is too short for its size")
     if kind == _PROGRESSIVE or data[scan + 4] != components:

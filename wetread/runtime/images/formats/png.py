@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.formats.header import (
     Header,
     Samples,
@@ -148,7 +148,9 @@ def _check_ihdr(ihdr: bytes) -> None:
     if compression or method or interlace > 1:
         raise malformed("its header is damaged")
     if max(height, width) > MAX_SIDE:
-        raise ImageError("too_large", f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}.")
+        raise ImageError(
+            Status.TOO_LARGE, f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}."
+        )
 
 
 def _check_animation(chunks: list[tuple[bytes, bytes]], ihdr: bytes) -> None:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, Status
 from wetread.runtime.images.formats.header import (
     Header,
     Samples,
@@ -62,7 +62,7 @@ class WebpHeader(Header):
 def read_webp(data: bytes) -> WebpHeader:
     """Read the RIFF chunks. Raises ImageError: 'truncated', 'malformed', 'unsupported', 'not_an_image'."""
     if data[8:12] not in (b"WEBP", b""):
-        raise ImageError("not_an_image", "Expected an image. Received a RIFF file of another kind.")
+        raise ImageError(Status.NOT_AN_IMAGE, "Expected an image. Received a RIFF file of another kind.")
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise truncated("its data end early")
