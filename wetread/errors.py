@@ -49,6 +49,9 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
 
+    def __repr__(self) -> str:
+        return repr(self.value)  # a Prediction that is printed reads as its row does
+
 
 class ImageError(WetreadError):
     """One input has no pixels; `status` is the word that its row carries, any but OK."""
