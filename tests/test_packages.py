@@ -108,6 +108,14 @@ def test_a_dicom_file_says_that_its_reader_does_not_load(tmp_path, toy_model, kn
     assert f"The package '{package}' is installed, but does not load: ImportError: libx.so.1" in row
 
 
+def test_a_library_that_a_package_loads_itself_and_lacks(tmp_path, toy_model):
+    plant(tmp_path, "simplejpeg", "raise OSError('libx.so.1: cannot open shared object file')")
+    (tmp_path / "a.jpg").write_bytes(draw_image(1))
+    done = wetread(tmp_path, "score", "a.jpg", "--model", toy_model, "--quiet")
+    assert done.returncode == 1
+    assert "The package 'simplejpeg' is installed, but does not load: OSError: libx.so.1" in line(done)
+
+
 def test_absent_is_not_broken():
     with (
         pytest.raises(MissingExtraError, match=r"pip install 'wetread\[gcs\]'"),

@@ -23,6 +23,8 @@ RESULT_PACKAGES = (
     "imagecodecs",
     "numpy",
     *ONNXRUNTIME_PACKAGES,
+    "opencv-contrib-python",
+    "opencv-contrib-python-headless",
     "opencv-python",
     "opencv-python-headless",
     "pydicom",
@@ -87,7 +89,7 @@ def importing(package: str, *, extra: str) -> Iterator[None]:
     """
     try:
         yield
-    except WetreadError:
+    except (WetreadError, MemoryError):
         raise
     except Exception as error:
         if is_absent(error, package):

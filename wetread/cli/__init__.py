@@ -92,6 +92,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:  # whoever read standard output went away
         return _drop_output()
     except OSError as error:  # a full disk under standard output, say
+        if (explained := explain_import(error)) is not None:  # or a library that a package loads and lacks
+            return _report(explained, code=1)
         _report(f"Expected to read and write as asked. Received: {error}.", code=1)
         return _drop_output()
     except MemoryError:

@@ -43,7 +43,8 @@ Include = Annotated[
     typer.Option("--include", metavar="GLOB", help="Only inputs whose name matches, such as '*.jpeg'."),
 ]
 AllowEmpty = Annotated[
-    bool, typer.Option("--allow-empty", help="Let a source that lists nothing be no error.")
+    bool,
+    typer.Option("--allow-empty", help="Accept a source that lists nothing; the output has no rows."),
 ]
 MaxMemory = Annotated[
     int,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from wetread.runtime.entries import Entry
+from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk
 
 
@@ -23,8 +24,10 @@ class Tagging:
     Raises UsageError and MissingExtraError as `choose_tags` does.
     """
 
-    def __init__(self, keywords: tuple[str, ...], read: Callable[[Entry], bytes]) -> None:
-        self._read_tags = _make_reader(keywords) if keywords else None
+    def __init__(
+        self, keywords: tuple[str, ...], read: Callable[[Entry], bytes], *, max_memory: int = MAX_MEMORY
+    ) -> None:
+        self._read_tags = _make_reader(keywords, max_memory) if keywords else None
         self._read = read
         # By the entry itself and not by its name: a list may name a file twice.
         self._found: dict[int, dict[str, str | None]] = {}
@@ -47,8 +50,8 @@ class Tagging:
         return replace(chunk, predictions=tagged)
 
 
-def _make_reader(keywords: tuple[str, ...]) -> Callable[[bytes], dict[str, str | None]]:
+def _make_reader(keywords: tuple[str, ...], max_memory: int) -> Callable[[bytes], dict[str, str | None]]:
     from wetread.runtime.images.dicom.tags import choose_tags, read_tags
 
     tags = choose_tags(keywords)
-    return lambda data: read_tags(data, tags)
+    return lambda data: read_tags(data, tags, max_memory=max_memory)

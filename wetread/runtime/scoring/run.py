@@ -289,7 +289,7 @@ def score_source(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
 ) -> Iterator[Chunk]:
     """Yield the chunks of entries that a source listed, lazily, as the options ask."""
-    tagging = Tagging(options.dicom_tags, source.read)
+    tagging = Tagging(options.dicom_tags, source.read, max_memory=options.max_memory)
     chunks = score_chunks(
         classifier,
         source.read_ahead(entries),

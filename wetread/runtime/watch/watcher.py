@@ -208,7 +208,7 @@ class _Watcher:
                 yield entry
 
     def _score(self, entries: list[Entry]) -> None:
-        tagging = Tagging(self.options.dicom_tags, _read)
+        tagging = Tagging(self.options.dicom_tags, _read, max_memory=self.options.max_memory)
         chunks = score_chunks(
             self.classifier,
             entries,

@@ -161,3 +161,10 @@ def test_a_cut_file_has_its_values_whole_or_not_at_all():
     assert all(row[name] in (None, whole[name]) for row in found for name in WANTED)
     assert found[-1] == whole  # the pixels are cut, and they alone
     assert found[len(file) // 3]["SOPInstanceUID"] is None
+
+
+def test_a_deflated_object_is_inflated_within_the_limit_for_its_attributes_too():
+    tags = choose_tags(["Modality"])
+    file = write_dicom(draw_xray(8, shape=(900, 900)), bits=8, syntax="deflated")
+    assert read_tags(file, tags) == {"Modality": "DX"}
+    assert read_tags(file, tags, max_memory=1 << 20) == {"Modality": None}
