@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "wetread"
-SWITCHES = ("ORT_DISABLE_TELEMETRY", "ORT_TELEMETRY_DISABLED", "CI", "GITHUB_ACTIONS")
+# Folders too: a test of the same process may have given Keras and matplotlib theirs, where HOME was empty.
+SWITCHES = (
+    "ORT_DISABLE_TELEMETRY",
+    "ORT_TELEMETRY_DISABLED",
+    "CI",
+    "GITHUB_ACTIONS",
+    "KERAS_HOME",
+    "MPLCONFIGDIR",
+)
 # onnxruntime's telemetry begins about 9 seconds after it was loaded.
 SAMPLE, WHOLE = 14, 30
 _SOCKET = re.compile(r"socket\((AF_\w+|\w+)|sa_family=(AF_\w+)|getaddrinfo")
