@@ -115,3 +115,43 @@ main()
     resumed = output.read_bytes()
     assert subprocess.run([*whole, "--overwrite"], timeout=120).returncode == 0
     assert output.read_bytes() == resumed
+
+
+# A thread of a library, and an object that fails as it is tidied up: nobody can catch what they raise.
+BESIDE = """
+import threading, wetread.runtime.model.description as module
+whole = module.inspect_model
+class Untidy:
+    def __del__(self): raise LookupError("Doe^Jane")
+def inspect_model(*arguments):
+    for _ in range(2):
+        thread = threading.Thread(target=[].pop, name="counter")
+        thread.start()
+        thread.join()
+        Untidy()
+    return whole(*arguments)
+module.inspect_model = inspect_model
+from wetread.cli import main
+main()
+"""
+
+
+def test_what_fails_beside_the_work_is_one_line_of_each_kind(toy_model, tmp_path):
+    command = [sys.executable, "-c", BESIDE, "inspect", str(toy_model)]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
+    assert done.returncode == 0 and "labels" in done.stdout
+    first, second = done.stderr.splitlines()
+    start = "wetread: beside the work, which goes on: this is a fault of wetread, not of your files: "
+    assert first.startswith(f"{start}IndexError.") and second.startswith(f"{start}LookupError.")
+    assert "IndexError: pop from empty list" in "".join(path.read_text() for path in tmp_path.iterdir())
+
+
+def test_the_hooks_of_a_program_that_calls_the_command_line_come_back(toy_model, capsys):
+    import threading
+
+    from wetread.cli import run
+
+    before = threading.excepthook, sys.unraisablehook
+    assert run(["inspect", str(toy_model)]) == 0
+    assert (threading.excepthook, sys.unraisablehook) == before

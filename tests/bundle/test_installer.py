@@ -232,3 +232,19 @@ def test_a_folder_that_may_not_be_written_and_no_home_say_what_to_do(bundle, tmp
         1,
         "install: Expected --to FOLDER. Received none, and there is no home folder.\n",
     )
+
+
+@pytest.mark.parametrize("closing", ["2>&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("script", ["sh {0}/install.sh --to {1} --python {2}", "{2} -I {0}/install.py {1}"])
+def test_without_standard_streams_it_does_the_same(bundle, script, closing):
+    """As far as this bundle goes: its wheels are none, and what pip says of them ends it."""
+    target = bundle.parent / "target"
+    line = "exec " + script.format(f"'{bundle}'", f"'{target}'", sys.executable)
+    before = sorted(path.read_bytes() for path in bundle.rglob("*") if path.is_file())
+    open_code = subprocess.run(["sh", "-c", line], capture_output=True).returncode
+    closed = subprocess.run(["sh", "-c", f"{line} {closing}"], capture_output=True)
+    assert (open_code, closed.returncode) == (1, 1)
+    if "2>&-" not in closing:
+        assert b"ended with" in closed.stderr and b"Bad file descriptor" not in closed.stderr
+    assert sorted(path.read_bytes() for path in bundle.rglob("*") if path.is_file()) == before
+    assert not target.exists()

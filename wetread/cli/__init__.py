@@ -79,7 +79,7 @@ def run(arguments: list[str]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         load_commands(arguments)
-        with _tidy_termination(), _plain_warnings():
+        with _tidy_termination(), _plain_warnings(), _plain_faults(arguments):
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
@@ -132,13 +132,38 @@ def _plain_warnings() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _plain_faults(arguments: list[str]) -> Iterator[None]:
+    """Say in one line, once for each kind, what fails in a thread or in the tidying-up of an object.
+
+    Nobody can catch such an error, so Python would print its traceback, and the command would go on.
+    """
+    hooks, said = (threading.excepthook, sys.unraisablehook), set[str]()
+
+    def say(error: BaseException | None, place: str) -> None:
+        if isinstance(error, Exception) and f"{type(error).__name__} {place}" not in said:
+            said.add(f"{type(error).__name__} {place}")
+            _report(f"beside the work, which goes on: {_describe_fault(error, arguments)}", code=0)
+
+    threading.excepthook = lambda failed: say(failed.exc_value, getattr(failed.thread, "name", ""))
+    sys.unraisablehook = lambda failed: say(failed.exc_value, repr(type(failed.object)))
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = hooks
+
+
 def _report_fault(error: Exception, arguments: list[str]) -> int:
+    kept = arguments[:1] in (["score"], ["train"], ["tune"])
+    kept = kept and any(a.startswith(("-o", "--output")) for a in arguments)
+    in_shards = any(a.startswith(("--shard", "--engine")) for a in arguments)
+    return _report(_describe_fault(error, arguments) + _RESUME * (kept and not in_shards), code=1)
+
+
+def _describe_fault(error: Exception, arguments: list[str]) -> str:
     from wetread.cli.faults import describe_fault
 
-    command = next((name for name in arguments[:1] if name in COMMANDS), "")
-    kept = command in ("score", "train", "tune") and any(a.startswith(("-o", "--output")) for a in arguments)
-    in_shards = any(a.startswith(("--shard", "--engine")) for a in arguments)
-    return _report(describe_fault(error, command=command) + _RESUME * (kept and not in_shards), code=1)
+    return describe_fault(error, command=next((name for name in arguments[:1] if name in COMMANDS), ""))
 
 
 def _drop_output() -> int:

@@ -93,7 +93,7 @@ def _bar(options: ScoreOptions | None) -> Iterator[Callable[[Tally], None]]:
 
 def _count(bar: Progress, task: object, options: ScoreOptions, closing: threading.Event) -> None:
     """Count the inputs beside the run, so that the bar can say how long it will take."""
-    from wetread.errors import SourceError
+    from wetread.errors import WetreadError
     from wetread.runtime.scoring.run import open_options
     from wetread.runtime.sources.manifest import Manifest
     from wetread.runtime.sources.name_list import read_name_list
@@ -113,6 +113,6 @@ def _count(bar: Progress, task: object, options: ScoreOptions, closing: threadin
             total += 1
             if closing.is_set():
                 return
-    except SourceError:
+    except (WetreadError, OSError):
         return  # the run itself meets it and says so
     bar.update(task, total=total)  # type: ignore[arg-type]

@@ -224,5 +224,19 @@ def run(command: list[object], *, env: dict[str, str] | None = None) -> None:
         )
 
 
+def open_missing() -> None:
+    """Open the null device for every standard stream that is closed, for the commands run here as well."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            stream = os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
+
+
 if __name__ == "__main__":
+    open_missing()
     sys.exit(main(sys.argv[1:]))

@@ -3,6 +3,10 @@
 set -eu
 LC_ALL=C
 export LC_ALL
+# A service, or a task without a console, may start this with streams closed: the next file would take their place.
+(true 3<&0) 2>/dev/null || exec </dev/null
+(true 3>&2) || exec 2>/dev/null
+(true 3>&1) 2>/dev/null || exec >/dev/null
 
 stop() {
     echo "install: $*" >&2
