@@ -3,80 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "wetread"
-# Folders too: a test of the same process may have given Keras and matplotlib theirs, where HOME was empty.
-SWITCHES = (
-    "ORT_DISABLE_TELEMETRY",
-    "ORT_TELEMETRY_DISABLED",
-    "CI",
-    "GITHUB_ACTIONS",
-    "KERAS_HOME",
-    "MPLCONFIGDIR",
-)
+from tests.tracing import PACKAGE, SWITCHES, Traced, finish, require_strace, trace
+
 # onnxruntime's telemetry begins about 9 seconds after it was loaded.
 SAMPLE, WHOLE = 14, 30
-_SOCKET = re.compile(r"socket\((AF_\w+|\w+)|sa_family=(AF_\w+)|getaddrinfo")
-
-
-@dataclass(frozen=True)
-class Traced:
-    """A process under strace, with a home and a log of its own."""
-
-    process: subprocess.Popen[bytes]
-    home: Path
-    log: Path
-
-    def families(self) -> set[str]:
-        """The address families of the sockets that the process and its children opened or used."""
-        return {found for pair in _SOCKET.findall(self.log.read_text()) for found in pair if found}
-
-    def interrupt(self) -> None:
-        """Send SIGTERM to the traced process, not to strace: strace would leave it behind."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        os.kill(int(children[0]), signal.SIGTERM)
-
-
-def trace(folder: Path, name: str, *command: object) -> Traced:
-    """Start Python under strace, with an empty HOME and none of the variables that hide telemetry."""
-    home, log = folder / f"{name}-home", folder / f"{name}.log"
-    home.mkdir()
-    clean = {key: value for key, value in os.environ.items() if key not in SWITCHES}
-    clean |= {"HOME": str(home), "PYTHONPATH": str(PACKAGE.parent)}
-    watched = ["strace", "-f", "-qq", "-e", "trace=%network", "-o", str(log), sys.executable]
-    pipe = subprocess.PIPE
-    process = subprocess.Popen(
-        [*watched, *map(str, command)], env=clean, stdin=pipe, stdout=subprocess.DEVNULL, stderr=pipe
-    )
-    return Traced(process, home, log)
-
-
-def finish(traced: Traced, *, fed: bytes = b"") -> tuple[int, str]:
-    _, said = traced.process.communicate(fed, timeout=120)
-    return traced.process.returncode, said.decode()
 
 
 @pytest.fixture
 def strace(tmp_path: Path) -> Path:
-    """A folder for traces, where strace may trace and does see a socket."""
-    if not shutil.which("strace"):
-        pytest.skip("strace is not installed: apt-get install strace (.ci/run does, as root)")
-    one = trace(tmp_path, "one", "-c", "import socket; socket.socket()")
-    code, said = finish(one)
-    if "ptrace" in said.lower():
-        pytest.skip(f"strace may not trace here: {said.splitlines()[0]}")
-    assert (code, one.families()) == (0, {"AF_INET"})
-    return tmp_path
+    return require_strace(tmp_path)
 
 
 @pytest.mark.parametrize("seconds", [SAMPLE, pytest.param(WHOLE, marks=pytest.mark.long)])

@@ -155,3 +155,14 @@ def test_the_hooks_of_a_program_that_calls_the_command_line_come_back(toy_model,
     before = threading.excepthook, sys.unraisablehook
     assert run(["inspect", str(toy_model)]) == 0
     assert (threading.excepthook, sys.unraisablehook) == before
+
+
+def test_a_slow_image_is_a_line_of_the_command(toy_model, image_folder, tmp_path, monkeypatch, capsys):
+    from wetread.cli import run
+
+    monkeypatch.setattr("wetread.runtime.scoring.batches._SLOW_SECONDS", -1.0)
+    output = tmp_path / "s.csv"
+    run(["score", str(image_folder), "--model", str(toy_model), "--output", str(output)])
+    slow = [line for line in capsys.readouterr().err.splitlines() if " to decode. Check that file" in line]
+    assert len(slow) == len(set(slow)) == len(output.read_text().splitlines()) - 1
+    assert all(line.startswith("wetread: ") for line in slow)

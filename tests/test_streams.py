@@ -6,86 +6,25 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from time import sleep
 
 import pytest
 
-from tests.conftest import draw_image
+from tests.whole_commands import QUICK, SLOW, make_place, make_trained, run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell to close a stream")
 
 CLOSED = {"no error": "2>&-", "no output": ">&-", "neither": ">&- 2>&-", "none": "<&- >&- 2>&-"}
-# Commands whose files are compared, with what they need made by `place`; {out} is a fresh folder.
-QUICK = {
-    "score": "score {images} --model {model} --output {out}/s.csv",
-    "score jsonl": "score {broken} --model {model} --output {out}/s.jsonl",
-    "manifest": "manifest {images} --output {out}/m.jsonl",
-    "shard": "score --from-manifest {manifest} --shard 0/1 --model {model} --output {out}/shards",
-    "merge": "merge {shards} --output {out}/merged.csv",
-    "explain": "explain {image} --model {model} --output {out}/e.png",
-    "verify": "verify {model}",
-    "inspect": "inspect {model}",
-    "doctor": "doctor",
-    "evaluate": "evaluate {labelled} --model {model} --output {out}/report",
-    "watch": "watch {images} --model {model} --output {out}/w.csv --poll 0.1 --settle 0.1",
-    "usage": "score --no-such-option",
-    "no model": "inspect {out}/none.onnx",
-    "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
-    "help": "--help",
-    "version": "--version",
-}
 SAMPLE = ("score jsonl", "usage")
-SLOW = {
-    "train": "train {labelled} --output {out}/run --epochs 1 --size 32 --architecture model-1",
-    "tune": "tune {labelled} --output {out}/tuned --trials 1 --epochs 1 --size 32",
-    "export": "export {run} --output {out}/m.onnx",
-    "parity": "parity {run} {exported} --images {images} --json {out}/p.json",
-    "demo": "demo --data {labelled} --output {out}/demo",
-}
-
-
-def run(line: str, closing: str = "") -> int:
-    """Run a command in a shell and return its exit code; `watch` ends once it has written three rows."""
-    command = f"exec {sys.executable} -m wetread {line} {closing}"
-    process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if line.startswith("watch"):
-        rows = Path(line.partition("--output ")[2].split()[0])
-        for _ in range(600):
-            if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == 4):
-                break
-            sleep(0.1)
-        process.terminate()
-    return process.wait(600)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory, toy_model) -> dict[str, Path]:
-    """What the commands read."""
-    root = tmp_path_factory.mktemp("streams")
-    for index in range(24):
-        label = ("NORMAL", "PNEUMONIA")[index % 2]
-        (root / "labelled" / label).mkdir(parents=True, exist_ok=True)
-        (root / "labelled" / label / f"{index:02d}.jpg").write_bytes(draw_image(index))
-    images, broken = root / "images", root / "broken"
-    for folder in (images, broken):
-        folder.mkdir()
-        for index in range(3):
-            (folder / f"{index}.jpg").write_bytes(draw_image(index))
-    (broken / "cut.jpg").write_bytes(draw_image(1)[:900])
-    found = {"model": toy_model, "images": images, "broken": broken, "image": images / "0.jpg"}
-    found |= {"labelled": root / "labelled", "manifest": root / "m.jsonl", "shards": root / "shards"}
-    for line in ("manifest {images} --output {manifest}", QUICK["shard"].replace("{out}/shards", "{shards}")):
-        assert run(line.format(**found)) == 0
-    return found
+    return make_place(tmp_path_factory.mktemp("streams"), toy_model)
 
 
 @pytest.fixture(scope="module")
 def trained(place) -> dict[str, Path]:
-    root = place["labelled"].parent
-    found = place | {"run": root / "run", "exported": root / "exported.onnx"}
-    assert run(SLOW["train"].replace("{out}/run", "{run}").format(**found)) == 0
-    assert run(SLOW["export"].replace("{out}/m.onnx", "{exported}").format(**found)) == 0
-    return found
+    return make_trained(place)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

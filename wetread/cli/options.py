@@ -49,7 +49,10 @@ AllowEmpty = Annotated[
 MaxMemory = Annotated[
     int,
     typer.Option(
-        "--max-memory", metavar="MIB", help="MiB to decode one image in; one that needs more is 'too_large'."
+        "--max-memory",
+        min=1,
+        metavar="MIB",
+        help="MiB to decode one image in; one that needs more is 'too_large'.",
     ),
 ]
 DEFAULT_MEMORY = MAX_MEMORY >> 20

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
+from wetread.environment import keep_home_clean
 from wetread.errors import BrokenPackageError, WetreadError, advise_extra, is_from_bundle
 from wetread.packages import VISUAL_CPP, describe_broken, explain_import, find_module
 from wetread.runtime import machine
@@ -179,6 +180,7 @@ def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
     if not packages:
         return broken
     modules = [find_module(package) for package in packages]
+    keep_home_clean()
     try:
         done = subprocess.run(
             [sys.executable, "-c", _IMPORT, *modules],

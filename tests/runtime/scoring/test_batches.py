@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import draw_image
 from tests.models import toy_spec
-from wetread.errors import ImageError, SourceError, UsageError
+from wetread.errors import ImageError, SlowImageWarning, SourceError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.batches import score_chunks, score_entries
@@ -203,3 +203,11 @@ def test_errors_of_the_setup_in_decoding_keep_their_meaning(monkeypatch, error):
     break_decoding(monkeypatch, error)
     with pytest.raises(type(error)):
         list(score_entries(Mean(), entries(20), read=read_flat, workers=1))
+
+
+def test_an_image_that_takes_too_long_is_named_once(monkeypatch):
+    monkeypatch.setattr("wetread.runtime.scoring.batches._SLOW_SECONDS", -1.0)
+    with pytest.warns(SlowImageWarning) as caught:
+        rows = list(score_entries(Mean(), [Entry("bright0"), Entry("gone1")], read=read_flat, workers=1))
+    assert [row.status for row in rows] == ["ok", "unreadable"]
+    assert [str(warning.message).partition(" took ")[0] for warning in caught] == ["bright0", "gone1"]

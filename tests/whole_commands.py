@@ -1,0 +1,79 @@
+"""Whole command lines that tests run as a user does, and what they need; {out} is a fresh folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep
+
+from tests.conftest import draw_image
+
+# What they need is made by `make_place`, and for the slow ones by `make_trained`.
+QUICK = {
+    "score": "score {images} --model {model} --output {out}/s.csv",
+    "score jsonl": "score {broken} --model {model} --output {out}/s.jsonl",
+    "manifest": "manifest {images} --output {out}/m.jsonl",
+    "shard": "score --from-manifest {manifest} --shard 0/1 --model {model} --output {out}/shards",
+    "merge": "merge {shards} --output {out}/merged.csv",
+    "explain": "explain {image} --model {model} --output {out}/e.png",
+    "verify": "verify {model}",
+    "inspect": "inspect {model}",
+    "doctor": "doctor",
+    "evaluate": "evaluate {labelled} --model {model} --output {out}/report",
+    "watch": "watch {images} --model {model} --output {out}/w.csv --poll 0.1 --settle 0.1",
+    "usage": "score --no-such-option",
+    "no model": "inspect {out}/none.onnx",
+    "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
+    "help": "--help",
+    "version": "--version",
+}
+SLOW = {
+    "train": "train {labelled} --output {out}/run --epochs 1 --size 32 --architecture model-1",
+    "tune": "tune {labelled} --output {out}/tuned --trials 1 --epochs 1 --size 32",
+    "export": "export {run} --output {out}/m.onnx",
+    "parity": "parity {run} {exported} --images {images} --json {out}/p.json",
+    "demo": "demo --data {labelled} --output {out}/demo",
+}
+
+
+def run(line: str, closing: str = "") -> int:
+    """Run a command in a shell and return its exit code; `watch` ends once it has written three rows."""
+    command = f"exec {sys.executable} -m wetread {line} {closing}"
+    process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    if line.startswith("watch"):
+        rows = Path(line.partition("--output ")[2].split()[0])
+        for _ in range(600):
+            if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == 4):
+                break
+            sleep(0.1)
+        process.terminate()
+    return process.wait(600)
+
+
+def make_place(root: Path, toy_model: Path) -> dict[str, Path]:
+    """Make what the quick commands read, by the names that they hold."""
+    for index in range(24):
+        label = ("NORMAL", "PNEUMONIA")[index % 2]
+        (root / "labelled" / label).mkdir(parents=True, exist_ok=True)
+        (root / "labelled" / label / f"{index:02d}.jpg").write_bytes(draw_image(index))
+    images, broken = root / "images", root / "broken"
+    for folder in (images, broken):
+        folder.mkdir()
+        for index in range(3):
+            (folder / f"{index}.jpg").write_bytes(draw_image(index))
+    (broken / "cut.jpg").write_bytes(draw_image(1)[:900])
+    found = {"model": toy_model, "images": images, "broken": broken, "image": images / "0.jpg"}
+    found |= {"labelled": root / "labelled", "manifest": root / "m.jsonl", "shards": root / "shards"}
+    for line in ("manifest {images} --output {manifest}", QUICK["shard"].replace("{out}/shards", "{shards}")):
+        assert run(line.format(**found)) == 0
+    return found
+
+
+def make_trained(place: dict[str, Path]) -> dict[str, Path]:
+    """Add a run and a model exported from it."""
+    root = place["labelled"].parent
+    found = place | {"run": root / "run", "exported": root / "exported.onnx"}
+    assert run(SLOW["train"].replace("{out}/run", "{run}").format(**found)) == 0
+    assert run(SLOW["export"].replace("{out}/m.onnx", "{exported}").format(**found)) == 0
+    return found
