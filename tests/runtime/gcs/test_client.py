@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import ssl
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -150,6 +153,36 @@ def test_without_credentials_a_public_bucket_is_read(cloud, monkeypatch, tmp_pat
     cloud.faults = Faults(token=TOKEN)
     with pytest.raises(SourceError, match=r"an anonymous caller.*gcloud auth application-default login"):
         open_source("gs://b")
+
+
+def open_beside(server: str) -> subprocess.CompletedProcess[str]:
+    """Open a bucket in a process that has no credentials, beside a metadata server (read at its import)."""
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), "CLOUDSDK_CONFIG": "/none"}
+    clean |= {"GCE_METADATA_IP": server, "GCE_METADATA_HOST": server, "HOME": "/none"}
+    code = "from wetread.cli import run; raise SystemExit(run(['score', 'gs://b']))"
+    return subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True)
+
+
+def test_a_metadata_server_that_answers_only_half_is_no_fault_of_ours():
+    """Networks answer for 169.254.169.254 who are not Google's: each later question of google.auth fails."""
+
+    class Half(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/" else 403)
+            self.send_header("Metadata-Flavor", "Google")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Half) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = open_beside(f"127.0.0.1:{server.server_port}")
+        server.shutdown()
+    assert done.returncode == 1
+    (said,) = [line for line in done.stderr.splitlines() if "Expected" in line]
+    assert "Expected credentials from this machine's metadata server. Received " in said
+    assert "NO_GCE_CHECK=true" in said
 
 
 def test_an_endpoint_that_does_not_answer_is_told_soon(cloud, monkeypatch):

@@ -186,8 +186,18 @@ def _open_client(project: str | None) -> tuple[Any, Any]:
         warnings.simplefilter("ignore", ImportWarning)  # of grpcio-status, which nothing here needs
         from google.cloud import storage
         from requests.adapters import HTTPAdapter
-    credentials, found = _find_credentials()
-    client = storage.Client(project=project or found or "none", credentials=credentials)
+    from google.auth.exceptions import GoogleAuthError
+
+    try:
+        credentials, found = _find_credentials()
+        # It asks a metadata server which it found a second time: whose cloud this is.
+        client = storage.Client(project=project or found or "none", credentials=credentials)
+    except GoogleAuthError as error:
+        raise SourceError(
+            f"Expected credentials from this machine's metadata server. Received {classify(error).words}. "
+            "Name a key file in GOOGLE_APPLICATION_CREDENTIALS, or set NO_GCE_CHECK=true where this is no "
+            "machine of Google's."
+        ) from error
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS, pool_connections=8))
     return client, credentials
