@@ -48,6 +48,7 @@ class Status(StrEnum):
     TOO_LARGE = "too_large"
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
+    BLANK = "blank"
 
     def __repr__(self) -> str:
         return repr(self.value)  # a Prediction that is printed reads as its row does

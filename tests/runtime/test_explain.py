@@ -106,7 +106,7 @@ def test_the_label_is_the_chosen_one_unless_asked() -> None:
     model = make_classifier()
     bright, dark = (
         draw_bright_corner(100, 100),
-        cv2.imencode(".png", np.zeros((50, 50), np.uint8))[1].tobytes(),
+        cv2.imencode(".png", np.diag([0] * 49 + [255]).astype(np.uint8))[1].tobytes(),
     )
     found = explain_image(model, bright)
     assert (found.label, found.probability) == ("PNEUMONIA", found.probabilities["PNEUMONIA"])
@@ -216,6 +216,7 @@ def test_a_colour_model_keeps_the_originals_colours() -> None:
     model = make_classifier(color="rgb")
     picture = np.zeros((80, 80, 3), np.uint8)
     picture[..., 1] = 180  # green
+    picture[:20, :20] = 0
     found = explain_image(model, cv2.imencode(".png", picture)[1].tobytes())
     assert found.picture.shape == (80, 80, 3)
     assert draw_explanation(found)[70, 70].tolist() == [0, 180, 0]

@@ -150,7 +150,7 @@ def test_a_subset_is_stratified_and_grouped(folder: Path) -> None:
 
 def test_the_cache_is_used_again(folder: Path, monkeypatch) -> None:
     first = load_dataset(configure(folder))
-    monkeypatch.setattr("wetread.runtime.images.cache.read_pixels", None)
+    monkeypatch.setattr("wetread.runtime.images.cache.read_input", None)
     again = load_dataset(configure(folder))
     assert np.array_equal(first.pixels, again.pixels)
     assert again.fingerprint == first.fingerprint

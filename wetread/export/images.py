@@ -20,7 +20,7 @@ from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.globs import find_fixed_parts, is_wildcard
 from wetread.runtime.files.reading import find_entry
 from wetread.runtime.images.cache import KeptImages, find_images, list_caches
-from wetread.runtime.images.pixels import Pixels, read_pixels
+from wetread.runtime.images.pixels import Pixels, read_input
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.sources.opening import open_source
@@ -71,7 +71,7 @@ def read_chunks(
     def decode(entry: Entry) -> tuple[str, Pixels | None]:
         try:
             data = read(entry)
-            return hashlib.sha256(data).hexdigest(), read_pixels(data, recipe)
+            return hashlib.sha256(data).hexdigest(), read_input(data, recipe)
         except ImageError:
             return "", None
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import UsageError
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.images.pixels import Pixels, inner_size, read_picture, read_pixels
+from wetread.runtime.images.pixels import Pixels, inner_size, read_input, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.scoring.batches import Model
 from wetread.runtime.threads import count_processors
@@ -115,7 +115,7 @@ def explain_image(
         raise UsageError(f"Expected --label to be one of {', '.join(spec.labels)}. Received {label!r}.")
     if method not in METHODS:
         raise UsageError(f"Expected --method {' or '.join(METHODS)}. Received {method!r}.")
-    pixels = read_pixels(data, spec.pixels, max_memory=max_memory)
+    pixels = read_input(data, spec.pixels, max_memory=max_memory)
     found = model.classify(pixels[None])
     column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
     patches: tuple[tuple[int, int], ...] = ()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,13 +30,11 @@ class Mean:
         return np.stack([1 - gray, gray], axis=1).astype(np.float32)
 
 
-FLAT = {gray: draw for gray in (10, 200) for draw in [np.full((64, 64), gray, np.uint8)]}
-
-
 def flat_png(gray: int) -> bytes:
-    import cv2
-
-    return cv2.imencode(".png", FLAT[gray])[1].tobytes()
+    """A picture of one level but for a dot: without it, it would be blank."""
+    picture = np.full((64, 64), gray, np.uint8)
+    picture[0, 0] = 255 - gray
+    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def read_flat(entry: Entry) -> bytes:

@@ -549,3 +549,14 @@ def test_kills_lose_nothing_and_double_nothing(scene, moved):
 @pytest.mark.parametrize("moved", [False, True])
 def test_twenty_kills_while_five_hundred_files_arrive(scene, moved):
     run_kills(scene, count=500, kills=20, moved=moved)
+
+
+def test_a_blank_picture_has_its_row_and_goes_with_the_failed(scene):
+    failed = scene.place / "failed"
+    scene.put("black.pgm", b"P5 64 64 255\n" + bytes(64 * 64))
+    scene.put("whole.jpg", draw_image(0))
+    with scene.watching(failed=str(failed)):
+        scene.wait(lambda: len(scene.rows()) == 2 and (failed / "black.pgm").exists())
+    status = {row["path"].rpartition("/")[2]: (row["status"], row["probability"]) for row in scene.rows()}
+    assert status["black.pgm"] == ("blank", "")
+    assert status["whole.jpg"][0] == "ok" and scene.files() == ["whole.jpg"]

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError, OutputError, Status
 from wetread.runtime.entries import Entry, Reading
 from wetread.runtime.files.atomic import name_folder
-from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.pixels import read_input
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.threads import count_processors, map_in_order
 
-_LAYOUT = 3  # of the files below; a change of it makes every cache new
+_LAYOUT = 4  # of the files below; a change of it makes every cache new
 _PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
 _MARK = 20
 _CHUNK = 64
@@ -218,7 +218,7 @@ def _fill(
             try:
                 data = source.read(entry)
                 digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-                pixels[index] = read_pixels(data, recipe)
+                pixels[index] = read_input(data, recipe)
             except ImageError as error:
                 failures[index] = Failure(error.status, str(error))
         return len(chunk)

@@ -2,11 +2,12 @@
 
 After the decoder every step is whole-number arithmetic, so the same samples give the same array on every
 machine: `docs/reference/pixels.md` states the rules and the argument. Training, calibration, parity and
-scoring all come through `read_pixels`.
+scoring all come through `read_input`, which is `read_pixels` of a picture that is not blank.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import cv2
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status, WetreadError, make_fault
+from wetread.runtime.images.blank import check_content
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
 
 Pixels = NDArray[np.uint8]
+_Reader = Callable[[bytes, Header, PixelRecipe], Pixels]
 
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
 _DCT_SCALES = (1, 2, 4)
@@ -43,7 +46,15 @@ def read_pixels(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMOR
     may take beside those; what needs more is refused before it is decoded. Returns uint8 (height, width,
     channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
     """
-    return _guard(data, recipe, max_memory, whole=False)
+    return _guard(data, recipe, max_memory, _read)
+
+
+def read_input(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
+    """Read the pixels of a file that is to be judged, or to be learned from.
+
+    Arguments, result and errors as of `read_pixels`; 'blank' where there is nothing in them to judge.
+    """
+    return _guard(data, recipe, max_memory, _read_filled)
 
 
 def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
@@ -52,17 +63,17 @@ def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMO
     Returns uint8 (H, W, channels), 0 to 255, without the recipe's size and equalization. Raises as
     `read_pixels` does.
     """
-    return _guard(data, recipe, max_memory, whole=True)
+    return _guard(data, recipe, max_memory, _read_whole)
 
 
-def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, *, whole: bool) -> Pixels:
+def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, read: _Reader) -> Pixels:
     """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
     try:
         header = read_header(data, max_memory=max_memory)
-        needed = _count_memory(len(data), header, recipe, whole=whole)
+        needed = _count_memory(len(data), header, recipe, whole=read is _read_whole)
         check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
         try:
-            return (_read_whole if whole else _read)(data, header, recipe)
+            return read(data, header, recipe)
         except (MemoryError, cv2.error) as error:
             # What a decoder finds wrong its own module has caught: memory and OpenCV's limits are left.
             raise ImageError(
@@ -109,13 +120,21 @@ def _plan_image(header: Header, recipe: PixelRecipe, eighths: int) -> tuple[Span
 
 
 def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    return _to_channels(_fill(_read_scaled(data, header, recipe), recipe), recipe)
+
+
+def _read_filled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+    """`_read`, where the picture is one of something."""
+    image = _read_scaled(data, header, recipe)
+    check_content(image)
+    return _to_channels(_fill(image, recipe), recipe)
+
+
+def _read_scaled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     eighths = _choose_eighths(header, recipe)
     # No name keeps the samples once the image is made of them.
     image = _convert(_decode(data, header, recipe, eighths), recipe)
-    image = _bring_to_size(
-        image, _plan_image(header, recipe, eighths), _choose_orientation(header, recipe), recipe
-    )
-    return _to_channels(image, recipe)
+    return _scale(image, _plan_image(header, recipe, eighths), _choose_orientation(header, recipe))
 
 
 def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
@@ -234,17 +253,20 @@ def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
     what it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
     """
     lengths = (PARTS * image.shape[0], PARTS * image.shape[1])
-    return _bring_to_size(image, _plan(lengths, 1, recipe.height, recipe.width, recipe.resize), 1, recipe)
+    return _fill(_scale(image, _plan(lengths, 1, recipe.height, recipe.width, recipe.resize), 1), recipe)
 
 
-def _bring_to_size(image: Pixels, spans: tuple[Span, Span], orientation: int, recipe: PixelRecipe) -> Pixels:
-    """`resize` of an image as stored, whose rows and columns are scaled as `spans` say.
+def _scale(image: Pixels, spans: tuple[Span, Span], orientation: int) -> Pixels:
+    """Scale the rows and columns of an image as stored as `spans` say.
 
     It is turned upright when it is small: averages are the same from either end.
     """
     image = scale(image, *spans)
-    if orientation > 1:
-        image = _orient(image, orientation)
+    return _orient(image, orientation) if orientation > 1 else image
+
+
+def _fill(image: Pixels, recipe: PixelRecipe) -> Pixels:
+    """Equalize a scaled image if the recipe says so, and pad it to the model's size."""
     if recipe.equalize == "histogram":
         image = equalize(image)
     return image if image.shape[:2] == (recipe.height, recipe.width) else _pad(image, recipe)

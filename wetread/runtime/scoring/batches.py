@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError, SlowImageWarning, UsageError, WetreadError, make_fault
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.images.pixels import read_pixels
+from wetread.runtime.images.pixels import read_input
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import Prediction, make_failure, make_predictions
@@ -147,7 +147,7 @@ def _fill_batch(
             data = _read_entry(read, entry)
             middle = perf_counter()
             if not isinstance(data, np.ndarray):
-                data = read_pixels(data, recipe, max_memory=max_memory)
+                data = read_input(data, recipe, max_memory=max_memory)
             batch[found] = data
             found += 1
             rows.append(None)

@@ -10,9 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status
+from wetread.runtime.images.blank import blank
 from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
 from wetread.runtime.images.dicom.frames import NATIVE, choose_frame, read_frame
-from wetread.runtime.images.dicom.gray import GrayRule, Lookup, Window, apply_gray_rule, make_lookup
+from wetread.runtime.images.dicom.gray import (
+    GrayRule,
+    Lookup,
+    Window,
+    apply_gray_rule,
+    hides_all,
+    make_lookup,
+)
 from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
 from wetread.runtime.images.dicom.stream import Stream, damaged, malformed, read_stream
 from wetread.runtime.images.dicom.values import (
@@ -58,17 +66,25 @@ class Picture:
     def decode(self) -> NDArray[np.uint8]:
         """Decode the frame that stands for the object.
 
-        Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises ImageError 'truncated' or
-        'unsupported'.
+        Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises ImageError 'truncated',
+        'unsupported', or 'blank' where the window clips all that is not padding.
         """
         index = choose_frame(self.attributes, self.form)
         values, form = read_frame(self.stream, self.pixels, self.form, index=index)
         if form.photometric in GRAYS:
-            return apply_gray_rule(values, read_gray_rule(self.attributes, form, frame=index))[..., None]
+            return _apply_rule(values, read_gray_rule(self.attributes, form, frame=index))
         if form.photometric == PALETTE:
             return apply_palette(values, _read_palette(self.attributes, form))
         colors = to_eight_bits(values, form.stored)
         return colors if form.photometric == "RGB" else convert_ybr(colors)
+
+
+def _apply_rule(values: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
+    """Gray levels (H, W, 1) of stored values. Raises ImageError 'blank' where a window clips all of them."""
+    levels = apply_gray_rule(values, rule)
+    if hides_all(values, levels, rule):
+        raise blank("one whose window lies outside its values, so that all of them are black or white")
+    return levels[..., None]
 
 
 def open_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:

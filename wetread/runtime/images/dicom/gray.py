@@ -88,6 +88,19 @@ def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uin
     return map_strips(lambda strip: table[strip - rule.lowest], stored, np.uint8)
 
 
+def hides_all(stored: NDArray[np.int32], levels: NDArray[np.uint8], rule: GrayRule) -> bool:
+    """Tell whether a window or table gives one level to all pixels that are not padding, though they differ.
+
+    Without padding the picture itself is of one level then, and shows it. `levels`: what `apply_gray_rule`
+    made of `stored`.
+    """
+    if rule.padding is None or rule.voi is None:
+        return False
+    shown = (stored < rule.padding[0]) | (stored > rule.padding[1])
+    kept = levels[shown]
+    return bool(kept.size and kept.min() == kept.max() and np.ptp(stored[shown]) > 0)
+
+
 def _find_levels(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.bool_]:
     """Which of the values that the stored bits can hold occur."""
     occurs = np.zeros(1 << rule.bits, bool)
