@@ -19,10 +19,10 @@ from tests.conftest import draw_image
 from tests.runtime.gcs_server import Answer, Request, Server
 from wetread.errors import ImageError, WetreadError
 from wetread.runtime.gcs.answers import AnswerError, describe_entry, parse_page
-from wetread.runtime.gcs.client import Storage, StorageError
-from wetread.runtime.gcs.failures import RetryPolicy
+from wetread.runtime.gcs.client import Storage
 from wetread.runtime.gcs.listing import BucketFolder, look_up
 from wetread.runtime.gcs.reading import BucketReads
+from wetread.runtime.gcs.retry import RetryPolicy, StorageError
 from wetread.runtime.gcs.writing import Written, find_object, list_written, write_object
 
 QUICK = RetryPolicy(first=0.001, longest=0.002, deadline=0.01)

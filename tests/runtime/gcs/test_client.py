@@ -19,9 +19,9 @@ from tests.runtime.gcs_server import Faults, serve
 from wetread.errors import SourceError, UsageError
 from wetread.runtime.gcs import listing as gcs_list
 from wetread.runtime.gcs.client import Storage, split_location
-from wetread.runtime.gcs.failures import RetryPolicy
 from wetread.runtime.gcs.listing import BucketFolder
 from wetread.runtime.gcs.reading import BucketReads
+from wetread.runtime.gcs.retry import RetryPolicy
 from wetread.runtime.sources.opening import open_source
 
 TOKEN = "ya29.our-secret-token"

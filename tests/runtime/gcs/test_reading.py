@@ -15,10 +15,10 @@ from tests.runtime.gcs_server import Faults, Server
 from wetread.errors import ImageError, SourceError
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs.client import Storage
-from wetread.runtime.gcs.failures import RetryPolicy
 from wetread.runtime.gcs.listing import BucketFolder
 from wetread.runtime.gcs.readers import BadBytesError, unpack
 from wetread.runtime.gcs.reading import BucketReads
+from wetread.runtime.gcs.retry import RetryPolicy
 
 QUICK = RetryPolicy(first=0.002, longest=0.02, deadline=0.4)
 PATIENT = RetryPolicy(first=0.002, longest=0.05, deadline=30)
@@ -240,7 +240,7 @@ def test_a_request_that_was_sent_before_another_thread_began_to_bill_is_sent_aga
     cloud.faults = Faults(requester_pays=True)
     together = threading.Barrier(8)
     once = threading.local()
-    read = reads._fast.read, reads._plain.read
+    read = reads._fast.read, reads.plain.read
 
     def meet(how, entry):
         """Let nobody hear of a refusal before all were refused."""
@@ -252,7 +252,7 @@ def test_a_request_that_was_sent_before_another_thread_began_to_bill_is_sent_aga
                 together.wait(10)
 
     reads._fast.read = partial(meet, read[0])
-    reads._plain.read = partial(meet, read[1])
+    reads.plain.read = partial(meet, read[1])
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(reads.read, entries)) == bodies
     storage = Storage(project="our-project", policy=QUICK)

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, TypeVar
 
 from wetread.errors import SourceError, UsageError
@@ -19,7 +19,8 @@ from wetread.packages import importing
 from wetread.runtime.entries import BUCKET_SCHEME
 from wetread.runtime.gcs.answers import AnswerError
 from wetread.runtime.gcs.billing import find_project
-from wetread.runtime.gcs.failures import Failure, RetryPolicy, classify, redact, storage_errors
+from wetread.runtime.gcs.failures import Failure, classify, is_failure, redact
+from wetread.runtime.gcs.retry import RetryPolicy, StorageError, is_transient
 
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CONNECTIONS = 64
@@ -37,14 +38,6 @@ def split_location(location: str) -> tuple[str, str]:
     if not bucket or not location.startswith(BUCKET_SCHEME):
         raise UsageError(f"Expected gs://BUCKET or gs://BUCKET/NAME. Received {location!r}.")
     return bucket, name
-
-
-class StorageError(Exception):
-    """A request that failed for good; `failure` says how. Callers turn it into an error of wetread's."""
-
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(failure.words)
-        self.failure = failure
 
 
 class Storage:
@@ -69,29 +62,31 @@ class Storage:
         """Return the client's handle of a bucket, which sends no request."""
         return self.client.bucket(name, user_project=self.billed)
 
-    def call(self, request: Callable[[], T], *, deadline: float | None = None) -> T:
-        """Send a request, again while it fails for reasons that pass. Raises StorageError.
+    def call(
+        self,
+        request: Callable[[], T],
+        *,
+        deadline: float | None = None,
+        again: Callable[[Failure], bool] = is_transient,
+    ) -> T:
+        """Send a request as `RetryPolicy.send` does, and begin to bill where a bucket asks for it.
 
-        `request` builds its own handle with `bucket`, so that a retry bills the project it must.
+        `request` builds its own handle with `bucket`, so that a retry bills the project it must. Raises
+        StorageError.
         """
-        start, attempt = monotonic(), 0
-        most = min(deadline or self.policy.deadline, self.policy.deadline)
-        while True:
+
+        def send() -> T:
             billed = self.billed
             try:
                 result = request()
-                self.last_success = monotonic()
-                return result
-            except storage_errors() as error:
-                failure = classify(error)
-                if failure.kind == "requester_pays" and self.bill(billed):
-                    continue
-                wait = self.policy.wait(attempt)
-                spent = monotonic() - start + wait
-                if failure.kind != "transient" or spent > most:
-                    raise StorageError(failure) from error
-                attempt += 1
-                sleep(wait)
+            except Exception as error:
+                if not is_failure(error) or classify(error).kind != "requester_pays" or not self.bill(billed):
+                    raise
+                result = request()
+            self.last_success = monotonic()
+            return result
+
+        return self.policy.send(send, deadline=deadline, again=again)
 
     def ask(self, path: str, asked: Mapping[str, str] | None = None) -> object:
         """Return what the JSON API answers, whatever it is; to be sent within `call`.

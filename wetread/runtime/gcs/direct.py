@@ -166,7 +166,7 @@ class DirectReader:
         weakref.finalize(self, _close_all, self._idle)
 
     def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one generation, held to the listing. Raises one of `storage_errors`."""
+        """Return the bytes of one generation, held to the listing. Raises what `is_failure` holds for."""
         request = self._write_request(entry)
         while True:
             connection = self._idle.pop() if self._idle else _Connection(self._make)

@@ -1,17 +1,20 @@
-"""What a failed request to Cloud Storage means, how long to wait before the next, and what may be said.
+"""What a failed request to Cloud Storage means, and what may be said of it.
 
-Reading and writing raise errors of five packages; here each becomes one `Failure`. The words of a failure
-never hold a token, a signature or an upload's address: whoever reads a log could use them.
+Reading and writing raise errors of five packages; here each becomes one `Failure`. A fault in our own code
+is none of them: it must not be retried, and must not become a row. The words of a failure never hold a token,
+a signature or an upload's address: whoever reads a log could use them.
 """
 
 from __future__ import annotations
 
-import random
 import re
+import traceback
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from wetread.runtime.gcs.answers import AnswerError
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
@@ -30,22 +33,12 @@ _UNREACHED = re.compile(r"Pool\(host='([^']+)', port=(\d+)\): Max retries exceed
 _REASON = re.compile(r"\[(?:Errno -?\d+|SSL: \w+)\] ([^()\[\]\"']+)|(timed out)")
 _LOCATION = re.compile(r"https?://")
 _UNREADABLE = (AttributeError, TypeError, LookupError)
+# Google's client, and what it sends requests with.
+_CLIENT = frozenset({"google", "requests", "urllib3"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class RetryPolicy:
-    """How a request is tried again: seconds of the first wait and of the longest, and of all together.
-
-    Waits double and are jittered over their whole length, so that many clients do not come back at once.
-    """
-
-    first: float = 0.1
-    longest: float = 16.0
-    deadline: float = 120.0
-
-    def wait(self, attempt: int) -> float:
-        """Choose the seconds to wait after attempt 0, 1, 2..."""
-        return random.uniform(0.2, 1.0) * min(self.longest, self.first * 2.0 ** min(attempt, 60))
+class LocationError(ValueError):
+    """A name that no request can be made for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,22 +59,39 @@ class Failure:
 
 
 @cache
-def storage_errors() -> tuple[type[Exception], ...]:
-    """Every exception that a request can raise, whoever sends it."""
+def _storage_errors() -> tuple[type[Exception], ...]:
+    """The exceptions that only a request raises, whoever sends it."""
     from google.api_core.exceptions import GoogleAPIError
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
     from requests.exceptions import RequestException
     from urllib3.exceptions import HTTPError
 
-    # OSError: resets and timeouts. ValueError: names that cannot be asked for, and wrong answers. The others
-    # are what Google's client raises over JSON of another shape, in the body of an error above all.
+    # OSError: resets and timeouts.
     found = (GoogleAPIError, GoogleAuthError, DataCorruption, InvalidResponse, RequestException, HTTPError)
-    return (*found, OSError, ValueError, *_UNREADABLE)
+    return (*found, OSError, AnswerError, LocationError)
+
+
+def is_failure(error: Exception) -> bool:
+    """Tell whether an error is a failed request, and not a fault in our own code.
+
+    Google's client meets JSON of another shape, above all in the body of an error, with a TypeError or such
+    an error. The same from a line of wetread is our fault.
+    """
+    if isinstance(error, _storage_errors()):
+        return True
+    return isinstance(error, (*_UNREADABLE, ValueError)) and _is_raised_by_client(error)
+
+
+def _is_raised_by_client(error: Exception) -> bool:
+    """Tell whether it came from Google's client or what that calls, and not from wetread."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    packages = (str(frame.f_globals.get("__name__")).partition(".")[0] for frame in reversed(frames))
+    return next((name for name in packages if name in _CLIENT or name == "wetread"), "") in _CLIENT
 
 
 def classify(error: Exception) -> Failure:
-    """Tell what an error of `storage_errors` means."""
+    """Tell what a failed request means (`is_failure`)."""
     from google.api_core.exceptions import GoogleAPICallError
     from google.auth.exceptions import GoogleAuthError
 

@@ -28,8 +28,9 @@ from wetread.runtime.entries import (
 from wetread.runtime.files.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.files.reading import find_entry
 from wetread.runtime.gcs.answers import AnswerError, check_order, describe_entry, parse_page
-from wetread.runtime.gcs.client import Storage, StorageError, split_location
+from wetread.runtime.gcs.client import Storage, split_location
 from wetread.runtime.gcs.reading import BucketReads
+from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.threads import map_in_order
 
 _FIELDS = "items(name,size,generation,crc32c),nextPageToken"

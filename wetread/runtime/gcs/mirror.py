@@ -21,7 +21,8 @@ from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import find_entry
 
 if TYPE_CHECKING:
-    from wetread.runtime.gcs.client import Storage, StorageError
+    from wetread.runtime.gcs.client import Storage
+    from wetread.runtime.gcs.retry import StorageError
     from wetread.runtime.gcs.writing import Written
 
 # What a RUN directory holds, but for its cache of arrays: that stays where it was made.
@@ -130,7 +131,8 @@ def file_exists(location: str | os.PathLike[str], *, project: str | None = None)
     location = os.fspath(location)
     if not is_bucket_location(location):
         return os.path.exists(location)
-    from wetread.runtime.gcs.client import Storage, StorageError
+    from wetread.runtime.gcs.client import Storage
+    from wetread.runtime.gcs.retry import StorageError
     from wetread.runtime.gcs.writing import find_object
 
     storage = Storage(project=project)
@@ -148,7 +150,8 @@ def read_file(location: str | os.PathLike[str], *, project: str | None = None) -
     location = os.fspath(location)
     if not is_bucket_location(location):
         return Path(location).read_bytes()
-    from wetread.runtime.gcs.client import Storage, StorageError
+    from wetread.runtime.gcs.client import Storage
+    from wetread.runtime.gcs.retry import StorageError
     from wetread.runtime.gcs.writing import read_object
 
     storage = Storage(project=project)
@@ -176,8 +179,9 @@ class _Mirror:
 
     def fetch(self, names: Sequence[str]) -> None:
         """Bring what is in the bucket to this disk. Raises SourceError."""
-        from wetread.runtime.gcs.client import StorageError, split_location
+        from wetread.runtime.gcs.client import split_location
         from wetread.runtime.gcs.listing import fetch_page
+        from wetread.runtime.gcs.retry import StorageError
         from wetread.runtime.gcs.writing import read_object
 
         def fetch_one(name: str) -> None:
@@ -208,7 +212,7 @@ class _Mirror:
 
         Of `companions`, those that are not in this folder go.
         """
-        from wetread.runtime.gcs.client import StorageError
+        from wetread.runtime.gcs.retry import StorageError
 
         files = (path for path in self._folder.rglob("*") if path.is_file())
         names = sorted({*companions, *(path.relative_to(self._folder).as_posix() for path in files)})
@@ -220,7 +224,7 @@ class _Mirror:
 
     def publish(self, names: Sequence[str]) -> None:
         """Send every file that changed since, and remove those that are gone. Raises OutputError."""
-        from wetread.runtime.gcs.client import StorageError
+        from wetread.runtime.gcs.retry import StorageError
         from wetread.runtime.gcs.writing import delete_object, write_object
 
         now = self._look(names)

@@ -14,6 +14,7 @@ from typing import Protocol
 from wetread.errors import UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs.client import Storage, split_location
+from wetread.runtime.gcs.failures import LocationError
 
 _TIMEOUT = 60.0
 # What a gzip-encoded object may unpack to: more is not an image of ours but an attack on memory.
@@ -30,7 +31,7 @@ class Reader(Protocol):
     name: str
 
     def read(self, entry: Entry) -> bytes:
-        """Return the bytes of one generation. Raises one of `storage_errors`, or BadBytesError."""
+        """Return the bytes of one generation. Raises what `is_failure` holds for."""
         ...
 
 
@@ -58,11 +59,11 @@ class GoogleReader:
 
 
 def split_name(entry: Entry) -> tuple[str, str]:
-    """Split an entry's URI into bucket and name. Raises ValueError: a wrong line in a list is its row's."""
+    """Split an entry's URI into bucket and name. Raises LocationError, which becomes its row."""
     try:
         return split_location(entry.name)
     except UsageError as error:
-        raise ValueError(str(error)) from error
+        raise LocationError(str(error)) from error
 
 
 def check_bytes(data: bytes, entry: Entry) -> None:

@@ -11,17 +11,18 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from wetread.errors import ImageError, SourceError, Status, WetreadError
 from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_entry
-from wetread.runtime.gcs.client import Storage, StorageError, find_trusted, split_location
-from wetread.runtime.gcs.failures import Failure, classify, storage_errors
+from wetread.runtime.gcs.client import Storage, find_trusted, split_location
+from wetread.runtime.gcs.failures import Failure, classify, is_failure
 from wetread.runtime.gcs.prefetch import Limits, ReadAhead
 from wetread.runtime.gcs.readers import BadBytesError, GoogleReader, Reader
+from wetread.runtime.gcs.retry import StorageError, is_transient
 
 # How many requests at a time each client is good for: beyond, Google's only gets in its own way.
 _PLAIN_REQUESTS, _FAST_REQUESTS = 32, 128
@@ -40,7 +41,7 @@ class BucketReads:
             import google_crc32c  # noqa: F401
         self.storage = storage
         self._read_file = read_file
-        self._plain: Reader = GoogleReader(storage)
+        self.plain: Reader = GoogleReader(storage)
         self._fast = open_fast_reader(storage)
         self._strikes = 0
         self._ahead: list[ReadAhead] = []
@@ -50,7 +51,7 @@ class BucketReads:
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Pass entries on, in order, while their bytes are fetched for `read`."""
-        most = _PLAIN_REQUESTS if self._first is self._plain else _FAST_REQUESTS
+        most = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
         ahead = ReadAhead(self.fetch, limits=Limits(most_requests=most))
         self._ahead.append(ahead)
         return ahead.entries(entries)
@@ -70,43 +71,24 @@ class BucketReads:
         """
         if not is_bucket_location(entry.name):
             return self._read_file(entry)
-        policy, start, attempt, wrong = self.storage.policy, monotonic(), 0, 0
-        reader = first = self._choose(entry)
-        while True:
-            billed = self.storage.billed
-            try:
-                data = reader.read(entry)
-                self._note_success(reader, first)
-                return data
-            except storage_errors() as error:
-                failure = classify(error)
-                wrong += isinstance(error, BadBytesError)
-            self._count(failure)
-            if reader is not self._plain and (wrong or failure.kind != "transient"):
-                reader = self._plain  # a second opinion, at once: only its errors are believed
-                continue
-            if failure.kind == "requester_pays" and self.storage.bill(billed):
-                continue
-            wait = policy.wait(attempt)
-            late = monotonic() - start + wait > policy.deadline
-            if failure.kind != "transient" or late or wrong > _MISMATCHES:
-                raise self._give_up(entry, failure, attempts=attempt + 1, since=start)
-            attempt += 1
-            reader = self._plain if attempt >= _FAST_ATTEMPTS else reader
-            sleep(wait)
+        attempts, since = _Attempts(self, entry), monotonic()
+        try:
+            return self.storage.call(attempts.make, again=attempts.may_follow)
+        except StorageError as error:
+            raise self._give_up(entry, error.failure, attempts=attempts.failed, since=since) from error
 
-    def _choose(self, entry: Entry) -> Reader:
+    def choose(self, entry: Entry) -> Reader:
         """Choose the reader: the lean one knows no size and no checksum but the listing's."""
         known = entry.version and entry.checksum and entry.size is not None
-        return self._first if known else self._plain
+        return self._first if known else self.plain
 
     @property
     def _first(self) -> Reader:
         """The reader to begin with: the lean one, where there is one and it was not given up."""
-        return self._plain if self._fast is None else self._fast
+        return self.plain if self._fast is None else self._fast
 
-    def _note_success(self, reader: Reader, first: Reader) -> None:
-        self.storage.last_success = monotonic()
+    def note_success(self, reader: Reader, first: Reader) -> None:
+        """Count an object that was read, and leave the lean reader for good where it keeps failing."""
         with self._lock:
             self._objects += 1
             if reader is self._fast:
@@ -116,7 +98,8 @@ class BucketReads:
                 if self._strikes >= _STRIKES:
                     self._fast = None
 
-    def _count(self, failure: Failure) -> None:
+    def count(self, failure: Failure) -> None:
+        """Count a failed request, and read ahead less where the service asks for it."""
         with self._lock:
             self._failed[str(failure.status or failure.kind)] += 1
         if failure.throttled:
@@ -150,13 +133,9 @@ class BucketReads:
         """Tell an outage from one bad object: nothing else succeeded either, nor does a small question."""
         if self.storage.last_success >= since:
             return False
-        bucket, client = split_location(entry.name)[0], self.storage.client
-
-        def ask() -> None:
-            next(client.list_blobs(self.storage.bucket(bucket), max_results=1, retry=None).pages, None)
-
+        path = f"/b/{split_location(entry.name)[0]}/o"
         try:
-            self.storage.call(ask, deadline=min(10.0, self.storage.policy.deadline))
+            self.storage.call(lambda: self.storage.ask(path, {"maxResults": "1"}), deadline=10.0)
         except StorageError as error:
             return error.failure.kind == "transient"
         return False
@@ -173,6 +152,44 @@ class BucketReads:
             found["seconds_idle"] = round(sum(ahead.idle_seconds for ahead in self._ahead), 3)
             found["seconds_listing"] = round(sum(ahead.listing_seconds for ahead in self._ahead), 3)
         return found
+
+
+class _Attempts:
+    """The attempts at one object: who makes the next one, and how many failed."""
+
+    def __init__(self, reads: BucketReads, entry: Entry) -> None:
+        self._reads, self._entry = reads, entry
+        self._reader = self._first = reads.choose(entry)
+        self.failed = self._wrong = 0
+
+    def make(self) -> bytes:
+        """Return the object's bytes. Raises what the reader raises."""
+        while True:
+            try:
+                data = self._reader.read(self._entry)
+            except Exception as error:
+                if not is_failure(error) or not self._ask_another(error):
+                    raise
+            else:
+                self._reads.note_success(self._reader, self._first)
+                return data
+
+    def _ask_another(self, error: Exception) -> bool:
+        """Count a failure; tell whether to ask Google's client at once, which is believed."""
+        failure = classify(error)
+        self._reads.count(failure)
+        self._wrong += isinstance(error, BadBytesError)
+        if self._reader is self._reads.plain or (is_transient(failure) and not self._wrong):
+            return False
+        self._reader = self._reads.plain
+        return True
+
+    def may_follow(self, failure: Failure) -> bool:
+        """Count an attempt that failed, and tell whether another may follow."""
+        self.failed += 1
+        if self.failed >= _FAST_ATTEMPTS:
+            self._reader = self._reads.plain
+        return is_transient(failure) and self._wrong <= _MISMATCHES
 
 
 def open_fast_reader(storage: Storage) -> Reader | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from wetread.errors import OutputError, SetupError, SourceError
-from wetread.runtime.gcs.client import Storage, StorageError
+from wetread.runtime.gcs.client import Storage
+from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.gcs.writing import (
     WRITE_ROLE,
     fetch_object,

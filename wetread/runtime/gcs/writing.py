@@ -15,7 +15,8 @@ from typing import Any, BinaryIO
 
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs.answers import AnswerError, describe_entry, parse_notes
-from wetread.runtime.gcs.client import Storage, StorageError, split_location
+from wetread.runtime.gcs.client import Storage, split_location
+from wetread.runtime.gcs.retry import StorageError
 
 WRITE_ROLE = "roles/storage.objectUser"
 _MARK = "wetread-write"

@@ -21,7 +21,8 @@ from typing import Any
 
 from wetread.errors import OutputError
 from wetread.runtime.entries import PART_SUFFIX, RECORD_SUFFIX
-from wetread.runtime.gcs.client import Storage, StorageError
+from wetread.runtime.gcs.client import Storage
+from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.gcs.writing import (
     WRITE_ROLE,
     Written,
