@@ -4,7 +4,8 @@
     python -m tests.doc_pages --write    # write what the commands print into the pages
 
 A block that is marked `console` holds commands, each after `$ `, and what they print. All blocks of one page
-run in one folder, in order. A block marked `console long` needs a training run. Other blocks are not run.
+run in one folder, in order. A block marked `console long` needs a training run. Other blocks are not run,
+but for the tutorial's: `follow_tutorial` runs each command that stands there, in a folder of its own.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,15 +26,17 @@ _BLOCK = re.compile(r"^```console( long)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 _VOLATILE = re.compile(
     r"\b[0-9a-f]{12,64}\b|[\d.,]+ ?(?:s|ms|µs|seconds|images/s|GB|MB|GiB)\b|\b20\d\d-\d\d-\d\d[T ]?[\d:.+Z]*"
 )
+_COMMAND = re.compile(r"^(?:\$ )?(wetread .*?)(?: +#.*)?$")
 _NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]?\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page whose commands run in one folder. `long`: some need a training run."""
+    """A page whose commands run in one folder. `long`: some need a training run; `text`: what it says."""
 
     path: Path
     long: bool
+    text: str
 
     @property
     def name(self) -> str:
@@ -41,13 +46,16 @@ class Page:
 
 def list_pages() -> list[Page]:
     """Return the pages that have commands to run."""
-    files = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-    texts = {file: _BLOCK.findall(file.read_text(encoding="utf-8")) for file in files}
-    return [Page(path=file, long=any(mark for mark, _ in found)) for file, found in texts.items() if found]
+    pages = []
+    for file in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        text = file.read_text(encoding="utf-8")
+        if found := _BLOCK.findall(text):
+            pages.append(Page(path=file, long=any(mark for mark, _ in found), text=text))
+    return pages
 
 
-def prepare_folder(folder: Path, *, long: bool) -> None:
-    """Fill a folder with what commands use: `inbox/`, `DATA/<label>/`, `model.onnx`; for long ones `run/`."""
+def prepare_folder(page: Page, folder: Path) -> None:
+    """Fill a folder with what commands use: `inbox/`, `DATA/<label>/`, `model.onnx`; some also `run/`."""
     from wetread.demo.inbox import fill_inbox
     from wetread.demo.phantoms import draw_dataset
     from wetread.runtime.model.packaged import choose_model
@@ -56,14 +64,35 @@ def prepare_folder(folder: Path, *, long: bool) -> None:
     fill_inbox(folder / "inbox", count=4, seed=0)
     draw_dataset(folder / "DATA", count=40, seed=0)
     shutil.copyfile(choose_model(None), folder / "model.onnx")
-    if long:
+    if "scan.dcm" in page.text:
+        from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
+
+        (folder / "scan.dcm").write_bytes(write_dicom(draw_xray(12, shape=(520, 470)), bits=12))
+    if page.long:
         run_commands(
             "wetread train DATA --output run --epochs 2 --group-regex '(phantom[0-9]+)-' --quiet",
             folder,
         )
 
 
-def run_commands(command: str, folder: Path) -> str:
+@contextmanager
+def serve_bucket(page: Page, folder: Path) -> Iterator[Mapping[str, str]]:
+    """Hold the folder's `inbox/` and model in the bucket gs://clinic while a page with that name runs.
+
+    Yields the environment that leads there, instead of to Google.
+    """
+    if "gs://clinic" not in page.text:
+        yield {}
+        return
+    from tests.runtime.gcs_server import serve
+
+    with serve() as server:
+        server.buckets.fill("clinic", str(folder / "inbox"), prefix="inbox/")
+        server.buckets.put("clinic", "model.onnx", (folder / "model.onnx").read_bytes())
+        yield {"STORAGE_EMULATOR_HOST": server.url}
+
+
+def run_commands(command: str, folder: Path, *, environment: Mapping[str, str] | None = None) -> str:
     """Run one command line in the shell and return what it prints, both streams in order."""
     place = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])}
     python = f'wetread() {{ "{sys.executable}" -m wetread "$@"; }}\n'
@@ -77,6 +106,7 @@ def run_commands(command: str, folder: Path) -> str:
             "COLUMNS": "100",
             "TERM": "dumb",
             "NO_COLOR": "1",
+            **(environment or {}),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -100,14 +130,16 @@ def list_commands(block: str) -> list[str]:
 
 
 def run_page(page: Page, folder: Path) -> str:
-    """Return the page with what its commands print now."""
+    """Return the page with what its commands print now, in a folder that is prepared for it."""
+    with serve_bucket(page, folder) as environment:
 
-    def renew(block: re.Match[str]) -> str:
-        commands = list_commands(block[2])
-        printed = "".join(f"$ {command}\n{run_commands(command, folder)}" for command in commands)
-        return f"```console{block[1] or ''}\n{printed}```"
+        def renew(block: re.Match[str]) -> str:
+            printed = ""
+            for command in list_commands(block[2]):
+                printed += f"$ {command}\n{run_commands(command, folder, environment=environment)}"
+            return f"```console{block[1] or ''}\n{printed}```"
 
-    return _BLOCK.sub(renew, page.path.read_text(encoding="utf-8"))
+        return _BLOCK.sub(renew, page.text)
 
 
 def compare_pages(page: str, now: str) -> list[str]:
@@ -134,9 +166,9 @@ def main() -> None:
         if named and page.name not in named:
             continue
         with tempfile.TemporaryDirectory() as place:
-            prepare_folder(Path(place), long=page.long)
+            prepare_folder(page, Path(place))
             now = run_page(page, Path(place))
-        for line in compare_pages(page.path.read_text(encoding="utf-8"), now):
+        for line in compare_pages(page.text, now):
             sys.stdout.write(f"{page.name}: {line}\n")
         if "--write" in sys.argv:
             page.path.write_text(now, encoding="utf-8")

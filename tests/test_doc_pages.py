@@ -23,8 +23,8 @@ QUICK = {"README.md", "docs/reference/rows.md", "docs/reference/command-line.md"
     ],
 )
 def test_commands_print_what_the_page_shows(page, tmp_path):
-    prepare_folder(tmp_path, long=page.long)
-    assert compare_pages(page.path.read_text(encoding="utf-8"), run_page(page, tmp_path)) == []
+    prepare_folder(page, tmp_path)
+    assert compare_pages(page.text, run_page(page, tmp_path)) == []
 
 
 def test_a_page_that_is_wrong_is_found():
