@@ -34,7 +34,7 @@ def draw_explanation(found: Explanation) -> Pixels:
     scale = _draw_scale(found, limit, wide)
     canvas = np.full((height + scale.shape[0], wide, 3), 255, np.uint8)
     canvas[:height, :width] = found.picture  # one channel spreads over three
-    _colour(canvas[:height, :width], found, limit)
+    tint(canvas[:height, :width], found, limit=limit)
     canvas[height:] = scale
     return canvas
 
@@ -47,8 +47,12 @@ def encode_png(picture: Pixels) -> bytes:
     return data.tobytes()
 
 
-def _colour(picture: Pixels, found: Explanation, limit: float) -> None:
-    """Lay the map's colours over a picture, in place, a strip at a time."""
+def tint(picture: Pixels, found: Explanation, *, limit: float, faintest: float = 0.0) -> None:
+    """Lay the map's colours over a picture, in place, a strip at a time.
+
+    `picture`: uint8 (H, W, 3) RGB, as large as the explanation's. Colours are at their strongest from `limit`
+    on; what is weaker than `faintest` gets none.
+    """
     box, (height, width) = found.box, picture.shape[:2]
     columns = _find_places(np.arange(width), box.left, box.width, found.map.shape[1])
     strip = max(1, _STRIP_PIXELS // width)
@@ -59,7 +63,8 @@ def _colour(picture: Pixels, found: Explanation, limit: float) -> None:
         heat = cv2.remap(found.map, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         heat[np.isnan(places)] = 0
         heat[:, np.isnan(columns)] = 0
-        _blend(picture[rows[0] : rows[-1] + 1], heat / np.float32(limit))
+        heat[np.abs(heat) < faintest] = 0
+        _blend(picture[rows[0] : rows[-1] + 1], np.clip(heat / np.float32(limit), -1, 1))
 
 
 def _find_places(pixels: NDArray[np.intp], start: float, length: float, size: int) -> NDArray[np.float32]:

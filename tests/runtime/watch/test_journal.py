@@ -177,11 +177,11 @@ class FullDisk:
 def test_half_a_line_is_never_left_before_a_whole_one(output):
     with open_journal(make_journal(output)) as journal:
         journal.append([row("a")], ["a"])
-        lines = journal._lines
-        journal._lines = FullDisk(lines)
+        lines = journal._lines._file
+        journal._lines._file = FullDisk(lines)
         with pytest.raises(OutputError, match="Received: No space"):
             journal.append([row("b")], ["b"])
-        journal._lines = lines
+        journal._lines._file = lines
         assert not Path(f"{output}.watch").read_bytes().endswith(b"\n")
         journal.append([row("b")], ["b"])
         journal.append([row("c")], ["c"])
@@ -234,7 +234,8 @@ def test_rows_of_another_model_are_refused(output):
 def test_a_failed_append_can_be_tried_again(output, monkeypatch):
     with open_journal(make_journal(output)) as journal:
         journal.append([row("a")], ["a"])
-        monkeypatch.setattr(journal, "_write_line", lambda _: (_ for _ in ()).throw(OSError(28, "No space")))
+        full = OSError(28, "No space")
+        monkeypatch.setattr(journal._lines, "append", lambda _: (_ for _ in ()).throw(full))
         with pytest.raises(OutputError, match="Received: No space"):
             journal.append([row("b")], ["b"])
         assert journal.taken == {"a": True}

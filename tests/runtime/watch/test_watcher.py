@@ -20,9 +20,9 @@ from wetread import Classifier
 from wetread.cli import run
 from wetread.errors import OutputError, ShareWarning, SourceError, UsageError
 from wetread.runtime.entries import Entry
+from wetread.runtime.files.line_log import LineLog
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch import watcher as watching
-from wetread.runtime.watch.journal import Journal
 from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
 FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1}
@@ -328,15 +328,15 @@ def test_a_file_that_is_another_than_its_listing_says_is_not_moved_without_a_row
 
 def test_a_move_that_the_journal_cannot_take_is_noted_later(scene, monkeypatch):
     """Until then nothing is looked at: a file that comes back would be taken for the one that left."""
-    write_line, is_full = Journal._write_line, threading.Event()
+    append, is_full = LineLog.append, threading.Event()
     is_full.set()
 
-    def fail(journal: Journal, line: dict[str, object]) -> None:
+    def fail(log: LineLog, line: dict[str, object]) -> None:
         if "gone" in line and is_full.is_set():
             raise OSError(28, "No space left on device")
-        write_line(journal, line)
+        append(log, line)
 
-    monkeypatch.setattr(Journal, "_write_line", fail)
+    monkeypatch.setattr(LineLog, "append", fail)
     done = scene.place / "done"
     with scene.watching(done=str(done)):
         path = scene.put("a.jpg", draw_image(27))

@@ -11,19 +11,17 @@ only while rows are written: it may be renamed, or be open in a spreadsheet.
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from wetread.errors import OutputError, Status
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
 from wetread.runtime.files.atomic import sync_file
-from wetread.runtime.files.locks import lock_file
+from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
 _VERSION = 1
@@ -69,19 +67,17 @@ class Journal:
         self._identity = dict(identity)
         self._header = encode_header(labels, kind=kind, optional=optional)
         self._last = _Piece(0, len(self._header), zlib.crc32(self._header))
-        self._lines: BinaryIO
-        self._whole = 0  # where the journal's whole lines end
-        self._hold()
+        self._lines = self._hold()
 
-    def _hold(self) -> None:
+    def _hold(self) -> LineLog:
         with _explained(self.path):
-            self._lines = open(self.path + JOURNAL_SUFFIX, "a+b", buffering=0)  # noqa: SIM115
-        if not lock_file(self._lines):
-            self._lines.close()
-            raise OutputError(
-                f"Expected to be the only watch that writes {self.path!r}. Received another one at work. "
-                "Stop that one, or choose another output."
-            )
+            try:
+                return LineLog(self.path + JOURNAL_SUFFIX)
+            except BusyLogError as error:
+                raise OutputError(
+                    f"Expected to be the only watch that writes {self.path!r}. Received another one at work. "
+                    "Stop that one, or choose another output."
+                ) from error
 
     def close(self) -> None:
         """Let go of the output."""
@@ -95,37 +91,25 @@ class Journal:
         """
         with _explained(self.path):
             self._read_lines()
-            if not self._whole:
+            if self._lines.is_empty:
                 self._begin()
             with self._open_rows() as rows:
                 self._settle(rows)
 
     def _read_lines(self) -> None:
-        """Take in the journal's lines, but for one at the end that a kill left half written."""
-        self._lines.seek(0)
-        data: bytes = self._lines.readall()  # type: ignore[attr-defined]
-        for number, line in enumerate(io.BytesIO(data), 1):
-            if not self._read_line(line, is_first=number == 1):
-                # A power cut may also leave a line whose bytes never reached the disk: zeros.
-                if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
-                    return
-                raise OutputError(
-                    f"Expected whole lines in {self.path + JOURNAL_SUFFIX!r}, which vouches for the rows of "
-                    f"{self.path!r}. Received a damaged line {number}. Restore both files from one copy, or "
-                    "choose another output."
-                )
-            self._whole += len(line)
-
-    def _read_line(self, line: bytes, *, is_first: bool) -> bool:
-        """Take in one line; False when it is none that was written here."""
         try:
-            found = json.loads(line) if line.endswith(b"\n") else None
-            if not isinstance(found, dict) or ("identity" in found) != is_first:
-                return False
-            self._take_in(found)
-        except (ValueError, TypeError, AttributeError):
-            return False
-        return True
+            self._lines.read(self._check_line)
+        except DamagedLogError as error:
+            raise OutputError(
+                f"Expected whole lines in {self.path + JOURNAL_SUFFIX!r}, which vouches for the rows of "
+                f"{self.path!r}. Received a damaged line {error.number}. Restore both files from one copy, "
+                "or choose another output."
+            ) from error
+
+    def _check_line(self, line: Mapping[str, Any], is_first: bool) -> None:
+        if ("identity" in line) != is_first:
+            raise ValueError("the identity stands in the first line alone")
+        self._take_in(line)
 
     def _take_in(self, line: Mapping[str, Any]) -> None:
         if "identity" in line:
@@ -142,7 +126,7 @@ class Journal:
                 f"Expected no output at {self.path!r} yet, or one that `wetread watch` began. Received a "
                 "file without its journal. Choose another output, or move it away."
             )
-        self._write_line({"version": _VERSION, "identity": self._identity})
+        self._lines.append({"version": _VERSION, "identity": self._identity})
 
     def append(self, predictions: list[Prediction], keys: list[str]) -> None:
         """Write rows, and vouch for them and for their files' keys once they are on the disk.
@@ -160,13 +144,13 @@ class Journal:
                 rows.flush()
                 sync_file(rows.fileno())
             line["rows"] = [start, len(data), zlib.crc32(data)]
-            self._write_line(line)
+            self._lines.append(line)
         self._take_in(line)
 
     def forget(self, keys: list[str]) -> None:
         """Note that files were moved away: one that comes back under such a key is new."""
         with _explained(self.path):
-            self._write_line({"gone": keys})
+            self._lines.append({"gone": keys})
         self._take_in({"gone": keys})
 
     def _settle(self, rows: BinaryIO) -> int:
@@ -199,21 +183,6 @@ class Journal:
             f"Expected {self.path!r} as it was left. Received a file that something else wrote to. Move it "
             "away (a new one is begun), or choose another output."
         )
-
-    def _write_line(self, line: Mapping[str, Any]) -> None:
-        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
-        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        data = memoryview(text)
-        self._lines.truncate(self._whole)
-        try:
-            while data:
-                data = data[self._lines.write(data) :]
-            sync_file(self._lines.fileno())
-        except OSError:
-            with suppress(OSError):
-                self._lines.truncate(self._whole)
-            raise
-        self._whole += len(text)
 
 
 @contextmanager

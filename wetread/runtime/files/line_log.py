@@ -1,0 +1,96 @@
+"""A growing file of JSON lines that survives every way to die.
+
+    log = LineLog("scores.csv.watch")       # locked: one writer
+    log.read(take_in)                       # every whole line, in order
+    log.append({"ok": ["52a1…"]})           # on the disk when it returns
+
+A kill or a power cut leaves at most one line half written, at the end, or one of zeros: that one does not
+count. A line that is damaged anywhere else does not go unnoticed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+from wetread.runtime.files.atomic import sync_file
+from wetread.runtime.files.locks import lock_file
+
+TakeIn = Callable[[Mapping[str, Any], bool], None]
+
+
+class BusyLogError(Exception):
+    """Another process writes the file."""
+
+
+class DamagedLogError(Exception):
+    """A line is none that was written here; `number` is its number from 1."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"line {number} is damaged")
+        self.number = number
+
+
+class LineLog:
+    """The one writer of a file of JSON lines. Raises OSError, and BusyLogError while another has it."""
+
+    def __init__(self, path: str) -> None:
+        self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115
+        self._whole = 0  # where the whole lines end
+        if not lock_file(self._file):
+            self._file.close()
+            raise BusyLogError
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no whole line is there."""
+        return not self._whole
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+    def read(self, take_in: TakeIn) -> None:
+        """Give every whole line to `take_in(line, is_first)`, which raises ValueError for one that is none.
+
+        Raises DamagedLogError where anything but the last line is damaged.
+        """
+        self._file.seek(0)
+        data: bytes = self._file.readall()  # type: ignore[attr-defined]
+        for number, line in enumerate(io.BytesIO(data), 1):
+            if not _read_line(line, take_in, is_first=number == 1):
+                # A power cut may also leave a line whose bytes never reached the disk: zeros.
+                if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
+                    return
+                raise DamagedLogError(number)
+            self._whole += len(line)
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = memoryview(text)
+        self._file.truncate(self._whole)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+            sync_file(self._file.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(self._whole)
+            raise
+        self._whole += len(text)
+
+
+def _read_line(line: bytes, take_in: TakeIn, *, is_first: bool) -> bool:
+    """Take in one line; False when it is none that was written here."""
+    try:
+        found = json.loads(line) if line.endswith(b"\n") else None
+        if not isinstance(found, dict):
+            return False
+        take_in(found, is_first)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        return False
+    return True
