@@ -25,6 +25,8 @@ HEAVY = {
     "cryptography",
     "optuna",
     "ray",
+    "pynetdicom",
+    "highdicom",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -38,6 +40,7 @@ MAY_IMPORT = {
     "train": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "train"},
     "bundle": {"errors", "packages", "runtime", "bundle"},
     "export": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "export"},
+    "node": {"errors", "packages", "runtime", "node"},
     "demo": {"errors", "runtime", "evaluate", "train", "export", "demo"},
 }
 

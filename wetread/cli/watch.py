@@ -88,21 +88,21 @@ def watch(
     )
     classifier = chosen.load(quiet=quiet)
     if not quiet:
-        _say(f"watching {options.folder} on {classifier.device} -> {options.output}")
+        say(f"watching {options.folder} on {classifier.device} -> {options.output}")
     with catch_signals() as caught:
         tally = watch_folder(
             classifier,
             options,
             stop=lambda: bool(caught),
-            watch=None if quiet else _count_lines(),
-            report=_say,
+            watch=None if quiet else count_lines(),
+            report=say,
         )
     if not quiet:
-        _say(f"stopped: {_describe(tally)}")
+        say(f"stopped: {describe_tally(tally)}")
     raise typer.Exit(128 + caught[0])
 
 
-def _count_lines() -> Callable[[Tally], None]:
+def count_lines() -> Callable[[Tally], None]:
     """A line every so often with what was scored: counts only, for names may be patients'."""
     last = monotonic() - _LINE_SECONDS
 
@@ -110,15 +110,17 @@ def _count_lines() -> Callable[[Tally], None]:
         nonlocal last
         if monotonic() - last >= _LINE_SECONDS:
             last = monotonic()
-            _say(_describe(tally))
+            say(describe_tally(tally))
 
     return show
 
 
-def _describe(tally: Tally) -> str:
+def describe_tally(tally: Tally) -> str:
+    """Say how many files had which status."""
     found = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.counts.items()))
     return f"{tally.rows:,} files: {found}" if found else "no files"
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line on standard error."""
     print(f"wetread: {' '.join(text.split())}", file=sys.stderr, flush=True)

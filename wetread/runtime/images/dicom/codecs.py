@@ -276,3 +276,5 @@ _DECODERS: dict[str, Callable[[bytes, PixelFormat], Frame]] = {
     ),
     RLE: _decode_rle,
 }
+# UIDs of the compressed transfer syntaxes that `decode_frame` decodes.
+COMPRESSED = frozenset(_DECODERS)

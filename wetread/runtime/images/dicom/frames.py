@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status
-from wetread.runtime.images.dicom.codecs import RLE, Frame, Values, decode_frame
+from wetread.runtime.images.dicom.codecs import COMPRESSED, RLE, Frame, Values, decode_frame
 from wetread.runtime.images.dicom.pixel_format import PixelFormat
 from wetread.runtime.images.dicom.stream import (
     DEFLATED,
@@ -30,6 +30,11 @@ NATIVE = frozenset({IMPLICIT_LITTLE, EXPLICIT_LITTLE, EXPLICIT_BIG, DEFLATED})
 _ITEM, _DELIMITER = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0"
 # What a codestream begins with: JPEG and JPEG-LS, JPEG 2000 bare and in its own file format.
 _STARTS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")
+
+
+def list_syntaxes() -> tuple[str, ...]:
+    """UIDs of the transfer syntaxes that are decoded, in order."""
+    return tuple(sorted({*NATIVE, *COMPRESSED}))
 
 
 def read_frame(

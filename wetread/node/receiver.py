@@ -1,0 +1,173 @@
+"""Who may send to the node, and what becomes of what they send: a file, or an answer that says why not.
+
+One association is one thread of pynetdicom's. Success is answered when the object is whole on the disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import ssl
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from wetread.errors import SetupError
+from wetread.node.options import ANY, NodeOptions, TlsFiles
+from wetread.node.results.origin import is_own_result
+from wetread.node.store import Received, Store
+from wetread.packages import importing
+from wetread.runtime.images.dicom.frames import list_syntaxes
+
+if TYPE_CHECKING:
+    from pynetdicom.events import Event
+
+# Computed radiography, digital X-ray for presentation, and secondary captures. Digital X-ray for processing
+# is not among them: its gray levels are the detector's.
+CLASSES = (
+    "1.2.840.10008.5.1.4.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.1.1",
+    "1.2.840.10008.5.1.4.1.1.7",
+    "1.2.840.10008.5.1.4.1.1.7.2",
+    "1.2.840.10008.5.1.4.1.1.7.3",
+    "1.2.840.10008.5.1.4.1.1.7.4",
+)
+VERIFICATION = "1.2.840.10008.1.1"
+SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD = 0x0000, 0xA700, 0x0110, 0xC000
+_FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
+_PDU = 1 << 17
+_SECONDS = 60.0  # that a peer may be silent
+# PS3.8, 9.3.4: rejected for good, by the service's user.
+_REJECTED, _BY_USER, _UNKNOWN_CALLER = 0x01, 0x01, 0x03
+
+Report = Callable[[str], None]
+Arrived = Callable[[str], None]
+
+
+class Receiver:
+    """The listening side of a node. `arrived` is called with the name of every new file in the store."""
+
+    def __init__(self, options: NodeOptions, store: Store, *, arrived: Arrived, report: Report) -> None:
+        self._options, self._store, self._arrived, self._report = options, store, arrived, report
+        self._allowed = [(peer.title, _find_hosts(peer.host, peer.find_addresses)) for peer in options.allow]
+        self._sizes: dict[int, int] = {}
+        self._lock = threading.Lock()
+        self._server: Any = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Listen. Raises SetupError where the port is taken or a certificate cannot be read."""
+        server = self._make_entity()
+        tls = make_tls_context(self._options.tls, server=True) if self._options.tls else None
+        evt = import_pynetdicom().evt
+        handlers = [
+            (evt.EVT_REQUESTED, self._check_caller),
+            (evt.EVT_PDU_RECV, self._count),
+            (evt.EVT_C_STORE, self._take),
+            (evt.EVT_C_ECHO, lambda _: SUCCESS),
+            (evt.EVT_CONN_CLOSE, self._forget),
+        ]
+        place = (self._options.host, self._options.port)
+        try:
+            self._server = server.start_server(place, block=False, evt_handlers=handlers, ssl_context=tls)
+        except OSError as error:
+            raise SetupError(
+                f"The node cannot listen on port {self._options.port}: {error.strerror}. "
+                "Choose another --port."
+            ) from error
+        self.port = self._server.server_address[1]
+
+    def stop(self) -> None:
+        """End all associations and stop listening."""
+        if self._server is not None:
+            self._server.ae.shutdown()
+
+    def _make_entity(self) -> Any:
+        entity = import_pynetdicom().AE(ae_title=self._options.ae_title)
+        entity.require_called_aet = True
+        entity.maximum_associations = self._options.associations
+        entity.maximum_pdu_size = _PDU
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
+        for kind in CLASSES:
+            entity.add_supported_context(kind, list(list_syntaxes()))
+        entity.add_supported_context(VERIFICATION)
+        return entity
+
+    def _check_caller(self, event: Event) -> None:
+        caller = event.assoc.requestor
+        title, address = str(caller.primitive.calling_ae_title).strip(), str(caller.address)
+        if any(wanted in (ANY, title) and (not hosts or address in hosts) for wanted, hosts in self._allowed):
+            return
+        self._report(f"refused an association of {title!r} at {address}: --allow does not name it")
+        event.assoc.acse.send_reject(_REJECTED, _BY_USER, _UNKNOWN_CALLER)
+        event.assoc.kill()
+
+    def _count(self, event: Event) -> None:
+        """Count the bytes of the object on its way, which pynetdicom holds in memory until it is whole."""
+        values = getattr(event.pdu, "presentation_data_value_items", None)
+        if values is None:
+            return
+        key = id(event.assoc)
+        with self._lock:
+            size = self._sizes.get(key, 0) + sum(
+                len(value.presentation_data_value or b"") for value in values
+            )
+            self._sizes[key] = size
+        if size > self._options.most_bytes:
+            self._report(
+                f"broke off an association of {event.assoc.requestor.ae_title!r}: an object of more than "
+                f"{self._options.most_bytes >> 20:,} MiB (--max-object)"
+            )
+            event.assoc.dul.socket.close()
+
+    def _forget(self, event: Event) -> None:
+        with self._lock:
+            self._sizes.pop(id(event.assoc), None)
+
+    def _take(self, event: Event) -> int:
+        """See one object on the disk; the status of the answer (PS3.4, B.2.3)."""
+        self._forget(event)
+        data = event.encoded_dataset()
+        if is_own_result(data):
+            return SUCCESS  # an archive that routes a study back: a result is never scored
+        try:
+            received, name = self._store.keep(str(event.request.AffectedSOPInstanceUID), data)
+        except ValueError:
+            self._report(f"refused an object of {event.assoc.requestor.ae_title!r}: its UID is none")
+            return NOT_UNDERSTOOD
+        except OSError as error:
+            self._report(
+                f"the store cannot be written: {error.strerror or error}; the object will be sent again"
+            )
+            return NO_ROOM if error.errno in _FULL else FAILED
+        if received is not Received.SAME:
+            self._arrived(name)
+        return SUCCESS
+
+
+def _find_hosts(host: str, find: Callable[[], frozenset[str]]) -> frozenset[str]:
+    return frozenset() if host == ANY else find()
+
+
+def make_tls_context(files: TlsFiles, *, server: bool) -> ssl.SSLContext:
+    """A TLS context that shows our certificate and asks the other side for one. Raises SetupError."""
+    purpose = ssl.Purpose.CLIENT_AUTH if server else ssl.Purpose.SERVER_AUTH
+    try:
+        context = ssl.create_default_context(purpose, cafile=files.authority)
+        context.load_cert_chain(files.certificate, files.key)
+    except (OSError, ssl.SSLError) as error:
+        raise SetupError(
+            f"The TLS files cannot be used: {error}. --tls-cert, --tls-key and --tls-ca name PEM files."
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def import_pynetdicom() -> Any:
+    """Import pynetdicom, and keep its own messages quiet. Raises MissingExtraError."""
+    with importing("pynetdicom", extra="node"):
+        import pynetdicom
+    # Its messages name what the objects hold; what matters is said by this module, in one line.
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    return pynetdicom

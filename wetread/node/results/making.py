@@ -1,0 +1,62 @@
+"""Results made of an object when they are to be sent: what was scored once gives the same answer again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wetread.errors import ImageError
+from wetread.node.results.capture import make_capture
+from wetread.node.results.origin import Origin, read_origin
+from wetread.node.results.structured import make_report
+from wetread.node.store import Store
+from wetread.runtime.explain import explain_image
+from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.images.pixels import read_input
+from wetread.runtime.scoring.classifier import Classifier
+from wetread.runtime.scoring.rows import Prediction, make_predictions
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+KINDS = ("sr", "sc")
+
+
+class ResultMaker:
+    """Makes the results of objects in a store."""
+
+    def __init__(self, classifier: Classifier, store: Store, *, max_memory: int = MAX_MEMORY) -> None:
+        self._classifier, self._store, self._max_memory = classifier, store, max_memory
+
+    def make(self, name: str, kind: str) -> Dataset | None:
+        """Make a result, 'sr' or 'sc'; None where nothing can be filed with the object, or it is gone."""
+        try:
+            return make_result(
+                self._classifier, self._store.read(name), kind=kind, max_memory=self._max_memory
+            )
+        except (ImageError, FileNotFoundError):
+            return None
+
+
+def make_result(
+    classifier: Classifier, data: bytes, *, kind: str, path: str = "", max_memory: int = MAX_MEMORY
+) -> Dataset:
+    """Score a DICOM file's bytes and make a result, 'sr' or 'sc'.
+
+    Raises ImageError where it has no pixels or lacks what an archive files it by, MissingExtraError without
+    pydicom or highdicom.
+    """
+    origin = read_origin(data, model_digest=classifier.digest)
+    spec, name = classifier.spec, Path(classifier.name).stem
+    pixels = read_input(data, spec.pixels, max_memory=max_memory)
+    (prediction,) = make_predictions([path], classifier.classify(pixels[None]), spec)
+    if kind == "sr":
+        return make_report(origin, prediction, spec=spec, model_name=name)
+    return _capture(classifier, origin, prediction, data, name, max_memory)
+
+
+def _capture(
+    classifier: Classifier, origin: Origin, prediction: Prediction, data: bytes, name: str, max_memory: int
+) -> Dataset:
+    found = explain_image(classifier, data, label=prediction.label, max_memory=max_memory)
+    return make_capture(origin, prediction, spec=classifier.spec, model_name=name, found=found)

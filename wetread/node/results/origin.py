@@ -1,0 +1,123 @@
+"""What a result takes over from its image, and the identifiers that are derived from image and model.
+
+A result carries only what an archive files it by: the patient, the study, and a reference to the image.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import uuid
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wetread.errors import ImageError, Status
+from wetread.packages import importing
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+MAKER = "wetread"
+NOTICE = "Not a medical device; not for diagnosis."
+# Attributes that an archive files an object by (PS3.3, C.7.1.1 and C.7.2.1), and those of the image itself.
+_TEXTS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+_IMAGE = ("IssuerOfPatientID", "Modality", "InstanceNumber", "Rows", "Columns")
+_NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+# What pydicom raises of bytes that are damaged.
+_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, OSError, NotImplementedError, struct.error)
+_NUMBER = 9000  # of the first series; people number theirs from 1
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An image as its results need it: the attributes it is filed by, and the digest of the model's file."""
+
+    filed: Dataset
+    model_digest: str
+
+    @property
+    def uid(self) -> str:
+        """The SOP Instance UID of the image."""
+        return str(self.filed.SOPInstanceUID)
+
+    @property
+    def number(self) -> int:
+        """The Instance Number of the image, 1 where it has none."""
+        return int(self.filed.get("InstanceNumber") or 1)
+
+    def name_result(self, kind: str) -> str:
+        """Derive the SOP Instance UID of a result, 'sr' or 'sc': the same image and model, the same UID."""
+        return derive_uid(kind, self.uid, self.model_digest)
+
+    def name_series(self, kind: str) -> str:
+        """Derive the Series Instance UID of all results of a kind in the image's study."""
+        return derive_uid("series", kind, str(self.filed.StudyInstanceUID), self.model_digest)
+
+    def number_series(self, kind: str) -> int:
+        """Return the Series Number of a kind of result."""
+        return _NUMBER + ("sr", "sc").index(kind)
+
+
+def derive_uid(*words: str) -> str:
+    """Derive a DICOM UID from texts: a name-based UUID (RFC 9562, 5.5) under the root 2.25 (PS3.5, B.2)."""
+    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, ' '.join((MAKER, *words))).int}"
+
+
+def read_origin(data: bytes, *, model_digest: str) -> Origin:
+    """Read what results need of a DICOM file's bytes.
+
+    Raises ImageError 'unsupported' where an attribute is missing without which an archive cannot file a
+    result, or 'truncated' where the file cannot be read; MissingExtraError without pydicom.
+    """
+    with importing("pydicom", extra="node"):
+        import pydicom
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # values that break a rule are taken over as they are
+        try:
+            read = pydicom.dcmread(io.BytesIO(data), stop_before_pixels=True, force=True)
+            filed = _copy_filed(read)
+        except _DAMAGED as error:
+            raise ImageError(Status.TRUNCATED, f"Its attributes cannot be read: {error}.") from error
+    missing = [name for name in _NEEDED if not filed.get(name)]
+    if missing:
+        raise ImageError(
+            Status.UNSUPPORTED, f"No result can be filed with it: it has no {' and no '.join(missing)}."
+        )
+    return Origin(filed, model_digest)
+
+
+def is_own_result(data: bytes) -> bool:
+    """Tell whether a DICOM object is a result of a wetread node, whatever its model was."""
+    with importing("pydicom", extra="node"):
+        import pydicom
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            names = ["Manufacturer", "SeriesInstanceUID", "SOPInstanceUID"]
+            found = pydicom.dcmread(io.BytesIO(data), specific_tags=names, force=True)
+            return found.get("Manufacturer") == MAKER and str(found.get("SOPInstanceUID")).startswith("2.25.")
+        except _DAMAGED:
+            return False
+
+
+def _copy_filed(read: Dataset) -> Dataset:
+    from pydicom import Dataset
+
+    filed = Dataset()
+    for name in _TEXTS:
+        setattr(filed, name, str(read.get(name) or ""))
+    for name in (*_IMAGE, *_NEEDED):
+        if read.get(name):
+            setattr(filed, name, read.get(name))
+    return filed

@@ -1,0 +1,192 @@
+"""The results' way to the archives: each is made when it is its turn, and tried again until it is out.
+
+What is to be sent follows from the store and its ledger, so a kill loses nothing. An archive that is away is
+asked again after 1, 2, 4, … up to 300 seconds; an object that an archive refuses for good is noted, and does
+not hold the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from wetread.errors import WetreadError
+from wetread.node.options import NodeOptions, Peer
+from wetread.node.receiver import Report, import_pynetdicom, make_tls_context
+from wetread.runtime.images.dicom.stream import EXPLICIT_LITTLE
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_CLASSES = {"sr": "1.2.840.10008.5.1.4.1.1.88.33", "sc": "1.2.840.10008.5.1.4.1.1.7"}
+# Statuses of PS3.4, table B.2-1, and PS3.7, annex C, after which sending the same object again is of no use.
+_REFUSED = frozenset({0x0117, 0x0122, 0x0124, 0x0211, 0x0212})
+_BATCH = 100
+
+Make = Callable[[str, str], "Dataset | None"]
+Note = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One result on its way: the name of the object's file, and the kind of result."""
+
+    name: str
+    kind: str
+
+
+@dataclass
+class Route:
+    """The parcels of one archive, and when it is asked next."""
+
+    peer: Peer
+    waiting: deque[Parcel] = field(default_factory=deque)
+    delay: float = 0.0
+    next_try: float = 0.0
+    said: str = ""
+
+
+class Sender:
+    """Sends results from a thread of its own.
+
+    `make(name, kind)` makes a result, or returns None where there is none to send; `note(name, what)` is
+    called when one is out. `clock`: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        options: NodeOptions,
+        *,
+        make: Make,
+        note: Note,
+        report: Report,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._options, self._make, self._note, self._report = options, make, note, report
+        self._clock = clock
+        self._routes = [Route(peer) for peer in options.archives]
+        self._lock = threading.Condition()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="wetread-send")
+
+    def offer(self, name: str, sent: frozenset[str]) -> None:
+        """Queue the results of an object that are not out yet."""
+        with self._lock:
+            for route in self._routes:
+                for kind in self._options.results:
+                    if name_way(kind, route.peer) not in sent:
+                        route.waiting.append(Parcel(name, kind))
+            self._lock.notify_all()
+
+    def count_waiting(self) -> int:
+        """Return how many results are not out yet."""
+        with self._lock:
+            return sum(len(route.waiting) for route in self._routes)
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop after the result that is on its way; the others wait for the next start."""
+        with self._lock:
+            self._stopping = True
+            self._lock.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            for route in self._routes:
+                if route.waiting and self._clock() >= route.next_try and not self._stopping:
+                    self.visit(route)
+            with self._lock:
+                if not self._stopping:
+                    self._lock.wait(0.2)
+
+    def visit(self, route: Route) -> None:
+        """Open one association with an archive and send what waits; put off the next try where that fails."""
+        try:
+            association = self._associate(route.peer)
+            try:
+                trouble = self._send_all(association, route)
+            finally:
+                association.release()
+        except (WetreadError, OSError, ConnectionError) as error:
+            trouble = str(error)
+        self._settle(route, trouble)
+
+    def _settle(self, route: Route, trouble: str) -> None:
+        least, most = self._options.retry_seconds
+        route.delay = min(most, max(least, 2 * route.delay)) if trouble else 0.0
+        route.next_try = self._clock() + route.delay
+        where = f"{route.peer.title}@{route.peer.host}:{route.peer.port}"
+        if trouble and trouble != route.said:
+            self._report(f"{where}: {trouble}; results wait and are sent again")
+        elif route.said and not trouble:
+            self._report(f"{where}: results are taken again")
+        route.said = trouble
+
+    def _associate(self, peer: Peer) -> Any:
+        entity = import_pynetdicom().AE(ae_title=self._options.ae_title)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30.0
+        entity.connection_timeout = 10.0
+        for kind in self._options.results:
+            entity.add_requested_context(_CLASSES[kind], EXPLICIT_LITTLE)
+        tls = None
+        if self._options.tls:
+            tls = (make_tls_context(self._options.tls, server=False), peer.host)
+        association = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
+        if not association.is_established:
+            raise ConnectionError(
+                "it refuses the association" if association.is_rejected else "it cannot be reached"
+            )
+        return association
+
+    def _send_all(self, association: Any, route: Route) -> str:
+        """Send what waits; return what stops it, or nothing."""
+        for _ in range(min(len(route.waiting), _BATCH)):
+            if self._stopping:
+                return ""
+            parcel = route.waiting[0]
+            trouble = self._send(association, route.peer, parcel)
+            with self._lock:
+                route.waiting.popleft()
+                if trouble:  # behind the others: one that an archive has no room for must not hold them
+                    route.waiting.append(parcel)
+            if trouble:
+                return trouble
+        return ""
+
+    def _send(self, association: Any, peer: Peer, parcel: Parcel) -> str:
+        made = self._make(parcel.name, parcel.kind)
+        if made is None:
+            self._note(parcel.name, name_way(parcel.kind, peer))
+            return ""
+        if not any(context.abstract_syntax == made.SOPClassUID for context in association.accepted_contexts):
+            self._report(
+                f"{peer.title} takes no results of the kind {parcel.kind!r}: {parcel.name} is left out"
+            )
+            self._note(parcel.name, name_way(parcel.kind, peer))
+            return ""
+        status = association.send_c_store(made)
+        code = status.get("Status") if status else None
+        if code is None:
+            return "it broke off"
+        if code == 0 or code >> 12 == 0xB:  # success, or a warning: it is filed
+            self._note(parcel.name, name_way(parcel.kind, peer))
+            return ""
+        if code in _REFUSED or code >> 8 == 0xA9 or code >> 12 == 0xC:
+            self._report(f"{peer.title} refuses the {parcel.kind!r} of {parcel.name} for good (0x{code:04X})")
+            self._note(parcel.name, name_way(parcel.kind, peer))
+            return ""
+        return f"it takes no result now (0x{code:04X})"
+
+
+def name_way(kind: str, peer: Peer) -> str:
+    """The word in the ledger for a result of a kind at an archive."""
+    return f"{kind} {peer.title}@{peer.host}:{peer.port}"

@@ -1,0 +1,181 @@
+"""The objects that a node received, each in a file of its own, and a ledger of what became of them.
+
+    store/1.2.840.….dcm              one object, whole and on the disk
+    store/1.2.840.….other-5f2c….dcm  another one that came later under the same UID
+    scores.csv.node                  {"uid":"1.2.840.…","digest":"5f2c…"}, {"sent":…}, {"done":…}
+
+A file's name is its SOP Instance UID: no name or number of a patient stands in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from wetread.errors import OutputError
+from wetread.runtime.files.atomic import sync_folder, write_file
+from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
+from wetread.runtime.files.moving import move_aside
+
+LEDGER_SUFFIX = ".node"
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_SUFFIX, _OTHER = ".dcm", ".other-"
+_VERSION = 1
+
+
+class Received(Enum):
+    """What an object is to the store."""
+
+    NEW = "new"
+    SAME = "the same again"
+    OTHER = "another one of the same UID"
+
+
+class Store:
+    """The objects of one node, and its ledger. Raises OutputError where either cannot be used."""
+
+    def __init__(self, folder: str, *, ledger: str, identity: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+        self._identity = dict(identity)
+        self._path = ledger
+        self._lock = threading.Lock()
+        self._digests: dict[str, bytes] = {}
+        self._ended: set[str] = set()
+        self._sent: dict[str, set[str]] = {}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._log = LineLog(ledger)
+        except BusyLogError as error:
+            raise OutputError(
+                f"Another node writes {ledger!r}. Stop that one, or choose another output."
+            ) from error
+        except OSError as error:
+            raise OutputError(
+                f"{ledger!r} cannot be written: {error.strerror}. Choose another output."
+            ) from error
+        self._recover()
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._log.close()
+
+    def _recover(self) -> None:
+        try:
+            self._log.read(self._take_in)
+        except DamagedLogError as error:
+            self._log.close()
+            raise OutputError(
+                f"Line {error.number} of {self._path!r} is damaged: what was received cannot be told. "
+                "Restore the file from a copy, or choose another output and store."
+            ) from error
+        except OutputError:
+            self._log.close()
+            raise
+        if self._log.is_empty:
+            self._log.append({"version": _VERSION, "identity": self._identity})
+        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
+            uid = path.name.removesuffix(_SUFFIX)
+            if _UID.fullmatch(uid) and uid not in self._digests:  # named, and killed before it was noted
+                self._note({"uid": uid, "digest": _digest(path.read_bytes()).hex()})
+
+    def _take_in(self, line: Mapping[str, Any], is_first: bool) -> None:
+        if ("identity" in line) != is_first:
+            raise ValueError("the identity stands in the first line alone")
+        if is_first and line["identity"] != self._identity:
+            raise OutputError(
+                f"{self._path!r} is of another store or model: {line['identity']}. Choose another output."
+            )
+        if "uid" in line:
+            self._digests[line["uid"]] = bytes.fromhex(line["digest"])
+        if "sent" in line:
+            self._sent.setdefault(line["sent"], set()).add(line["what"])
+        if "done" in line:
+            self._ended.add(line["done"])
+            self._sent.pop(line["done"], None)
+
+    def _note(self, line: Mapping[str, Any]) -> None:
+        self._log.append(line)
+        self._take_in(line, False)
+
+    def keep(self, uid: str, data: bytes) -> tuple[Received, str]:
+        """See an object on the disk; return what it is to the store, and the name of its file.
+
+        Raises ValueError for a UID that is none, and OSError where the disk is full or fails: then nothing
+        of it counts, and it may be sent again.
+        """
+        if not _UID.fullmatch(uid) or len(uid) > 64:
+            raise ValueError("not a UID")
+        digest = _digest(data)
+        with self._lock:
+            known = self._digests.get(uid)
+            if known == digest:
+                return Received.SAME, uid + _SUFFIX
+            name = uid + (_SUFFIX if known is None else f"{_OTHER}{digest.hex()[:16]}{_SUFFIX}")
+            if known is not None and (name in self._ended or (self.folder / name).exists()):
+                return Received.SAME, name
+            write_file(self.folder / name, data)
+            if known is None:
+                self._note({"uid": uid, "digest": digest.hex()})
+        return (Received.NEW if known is None else Received.OTHER), name
+
+    def list_waiting(self) -> list[str]:
+        """Names of the files of which not everything is done, in order."""
+        with self._lock:
+            names = sorted(path.name for path in self.folder.glob(f"*{_SUFFIX}"))
+            return [name for name in names if not name.startswith(".") and name not in self._ended]
+
+    def read(self, name: str) -> bytes:
+        """Return an object's bytes. Raises OSError."""
+        return (self.folder / name).read_bytes()
+
+    def list_sent(self, name: str) -> frozenset[str]:
+        """Tell which results of an object are out, as `note_sent` was told."""
+        with self._lock:
+            return frozenset(self._sent.get(name, ()))
+
+    def note_sent(self, name: str, what: str) -> None:
+        """Note on the disk that a result is out, or was refused for good. Raises OSError."""
+        with self._lock:
+            self._note({"sent": name, "what": what})
+
+    def finish(self, name: str, *, retain: str) -> None:
+        """Note that everything of an object is done, then keep it, delete it or move it. Raises OSError."""
+        with self._lock:
+            if name not in self._ended:
+                self._note({"done": name})
+            if retain == "delete":
+                with suppress(FileNotFoundError):
+                    (self.folder / name).unlink()
+                    sync_folder(str(self.folder / name))
+            elif retain != "keep" and (self.folder / name).exists():
+                move_aside(str(self.folder / name), root=str(self.folder), target=retain)
+
+    def list_left(self) -> list[str]:
+        """Names of files that are done, and should have left but were not moved or deleted before a kill."""
+        with self._lock:
+            return sorted(name for name in self._ended if (self.folder / name).exists())
+
+
+def is_other(name: str) -> bool:
+    """Tell whether a file holds a second object of a UID."""
+    return _OTHER in name
+
+
+def key_name(name: str) -> str:
+    """16 hex digits by which the rows' journal knows an object, wherever its file is."""
+    return hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
+
+
+def _digest(data: bytes) -> bytes:
+    """A digest of an object without its file's meta information, which says who wrote the file."""
+    start = 0
+    if data[128:132] == b"DICM" and data[132:140] == b"\x02\0\0\0UL\x04\0":
+        start = 144 + int.from_bytes(data[140:144], "little")
+    return hashlib.blake2b(data[start:], digest_size=16).digest()
