@@ -10,7 +10,7 @@ import logging
 import ssl
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from wetread.errors import SetupError
 from wetread.node.options import ANY, NodeOptions, TlsFiles
@@ -20,7 +20,10 @@ from wetread.packages import importing
 from wetread.runtime.images.dicom.frames import list_syntaxes
 
 if TYPE_CHECKING:
+    from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
+    from pynetdicom.pdu_primitives import A_ASSOCIATE
+    from pynetdicom.transport import AssociationSocket
 
 # Computed radiography, digital X-ray for presentation, and secondary captures. Digital X-ray for processing
 # is not among them: its gray levels are the detector's.
@@ -52,6 +55,7 @@ class Receiver:
         self._allowed = [(peer.title, _find_hosts(peer.host, peer.find_addresses)) for peer in options.allow]
         self._sizes: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._said = ""
         self._server: Any = None
         self.port = 0
 
@@ -95,7 +99,8 @@ class Receiver:
 
     def _check_caller(self, event: Event) -> None:
         caller = event.assoc.requestor
-        title, address = str(caller.primitive.calling_ae_title).strip(), str(caller.address)
+        asked = cast("A_ASSOCIATE", caller.primitive)
+        title, address = str(asked.calling_ae_title).strip(), str(caller.address)
         if any(wanted in (ANY, title) and (not hosts or address in hosts) for wanted, hosts in self._allowed):
             return
         self._report(f"refused an association of {title!r} at {address}: --allow does not name it")
@@ -118,7 +123,7 @@ class Receiver:
                 f"broke off an association of {event.assoc.requestor.ae_title!r}: an object of more than "
                 f"{self._options.most_bytes >> 20:,} MiB (--max-object)"
             )
-            event.assoc.dul.socket.close()
+            cast("AssociationSocket", event.assoc.dul.socket).close()
 
     def _forget(self, event: Event) -> None:
         with self._lock:
@@ -128,21 +133,30 @@ class Receiver:
         """See one object on the disk; the status of the answer (PS3.4, B.2.3)."""
         self._forget(event)
         data = event.encoded_dataset()
+        uid = str(cast("C_STORE", event.request).AffectedSOPInstanceUID)
         if is_own_result(data):
             return SUCCESS  # an archive that routes a study back: a result is never scored
         try:
-            received, name = self._store.keep(str(event.request.AffectedSOPInstanceUID), data)
+            received, name = self._store.keep(uid, data)
         except ValueError:
             self._report(f"refused an object of {event.assoc.requestor.ae_title!r}: its UID is none")
             return NOT_UNDERSTOOD
         except OSError as error:
-            self._report(
-                f"the store cannot be written: {error.strerror or error}; the object will be sent again"
-            )
+            self._say(f"the store cannot be written: {error.strerror or error}; what comes is answered so")
             return NO_ROOM if error.errno in _FULL else FAILED
+        self._say("")
         if received is not Received.SAME:
             self._arrived(name)
         return SUCCESS
+
+    def _say(self, text: str) -> None:
+        """Report what is in the way of the store when it begins and when it ends, once each."""
+        with self._lock:
+            before, self._said = self._said, text
+        if text and text != before:
+            self._report(text)
+        elif before and not text:
+            self._report("the store can be written again")
 
 
 def _find_hosts(host: str, find: Callable[[], frozenset[str]]) -> frozenset[str]:

@@ -69,9 +69,8 @@ def explain_colors(found: Explanation) -> list[str]:
 def _bring_to_size(found: Explanation) -> Explanation:
     """Enlarge a small picture, so that it can be seen, and reduce a large one, with the map's place."""
     height, width = found.picture.shape[:2]
-    factor = min(max(1.0, _LEAST / max(height, width)), _MOST / max(height, width, _LEAST))
-    if height <= _MOST and width <= _MOST and max(height, width) >= _LEAST:
-        factor = 1.0
+    longest = max(height, width)
+    factor = min(max(longest, _LEAST), _MOST) / longest
     sides = max(1, round(width * factor)), max(1, round(height * factor))
     way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(found.picture, sides, interpolation=way)

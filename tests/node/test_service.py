@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from tests.node.conftest import make_image, until
+from wetread.errors import OutputError, SetupError
+from wetread.node.options import Peer
+from wetread.node.results.origin import derive_uid
+
+# pynetdicom leaves a socket to the garbage collector where a connection is refused (transport.py, connect).
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+def test_an_object_gets_one_row_and_one_result_of_each_kind(start, archive, tmp_path):
+    with start(archives=(archive.peer,), results=("sr", "sc")) as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: len(archive.objects) == 4)
+        assert node.send(make_image(1)) == [0]  # the same again: nothing new
+    rows = node.rows()
+    assert [row.split(",")[:2] for row in rows] == [
+        [str(tmp_path / "store" / f"1.2.3.{number}.dcm"), "ok"] for number in (1, 2)
+    ]
+    assert archive.kinds() == ["OT", "OT", "SR", "SR"]
+    assert node.said == []
+    with start(archives=(archive.peer,), results=("sr", "sc")) as node:
+        assert node.send(make_image(2)) == [0]
+        assert node.send(make_image(3)) == [0]
+        until(lambda: len(archive.objects) == 6)
+    assert len(node.rows()) == 3
+
+
+def test_other_bytes_of_a_uid_have_a_row_that_says_so(start):
+    with start() as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: len(node.rows()) == 1)
+        assert node.send(make_image(1, seed=7)) == [0]
+        until(lambda: len(node.rows()) == 2)
+        assert node.send(make_image(1, seed=7), make_image(1)) == [0, 0]
+    first, second = node.rows()
+    assert ",ok," in first
+    assert ",malformed," in second and "Another object came earlier under the same SOP Instance UID" in second
+
+
+def test_only_who_is_allowed_may_send(start):
+    with start() as node:
+        assert node.send(make_image(1), title="OTHER") == []
+        assert node.send(make_image(1), called="ELSE") == []
+        assert node.send(make_image(1)) == [0]
+        until(node.rows)
+    assert node.said == ["refused an association of 'OTHER' at 127.0.0.1: --allow does not name it"]
+    with start(allow=(Peer("MOD", "10.0.0.1"), Peer("X", "*"))) as node:
+        assert node.send(make_image(2)) == []
+        assert node.send(make_image(2), title="X") == [0]
+
+
+def test_an_object_that_is_too_large_is_broken_off_and_the_next_is_taken(start):
+    with start(most_bytes=20_000) as node:
+        big = make_image(1, ImageComments="x" * 10_000, PatientComments="y" * 10_000)
+        assert node.send(big) in ([None], [])
+        assert node.send(make_image(2)) == [0]
+        until(node.rows)
+    assert len(node.rows()) == 1 and "1.2.3.2.dcm" in node.rows()[0]
+    assert [text for text in node.said if "--max-object" in text]
+
+
+def test_images_for_processing_and_other_classes_are_not_taken(start):
+    processing = "1.2.840.10008.5.1.4.1.1.1.1.1"
+    with start() as node:
+        assert node.send(make_image(1, SOPClassUID=processing)) == []
+        assert node.send(make_image(1)) == [0]
+
+
+def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):
+    import wetread.node.store as module
+
+    whole, full = module.write_file, [True]
+
+    def write(path: Path, data: bytes) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        whole(path, data)
+
+    monkeypatch.setattr(module, "write_file", write)
+    with start() as node:
+        assert node.send(make_image(1)) == [0xA700]
+        full.clear()
+        assert node.send(make_image(1)) == [0]
+        until(node.rows)
+    assert len(node.rows()) == 1
+    assert node.said == [
+        "the store cannot be written: No space left on device; what comes is answered so",
+        "the store can be written again",
+    ]
+
+
+def test_an_archive_that_is_away_gets_everything_later(start, archive):
+    port = archive.port
+    archive.stop()
+    with start(archives=(Peer("ARCH", "127.0.0.1", port),), results=("sr",)) as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: node.said)
+    with start(archives=(Peer("ARCH", "127.0.0.1", port),), results=("sr",)) as node:  # and over a new start
+        archive.start(port)
+        until(lambda: len(archive.objects) == 2)
+        until(lambda: len(node.said) == 2 or archive.kinds() == ["SR", "SR"])
+    assert len(node.rows()) == 2
+
+
+def test_one_result_that_an_archive_refuses_holds_no_other(start, archive, model):
+    def name(number: int) -> str:
+        return derive_uid("sr", f"1.2.3.{number}", model.digest)
+
+    archive.answers = {name(1): 0xC000, name(2): 0xA700}
+    with start(archives=(archive.peer,), results=("sr",)) as node:
+        assert node.send(*(make_image(number) for number in range(1, 5))) == [0] * 4
+        until(lambda: len(archive.objects) == 2)
+        archive.answers.pop(name(2))
+        until(lambda: len(archive.objects) == 3)
+    assert {str(found.SOPInstanceUID) for found in archive.objects} == {name(2), name(3), name(4)}
+    assert any("for good (0xC000)" in text for text in node.said)
+
+
+def test_results_that_come_back_are_taken_and_not_scored(start, archive):
+    import io
+
+    with start(archives=(archive.peer,), results=("sc",)) as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: archive.objects)
+        found = archive.objects[0]
+        from pydicom.dataset import FileMetaDataset
+
+        found.file_meta = FileMetaDataset()
+        found.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1"
+        data = io.BytesIO()
+        found.save_as(data, enforce_file_format=True)
+        assert node.send(data.getvalue(), make_image(2)) == [0, 0]
+        until(lambda: len(archive.objects) == 2)
+    assert len(node.rows()) == 2
+
+
+@pytest.mark.parametrize("retain", ["delete", "away"])
+def test_what_is_done_leaves_the_store_and_is_still_known(start, tmp_path, retain):
+    folder = retain if retain == "delete" else str(tmp_path / retain)
+    with start(retain=folder) as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: not list((tmp_path / "store").iterdir()))
+        assert node.send(make_image(1)) == [0]
+    with start(retain=folder) as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: len(node.rows()) == 2)
+    if retain == "away":
+        assert (tmp_path / retain / "1.2.3.1.dcm").exists()
+
+
+def test_no_name_or_number_of_a_patient_is_written(start, tmp_path):
+    with start() as node:
+        assert node.send(make_image(1), make_image(1, seed=3), title="MOD") == [0, 0]
+        until(lambda: len(node.rows()) == 2)
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path.suffix != ".dcm":
+            assert "SECRET" not in path.read_text() and "Doe" not in path.read_text()
+        assert "SECRET" not in path.name
+    assert "SECRET" not in " ".join(node.said)
+
+
+def test_a_second_node_and_a_taken_port_are_refused(start, tmp_path):
+    with start() as node:
+        with pytest.raises(OutputError, match="Another node writes"), start():
+            pass
+        from wetread.node.options import NodeOptions
+        from wetread.node.receiver import Receiver
+
+        options = NodeOptions(
+            ae_title="W",
+            output="x.csv",
+            store=str(tmp_path / "other"),
+            port=node.port,
+            host="127.0.0.1",
+            allow=(Peer("*", "*"),),
+        )
+        with pytest.raises(SetupError, match="cannot listen on port"):
+            Receiver(options, None, arrived=lambda _: None, report=lambda _: None).start()  # type: ignore[arg-type]

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.node.conftest import make_image
+from wetread.errors import OutputError
+from wetread.node.store import Received, Store, is_other
+
+IDENTITY = {"model": "m"}
+
+
+def open_store(folder: Path, **more: object) -> Store:
+    return Store(str(folder / "store"), ledger=str(folder / "s.csv.node"), identity=more or IDENTITY)
+
+
+def test_new_same_and_other(tmp_path):
+    store = open_store(tmp_path)
+    assert store.keep("1.2.3", b"one") == (Received.NEW, "1.2.3.dcm")
+    assert store.keep("1.2.3", b"one") == (Received.SAME, "1.2.3.dcm")
+    received, name = store.keep("1.2.3", b"two")
+    assert received is Received.OTHER and is_other(name) and store.read(name) == b"two"
+    assert store.keep("1.2.3", b"two") == (Received.SAME, name)
+    assert store.list_waiting() == ["1.2.3.dcm", name]
+    store.close()
+
+
+def test_what_was_kept_is_known_after_a_start_however_it_ended(tmp_path):
+    store = open_store(tmp_path)
+    store.keep("1.2.3", make_image(3))
+    store.note_sent("1.2.3.dcm", "sr A@h:1")
+    store.keep("1.2.4", b"x")
+    store.finish("1.2.4.dcm", retain="delete")
+    store.close()
+    # A kill after the file got its name and before the ledger knew.
+    (tmp_path / "store" / "1.2.5.dcm").write_bytes(make_image(5))
+    (tmp_path / "store" / ".1.2.6.tmp.dcm").write_bytes(b"half")
+    store = open_store(tmp_path)
+    assert store.list_waiting() == ["1.2.3.dcm", "1.2.5.dcm"]
+    assert store.list_sent("1.2.3.dcm") == {"sr A@h:1"}
+    assert [store.keep(uid, data)[0] for uid, data in (("1.2.5", make_image(5)), ("1.2.4", b"x"))] == [
+        Received.SAME
+    ] * 2
+    store.close()
+
+
+def test_who_wrote_the_file_makes_no_difference(tmp_path):
+    """The same object under the meta information of another implementation is the same."""
+    import io
+
+    import pydicom
+
+    read = pydicom.dcmread(io.BytesIO(make_image(1)))
+    read.file_meta.ImplementationVersionName = "OTHER"
+    again = io.BytesIO()
+    read.save_as(again, enforce_file_format=True)
+    assert again.getvalue() != make_image(1)
+    store = open_store(tmp_path)
+    assert store.keep("1.2.3.1", make_image(1))[0] is Received.NEW
+    assert store.keep("1.2.3.1", again.getvalue())[0] is Received.SAME
+    store.close()
+
+
+@pytest.mark.parametrize("uid", ["", "../x", "1.2/3", "a", "1." * 40, "1..2", "1.2\0", ".1"])
+def test_a_name_that_is_no_uid_never_names_a_file(tmp_path, uid):
+    store = open_store(tmp_path)
+    with pytest.raises(ValueError, match="not a UID"):
+        store.keep(uid, b"x")
+    assert list((tmp_path / "store").iterdir()) == []
+    store.close()
+
+
+def test_a_damaged_ledger_and_that_of_another_model_are_refused(tmp_path):
+    store = open_store(tmp_path)
+    store.keep("1.2.3", b"x")
+    store.close()
+    with pytest.raises(OutputError, match="is of another store or model"):
+        open_store(tmp_path, model="other")
+    ledger = tmp_path / "s.csv.node"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(lines[0] + b"damage\n" + lines[1])
+    with pytest.raises(OutputError, match="Line 2 of .* is damaged"):
+        open_store(tmp_path)
+    ledger.write_bytes(b"".join(lines) + b'{"uid":')  # a kill: half a line
+    open_store(tmp_path).close()
