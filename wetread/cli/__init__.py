@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -142,13 +143,17 @@ def _plain_faults(arguments: list[str]) -> Iterator[None]:
     """
     hooks, said = (threading.excepthook, sys.unraisablehook), set[str]()
 
-    def say(error: BaseException | None, place: str) -> None:
-        if isinstance(error, Exception) and f"{type(error).__name__} {place}" not in said:
-            said.add(f"{type(error).__name__} {place}")
+    def say(error: BaseException | None) -> None:
+        if not isinstance(error, Exception):
+            return
+        frames = traceback.extract_tb(error.__traceback__)
+        kind = f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        if kind not in said:
+            said.add(kind)
             _report(f"beside the work, which goes on: {_describe_fault(error, arguments)}", code=0)
 
-    threading.excepthook = lambda failed: say(failed.exc_value, getattr(failed.thread, "name", ""))
-    sys.unraisablehook = lambda failed: say(failed.exc_value, repr(type(failed.object)))
+    threading.excepthook = lambda failed: say(failed.exc_value)
+    sys.unraisablehook = lambda failed: say(failed.exc_value)
     try:
         yield
     finally:

@@ -38,7 +38,7 @@ CLASSES = (
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD = 0x0000, 0xA700, 0x0110, 0xC000
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
-_PDU = 1 << 17
+_PDU, _LONGEST_PDU = 1 << 17, 1 << 20
 _SECONDS = 60.0  # that a peer may be silent
 # PS3.8, 9.3.4: rejected for good, by the service's user.
 _REJECTED, _BY_USER, _UNKNOWN_CALLER = 0x01, 0x01, 0x03
@@ -65,11 +65,12 @@ class Receiver:
         tls = make_tls_context(self._options.tls, server=True) if self._options.tls else None
         evt = import_pynetdicom().evt
         handlers = [
+            (evt.EVT_CONN_OPEN, self._guard),
             (evt.EVT_REQUESTED, self._check_caller),
             (evt.EVT_PDU_RECV, self._count),
             (evt.EVT_C_STORE, self._take),
             (evt.EVT_C_ECHO, lambda _: SUCCESS),
-            (evt.EVT_CONN_CLOSE, self._forget),
+            (evt.EVT_CONN_CLOSE, self._end),
         ]
         place = (self._options.host, self._options.port)
         try:
@@ -96,6 +97,35 @@ class Receiver:
             entity.add_supported_context(kind, list(list_syntaxes()))
         entity.add_supported_context(VERIFICATION)
         return entity
+
+    def _guard(self, event: Event) -> None:
+        """Break an association off where its peer breaks the protocol, or states a PDU longer than any of ours.
+
+        pynetdicom would end its thread by an exception, or believe the length and set memory aside.
+        """
+        from pynetdicom.fsm import InvalidEventError
+
+        link: Any = event.assoc.dul
+        connection, machine = link.socket, link.state_machine
+        read, act = connection.recv, machine.do_action
+
+        def read_bounded(count: int) -> bytearray:
+            if count > _LONGEST_PDU:
+                raise OSError(errno.EMSGSIZE, "a PDU that is too long")
+            return bytearray(read(count))
+
+        def act_or_end(name: str) -> None:
+            try:
+                act(name)
+            except InvalidEventError:
+                self._report(
+                    f"broke off an association of {event.assoc.requestor.address}: it broke the protocol"
+                )
+                connection.close()
+                machine.current_state = "Sta1"
+                link.to_user_queue.put(_make_abort() if event.assoc.is_established else None)
+
+        connection.recv, machine.do_action = read_bounded, act_or_end
 
     def _check_caller(self, event: Event) -> None:
         caller = event.assoc.requestor
@@ -124,6 +154,12 @@ class Receiver:
                 f"{self._options.most_bytes >> 20:,} MiB (--max-object)"
             )
             cast("AssociationSocket", event.assoc.dul.socket).close()
+
+    def _end(self, event: Event) -> None:
+        """Let go of an association whose connection is closed: pynetdicom would wait for its request."""
+        self._forget(event)
+        if not event.assoc.is_established:
+            event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type,unused-ignore]
 
     def _forget(self, event: Event) -> None:
         with self._lock:
@@ -157,6 +193,14 @@ class Receiver:
             self._report(text)
         elif before and not text:
             self._report("the store can be written again")
+
+
+def _make_abort() -> Any:
+    from pynetdicom.pdu_primitives import A_P_ABORT
+
+    made = A_P_ABORT()
+    made.provider_reason = 0x02  # an unexpected PDU
+    return made
 
 
 def _find_hosts(host: str, find: Callable[[], frozenset[str]]) -> frozenset[str]:

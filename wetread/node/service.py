@@ -10,6 +10,7 @@ UID, where a kill comes between the archive's answer and the note of it.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -51,6 +52,9 @@ def run_node(
         check_band(classifier.spec)
     identity = {"model": classifier.digest, "store": str(Path(options.store).resolve())}
     with ExitStack() as held:
+        held.enter_context(warnings.catch_warnings())
+        # pydicom's warnings quote what a peer sent.
+        warnings.filterwarnings("ignore", module=r"pydicom\.")
         store = Store(options.store, ledger=options.output + LEDGER_SUFFIX, identity=identity)
         held.callback(store.close)
         journal = Journal(
