@@ -260,4 +260,4 @@ def test_retries_wait_between_attempts(cloud):
     reads = BucketReads(Storage(policy=RetryPolicy(first=0.05, longest=0.1, deadline=0.5)))
     with pytest.raises(SourceError, match="429 Too Many Requests|503 Service Unavailable"):
         BucketFolder(reads, "gs://b")
-    assert 4 <= cloud.counts["throttled"] <= 40
+    assert 2 <= cloud.counts["throttled"] <= 40  # a busy machine gets fewer into half a second
