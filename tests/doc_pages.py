@@ -27,6 +27,8 @@ _VOLATILE = re.compile(
     r"\b[0-9a-f]{12,64}\b|[\d.,]+ ?(?:s|ms|µs|seconds|images/s|GB|MB|GiB)\b|\b20\d\d-\d\d-\d\d[T ]?[\d:.+Z]*"
 )
 _COMMAND = re.compile(r"^(?:\$ )?(wetread .*?)(?: +#.*)?$")
+# What an archive files an object by.
+_STUDY = {"StudyInstanceUID": "1.2.3.0", "SeriesInstanceUID": "1.2.3.0.1"}
 _NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]?\d+)?")
 
 
@@ -67,7 +69,7 @@ def prepare_folder(page: Page, folder: Path) -> None:
     if "scan.dcm" in page.text:
         from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
 
-        (folder / "scan.dcm").write_bytes(write_dicom(draw_xray(12, shape=(520, 470)), bits=12))
+        (folder / "scan.dcm").write_bytes(write_dicom(draw_xray(12, shape=(520, 470)), bits=12, extra=_STUDY))
     if page.long:
         run_commands(
             "wetread train DATA --output run --epochs 2 --group-regex '(phantom[0-9]+)-' --quiet",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.tracing import WRITING, Traced, finish, require_strace, trace
-from tests.whole_commands import QUICK, SLOW, make_place, make_trained
+from tests.tracing import WRITING, finish, require_strace, trace
+from tests.whole_commands import QUICK, SLOW, STOPPED, make_place, make_trained, wait_for_rows
 
 SAMPLE = ("score", "watch", "explain")
 # The null device; the names of this process's own threads; semaphores, which exist for a moment.
@@ -46,8 +45,9 @@ def judge(name: str, line: str, places: dict[str, Path], folder: Path) -> None:
     passing.mkdir()
     command = ["-m", "wetread", *shlex.split(line.format(out=out, **places))]
     traced = trace(folder, "command", *command, calls=WRITING, TMPDIR=str(passing))
-    if name == "watch":
-        stop_at_rows(traced, out / "w.csv")
+    if name in STOPPED:
+        wait_for_rows(line.format(out=out, **places), STOPPED[name], traced.process)
+        traced.interrupt()
     code, said = finish(traced)
     assert "Traceback" not in said
     elsewhere = [path for path in traced.written() if not Path(path).is_relative_to(out)]
@@ -56,14 +56,6 @@ def judge(name: str, line: str, places: dict[str, Path], folder: Path) -> None:
     assert [path for path in elsewhere if not SYSTEM.fullmatch(path)] == [], f"exit code {code}"
     assert [path for path in elsewhere if path.startswith("/dev/shm") and Path(path).exists()] == []
     assert [*passing.iterdir(), *traced.home.iterdir(), *traced.folder.iterdir()] == []
-
-
-def stop_at_rows(traced: Traced, rows: Path) -> None:
-    for _ in range(600):
-        if rows.exists() and len(rows.read_bytes().splitlines()) == 4:
-            break
-        time.sleep(0.1)
-    traced.interrupt()
 
 
 @pytest.mark.parametrize("name", SAMPLE)

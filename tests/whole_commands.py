@@ -8,6 +8,9 @@ from pathlib import Path
 from time import sleep
 
 from tests.conftest import draw_image
+from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
+
+STUDY = {"StudyInstanceUID": "1.2.3.0", "SeriesInstanceUID": "1.2.3.0.1"}
 
 # What they need is made by `make_place`, and for the slow ones by `make_trained`.
 QUICK = {
@@ -22,6 +25,8 @@ QUICK = {
     "doctor": "doctor",
     "evaluate": "evaluate {labelled} --model {model} --output {out}/report",
     "watch": "watch {images} --model {model} --output {out}/w.csv --poll 0.1 --settle 0.1",
+    "node": "node --host 127.0.0.1 --port 0 --allow *@* --model {model} --output {out}/n.csv",
+    "report": "report {dicom} --model {model} --format sr --output {out}/r.dcm",
     "usage": "score --no-such-option",
     "no model": "inspect {out}/none.onnx",
     "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
@@ -37,18 +42,27 @@ SLOW = {
 }
 
 
+# Commands that end when they are stopped: the rows, with the header, that are waited for.
+STOPPED = {"watch": 4, "node": 1}
+
+
 def run(line: str, closing: str = "") -> int:
-    """Run a command in a shell and return its exit code; `watch` ends once it has written three rows."""
-    command = f"exec {sys.executable} -m wetread {line} {closing}"
+    """Run a command in a shell and return its exit code; one of `STOPPED` is stopped at its rows."""
+    command = f"set -f; exec {sys.executable} -m wetread {line} {closing}"
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    if line.startswith("watch"):
-        rows = Path(line.partition("--output ")[2].split()[0])
-        for _ in range(600):
-            if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == 4):
-                break
-            sleep(0.1)
+    if (name := line.split()[0]) in STOPPED:
+        wait_for_rows(line, STOPPED[name], process)
         process.terminate()
     return process.wait(600)
+
+
+def wait_for_rows(line: str, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command's output has so many lines, or the command has ended."""
+    rows = Path(line.partition("--output ")[2].split()[0])
+    for _ in range(600):
+        if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == count):
+            return
+        sleep(0.1)
 
 
 def make_place(root: Path, toy_model: Path) -> dict[str, Path]:
@@ -63,7 +77,9 @@ def make_place(root: Path, toy_model: Path) -> dict[str, Path]:
         for index in range(3):
             (folder / f"{index}.jpg").write_bytes(draw_image(index))
     (broken / "cut.jpg").write_bytes(draw_image(1)[:900])
+    (root / "image.dcm").write_bytes(write_dicom(draw_xray(8), bits=8, extra=STUDY))
     found = {"model": toy_model, "images": images, "broken": broken, "image": images / "0.jpg"}
+    found["dicom"] = root / "image.dcm"
     found |= {"labelled": root / "labelled", "manifest": root / "m.jsonl", "shards": root / "shards"}
     for line in ("manifest {images} --output {manifest}", QUICK["shard"].replace("{out}/shards", "{shards}")):
         assert run(line.format(**found)) == 0

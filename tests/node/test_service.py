@@ -76,6 +76,16 @@ def test_images_for_processing_and_other_classes_are_not_taken(start):
         assert node.send(make_image(1)) == [0]
 
 
+def test_reports_of_others_are_refused_one_by_one(start):
+    with start() as node:
+        assert node.send(make_image(1, SOPClassUID="1.2.840.10008.5.1.4.1.1.88.33"), make_image(2)) == [
+            0x0122,
+            0,
+        ]
+        until(node.rows)
+    assert len(node.rows()) == 1
+
+
 def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):
     import wetread.node.store as module
 

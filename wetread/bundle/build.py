@@ -38,7 +38,7 @@ _SCRIPTS = {"win_amd64": ("install.cmd", "install.ps1")}
 _UNIX_SCRIPTS = ("install.sh",)
 # The older ones do not know the newest wheels' tags.
 _PIP = "pip>=24"
-_MAY_BE_BUNDLED = ("dicom", "parquet", "sign")
+_MAY_BE_BUNDLED = ("dicom", "node", "parquet", "sign")
 
 Report = Callable[[str], None]
 

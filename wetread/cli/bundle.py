@@ -22,7 +22,8 @@ def bundle(
     ],
     python: Annotated[str, typer.Option(metavar="3.X", help="The Python of that machine.")] = "3.12",
     extras: Annotated[
-        list[str] | None, typer.Option("--with", metavar="EXTRA", help="Also 'dicom', 'parquet' or 'sign'.")
+        list[str] | None,
+        typer.Option("--with", metavar="EXTRA", help="Also 'dicom', 'node', 'parquet' or 'sign'."),
     ] = None,
     wheel: Annotated[
         str | None,

@@ -35,8 +35,11 @@ CLASSES = (
     "1.2.840.10008.5.1.4.1.1.7.3",
     "1.2.840.10008.5.1.4.1.1.7.4",
 )
+# An archive that routes a whole study sends our own reports back, and gives up all of it where they are
+# refused (Orthanc does): this class is taken, and what is not ours of it is refused one by one.
+REPORTS = "1.2.840.10008.5.1.4.1.1.88.33"
 VERIFICATION = "1.2.840.10008.1.1"
-SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD = 0x0000, 0xA700, 0x0110, 0xC000
+SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD, NO_CLASS = 0x0000, 0xA700, 0x0110, 0xC000, 0x0122
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
 _PDU, _LONGEST_PDU = 1 << 17, 1 << 20
 _SECONDS = 60.0  # that a peer may be silent
@@ -95,11 +98,12 @@ class Receiver:
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
         for kind in CLASSES:
             entity.add_supported_context(kind, list(list_syntaxes()))
+        entity.add_supported_context(REPORTS)
         entity.add_supported_context(VERIFICATION)
         return entity
 
     def _guard(self, event: Event) -> None:
-        """Break an association off where its peer breaks the protocol, or states a PDU longer than any of ours.
+        """Break an association off where its peer breaks the protocol, or states a PDU that is too long.
 
         pynetdicom would end its thread by an exception, or believe the length and set memory aside.
         """
@@ -172,6 +176,8 @@ class Receiver:
         uid = str(cast("C_STORE", event.request).AffectedSOPInstanceUID)
         if is_own_result(data):
             return SUCCESS  # an archive that routes a study back: a result is never scored
+        if cast("C_STORE", event.request).AffectedSOPClassUID == REPORTS:
+            return NO_CLASS
         try:
             received, name = self._store.keep(uid, data)
         except ValueError:
