@@ -186,7 +186,7 @@ def test_actors_that_never_start_end_the_run(monkeypatch, toy_model, options):
 
 def test_an_error_of_ours_in_an_actor_is_told(monkeypatch, toy_model, options, tmp_path):
     (tmp_path / "shards").write_text("no folder")
-    with pytest.raises(ClusterError, match=r"Expected a folder that can be read and written.*\(on "):
+    with pytest.raises(ClusterError, match=r"cannot be read or written.*\(on "):
         run(monkeypatch, toy_model, options, FakeRay())
 
 

@@ -182,7 +182,7 @@ def test_an_actors_error_is_one_line(toy_model, tmp_path):
     (tmp_path / "shards").write_text("a file where the folder should be")
     done = wetread(*work.arguments(2, "--num-actors", "1"))
     assert done.returncode == 1
-    assert "Expected a folder that can be read and written" in done.stderr
+    assert "cannot be read or written" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
