@@ -17,8 +17,8 @@ $ wetread --version
 wetread 0.1.0
 ```
 
-`wetread COMMAND -h` prints what stands here. `wetread --install-completion` teaches your shell to complete
-commands and options. This page is written from the code by `python -m tests.command_line`.
+`wetread COMMAND -h` prints the same help. `wetread --install-completion` installs completion of commands and
+options in your shell. This page is generated from the code by `python -m tests.command_line`.
 """
 
 
@@ -51,7 +51,8 @@ def _row(parameter: Any) -> str:
     names = ", ".join(reversed([*parameter.opts, *parameter.secondary_opts]))
     option = parameter.param_type_name == "option"
     shown = f"{names} {parameter.metavar or ''}".strip() if option else parameter.metavar
-    default = "" if parameter.default in (None, False) or callable(parameter.default) else parameter.default
+    unset = parameter.default is None or parameter.default is False or callable(parameter.default)
+    default = "" if unset else parameter.default
     if parameter.required:
         default = "required"
     return f"| `{shown}` | {parameter.help} | {default} |"

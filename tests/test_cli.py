@@ -339,13 +339,13 @@ def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("x", "--shard", "0/2", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
-        (("--from-manifest", "m", "--shard", "2/2", "-o", "y"), "Expected a shard I/N with I from 0 to N-1"),
-        (("--from-manifest", "m", "--shard", "two", "-o", "y"), "Expected a shard I/N, such as 0/7"),
+        (("x", "--shard", "0/2", "-o", "y"), "Shards need --from-manifest M and --output FOLDER"),
+        (("--from-manifest", "m", "--shard", "2/2", "-o", "y"), "--shard I/N needs I from 0 to N-1"),
+        (("--from-manifest", "m", "--shard", "two", "-o", "y"), "--shard must be I/N, such as 0/7"),
         (("x", "--from-manifest", "m"), "Received SOURCE and --from-manifest"),
-        (("x", "--engine", "ray", "-o", "y"), "Expected --from-manifest M and --output FOLDER"),
-        (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "without --shard"),
-        (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "Expected --engine ray"),
+        (("x", "--engine", "ray", "-o", "y"), "Shards need --from-manifest M and --output FOLDER"),
+        (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "be used with --shard"),
+        (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "--engine must be ray"),
         (("--from-manifest", "m", "--num-actors", "2", "-o", "y"), "need --engine ray"),
         (("--from-manifest", "m", "--engine", "ray", "--shards", "0", "-o", "y"), "1 or more"),
     ],
@@ -456,7 +456,7 @@ def test_a_shell_can_complete_commands():
         (["x", "--include", "*.dcm"], "no name in 'x' matches '*.dcm'; 3 files are there: .png 2, none 1"),
         (["x/*.dcm"], "no name in 'x/' matches 'x/*.dcm'; 3 files are there: .png 2, none 1"),
         (["x/a.png", "none", "--include", "b*"], "1 file is there: .png 1; no file in 'none' is an input"),
-        (["--from-file", "list"], "no name is in the list"),
+        (["--from-file", "list"], "the list has no names"),
     ],
 )
 @pytest.mark.parametrize("end", ["csv", "parquet"])

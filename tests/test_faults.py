@@ -107,7 +107,7 @@ main()
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "AttributeError" in line and line.endswith(
-        "What was done so far is kept: --resume goes on with it."
+        "The work done so far is kept: continue it with --resume."
     )
     assert len(Path(f"{output}.part").read_bytes().splitlines()) > 1
     whole = [sys.executable, "-m", "wetread", *map(str, arguments), "-q"]
@@ -142,7 +142,7 @@ def test_what_fails_beside_the_work_is_one_line_of_each_kind(toy_model, tmp_path
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
     assert done.returncode == 0 and "labels" in done.stdout
     first, second = done.stderr.splitlines()
-    start = "wetread: beside the work, which goes on: this is a fault of wetread, not of your files: "
+    start = "wetread: the command continues, but this is a fault of wetread, not of your files: "
     assert first.startswith(f"{start}IndexError.") and second.startswith(f"{start}LookupError.")
     assert "IndexError: pop from empty list" in "".join(path.read_text() for path in tmp_path.iterdir())
 

@@ -81,7 +81,7 @@ def test_rows_with_nowhere_to_go_are_an_error(place, tmp_path, line):
     done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, timeout=120, check=False)
     words = done.stderr.decode().splitlines()
     assert done.returncode == 1
-    assert words[-1].startswith("wetread: There is nowhere to write: standard output is closed.")
+    assert words[-1].startswith("wetread: Standard output is closed, so the rows cannot be written.")
 
 
 def test_what_a_library_prints_stays_out_of_the_next_file(tmp_path):

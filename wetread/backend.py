@@ -1,4 +1,4 @@
-"""Keras on TensorFlow, imported late and quietly: what `train` and `export` share."""
+"""Import Keras on TensorFlow late and without its log lines; `train` and `export` use it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def import_keras() -> Any:
 
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(
-            f"Expected Keras on TensorFlow. Received the backend {keras.backend.backend()!r}. "
+            f"Keras runs on {keras.backend.backend()!r} here, and wetread needs TensorFlow. "
             "Set KERAS_BACKEND=tensorflow."
         )
     return keras
@@ -32,7 +32,7 @@ def import_keras() -> Any:
 
 @contextmanager
 def _hushed() -> Iterator[None]:
-    """Close standard error to TensorFlow's libraries: they tell of absent GPUs, whatever they are told."""
+    """Silence standard error while TensorFlow loads: no log level stops its lines about absent GPUs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if "tensorflow" in sys.modules:
         yield

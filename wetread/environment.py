@@ -1,7 +1,7 @@
-"""What wetread's dependencies are told by environment variables, so that nothing leaves the machine.
+"""Set the environment variables that switch off the telemetry of wetread's dependencies.
 
-Some read these once, while they are imported, so `wetread/__init__.py` sets them: before any room can import
-one of them, and in every process (a Ray actor, a child of the command line) that imports anything of wetread.
+Some dependencies read them only once, at import. So `wetread/__init__.py` sets them: before any other module
+can import a dependency, and in every process (a Ray actor, a child process) that imports wetread.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import warnings
 
 _ONNXRUNTIME = "ORT_DISABLE_TELEMETRY"
 _OFF = {
-    # disable_telemetry_events() comes too late for what it sends at its start (microsoft/onnxruntime#27379).
+    # disable_telemetry_events() comes too late for the events of its start (microsoft/onnxruntime#27379).
     _ONNXRUNTIME: "1",
-    # A name that a change of onnxruntime gives the same switch (microsoft/onnxruntime#29843).
+    # A coming version of onnxruntime renames the switch (microsoft/onnxruntime#29843).
     "ORT_TELEMETRY_DISABLED": "1",
     # Ray's usage statistics, and its question about them.
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -29,7 +29,7 @@ _too_late = False
 
 
 def switch_telemetry_off() -> None:
-    """Set the variables that switch off what dependencies send; they replace what was set before."""
+    """Set the variables that switch telemetry off, whatever they were set to before."""
     global _too_late
     _too_late = _too_late or ("onnxruntime" in sys.modules and os.environ.get(_ONNXRUNTIME) != "1")
     os.environ.update(_OFF)
@@ -48,10 +48,10 @@ def warn_of_telemetry() -> None:
 
 
 def keep_home_clean() -> None:
-    """Give Keras and matplotlib a folder that goes with the process, where they have none under HOME yet.
+    """Give Keras and matplotlib a temporary folder, unless they already have one under HOME.
 
-    Both write there when they are imported: `~/.keras/keras.json`, and a list of fonts. What a user has set,
-    by a variable or by a folder that is there, is used as it is.
+    Both write to HOME when they are imported: `~/.keras/keras.json`, and a list of fonts. A folder that is
+    there, or that a variable names, is used as it is.
     """
     places = {"KERAS_HOME": (".keras",), "MPLCONFIGDIR": (".config/matplotlib", ".matplotlib")}
     home = os.path.expanduser("~")

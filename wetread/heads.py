@@ -1,13 +1,13 @@
-"""What a Keras network ends in, by its graph: what `train` and `export` share.
+"""Find out from its graph which activation a Keras network ends in; `train` and `export` use it.
 
-Keras is not imported here: a network that is given has brought it.
+Keras is not imported here: whoever passes a network has imported it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-# Their outputs are means or other places of what comes in: probabilities stay so, and logits too.
+# They only average or move values: probabilities stay probabilities, and logits stay logits.
 _PASSING = (
     "Average",
     "Dropout",
@@ -24,7 +24,7 @@ def trace_activation(model: Any) -> str | None:
     """Name the activation behind a network's output: 'linear', 'sigmoid', 'softmax' or another of Keras'.
 
     Looks through networks inside it, operations of keras.ops, and layers that only average or rearrange.
-    None where the graph does not tell: it ends in another operation, or in branches that differ.
+    None where the graph does not show it: it ends in another operation, or in branches that differ.
     """
     outputs = getattr(model, "outputs", None)
     if not outputs:  # a Sequential that was never built
@@ -44,7 +44,7 @@ def _trace(tensor: Any) -> str | None:
 
 
 def _is_plain(operation: Any) -> bool:
-    """Whether it is Activation('linear'), by which a network in mixed precision comes back to float32."""
+    """Whether it is Activation('linear'), which casts a network in mixed precision back to float32."""
     return type(operation).__name__ == "Activation" and _name_activation(operation) == "linear"
 
 

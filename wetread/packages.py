@@ -18,7 +18,7 @@ ONNXRUNTIME_PACKAGES = (
     "onnxruntime-openvino",
     "onnxruntime-qnn",
 )
-# All that turns a file's bytes into a probability.
+# The packages that compute on the way from a file's bytes to a probability.
 RESULT_PACKAGES = (
     "imagecodecs",
     "numpy",
@@ -44,7 +44,7 @@ _HERE = str(Path(__file__).parent) + os.sep
 VISUAL_CPP = "the Microsoft Visual C++ Redistributable (x64, 2015-2022): vc_redist.x64.exe from Microsoft"
 _PROTOBUF = "It was made for another protobuf: pip install --upgrade {package} protobuf"
 _NUMPY = "It was made for another numpy: pip install --upgrade {package} numpy"
-# What the words of a failed import tell, and what helps. The first that fits counts.
+# Words in the message of a failed import, and the advice for them. The first match counts.
 _ADVICE = (
     ("No module named", "Install what it needs: pip install --force-reinstall {package}"),
     ("DLL load failed", f"Install {VISUAL_CPP}"),
@@ -83,7 +83,7 @@ def find_module(package: str) -> str:
 
 @contextmanager
 def importing(package: str, *, extra: str) -> Iterator[None]:
-    """Explain what the import of an optional package raises within.
+    """Turn the ImportError of an optional package into an error that says what to install.
 
     Raises MissingExtraError where it is not installed, and BrokenPackageError where it is, but does not load.
     """
@@ -115,9 +115,9 @@ def describe_broken(package: str, error: BaseException) -> BrokenPackageError:
 
 
 def explain_import(error: BaseException) -> SetupError | None:
-    """Explain an exception that an import of wetread's raised; None for one that was raised otherwise.
+    """Explain an exception that an import inside wetread raised; None if something else raised it.
 
-    A package that every installation has is imported without ceremony where it is used.
+    Required packages are imported without `importing`, so their failures are explained here.
     """
     if isinstance(error, ModuleNotFoundError) and error.name:
         for package in _BASE:
@@ -131,7 +131,7 @@ def explain_import(error: BaseException) -> SetupError | None:
 
 
 def _find_importing(traceback: TracebackType | None) -> str | None:
-    """The foreign package that raised while wetread imported it, or one that it imports."""
+    """The third-party package that raised while wetread imported it, or a package that imports it."""
     found, importing_it, ours = None, False, False
     while traceback is not None:
         code = traceback.tb_frame.f_code

@@ -1,7 +1,7 @@
-"""Standard streams that are closed: a service, `2>&-`, or pythonw on Windows starts a process without them.
+"""Replace closed standard streams: a service, `2>&-`, or pythonw on Windows starts a process without them.
 
-The next file that such a process opens takes the number of the missing stream, and what a library prints
-to standard error lands between its rows. So the null device takes those numbers before anything else does.
+The next file that such a process opens gets the missing stream's number, and what a library prints to
+standard error ends up between its rows. So the null device is opened under those numbers first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _NAMES = ("stdin", "stdout", "stderr")
 
 
 class Nowhere(io.TextIOWrapper):
-    """What stands in for a standard stream that is closed: what is written to it is lost."""
+    """A replacement for a closed standard stream: it discards what is written to it."""
 
 
 def open_missing() -> None:

@@ -205,15 +205,15 @@ def test_the_pictures_are_drawn_alike_every_time():
 
 
 def test_a_model_that_does_not_vouch_for_itself_is_refused(options, toy_model):
-    with pytest.raises(ModelError, match="`wetread verify` passes here. Received self-test"):
+    with pytest.raises(ModelError, match="fails `wetread verify` here: self-test"):
         build_bundle(replace(options, model=str(toy_model)))
 
 
 def test_a_wheel_without_the_extra_is_refused(options, tmp_path):
     other = make_wheel(tmp_path, "wetread", "0.0.1", headers="Provides-Extra: cpu\n")
-    with pytest.raises(SetupError, match="to have the extra dicom. Received none"):
+    with pytest.raises(SetupError, match="has no extra dicom"):
         build_bundle(replace(options, wheel=str(other)))
-    with pytest.raises(UsageError, match="to be wetread's. Received a's"):
+    with pytest.raises(UsageError, match="must be a wheel of wetread, and is one of a"):
         build_bundle(replace(options, wheel=str(make_wheel(tmp_path, "a"))))
 
 
@@ -228,7 +228,7 @@ def test_a_wheel_without_the_extra_is_refused(options, tmp_path):
     ],
 )
 def test_options_that_cannot_be_meant(options, wrong):
-    with pytest.raises(UsageError, match="Expected"):
+    with pytest.raises(UsageError, match="must |does not exist|is not a file"):
         replace(options, **wrong)
 
 

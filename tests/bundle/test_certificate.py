@@ -26,10 +26,10 @@ def write(path, monkeypatch, *, passed: bool) -> str:
 def test_one_about_this_model_that_holds_comes_along_and_no_other(tmp_path, monkeypatch, suffix):
     good = write(tmp_path / f"good{suffix}", monkeypatch, passed=True)
     check_certificate(good, digest=DIGEST)
-    with pytest.raises(UsageError, match="does not name it"):
+    with pytest.raises(UsageError, match="does not name the digest"):
         check_certificate(good, digest="cd" * 32)
     bad = write(tmp_path / f"bad{suffix}", monkeypatch, passed=False)
-    with pytest.raises(UsageError, match="says that it does not"):
+    with pytest.raises(UsageError, match="says that the model failed"):
         check_certificate(bad, digest=DIGEST)
 
 
@@ -44,6 +44,6 @@ def test_a_bundle_is_not_made_with_another_models_certificate(tmp_path, proven_m
         wheels=str(wheelhouse),
         certificate=str(tmp_path / "c.txt"),
     )
-    with pytest.raises(UsageError, match="does not name it"):
+    with pytest.raises(UsageError, match="does not name the digest"):
         build_bundle(options)
     assert not (tmp_path / "bundle.zip").exists()

@@ -174,7 +174,7 @@ def test_a_folder_that_exists_is_left_alone(bundle):
     (target / "mine").write_text("kept")
     done = install(bundle)
     assert done.returncode == 1
-    assert f"Expected no {target} yet" in done.stderr
+    assert f"{target} already exists" in done.stderr
     assert (target / "mine").read_text() == "kept"
 
 
@@ -183,12 +183,12 @@ def test_another_python_is_refused(bundle):
     (bundle / "bundle.json").write_text(data)
     files = {name: (bundle / name).read_bytes() for name in FILES if name != "SHA256SUMS"}
     (bundle / "SHA256SUMS").write_bytes(sum_files(files))
-    assert "Expected --python to be a 64-bit Python 3.99" in install(bundle).stderr
-    assert f"Expected a 64-bit Python 3.99. Received {HERE}." in install_by_python(bundle).stderr
+    assert "--python must be a 64-bit Python 3.99" in install(bundle).stderr
+    assert f"The bundle needs a 64-bit Python 3.99, and this is {HERE}." in install_by_python(bundle).stderr
     bare = subprocess.run(
         ["sh", str(bundle / "install.sh"), "--to", "/nowhere"], capture_output=True, text=True
     )
-    assert "Expected a 64-bit Python 3.99 on this machine. Received none." in bare.stderr
+    assert "This machine has no 64-bit Python 3.99." in bare.stderr
 
 
 def test_a_python_may_be_named_from_the_current_folder(bundle, tmp_path):
@@ -200,7 +200,7 @@ def test_a_python_may_be_named_from_the_current_folder(bundle, tmp_path):
     python = f"here/{Path(sys.executable).name}"
     command = ["sh", str(bundle / "install.sh"), "--to", "there", "--python", python]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert f"Received {tmp_path}/{python}." in done.stderr
+    assert f"and {tmp_path}/{python} is not." in done.stderr
 
 
 def test_another_platform_is_refused(bundle):
@@ -209,7 +209,7 @@ def test_another_platform_is_refused(bundle):
     files = {name: (bundle / name).read_bytes() for name in FILES if name != "SHA256SUMS"}
     (bundle / "SHA256SUMS").write_bytes(sum_files(files))
     done = install(bundle)
-    assert f"Expected manylinux_riscv64. Received manylinux_{os.uname().machine}." in done.stderr
+    assert f"The bundle is for manylinux_riscv64, and this is manylinux_{os.uname().machine}." in done.stderr
 
 
 def test_usage(bundle):
@@ -230,7 +230,7 @@ def test_a_folder_that_may_not_be_written_and_no_home_say_what_to_do(bundle, tmp
     )
     assert (homeless.returncode, homeless.stderr) == (
         1,
-        "install: Expected --to FOLDER. Received none, and there is no home folder.\n",
+        "install: There is no home folder to install into. Give --to FOLDER.\n",
     )
 
 

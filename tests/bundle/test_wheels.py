@@ -94,7 +94,7 @@ def test_contradictions_name_who_asks(wheel):
 
 @pytest.mark.parametrize(
     ("needs", "message"),
-    [(["missing>=3"], "Expected missing>=3 in the bundle. Received none"), (["a<1"], "Received 1.0")],
+    [(["missing>=3"], "needs missing>=3, and has none"), (["a<1"], "and has 1.0")],
 )
 def test_a_set_that_is_not_closed_is_found(wheel, needs, message):
     wheels = [wheel("app", needs=needs), wheel("a")]
@@ -105,12 +105,10 @@ def test_a_set_that_is_not_closed_is_found(wheel, needs, message):
 def test_a_wheel_for_another_platform_is_found(wheel):
     app = wheel("app", tag="cp312-cp312-win_amd64")
     check_closed([app], roots=["app"], target=WINDOWS)
-    with pytest.raises(
-        SetupError, match="Expected wheels for Python 3.12 on manylinux_x86_64. Received app-"
-    ):
+    with pytest.raises(SetupError, match="app-.* does not install with Python 3.12 on manylinux_x86_64"):
         check_closed([app], roots=["app"], target=LINUX)
     old = wheel("old", headers="Requires-Python: <3.12\n")
-    with pytest.raises(SetupError, match="Received old-1.0"):
+    with pytest.raises(SetupError, match="old-1.0.* does not install"):
         check_closed([old], roots=["old"], target=LINUX)
 
 
@@ -152,11 +150,11 @@ def test_constraints_are_read(tmp_path):
     file.write_text("# tested\nNumPy==2.4.6\nopencv_python-headless == 5.0  # here\n\n")
     assert read_constraints(str(file)) == {"numpy": "2.4.6", "opencv-python-headless": "5.0"}
     file.write_text("numpy>=2\n")
-    with pytest.raises(SetupError, match="Expected lines of name==version"):
+    with pytest.raises(SetupError, match="must have lines of name==version"):
         read_constraints(str(file))
 
 
 def test_a_file_that_is_no_wheel_is_refused(tmp_path):
     (tmp_path / "x-1.0-py3-none-any.whl").write_bytes(b"no zip")
-    with pytest.raises(SetupError, match="Expected a wheel. Received 'x-1.0-py3-none-any.whl'"):
+    with pytest.raises(SetupError, match="'x-1.0-py3-none-any.whl' is not a wheel"):
         _ = Wheel(tmp_path / "x-1.0-py3-none-any.whl").name

@@ -264,7 +264,7 @@ def test_the_self_test_tells_a_machine_that_answers_otherwise(workstation, unpac
     expect_otherwise(proofs)
     done = workstation.run(python, "-I", "-c", _PROVE, proofs, workstation.folder)
     assert done.returncode == 1
-    assert "Expected the self-test's row" in done.stderr
+    assert "The self-test must give the row" in done.stderr
 
 
 @pytest.mark.long
@@ -281,7 +281,7 @@ def test_a_machine_that_answers_otherwise_is_refused(workstation, unpacked, plac
     python = find_python(find_other_user())
     done = workstation.run("sh", other / "install.sh", "--to", folder, "--python", python)
     assert done.returncode == 1
-    assert "Expected the self-test's row" in done.stderr
+    assert "The self-test must give the row" in done.stderr
     assert "Do not use this machine." in done.stderr
     assert not folder.exists()
 

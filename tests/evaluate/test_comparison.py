@@ -134,7 +134,7 @@ def test_three_labels_have_a_test_each_and_null_is_json() -> None:
 def test_models_with_other_labels_are_refused() -> None:
     positive, truth = np.array([0.1, 0.9]), np.array([0, 1])
     other = ModelSpec(labels=TWO.labels, positive="NORMAL")
-    with pytest.raises(DatasetError, match="the same labels and the same positive one"):
+    with pytest.raises(DatasetError, match="differ in their labels or in the positive one"):
         compare(
             contender("a", positive), contender("b", positive, other), truth, groups=["1", "2"], resamples=0
         )

@@ -96,9 +96,9 @@ def test_files_without_a_score_are_counted_and_listed_and_never_judged(model, da
     assert plain["unscored"] == {"not_an_image": 1, "truncated": 1}
     assert (plain["images"], plain["unlabelled"]) == (26, 1)
     assert found.notes == (
-        "2 images have no score and are not judged.",
-        "No patient was found in the names of 1 of 26 images: each counts as one. Where patients have "
-        "several, the intervals are too narrow; say how names tell them: --group-regex.",
+        "2 images have no score and are left out of the metrics.",
+        "No patient was found in the names of 1 of 26 images: each counts as one patient. If patients have "
+        "several images, the intervals are too narrow: give --group-regex.",
     )
     rows = list(csv.DictReader(encode_predictions(found.scores).decode().splitlines()))
     assert len(rows) == 26
@@ -131,7 +131,7 @@ def test_the_fingerprint_is_that_of_training(model, data) -> None:
     spec = dataclasses.replace(toy_spec(), training={"data": expected})
     trained = judge(Classifier(build_model(spec), device="cpu"), data)
     assert [note[:57] for note in trained.notes] == [
-        "These are the images that the model was trained on: the n"
+        "The model was trained on these images: the numbers say no"
     ]
 
 
@@ -163,7 +163,7 @@ def test_images_that_a_run_learned_from_are_counted(model, data, tmp_path) -> No
         found = judge(model, data, run=str(folder), **options)
         return [note for note in found.notes if "splits.csv" in note]
 
-    words = "the numbers say less of new patients than they seem to. Judge on --split val."
+    words = "the numbers are too good for new patients. Evaluate with --split val."
     assert notes_of() == [
         f"By splits.csv of the RUN, 13 of these 25 images trained its network (train): {words}",
         "By splits.csv of the RUN, 5 of these 25 images were set aside to fit its temperature and threshold "
@@ -176,41 +176,41 @@ def test_images_that_a_run_learned_from_are_counted(model, data, tmp_path) -> No
     ]
     (data / "NORMAL" / "gone.jpg").write_bytes(draw_image(98))
     trained = judge(model, data, run=str(folder), split="train").notes
-    assert [note.split(":")[0] for note in trained if "train" in note] == ["These images trained the model"]
+    assert [note.split(":")[0] for note in trained if "train" in note] == [
+        "The model was trained on these images"
+    ]
 
 
 def test_a_split_that_does_not_fit_is_refused(model, data, tmp_path) -> None:
     sides = sides_of(data)
     folder = write_run(tmp_path / "run", sides)
-    with pytest.raises(UsageError, match="one of train, val. Received 'test'"):
+    with pytest.raises(UsageError, match="one of train, val, not 'test'"):
         judge(model, data, run=str(folder), split="test")
     val = next(name for name, row in sides.items() if row[2] == "val")
     (data / val).rename(data / "PNEUMONIA" / "moved.jpg")
-    with pytest.raises(DatasetError, match=f"without 1 of them, '{val}'"):
+    with pytest.raises(DatasetError, match=f"lacks 1 of the . images of val .*'{val}' among them"):
         judge(model, data, run=str(folder), split="val")
     with pytest.raises(SourceError, match="RUN directory"):
         judge(model, data, run=str(data), split="val")
-    with pytest.raises(UsageError, match="or --run"):
+    with pytest.raises(UsageError, match="or give --run"):
         judge(model, data, split="val")
 
 
 def test_folders_of_parts(model, tmp_path) -> None:
     for part, images in (("train", 6), ("val", 4), ("test", 2)):
         draw_folders(tmp_path / "data" / part, images=images)
-    with pytest.raises(
-        DatasetError, match="with test, train, val. Point at one of them, or choose it: --split"
-    ):
+    with pytest.raises(DatasetError, match="test, train, val. Name one of them, or choose it with --split"):
         judge(model, tmp_path / "data")
     assert judge(model, tmp_path / "data", split="test").metrics.images == 4
     assert judge(model, tmp_path / "data" / "val").metrics.images == 8
     notes = judge(model, tmp_path / "data", split="train").notes
-    assert [note.split(":")[0] for note in notes[:1]] == ["These images trained the model"]
+    assert [note.split(":")[0] for note in notes[:1]] == ["The model was trained on these images"]
 
 
 def test_labels_that_the_model_does_not_know_are_refused(model, data, tmp_path) -> None:
     (data / "COVID").mkdir()
     (data / "COVID" / "a.jpg").write_bytes(draw_image(1))
-    with pytest.raises(DatasetError, match="NORMAL, PNEUMONIA. Received .* with COVID"):
+    with pytest.raises(DatasetError, match="NORMAL, PNEUMONIA, and .* other names: COVID"):
         judge(model, data)
     with pytest.raises(DatasetError, match="none of them in a label's folder"):
         judge(model, data / "NORMAL")
@@ -225,13 +225,13 @@ def test_one_label_alone_is_judged_as_far_as_it_can_be(model, data) -> None:
     plain = found.to_dict()["metrics"]
     assert plain["specificity"] is None and plain["auc"] is None
     assert plain["accuracy"] == plain["sensitivity"]
-    assert found.notes[0] == "No image of NORMAL: what needs one is not defined."
+    assert found.notes[0] == "No image of NORMAL: metrics that need one are not defined."
 
 
 def test_nothing_readable_is_an_error(model, tmp_path) -> None:
     (tmp_path / "data" / "NORMAL").mkdir(parents=True)
     (tmp_path / "data" / "NORMAL" / "a.jpg").write_bytes(b"")
-    with pytest.raises(DatasetError, match="Received 1 empty"):
+    with pytest.raises(DatasetError, match="No image in .* has a score: 1 empty"):
         judge(model, tmp_path / "data")
 
 

@@ -152,12 +152,12 @@ def test_without_held_out_patients_only_numbers_are_taken(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"prevalence": 0.4}, "rule with a prevalence"),
+        ({"prevalence": 0.4}, "prevalence needs a threshold rule"),
         ({"rule": "best"}, "rule such as"),
         ({"rule": "balanced", "prevalence": 0.4}, "cost A:B"),
-        ({"temperature": 0.0}, "temperature above 0"),
-        ({"temperature": float("nan")}, "temperature above 0"),
-        ({"temperature": "warm"}, "temperature above 0"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
+        ({"temperature": "warm"}, "temperature must be above 0"),
     ],
 )
 def test_what_does_not_hold_together_is_refused(values: dict, said: str) -> None:

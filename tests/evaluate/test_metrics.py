@@ -152,5 +152,5 @@ def test_intervals_repeat_and_hold_the_value() -> None:
     ],
 )
 def test_shapes_that_do_not_fit_are_refused(probabilities, truth, groups) -> None:
-    with pytest.raises(DatasetError, match="Expected"):
+    with pytest.raises(DatasetError, match="must (have the shape|be a patient)"):
         measure(probabilities, truth, TWO, groups=groups)

@@ -75,7 +75,7 @@ def test_a_temperature_on_its_bound_is_doubted() -> None:
     unsure = 0.5 + (sure - 0.5) * 1e-3
     right, half = np.arange(40) % 2, np.arange(40) // 2 % 2
     for probabilities, truth, temperature, said in (
-        (sure, half, 20.0, "does not follow"),
+        (sure, half, 20.0, "says little about"),
         (unsure, right, 0.05, "hardly sure"),
     ):
         found = fit_temperature(probabilities, truth)

@@ -290,7 +290,7 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path: Path, capfd) -> None:
     assert run_command(tmp_path / "cut.png", "--model", model, "--format", "json") == 1
     errors = capfd.readouterr().err
     assert errors.count("wetread: ") == 5
-    assert "Expected one image file" in errors and "truncated" not in errors.split("\n")[0]
+    assert "takes one image file" in errors and "truncated" not in errors.split("\n")[0]
     assert run_command(image, "--model", model, "--output", tmp_path / "no" / "out.png") == 1
 
 

@@ -233,5 +233,5 @@ def test_a_policy_is_made_weaker_and_stronger() -> None:
     assert (much.rotate, much.cutout, much.blur) == (100, 1.0, whole.blur * 10)
     assert read_policy("xray:0").changes is False
     for text in ("xray:", "xray:x", "light:-1", "light:nan", "xray:11"):
-        with pytest.raises(ConfigError, match="Expected a strength"):
+        with pytest.raises(ConfigError, match="The strength after a policy's name"):
             read_policy(text)

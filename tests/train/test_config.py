@@ -94,8 +94,8 @@ def test_the_first_difference_is_named() -> None:
     [
         ({"calibration_split": -0.1}, "calibration_split"),
         ({"calibration_split": 0.5, "validation": 0.5}, "calibration_split"),
-        ({"threshold_rule": "balanced"}, "calibration_split, or folds"),
-        ({"calibration_split": 0.1, "folds": 3}, "Received both"),
+        ({"threshold_rule": "balanced"}, "calibration_split or folds"),
+        ({"calibration_split": 0.1, "folds": 3}, "calibration_split cannot be used with folds"),
         ({"threshold_rule": "best", "calibration_split": 0.1}, "rule such as"),
     ],
 )

@@ -198,7 +198,7 @@ def make_misnamed(data: Path, name: str = "validation") -> None:
 BROKEN = {
     "val by another name": (make_misnamed, "Rename 'validation' to 'val'"),
     "val by a short name": (lambda data: make_misnamed(data, "Valid"), "Rename 'Valid' to 'val'"),
-    "one label": (lambda data: draw_folder(data, counts={"bar": 4}), "Received one: bar"),
+    "one label": (lambda data: draw_folder(data, counts={"bar": 4}), "only one label, bar"),
     "empty class folder": (make_empty_class, "no files in ring"),
     "other labels in val": (make_other_labels, r"disc \(train\), ring \(val\)"),
     "nothing in a label's folder": (
@@ -209,9 +209,9 @@ BROKEN = {
     "nothing readable": (make_unreadable, "None of the 4 files of 'disc'.*4 not_an_image.*corrupt.csv"),
     "one patient of a label": (
         lambda data: draw_folder(data, counts={"bar": 4, "disc": 2}),
-        "'disc'.*Received 2 images, of 1 patients",
+        "'disc' has 2 readable images, of 1 patients",
     ),
-    "both layouts": (make_both_layouts, "Received both: bar, disc, test, train"),
+    "both layouts": (make_both_layouts, "mixes labels and splits: bar, disc, test, train"),
 }
 
 

@@ -27,11 +27,11 @@ CONFIG = TrainConfig(data="data", output="run", architecture="tests.train.networ
 def test_what_this_machine_cannot_do_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(devices, "list_gpus", list)
     devices.check_devices(CONFIG)
-    with pytest.raises(ConfigError, match="Expected a GPU with --mixed-precision"):
+    with pytest.raises(ConfigError, match="--mixed-precision needs a GPU"):
         devices.check_devices(replace(CONFIG, mixed_precision=True))
     monkeypatch.setattr(devices, "list_gpus", lambda: ["GPU:0", "GPU:1", "GPU:2"])
     devices.check_devices(replace(CONFIG, batch_size=33))
-    with pytest.raises(ConfigError, match="3 GPUs can share alike. Received 32"):
+    with pytest.raises(ConfigError, match="batch_size of 32 cannot be shared equally by 3 GPUs"):
         devices.check_devices(CONFIG)
 
 

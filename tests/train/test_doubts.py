@@ -33,7 +33,7 @@ def test_files_under_two_labels_are_counted_and_one_pair_is_named(tmp_path: Path
     found, text = find(configure(folder))
     assert found.conflicts == 4
     assert found.conflict == ("bar/person0_0.jpg", "disc/x.jpg")
-    assert "4 images stand under two labels" in text
+    assert "4 images are byte-identical and have two labels" in text
     assert "bar/person0_0.jpg and disc/x.jpg" in text
 
 
@@ -97,7 +97,7 @@ def test_color_that_is_dropped_is_told(tmp_path: Path) -> None:
     gray = draw_folder(tmp_path / "gray", counts=counts)
     found, text = find(configure(drawn))
     assert found.colored == (24, 24)
-    assert "24 of 24 images looked at are in colour" in text
+    assert "24 of 24 images checked are in colour" in text
     assert "--color rgb" in text
     for config in (configure(drawn, color="rgb"), configure(gray)):
         found, text = find(config)

@@ -40,5 +40,5 @@ def test_a_run_is_over_when_nothing_gets_better() -> None:
 def test_a_metric_of_two_labels_chooses_nothing_among_three() -> None:
     check_best(configure(best="sensitivity"), 2)
     check_best(configure(best="auc"), 3)
-    with pytest.raises(ConfigError, match="Expected best.*3 labels"):
+    with pytest.raises(ConfigError, match="best cannot be .*3 labels"):
         check_best(configure(best="sensitivity"), 3)

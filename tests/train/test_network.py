@@ -102,6 +102,6 @@ def test_a_network_that_answers_otherwise_when_loaded_is_refused(tmp_path: Path,
     other = make_network(CONFIG, 1, steps=5)
     step(other, 20)
     monkeypatch.setattr(keras.models, "load_model", lambda *a, **k: other)
-    with pytest.raises(ConfigError, match="answer as the trained one"):
+    with pytest.raises(ConfigError, match="differ from the trained one's"):
         save_network(model, tmp_path / "model.keras", sample=IMAGES[:8])
     assert list(tmp_path.iterdir()) == []

@@ -147,7 +147,7 @@ def test_a_lost_machine_costs_the_epoch_at_hand(cloud, data, local_history):
         train(configure("gs://b/data", RUN), on_event=pull_plug)
     assert "one/checkpoint.npz" in cloud.buckets.names("runs")
     assert "one/metrics.json" not in cloud.buckets.names("runs")
-    with pytest.raises(OutputError, match=f"Received {RUN}, which holds an unfinished run"):
+    with pytest.raises(OutputError, match=f"{RUN} already holds an unfinished run"):
         train(configure("gs://b/data", RUN))
     result = train(configure("gs://b/data", RUN), resume=True)
     assert result.new_epochs == 2
@@ -219,7 +219,7 @@ def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_
     assert written == ["report/metrics.json", "report/predictions.csv", "report/report.html"]
     assert cloud.buckets.get("runs", "report/predictions.csv").data.count(b"gs://b/data/") == 61
     assert run(judge) == 1  # what stands there is not replaced without --overwrite
-    assert "Received gs://runs/report. Replace them by --overwrite" in capsys.readouterr().err
+    assert "--output gs://runs/report already holds" in capsys.readouterr().err
     assert run([*judge, "--overwrite"]) == 3
     image = "gs://b/" + next(name for name in cloud.buckets.names("b") if "/disc/" in name)
     explain = ["explain", image, "--model", model, "--output", "gs://runs/e.png"]

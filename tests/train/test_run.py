@@ -40,7 +40,7 @@ def test_a_run_is_not_overwritten(tmp_path: Path, state: str) -> None:
 
 def test_a_run_is_not_resumed_with_other_options(tmp_path: Path) -> None:
     begin(tmp_path, epochs=3)
-    with pytest.raises(ConfigError, match="Expected epochs 3.*Received 4"):
+    with pytest.raises(ConfigError, match="began with epochs 3, not 4"):
         runs.check_run(tmp_path, configure(tmp_path, epochs=4), resume=True)
 
 
@@ -54,11 +54,11 @@ def test_inputs_that_changed_are_named(tmp_path: Path) -> None:
     inputs = {"images": 10, "data": "ab", "policy": {"rotate": 1.0}}
     runs.write_json(tmp_path / runs.INPUTS, inputs)
     runs.check_inputs(tmp_path, inputs)
-    with pytest.raises(DatasetError, match=r"same images.*: 10\. Received 11"):
+    with pytest.raises(DatasetError, match=r"The images changed.*: 10 then, 11 now"):
         runs.check_inputs(tmp_path, {**inputs, "images": 11, "data": "cd"})
-    with pytest.raises(DatasetError, match="same data"):
+    with pytest.raises(DatasetError, match="The data changed"):
         runs.check_inputs(tmp_path, {**inputs, "data": "cd"})
-    with pytest.raises(ConfigError, match="same policy"):
+    with pytest.raises(ConfigError, match="The policy changed"):
         runs.check_inputs(tmp_path, {**inputs, "policy": {"rotate": 2.0}})
 
 
@@ -75,7 +75,7 @@ def test_one_trainer_at_a_time(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="Expected to write"), runs.lock_run(tmp_path / "file" / "run"):
+    with pytest.raises(OutputError, match="cannot be written"), runs.lock_run(tmp_path / "file" / "run"):
         pass
 
 
@@ -139,7 +139,7 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
 def test_a_run_inside_the_data_is_refused_and_leaves_nothing(tmp_path: Path, place: str) -> None:
     data = draw_folder(tmp_path / "data", counts={"bar": 4, "disc": 4})
     before = sorted(data.rglob("*"))
-    with pytest.raises(ConfigError, match="outside DATA"):
+    with pytest.raises(ConfigError, match="is inside DATA"):
         train(TrainConfig(data=str(data), output=str(data / place)))
     assert sorted(data.rglob("*")) == before
 
@@ -147,5 +147,5 @@ def test_a_run_inside_the_data_is_refused_and_leaves_nothing(tmp_path: Path, pla
 def test_a_run_beside_the_data_whose_name_begins_alike_is_taken(tmp_path: Path) -> None:
     check_place(TrainConfig(data=str(tmp_path / "data"), output=str(tmp_path / "data-run")))
     check_place(TrainConfig(data="gs://b/data", output="gs://b/data-run"))
-    with pytest.raises(ConfigError, match="outside DATA"):
+    with pytest.raises(ConfigError, match="is inside DATA"):
         check_place(TrainConfig(data="gs://b/data", output="gs://b/data/run"))

@@ -39,5 +39,5 @@ def test_folds_keep_their_fractions_and_the_labels_proportions() -> None:
 
 
 def test_too_few_groups_are_refused() -> None:
-    with pytest.raises(DatasetError, match="Expected 2 or more patients"):
+    with pytest.raises(DatasetError, match="needs 2 or more"):
         assign_folds(["a", "a", "b", "c"], [0, 0, 1, 1], fractions=(0.5, 0.5), seed=0)

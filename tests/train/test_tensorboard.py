@@ -43,5 +43,5 @@ def test_every_epoch_is_in_the_logs_over_a_resumed_run(tmp_path: Path) -> None:
 
 
 def test_a_bucket_takes_no_logs(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="local output with tensorboard"):
+    with pytest.raises(ConfigError, match="tensorboard needs a local output"):
         configure(tmp_path, "gs://b/run", tensorboard=True)

@@ -1,4 +1,4 @@
-"""Zip files whose bytes depend on what is in them alone."""
+"""Write zip files whose bytes depend only on their contents."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def write_archive(
 ) -> None:
     """Write a zip file: names in order, no times, one owner.
 
-    `files` maps names to their bytes or to files; names that end like one of `programs` may be run.
+    `files` maps names to bytes or to files; names that end with one of `programs` are executable.
     """
     method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
     with zipfile.ZipFile(path, "w") as archive:

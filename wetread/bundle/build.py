@@ -1,4 +1,4 @@
-"""Put a bundle together: wheels, model, installer, licences, bill of materials, checksums, one zip."""
+"""Build a bundle: wheels, model, installer, licences, bill of materials, checksums, in one zip."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ FORMAT_VERSION = 1
 SUMS = "SHA256SUMS"
 _SCRIPTS = {"win_amd64": ("install.cmd", "install.ps1")}
 _UNIX_SCRIPTS = ("install.sh",)
-# The older ones do not know the newest wheels' tags.
+# Older versions of pip do not know the tags of the newest wheels.
 _PIP = "pip>=24"
 _MAY_BE_BUNDLED = ("dicom", "node", "parquet", "sign")
 
@@ -45,12 +45,12 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class BundleOptions:
-    """What a bundle was asked for, as `wetread bundle` takes it.
+    """The options of `wetread bundle`.
 
-    `extras`: beside `cpu`. `wheel`: wetread's own, instead of one made from the installed files.
+    `extras`: in addition to `cpu`. `wheel`: wetread's own, instead of one built from the installed files.
     `constraint`: a file of versions, instead of those installed here. `wheels`: a folder that is used
-    instead of an index. `python_archive`: a Python to install for machines that have none.
-    `certificate`: a file about the model that comes along.
+    instead of an index. `python_archive`: a Python to include, for machines without one. `certificate`: a
+    certificate of parity to include.
     """
 
     model: str
@@ -66,26 +66,26 @@ class BundleOptions:
 
     def __post_init__(self) -> None:
         if not self.output.lower().endswith(".zip"):
-            raise UsageError(f"Expected an output that ends in .zip. Received {self.output!r}.")
+            raise UsageError(f"--output must end in .zip, and is {self.output!r}.")
         if not Path(self.output).absolute().parent.is_dir():
-            raise UsageError(f"Expected --output in a folder that exists. Received {self.output!r}.")
+            raise UsageError(f"The folder of --output {self.output!r} does not exist. Create it first.")
         for extra in self.extras:
             if extra not in _MAY_BE_BUNDLED:
-                raise UsageError(f"Expected --with {' or '.join(_MAY_BE_BUNDLED)}. Received {extra!r}.")
+                raise UsageError(f"--with must be {' or '.join(_MAY_BE_BUNDLED)}, not {extra!r}.")
         for name in ("wheel", "python_archive", "certificate"):
             file = getattr(self, name)
             if file is not None and not Path(file).is_file():
-                raise UsageError(f"Expected --{name.replace('_', '-')} to be a file. Received {file!r}.")
+                raise UsageError(f"--{name.replace('_', '-')} {file!r} is not a file. Check the name.")
 
     @property
     def target(self) -> Target:
-        """What it is for."""
+        """The platform and Python that it is for."""
         return Target(self.platform, self.python)
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was written: its file, size in bytes, SHA-256, and wheels."""
+    """A bundle that was written: its file, its size in bytes, its SHA-256, and its wheels."""
 
     path: str
     size: int
@@ -94,10 +94,10 @@ class Bundle:
 
 
 def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bundle:
-    """Write a bundle. `report` is told what is being done.
+    """Write a bundle. `report` is called with progress lines.
 
-    Raises UsageError, ModelError, MissingExtraError, OutputError, or SetupError where no set of wheels is
-    closed for the target.
+    Raises UsageError, ModelError, MissingExtraError, OutputError, or SetupError if the target's wheels cannot
+    be collected.
     """
     say = report or (lambda _: None)
     target = options.target
@@ -107,7 +107,7 @@ def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bun
         check_certificate(options.certificate, digest=check_digest(data, name=name))
     with TemporaryDirectory() as folder:
         wheels = _gather_wheels(options, target, Path(folder), say)
-        say("scoring the self-test's pictures here")
+        say("scoring the images of the self-test here")
         files = _lay_out(options, target, wheels, data)
         title = f"wetread-{_version(wheels)}-{options.platform}"
         placed = {f"{title}/{file}": content for file, content in files.items()}
@@ -118,23 +118,23 @@ def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bun
 
 
 def _check_model(model: str) -> None:
-    """Hold the model to what its installer will hold it to."""
+    """Verify the model here, as its installer will verify it there."""
     failed = [check for check in verify_model(model).checks if not check.passed]
     if failed:
         said = "; ".join(
             f"{check.name}: expected {check.expected}, received {check.received}" for check in failed
         )
-        raise ModelError(f"Expected a model that `wetread verify` passes here. Received {said}.")
+        raise ModelError(f"The model fails `wetread verify` here: {said}.")
 
 
 def _gather_wheels(options: BundleOptions, target: Target, folder: Path, say: Report) -> list[Wheel]:
     own = Wheel(Path(options.wheel)) if options.wheel else Wheel(build_own_wheel(folder))
     if own.name != "wetread":
-        raise UsageError(f"Expected --wheel to be wetread's. Received {own.name}'s.")
+        raise UsageError(f"--wheel must be a wheel of wetread, and is one of {own.name}.")
     extras = _all_extras(options)
     offered = set(own.metadata.get_all("Provides-Extra", []))
     if missing := sorted(set(extras) - offered):
-        raise SetupError(f"Expected wetread's wheel to have the extra {', '.join(missing)}. Received none.")
+        raise SetupError(f"This wheel of wetread has no extra {', '.join(missing)}. Give another --wheel.")
     roots = _roots(options)
     constraints = _read_versions(options)
     say(f"resolving {' and '.join(roots)} for Python {target.python} on {target.platform}")
@@ -145,7 +145,7 @@ def _gather_wheels(options: BundleOptions, target: Target, folder: Path, say: Re
 
 
 def _read_versions(options: BundleOptions) -> dict[str, str]:
-    """The versions that are wanted: those of a file, or of a folder of wheels whatever it holds, or ours."""
+    """Return the versions to use: of a file, of a folder of wheels (any), or those installed here."""
     if options.constraint is not None:
         return read_constraints(options.constraint)
     return {} if options.wheels is not None else installed_versions()
@@ -166,7 +166,7 @@ def _version(wheels: list[Wheel]) -> str:
 def _lay_out(
     options: BundleOptions, target: Target, wheels: list[Wheel], model: bytes
 ) -> dict[str, bytes | Path]:
-    """Every file of the bundle by its name in it, the checksums of the others among them."""
+    """Return every file of the bundle by its name in it, including the checksums."""
     pictures = draw_pictures(with_dicom="dicom" in options.extras)
     others = _other_files(options, model)
     own_extras = {"wetread": frozenset(_all_extras(options))}
@@ -186,7 +186,7 @@ def _lay_out(
 
 
 def _other_files(options: BundleOptions, model: bytes) -> dict[str, tuple[str, bytes]]:
-    """The files that are no wheels, with their kind in the bill of materials."""
+    """Return the files that are not wheels, with their kind in the bill of materials."""
     found = {"model.onnx": ("machine-learning-model", model)}
     if signature := read_signature(options.model):
         found["model.onnx.sig"] = ("data", signature)
@@ -200,7 +200,7 @@ def _other_files(options: BundleOptions, model: bytes) -> dict[str, tuple[str, b
 
 
 def _lock(wheels: list[Wheel], extras: tuple[str, ...]) -> bytes:
-    """What pip is told to install: every version and digest, nothing left to choose."""
+    """Return the requirements file for pip: every version and digest."""
     lines = []
     for wheel in wheels:
         name = f"wetread[{','.join(extras)}]" if wheel.name == "wetread" else wheel.name
@@ -210,7 +210,7 @@ def _lock(wheels: list[Wheel], extras: tuple[str, ...]) -> bytes:
 
 
 def _describe(options: BundleOptions, target: Target, wheels: list[Wheel]) -> bytes:
-    """What the installer must know."""
+    """Return bundle.json, which the installer reads."""
     pip = next(wheel for wheel in wheels if wheel.name == "pip")
     record = {
         "format": FORMAT_VERSION,
@@ -226,7 +226,7 @@ def _describe(options: BundleOptions, target: Target, wheels: list[Wheel]) -> by
 
 
 def _read_installer(target: Target) -> dict[str, bytes]:
-    """The installer's files, with the line ends of their system."""
+    """Return the installer's files, with the line ends of the target's system."""
     place = resources.files("wetread.bundle") / "installer"
     names = ("install.py", "README.txt", *_SCRIPTS.get(target.platform, _UNIX_SCRIPTS))
     files = {}
@@ -238,7 +238,7 @@ def _read_installer(target: Target) -> dict[str, bytes]:
 
 
 def sum_files(files: Mapping[str, bytes | Path]) -> bytes:
-    """The digests of files, a line each, and last that of the lines themselves."""
+    """Return the digests of files, one a line, and in the last line that of the other lines."""
     lines = []
     for name in sorted(files):
         content = files[name]
@@ -253,4 +253,4 @@ def _write(output: str, files: Mapping[str, bytes | Path]) -> None:
         with replace_file(output) as staged:
             write_archive(staged, files, programs=("install.sh",))
     except OSError as error:
-        raise OutputError(f"Expected to write {output!r}. Received: {error.strerror or error}.") from error
+        raise OutputError(f"{output!r} cannot be written: {error.strerror or error}.") from error

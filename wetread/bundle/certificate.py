@@ -1,4 +1,4 @@
-"""The certificate of parity that comes along: about this very model, and saying that it holds."""
+"""Check the certificate of parity in a bundle: it must be about this model, and must not report a failure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ _FAILED = re.compile(r'passed"?:?\s+false')
 
 
 def check_certificate(path: str, *, digest: str) -> None:
-    """Hold a certificate, as .json, .txt or .html, to the model whose digest this is. Raises UsageError."""
+    """Check that a certificate (.json, .txt, .html) is about the model with this digest; raise UsageError."""
     text = re.sub("<[^>]*>", " ", Path(path).read_text(encoding="utf-8", errors="replace"))
     if digest not in text:
         raise UsageError(
-            f"Expected --certificate to be about the model with the digest {digest}. "
-            f"Received {path!r}, which does not name it. Make it with `wetread parity --certificate`."
+            f"The certificate {path!r} is not about this model: it does not name the digest {digest}. "
+            "Make it with `wetread parity --certificate`."
         )
     if _FAILED.search(text):
         raise UsageError(
-            f"Expected --certificate to say that the model holds. Received {path!r}, which says that it does "
-            "not. Export the model again, and compare again."
+            f"The certificate {path!r} says that the model failed the comparison with Keras. Export the "
+            "model again, and compare again."
         )

@@ -1,4 +1,4 @@
-"""What the wheels of a bundle say of their licences, and the texts that they bring."""
+"""Read the licences of a bundle's wheels: their names and their texts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LONGEST_NAME = 100
 
 
 def name_licence(metadata: Message) -> tuple[str, bool] | None:
-    """A wheel's licence, and whether it is an SPDX expression; None where its metadata name none."""
+    """Return a wheel's licence, and whether it is an SPDX expression; None if its metadata name none."""
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression), True
@@ -27,7 +27,7 @@ def name_licence(metadata: Message) -> tuple[str, bool] | None:
 
 
 def read_licences(wheel: Wheel) -> dict[str, bytes]:
-    """The licence texts in a wheel, by their names in a bundle."""
+    """Read the licence texts in a wheel, by their names in a bundle."""
     place = f"licenses/{wheel.name}-{wheel.version}"
     found = {}
     with zipfile.ZipFile(wheel.path) as archive:
@@ -37,11 +37,11 @@ def read_licences(wheel: Wheel) -> dict[str, bytes]:
                 found[f"{place}/{_shorten(name)}"] = archive.read(name)
     if not found:
         named = name_licence(wheel.metadata)
-        text = f"This wheel brings no licence text. Its metadata say: {named[0] if named else 'nothing'}.\n"
+        text = f"This wheel has no licence text. Its metadata say: {named[0] if named else 'nothing'}.\n"
         found[f"{place}/NO-TEXT.txt"] = text.encode()
     return found
 
 
 def _shorten(name: str) -> str:
-    """A name without what every wheel has before it, so that paths stay short on Windows."""
+    """Remove the prefix that every wheel has, so that paths stay short on Windows."""
     return re.sub(r"^[^/]+\.dist-info/(licenses/)?", "", name).replace("/", "-")

@@ -1,4 +1,4 @@
-"""wetread's own wheel, made again from the files that are installed here."""
+"""Build wetread's own wheel from the files that are installed here."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _WHEEL = b"Wheel-Version: 1.0\nGenerator: wetread\nRoot-Is-Purelib: true\nTag: p
 
 
 def build_own_wheel(folder: Path) -> Path:
-    """Write wetread's wheel into a folder; the same files make the same bytes. Raises SetupError."""
+    """Write wetread's wheel into a folder; the same files give the same bytes. Raises SetupError."""
     installed = metadata.distribution("wetread")
     info = f"wetread-{installed.version}.dist-info"
     files = {f"wetread/{name}": data for name, data in _read_package().items()}
     for name in ("METADATA", "entry_points.txt"):
         text = installed.read_text(name)
         if text is None:
-            raise SetupError(f"Expected {name} of an installed wetread. Received none. Give --wheel FILE.")
+            raise SetupError(f"The installed wetread has no {name} to build a wheel from. Give --wheel FILE.")
         files[f"{info}/{name}"] = text.encode()
     files |= {f"{info}/licenses/{name}": data for name, data in _read_licences(installed).items()}
     files[f"{info}/WHEEL"] = _WHEEL
@@ -35,7 +35,7 @@ def build_own_wheel(folder: Path) -> Path:
 def _read_package() -> dict[str, bytes]:
     spec = find_spec("wetread")
     if spec is None or not spec.submodule_search_locations:
-        raise SetupError("Expected wetread's own files. Received none. Give --wheel FILE.")
+        raise SetupError("wetread's own files are not in a folder. Give --wheel FILE.")
     root = Path(spec.submodule_search_locations[0])
     files = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
     return {
@@ -46,7 +46,7 @@ def _read_package() -> dict[str, bytes]:
 
 
 def _read_licences(installed: metadata.Distribution) -> dict[str, bytes]:
-    """The licence files that stand among an installed distribution's own."""
+    """Read the licence files of an installed distribution."""
     found = {}
     for file in installed.files or []:
         if file.parts[0].endswith(".dist-info") and "licen" in file.as_posix().lower():

@@ -1,4 +1,4 @@
-"""The bundle's bill of materials, in CycloneDX 1.6 JSON: the same bundle makes the same bytes."""
+"""Write the bundle's software bill of materials, CycloneDX 1.6 JSON: the same bundle gives the same bytes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write_sbom(
         ],
         "dependencies": _describe_dependencies(wheels, target, extras, sorted(others)),
     }
-    # No time and no chance: the number is made of the contents.
+    # The serial number depends on the contents only, not on the time or a random number.
     content = json.dumps(record, sort_keys=True)
     record["serialNumber"] = f"urn:uuid:{uuid.uuid5(_NAMESPACE, content)}"
     return (json.dumps(record, indent=2, sort_keys=True) + "\n").encode()

@@ -1,4 +1,4 @@
-"""Three drawn pictures and what a model makes of them here: the installer scores them there, and compares."""
+"""The installer's self-test: three drawn images and their scores here, to compare on the target machine."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from wetread.runtime.model.golden import draw_image
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import encode_header, encode_rows
 
-# How far a probability may be from the one that was written down, on another processor.
+# How far a probability on another processor may be from the recorded one.
 TOLERANCE = 0.001
 
 
 def draw_pictures(*, with_dicom: bool) -> dict[str, bytes]:
-    """Draw a JPEG, a 12-bit PNG, and a 12-bit DICOM (a color PNG without the extra): nobody's pictures."""
+    """Draw a JPEG, a 12-bit PNG, and a 12-bit DICOM file (without the extra: a color PNG)."""
     gray = draw_image(101, shape=(300, 260, 1))
     deep = draw_image(102, shape=(280, 340, 1)).astype(np.uint16) * 16 + 7
     pictures = {
@@ -37,7 +37,7 @@ def draw_pictures(*, with_dicom: bool) -> dict[str, bytes]:
 def _encode_png(picture: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
     done, data = cv2.imencode(".png", picture)
     if not done:
-        raise SetupError("Expected OpenCV to write a PNG. Received a refusal. Install it again.")
+        raise SetupError("OpenCV cannot write a PNG. Install opencv-python-headless again.")
     return bytes(data.tobytes())
 
 
@@ -70,7 +70,7 @@ def _element(group: int, number: int, kind: bytes, value: bytes) -> bytes:
 
 
 def score_pictures(model: Path, pictures: dict[str, bytes]) -> bytes:
-    """Score the pictures here. Returns CSV with bare names. Raises SetupError for one without a score."""
+    """Score the images here. Returns CSV with file names only. Raises SetupError for one without a score."""
     classifier = Classifier(model, device="cpu")
     with TemporaryDirectory() as folder:
         for name, data in pictures.items():
@@ -79,7 +79,7 @@ def score_pictures(model: Path, pictures: dict[str, bytes]) -> bytes:
     for row in rows:
         if row.status != Status.OK:
             raise SetupError(
-                f"Expected the self-test's pictures to score. Received {row.status}: {row.error}"
+                f"An image of the self-test has no score, but the status {row.status}: {row.error}"
             )
     bare = [replace(row, path=Path(row.path).name) for row in rows]
     labels = classifier.spec.labels

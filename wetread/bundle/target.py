@@ -1,4 +1,4 @@
-"""The platform and Python that a bundle is for: its tags, and what its environment markers say."""
+"""The platform and Python that a bundle is for: wheel tags and environment markers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from packaging.tags import Tag
 
-# The newest C library that a manylinux bundle may ask for: that of Debian 10, Ubuntu 18.10 and RHEL 8.
+# The newest C library that a manylinux bundle may need: that of Debian 10, Ubuntu 18.10 and RHEL 8.
 GLIBC = 28
 _OLD_NAMES = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
 PLATFORMS = ("win_amd64", "manylinux_x86_64", "manylinux_aarch64")
@@ -29,9 +29,9 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.platform not in PLATFORMS:
-            raise UsageError(f"Expected --platform {', '.join(PLATFORMS)}. Received {self.platform!r}.")
+            raise UsageError(f"--platform must be {' or '.join(PLATFORMS)}, not {self.platform!r}.")
         if not re.fullmatch(r"3\.\d{1,2}", self.python) or self.version < _OLDEST_PYTHON:
-            raise UsageError(f"Expected --python 3.11 or newer, such as 3.12. Received {self.python!r}.")
+            raise UsageError(f"--python must be 3.11 or newer, such as 3.12, not {self.python!r}.")
 
     @property
     def version(self) -> tuple[int, int]:
@@ -46,7 +46,7 @@ class Target:
 
     @property
     def machine(self) -> str:
-        """What `platform.machine()` says there."""
+        """The value of `platform.machine()` there."""
         return "AMD64" if self.is_windows else self.platform.removeprefix("manylinux_")
 
     @property
@@ -70,9 +70,9 @@ class Target:
         return {*native, *tags.compatible_tags(self.version, interpreter, self.platform_tags)}
 
     def environments(self) -> list[dict[str, str]]:
-        """What markers read there: with the oldest and with the newest patch release of its Python.
+        """The values of environment markers there, for the oldest and the newest patch release of its Python.
 
-        A requirement counts if either needs it, so that the bundle is closed for both.
+        A requirement counts if either release needs it, so that the bundle works with both.
         """
         windows = self.is_windows
         common = {
@@ -90,7 +90,7 @@ class Target:
         return [common | {"python_full_version": patch, "implementation_version": patch} for patch in patches]
 
     def needs(self, requirement: Requirement, extras: frozenset[str]) -> bool:
-        """Tell whether a package with these extras needs a requirement there."""
+        """Whether a package with these extras needs a requirement there."""
         if requirement.marker is None:
             return True
         return any(

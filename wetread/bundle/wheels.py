@@ -1,8 +1,8 @@
-"""Wheels: what they are and need, and the set of them that is closed under a target's own markers.
+"""Collect a bundle's wheels: all that the target platform needs, by its own environment markers.
 
-`pip download` evaluates markers for the machine that it runs on, so a bundle for Windows made on Linux
-would lack what only Windows needs. Here pip fetches one wheel at a time, without dependencies, and the
-wheels' own metadata are asked what else the target needs.
+`pip download` evaluates markers for the machine that it runs on, so a bundle for Windows made on Linux would
+lack packages that only Windows needs. Here pip downloads one wheel at a time, without dependencies, and the
+metadata of the wheels show what else the target needs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Wheel:
 
     @cached_property
     def metadata(self) -> Message:
-        """Its METADATA. Raises SetupError for a file that is no wheel."""
+        """Its METADATA. Raises SetupError for a file that is not a wheel."""
         try:
             with zipfile.ZipFile(self.path) as wheel:
                 (name,) = (
@@ -48,7 +48,7 @@ class Wheel:
                 )
                 return BytesParser().parsebytes(wheel.read(name))
         except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise SetupError(f"Expected a wheel. Received {self.path.name!r}: {error}.") from error
+            raise SetupError(f"{self.path.name!r} is not a wheel: {error}.") from error
 
     @property
     def name(self) -> str:
@@ -67,13 +67,13 @@ class Wheel:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     def requirements(self, target: Target, extras: frozenset[str]) -> list[Requirement]:
-        """What it needs there, with these extras."""
+        """Its requirements on a target, with these extras."""
         parse = import_packaging("requirements").Requirement
         found = [parse(text) for text in self.metadata.get_all("Requires-Dist", [])]
         return [requirement for requirement in found if target.needs(requirement, extras)]
 
     def fits(self, target: Target) -> bool:
-        """Tell whether it installs there, by its tags and by Requires-Python."""
+        """Whether it installs on a target, by its tags and by Requires-Python."""
         _, _, _, tags = import_packaging("utils").parse_wheel_filename(self.path.name)
         wanted = import_packaging("specifiers").SpecifierSet(self.metadata.get("Requires-Python", ""))
         return bool(tags & target.tags()) and f"{target.python}.0" in wanted
@@ -81,7 +81,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class Need:
-    """What a set of wheels needs of one package: versions, extras, and who says so."""
+    """The requirements of a set of wheels for one package: versions, extras, and which wheels need it."""
 
     specifier: SpecifierSet
     extras: frozenset[str]
@@ -92,10 +92,10 @@ Fetch = Callable[[dict[str, "SpecifierSet"]], list[Wheel]]
 
 
 def resolve(roots: list[str], *, target: Target, given: list[Wheel], fetch: Fetch) -> list[Wheel]:
-    """Find wheels that hold all that `roots` (requirements) need on a target, and nothing else.
+    """Find the wheels that `roots` (requirements) need on a target, and no others.
 
-    `given` are taken as they are; `fetch` gets the best of each other package within a specifier. Returns
-    them by name. Raises SetupError where the versions that packages ask for contradict one another.
+    `given` wheels are used as they are; `fetch` gets the best version of each other package. Returns the
+    wheels sorted by name. Raises SetupError if packages need versions that exclude each other.
     """
     parse = import_packaging("requirements").Requirement
     requirements = [parse(root) for root in roots]
@@ -117,7 +117,7 @@ def resolve(roots: list[str], *, target: Target, given: list[Wheel], fetch: Fetc
 
 
 def gather_needs(roots: list[Requirement], chosen: Mapping[str, Wheel], target: Target) -> dict[str, Need]:
-    """What roots and the chosen wheels, as far as they are reached, need of each package."""
+    """Collect what the roots, and the chosen wheels that they lead to, need of each package."""
     canonicalize = import_packaging("utils").canonicalize_name
     empty = import_packaging("specifiers").SpecifierSet()
     needs: dict[str, Need] = {}
@@ -136,34 +136,33 @@ def gather_needs(roots: list[Requirement], chosen: Mapping[str, Wheel], target: 
 
 def _contradiction(name: str, need: Need) -> SetupError:
     return SetupError(
-        f"Expected one version of {name} that satisfies all. Received: {'; '.join(sorted(set(need.by)))}. "
+        f"No version of {name} satisfies all requirements: {'; '.join(sorted(set(need.by)))}. "
         "Pin a version with --constraint, or give another --wheel."
     )
 
 
 def check_closed(wheels: list[Wheel], *, roots: list[str], target: Target) -> None:
-    """Raise SetupError unless wheels hold all that roots need on a target, and each installs there."""
+    """Raise SetupError unless the wheels are all that roots need on a target, and each installs there."""
     parse = import_packaging("requirements").Requirement
     chosen = {wheel.name: wheel for wheel in wheels}
     for name, need in gather_needs([parse(root) for root in roots], chosen, target).items():
         if name not in chosen or not need.specifier.contains(chosen[name].version, prereleases=True):
             found = chosen[name].version if name in chosen else "none"
-            raise SetupError(f"Expected {name}{need.specifier} in the bundle. Received {found}.")
+            raise SetupError(f"The bundle needs {name}{need.specifier}, and has {found}.")
     for wheel in wheels:
         if not wheel.fits(target):
             raise SetupError(
-                f"Expected wheels for Python {target.python} on {target.platform}. "
-                f"Received {wheel.path.name}."
+                f"{wheel.path.name} does not install with Python {target.python} on {target.platform}."
             )
 
 
 def make_fetch(
     folder: Path, *, target: Target, constraints: Mapping[str, str], index_free: str | None = None
 ) -> Fetch:
-    """Make a `fetch` that puts wheels into `folder`, with pip and the indexes that it is set up for.
+    """Make a `fetch` that downloads wheels into `folder` with pip, from the indexes in pip's configuration.
 
-    `constraints` maps names to versions that are taken where they fit. `index_free`: a folder of wheels
-    that is used instead of any index.
+    `constraints` maps names to versions that are used if they fit. `index_free`: a folder of wheels that is
+    used instead of any index.
     """
     if find_spec("pip") is None:
         raise MissingExtraError("pip", extra="bundle")
@@ -198,16 +197,16 @@ def _download(pinned: list[str], into: Path, *, target: Target, index_free: str 
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
         said = (" ".join(errors) or done.stderr)[-600:]
         raise SetupError(
-            f"Expected wheels for Python {target.python} on {target.platform}: {', '.join(pinned)}. "
-            f"Received from pip: {said} Pin others with --constraint, "
-            "or name a folder that holds the wheels with --wheels."
+            f"pip found no wheels of {', '.join(pinned)} for Python {target.python} on {target.platform}: "
+            f"{said} Pin other versions with --constraint, or name a folder that holds the wheels with "
+            "--wheels."
         )
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions that are installed here: what was tested is what a bundle takes, where it can."""
+    """Return the versions that are installed here: a bundle uses the tested versions if it can."""
     canonicalize = import_packaging("utils").canonicalize_name
-    # An interrupted pip leaves folders that say no name.
+    # An interrupted pip leaves folders without a name in their metadata.
     named = [found for found in metadata.distributions() if "Name" in (found.metadata or ())]
     return {canonicalize(found.metadata["Name"]): found.version for found in named}
 
@@ -227,5 +226,5 @@ def read_constraints(path: str) -> dict[str, str]:
                     raise ValueError(text)
                 found[import_packaging("utils").canonicalize_name(requirement.name)] = specifier.version
     except (OSError, ValueError) as error:
-        raise SetupError(f"Expected lines of name==version in {path!r}. Received: {error}.") from error
+        raise SetupError(f"{path!r} must have lines of name==version: {error}.") from error
     return found

@@ -1,7 +1,7 @@
 """The command line: parse, call, print, exit code. No logic, and no heavy import outside a command.
 
-Exit codes: 0 every input scored; 3 finished, but some inputs have no score; 2 wrong usage; 1 anything
-else; 130 and 143 when interrupted. Errors are one line on standard error, those that nobody foresaw as well.
+Exit codes: 0 every input scored; 3 finished, but some inputs have no score; 2 wrong usage; 1 anything else;
+130 and 143 when interrupted. Every error is one line on standard error, even an unforeseen one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from wetread.errors import ConfigError, RunWarning, UsageError, WetreadError
 from wetread.packages import explain_import
 from wetread.streams import open_missing
 
-# Modules of this room, each of which adds the command of its name as it is imported.
+# Modules of this package; importing one adds the command of its name.
 COMMANDS = (
     "bundle",
     "demo",
@@ -48,11 +48,11 @@ COMMANDS = (
 )
 
 
-_RESUME = " What was done so far is kept: --resume goes on with it."
+_RESUME = " The work done so far is kept: continue it with --resume."
 
 
 def load_commands(arguments: list[str]) -> None:
-    """Add the command asked for to the app, or all: to describe them costs more than to load a model."""
+    """Import the command that is asked for, or all: importing all takes longer than loading a model."""
     asked = [name for name in arguments[:1] if name in COMMANDS]
     for name in asked or COMMANDS:
         import_module(f"wetread.cli.{name}")
@@ -62,23 +62,23 @@ def main() -> NoReturn:
     """Run the command line and exit with its code."""
     open_missing()
     for stream in (sys.stdout, sys.stderr):
-        # A console or a pipe on Windows lacks most letters: a name with them must not end a command.
+        # A console or a pipe on Windows cannot encode most letters: they must not raise an exception.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     code = run(sys.argv[1:])
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    # All files are closed by now. To take the libraries apart again, as the interpreter would, takes a
-    # third of the time that it takes to score one image.
+    # All files are closed by now. A normal exit would unload the libraries first, which takes a third of the
+    # time of scoring one image.
     os._exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    # The workers are the parallelism; a matrix product that starts threads of its own only slows them.
+    # The workers run in parallel; a matrix product that starts its own threads only slows them down.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    # TensorFlow tells of absent GPUs on standard error, where a command says only what its user must know.
+    # TensorFlow reports absent GPUs on standard error, which is for what the user must know.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         load_commands(arguments)
@@ -92,24 +92,24 @@ def run(arguments: list[str]) -> int:
         return _report(f"{error}{_RESUME if error.resumable else ''}", code=1)
     except TyperException as error:
         return _report(_add_hint(error), code=error.exit_code)
-    except BrokenPipeError:  # whoever read standard output went away
+    except BrokenPipeError:  # the reader of standard output is gone
         return _drop_output()
-    except OSError as error:  # a full disk under standard output, say
-        if (explained := explain_import(error)) is not None:  # or a library that a package loads and lacks
+    except OSError as error:  # for example, standard output goes to a full disk
+        if (explained := explain_import(error)) is not None:  # or a package's library is missing
             return _report(explained, code=1)
-        _report(f"Expected to read and write as asked. Received: {error}.", code=1)
+        _report(f"a file could not be read or written: {error}.", code=1)
         return _drop_output()
     except MemoryError:
         return _report("out of memory. Give fewer --workers or a smaller --batch-size.", code=1)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:  # noqa: BLE001 - an import may raise anything, too; else nobody foresaw it: the user gets one line, we get the details
+    except Exception as error:  # noqa: BLE001 - from an import, or unforeseen: the user gets one line, and a file gets the details
         explained = explain_import(error)
         return _report_fault(error, arguments) if explained is None else _report(explained, code=1)
 
 
 def _add_hint(error: TyperException) -> str:
-    """Return the message with the option that may be meant, and the command whose help to read."""
+    """Return the message with a suggested option and a pointer to the command's help."""
     text = error.format_message().replace(" (Possible options: ", ". Did you mean ").removesuffix(")")
     text += "?" if "Did you mean --" in text else ""
     context = getattr(error, "ctx", None)
@@ -118,9 +118,9 @@ def _add_hint(error: TyperException) -> str:
 
 @contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Say in one line, once, what a file system or a source lacks, and which image is slow."""
+    """Print each of wetread's own warnings as one line, once."""
     with warnings.catch_warnings():
-        warnings.simplefilter("always", RunWarning)  # "once" is once for each module that warns
+        warnings.simplefilter("always", RunWarning)  # "once" would be once for each module that warns
         show, said = warnings.showwarning, set[str]()
 
         def say(message: Warning | str, category: type[Warning], *place: Any, **rest: Any) -> None:
@@ -137,9 +137,9 @@ def _plain_warnings() -> Iterator[None]:
 
 @contextmanager
 def _plain_faults(arguments: list[str]) -> Iterator[None]:
-    """Say in one line, once for each kind, what fails in a thread or in the tidying-up of an object.
+    """Print an exception of a thread or of an object's finalizer as one line, once for each type.
 
-    Nobody can catch such an error, so Python would print its traceback, and the command would go on.
+    No code can catch such an exception: Python would print its traceback, and the command would continue.
     """
     hooks, said = (threading.excepthook, sys.unraisablehook), set[str]()
 
@@ -150,7 +150,7 @@ def _plain_faults(arguments: list[str]) -> Iterator[None]:
         kind = f"{type(error).__name__} {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
         if kind not in said:
             said.add(kind)
-            _report(f"beside the work, which goes on: {_describe_fault(error, arguments)}", code=0)
+            _report(f"the command continues, but {_describe_fault(error, arguments)}", code=0)
 
     threading.excepthook = lambda failed: say(failed.exc_value)
     sys.unraisablehook = lambda failed: say(failed.exc_value)
@@ -174,14 +174,14 @@ def _describe_fault(error: Exception, arguments: list[str]) -> str:
 
 
 def _drop_output() -> int:
-    """Keep the last flush of standard output quiet, and return the exit code."""
+    """Prevent an error in the last flush of standard output, and return the exit code."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
 
 
 @contextmanager
 def _tidy_termination() -> Iterator[None]:
-    """Let SIGTERM end the process as an exception does: passing folders, which may hold pixels, go."""
+    """Turn SIGTERM into an exception, so that temporary folders, which may hold pixels, are deleted."""
 
     def leave(number: int, _frame: object) -> None:
         sys.exit(128 + number)

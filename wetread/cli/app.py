@@ -1,4 +1,4 @@
-"""The typer application that every command module adds to, and what commands share."""
+"""The typer application that every command module adds its command to."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=False,
-    help="Train a small CNN, export it to ONNX, and score folders of images with it: the same answer from "
-    "file to probability on every machine, and never a silently wrong one.",
+    help="Train a small CNN, export it to ONNX, and score folders of images with it. The same file gives the "
+    "same probability on every machine, and never a silently wrong one.",
 )
 
 
@@ -38,12 +38,12 @@ def _root(
 
 
 def open_output() -> BinaryIO:
-    """Return standard output for data, as bytes. Raises OutputError where it is closed.
+    """Return standard output for data, as bytes. Raises OutputError if it is closed.
 
-    What a command says there of its work may be lost; rows that were asked for may not.
+    A closed standard output may swallow a command's messages, but not its rows.
     """
     from wetread.errors import OutputError
 
     if isinstance(sys.stdout, Nowhere):
-        raise OutputError("There is nowhere to write: standard output is closed. Give --output FILE.")
+        raise OutputError("Standard output is closed, so the rows cannot be written. Give --output FILE.")
     return sys.stdout.buffer

@@ -15,37 +15,44 @@ from wetread.cli.app import app
     epilog="Example: wetread bundle model.onnx --output wetread-win.zip --platform win_amd64 --with dicom",
 )
 def bundle(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model that comes along.")],
-    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.zip", help="The bundle.")],
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model to put into the bundle.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="FILE.zip", help="The bundle to write.")],
     platform: Annotated[
-        str, typer.Option(metavar="PLATFORM", help="win_amd64, manylinux_x86_64 or manylinux_aarch64.")
+        str,
+        typer.Option(metavar="PLATFORM", help="Target: win_amd64, manylinux_x86_64 or manylinux_aarch64."),
     ],
-    python: Annotated[str, typer.Option(metavar="3.X", help="The Python of that machine.")] = "3.12",
+    python: Annotated[
+        str, typer.Option(metavar="3.X", help="Python version of the target machine.")
+    ] = "3.12",
     extras: Annotated[
         list[str] | None,
-        typer.Option("--with", metavar="EXTRA", help="Also 'dicom', 'node', 'parquet' or 'sign'."),
+        typer.Option(
+            "--with", metavar="EXTRA", help="Include an extra: dicom, node, parquet or sign; repeatable."
+        ),
     ] = None,
     wheel: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="wetread's own wheel; default: made from the installed files."),
+        typer.Option(metavar="FILE", help="wetread's own wheel; default: built from the installed files."),
     ] = None,
     python_archive: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A Python for machines that have none.")
+        str | None,
+        typer.Option(metavar="FILE", help="Include this Python archive, for a machine without Python."),
     ] = None,
     constraint: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Versions, name==version; default: those installed here."),
+        typer.Option(metavar="FILE", help="Package versions, name==version; default: those installed here."),
     ] = None,
     wheels: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Take wheels from here; ask no index.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Take all wheels from this folder, without a package index."),
     ] = None,
     certificate: Annotated[
-        str | None, typer.Option(metavar="FILE", help="A certificate of parity that comes along.")
+        str | None, typer.Option(metavar="FILE", help="Include a certificate that `wetread parity` wrote.")
     ] = None,
 ) -> None:
     """Make one file that installs wetread and a model on a machine without a network.
 
-    Prints the file's SHA-256, for whoever receives it to compare.
+    Prints the file's SHA-256, so that the receiver can check it.
     """
     from wetread.bundle.build import BundleOptions, build_bundle
 

@@ -11,18 +11,19 @@ from wetread.cli.app import app
 
 
 @app.command(
-    short_help="Walk the whole way in a few minutes, on drawn images.",
+    short_help="Run every step in a few minutes, on drawn images.",
     epilog="Example: wetread demo --output demo",
 )
 def demo(
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where everything goes.")
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write everything to.")
     ] = "demo",
     data: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Your images, FOLDER/<label>/*; default: drawn ones.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Your own images, FOLDER/<label>/*; default: drawn X-rays."),
     ] = None,
 ) -> None:
-    """Walk the whole way in a few minutes: draw phantoms, train, export, compare, score, verify."""
+    """Run every step in a few minutes: draw X-rays, train, export, compare, score, verify."""
     from wetread.demo.walkthrough import describe_event, run_demo
 
     result = run_demo(Path(output), data=data, on_step=lambda event: print(describe_event(event), flush=True))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @app.command(
-    short_help="Say what is installed, what clashes, what works.",
+    short_help="Check the installation: packages, conflicts, devices.",
     epilog="Example: wetread doctor --model model.onnx",
 )
 def doctor(
@@ -22,11 +22,11 @@ def doctor(
         str | None,
         typer.Option(metavar="MODEL.onnx", help="The model to load and check; default: the packaged one."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The findings as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Look at this machine and installation: what is there, what clashes, which devices really work.
+    """Check this machine and installation: installed packages, conflicts, and which devices really work.
 
-    Exit code 1 when something must be mended.
+    Exit code 1 when something must be fixed.
     """
     from wetread.runtime.doctor import count_problems, examine, to_record
 

@@ -20,32 +20,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """Which images judge, and how."""
+    """Which images are evaluated, and how."""
 
     panel: ClassVar[str] = "Data"
 
-    data: Annotated[str, typer.Argument(metavar="DATA", help="DATA/<label>/*, with the model's labels.")]
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="Labelled images, DATA/<label>/*, with the model's labels.")
+    ]
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Judge on the folder DATA/NAME; with --run, on that side of it."),
+        typer.Option(
+            metavar="NAME", help="Use only the folder DATA/NAME; with --run, only that split of the run."
+        ),
     ] = None
     run: Annotated[
         str | None,
-        typer.Option(metavar="RUN", help="The run that trained the model: its split, its curves."),
+        typer.Option(metavar="RUN", help="The run that trained the model; its split and curves are used."),
     ] = None
     group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+        str | None,
+        typer.Option(metavar="RE", help="Regular expression that finds the patient in a file name."),
     ] = None
     resamples: Annotated[
-        int, typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: none.")
+        int,
+        typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: no intervals."),
     ] = 2000
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the bootstrap samples.")] = 0
     workers: Workers = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Where the report goes."""
+    """Where the report is written."""
 
     panel: ClassVar[str] = "Output"
 
@@ -55,17 +61,17 @@ class ReportOptions:
             "--output",
             "-o",
             metavar="DIR",
-            help="Where metrics.json, predictions.csv and report.html go; default: print only.",
+            help="Write metrics.json, predictions.csv and report.html here; default: print only.",
         ),
     ] = None
     thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Put pictures, of patients then, into report.html.")
+        bool, typer.Option("--thumbnails", help="Include the images, which show patients, in report.html.")
     ] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False
 
 
 @app.command(
-    short_help="Judge a model on labelled folders.",
+    short_help="Evaluate a model on labelled folders.",
     epilog="Example: wetread evaluate DATA --model model.onnx --output report",
 )
 @expand_options
@@ -74,15 +80,15 @@ def evaluate(
     judging: JudgeOptions,
     chosen: ModelOptions,
     compare: Annotated[
-        str | None, typer.Option(metavar="OTHER.onnx", help="A second model, on the same images.")
+        str | None, typer.Option(metavar="OTHER.onnx", help="Compare with a second model on the same images.")
     ] = None,
     written: ReportOptions,
     project: Project = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
-    """Judge a model on labelled folders: metrics with 95% intervals by patient, and a report.
+    """Evaluate a model on labelled folders: metrics with 95% intervals by patient, and a report.
 
-    Needs no TensorFlow. Exit code 0 when every image has a score, 3 when some have none.
+    TensorFlow is not needed. Exit code 0 when every image has a score, 3 when some have none.
     """
     from wetread.errors import UsageError
     from wetread.evaluate.evaluation import EvaluateOptions
@@ -93,7 +99,7 @@ def evaluate(
 
     output = written.output
     if output is None and (written.thumbnails or written.overwrite):
-        raise UsageError("Expected --output with --thumbnails and --overwrite. Received none.")
+        raise UsageError("--thumbnails and --overwrite need --output DIR: without it no file is written.")
     with (
         bill_project(project),
         stage_folder(judging.run or "", names=RUN_FILES) as trained,
@@ -115,7 +121,7 @@ def evaluate(
 
 @contextmanager
 def show_count(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Yield what is told (images done, images in all): a bar on a terminal, nothing elsewhere."""
+    """Yield a function of (images done, all images) that shows a bar on a terminal; None elsewhere."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

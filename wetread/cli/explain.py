@@ -18,43 +18,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
-    """What is explained, how, and where the picture goes."""
+    """What is explained, how, and where the picture is written."""
 
     panel: ClassVar[str] = "Output"
 
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="The picture; JSON goes to stdout without it."),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="The picture to write; JSON is printed without it."
+        ),
     ] = None
     format_: Annotated[
-        str, typer.Option("--format", metavar="png|json", help="An overlay, or the raw map.")
+        str,
+        typer.Option(
+            "--format", metavar="png|json", help="png: an overlay on the image; json: the map as numbers."
+        ),
     ] = "png"
     method: Annotated[
-        str, typer.Option(metavar="occlusion|cam", help="cam: class activation, of a model exported with it.")
+        str,
+        typer.Option(
+            metavar="occlusion|cam",
+            help="cam: class activation map; the model needs --with-activation at export.",
+        ),
     ] = "occlusion"
     label: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the one it gets.")
+        str | None, typer.Option(metavar="LABEL", help="The label to explain; default: the predicted one.")
     ] = None
     overwrite: Overwrite = False
 
 
 @app.command(
-    short_help="Show where a model looked.",
+    short_help="Show which parts of an image decided.",
     epilog="Example: wetread explain xray.jpeg --output where.png",
 )
 @expand_options
 def explain(
-    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file; gs:// too.")],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="One image file, local or gs://.")],
     *,
     chosen: ModelOptions,
     picture: PictureOptions,
     max_memory: MaxMemory = DEFAULT_MEMORY,
     project: Project = None,
 ) -> None:
-    """Show where a model looked: hide each place in turn and see how far the label's log-odds fall.
+    """Show which parts of an image decided: cover each part in turn and measure the fall of the log-odds.
 
-    Or, by --method cam, what the network would say if the whole image looked like each place. Red speaks
-    for the label, blue against it, over the original at its full size.
+    With --method cam: a class activation map, which needs only one run of the network. Red parts speak for
+    the label, blue parts against it. The map is drawn over the image at its full size.
     """
     from wetread.errors import OutputError, UsageError
     from wetread.runtime.explain import explain_image
@@ -63,14 +72,14 @@ def explain(
 
     output, kind = picture.output, picture.format_
     if kind not in ("png", "json"):
-        raise UsageError(f"Expected --format png or json. Received {kind!r}.")
+        raise UsageError(f"--format must be png or json, not {kind!r}.")
     if output is not None and not output.lower().endswith(f".{kind}"):
-        raise UsageError(f"Expected an --output that ends in .{kind}. Received {output!r}.")
+        raise UsageError(f"--output must end in .{kind} with --format {kind}, and is {output!r}.")
     if output is None and kind == "png":
-        raise UsageError("Expected --output PNG, or --format json. Received neither.")
+        raise UsageError("Give --output FILE.png for a picture, or --format json to print the map.")
     with bill_project(project):
         if output is not None and not picture.overwrite and file_exists(output):
-            raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
+            raise OutputError(f"{output} already exists. Replace it with --overwrite.")
         classifier = chosen.load(quiet=False)
         found = explain_image(
             classifier,
@@ -90,7 +99,7 @@ def _read(image: str) -> bytes:
     source = open_source(image)
     entries = list(source.entries())
     if len(entries) != 1 or entries[0].name != image:
-        raise SourceError(f"Expected one image file. Received {image!r}, with {len(entries):,} inputs.")
+        raise SourceError(f"explain takes one image file, and {image!r} has {len(entries):,} inputs.")
     return source.read(entries[0])
 
 
@@ -116,5 +125,5 @@ def _write(data: bytes, output: str | None) -> None:
             write_file(file.path, data)
     except OSError as error:
         raise OutputError(
-            f"Expected to write {output}. Received: {error.strerror}. Choose another --output."
+            f"{output} cannot be written: {error.strerror}. Choose another --output."
         ) from error

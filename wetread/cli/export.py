@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FormOptions:
-    """What the file computes in, and how faithful it must be."""
+    """The number format of the file, and how far its results may differ from Keras."""
 
     panel: ClassVar[str] = "Form"
 
@@ -33,7 +33,10 @@ class FormOptions:
         ),
     ] = "float32"
     calibration: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Images to calibrate and test with.")
+        str | None,
+        typer.Option(
+            metavar="FOLDER", help="Images to calibrate and compare on; default: the run's own images."
+        ),
     ] = None
     with_activation: Annotated[
         bool,
@@ -46,13 +49,13 @@ class FormOptions:
         float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005
     max_auc_change: Annotated[
-        float, typer.Option(metavar="X", help="int8, float16: largest change of the AUC.")
+        float, typer.Option(metavar="X", help="int8, float16: largest change of the AUC that is accepted.")
     ] = 0.002
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingOptions:
-    """Where the labels part. With a RUN, on the patients that it held out."""
+    """The threshold between two labels. With a RUN, it is chosen on held-out patients."""
 
     panel: ClassVar[str] = "Threshold"
 
@@ -60,25 +63,30 @@ class OperatingOptions:
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Choose the threshold again, on the run's held-out patients: balanced, sensitivity>=0.95, "
-            "specificity>=0.9, cost 5:1, fixed 0.5.",
+            help="Choose the threshold again on the run's held-out patients: balanced, sensitivity>=0.95, "
+            "specificity>=0.9, cost 5:1, fixed 0.5. Default: the run's threshold.",
         ),
     ] = None
     prevalence: Annotated[
-        float | None, typer.Option(metavar="X", help="With a rule 'cost A:B': the positive label's share.")
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="With a rule 'cost A:B': prevalence of the positive label; default: that in the images.",
+        ),
     ] = None
     temperature: Annotated[
-        str | None, typer.Option(metavar="X|fit", help="Another temperature, or one fitted there again.")
+        str | None,
+        typer.Option(metavar="X|fit", help="Set the temperature, or fit it again on the held-out patients."),
     ] = None
     uncertain_band: Annotated[
         str | None,
         typer.Option(
-            metavar="RULE", help="What is too near to call: images 0.05, errors 0.5, width 1 (in logits)."
+            metavar="RULE", help="Results to mark as uncertain: images 0.05, errors 0.5, width 1 (in logits)."
         ),
     ] = None
 
     def request(self) -> OperatingRequest:
-        """Return what is asked of the run's held-out patients. Raises UsageError."""
+        """Return what to compute on the run's held-out patients. Raises UsageError."""
         from wetread.errors import UsageError
         from wetread.evaluate.held_out import FIT, OperatingRequest
 
@@ -88,7 +96,7 @@ class OperatingOptions:
                 number = float(self.temperature)
             except ValueError as error:
                 raise UsageError(
-                    f"--temperature takes a number or '{FIT}'. Received {self.temperature!r}."
+                    f"--temperature takes a number or '{FIT}', not {self.temperature!r}."
                 ) from error
         return OperatingRequest(
             rule=self.threshold_rule,
@@ -100,18 +108,24 @@ class OperatingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class KerasOptions:
-    """A network that was trained elsewhere, and how its pixels were made."""
+    """A network that was trained without wetread, and how its pixels were made."""
 
     panel: ClassVar[str] = "A network of your own"
 
     keras: Annotated[
-        str | None, typer.Option(metavar="FILE.keras", help="A network that was trained elsewhere.")
+        str | None,
+        typer.Option(
+            metavar="FILE.keras", help="Export this network, trained without wetread, instead of a RUN."
+        ),
     ] = None
     labels: Annotated[
         str | None, typer.Option(metavar="A,B,...", help="With --keras: the labels, in output order.")
     ] = None
     positive: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="With --keras: the positive one of two labels.")
+        str | None,
+        typer.Option(
+            metavar="LABEL", help="With --keras: the positive one of two labels; default: the last by name."
+        ),
     ] = None
     threshold: Annotated[
         float, typer.Option(metavar="X", help="With --keras: positive at or above this probability.")
@@ -120,7 +134,8 @@ class KerasOptions:
         str | None, typer.Option(metavar="X[,X,X]", help="With --keras: factor applied to pixels (0 to 255).")
     ] = None
     offset: Annotated[
-        str | None, typer.Option(metavar="X[,X,X]", help="With --keras: added after --scale.")
+        str | None,
+        typer.Option(metavar="X[,X,X]", help="With --keras: added to the pixels after --scale; default: 0."),
     ] = None
     mean: Annotated[
         str | None,
@@ -132,13 +147,21 @@ class KerasOptions:
     ] = None
     color: Annotated[
         str | None,
-        typer.Option(metavar="gray|rgb", help="With --keras: the colours, where its input does not tell."),
+        typer.Option(
+            metavar="gray|rgb", help="With --keras: color channels, if its input shape does not show them."
+        ),
     ] = None
     resize: Annotated[
-        str | None, typer.Option(metavar="stretch|fit|crop", help="With --keras: by default stretch.")
+        str | None,
+        typer.Option(
+            metavar="stretch|fit|crop", help="With --keras: how images are resized; default: stretch."
+        ),
     ] = None
     size: Annotated[
-        int | None, typer.Option(metavar="N", help="With --keras: the side, where its input does not tell.")
+        int | None,
+        typer.Option(
+            metavar="N", help="With --keras: width and height, if its input shape does not show them."
+        ),
     ] = None
     head: Annotated[
         str | None,
@@ -149,14 +172,15 @@ class KerasOptions:
     ] = None
 
     def describe(self) -> NetworkDescription | None:
-        """Return how the network is used, or None without one. Raises UsageError."""
+        """Return the description of the network, or None without --keras. Raises UsageError."""
         from wetread.errors import UsageError
         from wetread.export.convert import NetworkDescription
 
         if self.keras is None:
             if self != KerasOptions():
                 raise UsageError(
-                    "Expected options of --keras with --keras. Received them with a RUN, which knows."
+                    "--labels, --scale and the other options of --keras cannot be used with a RUN: its files "
+                    "already say how it was trained."
                 )
             return None
         return NetworkDescription(
@@ -181,13 +205,17 @@ class KerasOptions:
 @expand_options
 def export(
     run: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="What `wetread train` left; or give --keras.")
+        str | None,
+        typer.Argument(metavar="[RUN]", help="The run directory of `wetread train`; or give --keras."),
     ] = None,
     *,
     output: Annotated[
         str,
         typer.Option(
-            "--output", "-o", metavar="MODEL.onnx", help="The model file; one that is there is replaced."
+            "--output",
+            "-o",
+            metavar="MODEL.onnx",
+            help="The model file to write; an existing one is replaced.",
         ),
     ] = "model.onnx",
     form: FormOptions,
@@ -198,8 +226,8 @@ def export(
 ) -> None:
     """Turn a trained network into the one ONNX file that scoring needs.
 
-    The file appears only after the runtime has loaded it and found it to agree with Keras. int8 and float16
-    are chosen among several forms on held-out images; where none is faithful enough, none is written.
+    The file appears only after its results were compared with Keras. For int8 and float16, several candidate
+    forms are compared on held-out images; if none is close enough to Keras, no file is written.
     """
     from wetread.errors import UsageError
     from wetread.export.candidates import Gate, GateError
@@ -208,7 +236,7 @@ def export(
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
     if (run is None) == (network.keras is None):
-        raise UsageError("Expected a RUN, or --keras FILE.keras. Received both or neither.")
+        raise UsageError("Give either a RUN or --keras FILE.keras: one of them, not both or neither.")
     options = ExportOptions(
         precision=form.precision,
         calibration=form.calibration,
@@ -220,8 +248,8 @@ def export(
     )
     if network.keras is not None and operating != OperatingOptions():
         raise UsageError(
-            "Expected --threshold-rule, --prevalence, --temperature and --uncertain-band with a RUN, which "
-            "keeps held-out predictions. Received one with --keras: give --threshold."
+            "--threshold-rule, --prevalence, --temperature and --uncertain-band cannot be used with --keras: "
+            "they need the held-out predictions of a RUN. Give --threshold."
         )
     description = network.describe()
     try:
@@ -261,9 +289,7 @@ def _split_labels(labels: str | None) -> tuple[str, ...]:
     from wetread.errors import UsageError
 
     if not labels:
-        raise UsageError(
-            "Expected --labels A,B,... with --keras, in the order of its outputs. Received none."
-        )
+        raise UsageError("--keras needs --labels A,B,..., in the order of the network's outputs.")
     return tuple(label.strip() for label in labels.split(","))
 
 
@@ -275,7 +301,7 @@ def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:
     try:
         return tuple(float(part) for part in text.split(","))
     except ValueError as error:
-        raise UsageError(f"Expected numbers with commas for {option}. Received {text!r}.") from error
+        raise UsageError(f"{option} takes numbers separated by commas, not {text!r}.") from error
 
 
 def _print_candidates(candidates: Sequence[Candidate]) -> None:
@@ -299,7 +325,7 @@ def _print_candidates(candidates: Sequence[Candidate]) -> None:
 
 
 def _describe_difference(result: ExportResult) -> list[tuple[str, str]]:
-    """How far the written form is from Keras; beside it the float32 form that it was made from."""
+    """The difference between the written form and Keras, and that of the float32 form it was made from."""
     text = f"max |dp| {result.difference:.1e} from Keras over {result.compared:,} images"
     chosen = next((candidate for candidate in result.candidates if candidate.chosen), None)
     if chosen is None:

@@ -1,4 +1,4 @@
-"""Faults of wetread itself: one line that says so, and a file with what is needed to mend them."""
+"""Report bugs of wetread itself: one line for the user, and a file with the details for a bug report."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ SHOW = "WETREAD_TRACEBACK"
 
 
 def describe_fault(error: Exception, *, command: str) -> str:
-    """Say in one line that an error is a fault of wetread, and where its details are.
+    """Describe an unforeseen error in one line that says where its details are.
 
-    The details go to a new file in the temporary folder, which its owner alone can read, or to standard error
-    where WETREAD_TRACEBACK is 1: the versions and the traceback, without arguments or values of variables.
+    The details are the versions and the traceback, without arguments or values of variables. They go to a new
+    file in the temporary folder that only its owner can read, or to standard error if WETREAD_TRACEBACK is 1.
     """
     details = _write_details(error, command=command)
     if os.environ.get(SHOW) == "1":

@@ -13,7 +13,7 @@ from wetread.cli.tables import print_rows
 
 
 @app.command(
-    short_help="Show what a model file says of itself.",
+    short_help="Show what a model file contains.",
     epilog="Example: wetread inspect model.onnx --json",
 )
 def inspect(
@@ -21,10 +21,10 @@ def inspect(
         str | None,
         typer.Argument(metavar="[MODEL.onnx]", help="The model file; default: the packaged one."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="The whole spec as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole spec as JSON.")] = False,
     project: Project = None,
 ) -> None:
-    """Show what a model file says of itself: labels, pixels, threshold, precision, origin."""
+    """Show what a model file contains: labels, pixel recipe, threshold, precision, training."""
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.model.description import describe_spec, inspect_model
     from wetread.runtime.model.packaged import choose_model

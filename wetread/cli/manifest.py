@@ -23,23 +23,27 @@ _LINE_SECONDS = 30.0
 )
 def manifest(
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs; gs:// too.")
+        list[str], typer.Argument(metavar="SOURCE...", help="Files, folders or globs, local or gs://.")
     ],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help="The manifest, local or gs://.")
+        str, typer.Option("--output", "-o", metavar="FILE", help="The manifest to write, local or gs://.")
     ],
     include: Include = None,
     allow_empty: AllowEmpty = False,
     checksum: Annotated[
-        bool, typer.Option("--checksum", help="Read local files for their crc32c; objects have theirs.")
+        bool,
+        typer.Option(
+            "--checksum", help="Read local files to compute their crc32c; gs:// objects already have one."
+        ),
     ] = False,
     overwrite: Overwrite = False,
     project: Project = None,
     quiet: Quiet = False,
 ) -> None:
-    """List what is under SOURCE, in order, with sizes, versions and checksums, in a file that cannot change.
+    """List the inputs under SOURCE, in order, with sizes, versions and checksums, in one file.
 
-    `wetread score --from-manifest` scores it, whole or in shards, and holds every input to it.
+    `wetread score --from-manifest` scores that list, whole or in shards. An input that has changed since gets
+    a row that says so, and no score.
     """
     from wetread.runtime.sources.manifest_writing import ManifestOptions, make_manifest
 

@@ -16,17 +16,25 @@ from wetread.cli.options import Overwrite, Project, Quiet
     epilog="Example: wetread merge shards --output scores.csv",
 )
 def merge(
-    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Where the shards are, local or gs://.")],
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="The folder of the shards, local or gs://.")
+    ],
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet, local or gs://.")
+        str,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write: .csv, .jsonl or .parquet, local or gs://.",
+        ),
     ],
     overwrite: Overwrite = False,
     project: Project = None,
     quiet: Quiet = False,
 ) -> None:
-    """Join the shards in FOLDER into the one file that a run without shards writes.
+    """Join the shards in FOLDER into the same file that a run without shards writes.
 
-    A shard that is missing, doubled, damaged or of another run is named, and nothing is written. Exit code
+    If a shard is missing, doubled, damaged or from another run, it is named and nothing is written. Exit code
     0 when every input has a score, 3 when some have none.
     """
     from wetread.cli.progress import show_progress
@@ -37,9 +45,7 @@ def merge(
     with catch_signals() as caught, show_progress(None, quiet=quiet) as watch:
         tally = merge_shards(options, watch=watch, stop=lambda: bool(caught))
     if tally.interrupted:
-        print(
-            "wetread: interrupted; the shards are as they were. Run the same command again.", file=sys.stderr
-        )
+        print("wetread: interrupted; the shards are unchanged. Run the same command again.", file=sys.stderr)
         raise typer.Exit(128 + caught[0])
     if not quiet:
         say_done(tally, output)

@@ -1,6 +1,6 @@
-"""Options that travel together: a frozen dataclass for each group, shared by the commands that take it.
+"""Groups of options, each a frozen dataclass that several commands share.
 
-A command takes the group as one parameter, and `expand_options` makes its fields options of the command line:
+A command takes a group as one parameter, and `expand_options` turns its fields into command-line options:
 
     @app.command()
     @expand_options
@@ -52,7 +52,7 @@ MaxMemory = Annotated[
         "--max-memory",
         min=1,
         metavar="MIB",
-        help="MiB to decode one image in; one that needs more is 'too_large'.",
+        help="Memory limit for decoding one image, in MiB; a larger one is 'too_large'.",
     ),
 ]
 DEFAULT_MEMORY = MAX_MEMORY >> 20
@@ -63,7 +63,7 @@ Workers = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """Which model computes, and where. Shared by every command that scores."""
+    """The model and the device. Shared by every command that scores."""
 
     panel: ClassVar[str] = "Model"
 
@@ -77,13 +77,13 @@ class ModelOptions:
         str,
         typer.Option(
             metavar="DEVICE",
-            help="Where to compute: auto, cpu, cuda, tensorrt, directml, openvino or coreml.",
+            help="Device to run on: auto, cpu, cuda, tensorrt, directml, openvino or coreml.",
         ),
     ] = "auto"
     public_key: PublicKey = None
 
     def choose(self, *, quiet: bool) -> str:
-        """Return the model that was named, or the packaged one, saying so on standard error."""
+        """Return the named model, or the packaged one with a line about it on standard error."""
         from wetread.runtime.model.packaged import choose_model, say_packaged
 
         if self.model is None and not quiet:
@@ -108,7 +108,9 @@ class ColumnOptions:
     ] = False
     dicom_tags: Annotated[
         str | None,
-        typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
+        typer.Option(
+            metavar="A,B,...", help="Add DICOM attributes as columns, such as SOPInstanceUID,StudyDate."
+        ),
     ] = None
 
     @property
@@ -120,7 +122,7 @@ class ColumnOptions:
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each field of the dataclasses among its parameters.
 
-    The command itself receives the dataclasses, made of what the command line said.
+    The command itself receives the dataclasses, filled from the command line.
     """
     hints = get_type_hints(command, include_extras=True)
     groups: dict[str, Any] = {name: hint for name, hint in hints.items() if is_dataclass(hint)}
@@ -148,7 +150,7 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _list_parameters(group: Any) -> Iterator[inspect.Parameter]:
-    """The fields of a dataclass as parameters, each option in the group's panel of the help."""
+    """List the fields of a dataclass as parameters, each option in the group's panel of the help."""
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
         kind, info = get_args(hints[field.name])

@@ -15,31 +15,35 @@ from wetread.cli.options import Project
     epilog="Example: wetread parity run model.onnx --images FOLDER",
 )
 def parity(
-    reference: Annotated[str, typer.Argument(metavar="RUN|FILE.keras", help="The network in Keras.")],
-    models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The files to compare.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="RUN|FILE.keras", help="The Keras network to compare with.")
+    ],
+    models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The ONNX files to check.")],
     images: Annotated[
         list[str],
-        typer.Option("--images", metavar="FOLDER", help="Image files, folders or globs; repeatable."),
+        typer.Option(
+            "--images", metavar="FOLDER", help="Images to compare on: files, folders or globs; repeatable."
+        ),
     ],
     tolerance: Annotated[
         float | None,
-        typer.Option(metavar="X", help="float32: largest difference of a probability; default 0.0001."),
+        typer.Option(metavar="X", help="float32: largest difference of a probability; default: 0.0001."),
     ] = None,
     max_flips: Annotated[
         float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005,
     json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write all of it as JSON.")
+        str | None, typer.Option("--json", metavar="FILE", help="Write the whole report as JSON.")
     ] = None,
     certificate: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
     layers: Annotated[
-        bool, typer.Option("--by-layer", help="Compare every layer; name the first that differs.")
+        bool, typer.Option("--by-layer", help="Also compare every layer and name the first that differs.")
     ] = False,
     project: Project = None,
 ) -> None:
-    """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
+    """Compare the results of Keras and of ONNX files on images; exit code 1 beyond the tolerance."""
     from dataclasses import replace
 
     from wetread.cli.tables import print_table

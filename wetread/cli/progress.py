@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal, a plain line every so often elsewhere."""
+"""Progress on standard error: a bar on a terminal, a plain line at intervals elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LINE_SECONDS = 30.0
 
 @contextmanager
 def show_progress(options: ScoreOptions | None, *, quiet: bool) -> Iterator[Callable[[Tally], None] | None]:
-    """Yield what a run calls after each chunk, or None when nothing is to be shown."""
+    """Yield a function to call after each chunk, or None if nothing is shown."""
     if quiet:
         yield None
     elif sys.stderr.isatty():
@@ -92,7 +92,7 @@ def _bar(options: ScoreOptions | None) -> Iterator[Callable[[Tally], None]]:
 
 
 def _count(bar: Progress, task: object, options: ScoreOptions, closing: threading.Event) -> None:
-    """Count the inputs beside the run, so that the bar can say how long it will take."""
+    """Count the inputs while the run goes on, so that the bar can estimate the remaining time."""
     from wetread.errors import WetreadError
     from wetread.runtime.scoring.run import open_options
     from wetread.runtime.sources.manifest import Manifest
@@ -100,7 +100,7 @@ def _count(bar: Progress, task: object, options: ScoreOptions, closing: threadin
 
     if any(source.startswith("gs://") for source in options.sources):
         return
-    # A pipe gives its names once, and they are the run's.
+    # A pipe can be read only once, and the run reads it.
     if options.from_file is not None and not os.path.isfile(options.from_file):
         return
     total = 0
@@ -114,5 +114,5 @@ def _count(bar: Progress, task: object, options: ScoreOptions, closing: threadin
             if closing.is_set():
                 return
     except (WetreadError, OSError):
-        return  # the run itself meets it and says so
+        return  # the run itself meets the same error and reports it
     bar.update(task, total=total)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class InputOptions:
-    """What is scored."""
+    """The inputs to score."""
 
     panel: ClassVar[str] = "Input"
 
@@ -47,7 +47,7 @@ class InputOptions:
         typer.Option(metavar="LIST", help="Read input names from a file, one per line; '-' is stdin."),
     ] = None
     from_manifest: Annotated[
-        str | None, typer.Option(metavar="M", help="Score what a manifest lists; see `wetread manifest`.")
+        str | None, typer.Option(metavar="M", help="Score the inputs of a manifest; see `wetread manifest`.")
     ] = None
     include: Include = None
     allow_empty: AllowEmpty = False
@@ -55,14 +55,17 @@ class InputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """Where the rows go."""
+    """Where the rows are written."""
 
     panel: ClassVar[str] = "Output"
 
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet; default: CSV to stdout."
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The file to write: .csv, .jsonl or .parquet, local or gs://; default: CSV to stdout.",
         ),
     ] = None
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted output.")] = False
@@ -71,7 +74,7 @@ class OutputOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class WorkOptions:
-    """How much is done at a time."""
+    """Workers, batches and memory."""
 
     panel: ClassVar[str] = "Work"
 
@@ -82,37 +85,44 @@ class WorkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ManyMachines:
-    """How one job is shared among machines: a shard for each, or a Ray cluster."""
+    """How several machines share one job: a shard for each, or a Ray cluster."""
 
     panel: ClassVar[str] = "Cluster"
 
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Only slice I (0 to N-1) of N; --output is a folder.")
+        str | None,
+        typer.Option(
+            metavar="I/N", help="Score only shard I (0 to N-1) of N of a manifest; --output is a folder."
+        ),
     ] = None
     engine: Annotated[
         str | None,
-        typer.Option(metavar="ray", help="Run all shards of a manifest on a cluster; --output is a folder."),
+        typer.Option(
+            metavar="ray", help="Run all shards of a manifest on a Ray cluster; --output is a folder."
+        ),
     ] = None
     address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The Ray cluster; default: RAY_ADDRESS, or here.")
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Address of the Ray cluster; default: RAY_ADDRESS, or this machine."
+        ),
     ] = None
     num_actors: Annotated[
         int | None, typer.Option(metavar="N", help="Number of Ray actors; default: as many as fit.")
     ] = None
     shards: Annotated[
-        int | None, typer.Option(metavar="N", help="Shards to run on the engine; default: by the manifest.")
+        int | None,
+        typer.Option(metavar="N", help="Number of shards with --engine; default: from the manifest's size."),
     ] = None
 
     def choose_shard(self) -> Shard | None:
-        """Read the shard that was asked for, if one was. Raises UsageError for what does not go together."""
+        """Return the shard of --shard, or None. Raises UsageError for options that contradict each other."""
         from wetread.errors import UsageError
 
         if self.engine is None and (self.address, self.num_actors, self.shards) != (None, None, None):
             raise UsageError("--address, --num-actors and --shards need --engine ray.")
         if self.engine is not None and (self.engine != "ray" or self.shard is not None):
-            raise UsageError(
-                "Expected --engine ray, which runs every shard, without --shard. Received another."
-            )
+            raise UsageError("--engine must be ray, and cannot be used with --shard: it runs every shard.")
         if self.shard is None:
             return None
         from wetread.runtime.shards.shard import parse_shard
@@ -136,10 +146,10 @@ def score(
     project: Project = None,
     quiet: Quiet = False,
 ) -> None:
-    """Score every image under SOURCE: one row for each input, in order, whatever the input is.
+    """Score every image under SOURCE: one row for each input, in order, even if it is broken or no image.
 
     Columns: path, status, label, probability, p_<label> for each label, error; then uncertain and DICOM
-    attributes, where asked for. Exit code 0 when every input has a score, 3 when some have none.
+    attributes, if asked for. Exit code 0 when every input has a score, 3 when some have none.
     """
     from wetread.runtime.scoring.run import ScoreOptions
 
@@ -152,7 +162,7 @@ def score(
         dicom_tags=columns.keywords,
     )
     if options.output is None:
-        open_output()  # or nothing is loaded
+        open_output()  # fail before the model is loaded
     shard = machines.choose_shard()
     if machines.engine is not None:
         tally, number = _run_on_cluster(options, chosen, machines, quiet=quiet)
@@ -169,7 +179,7 @@ def score(
 def _run(
     options: ScoreOptions, chosen: ModelOptions, shard: Shard | None, *, quiet: bool
 ) -> tuple[Tally, int]:
-    """Score; return what was done and the signal that ended it, if any."""
+    """Score; return the counts and the signal that ended the run, if any."""
     from wetread.cli.progress import show_progress
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.scoring.run import score_to_file, score_to_stream
@@ -178,7 +188,7 @@ def _run(
         classifier = chosen.load(quiet=quiet)
     if chosen.device == "auto" and not quiet:
         print(f"wetread: running on {classifier.device}: {classifier.reason}", file=sys.stderr)
-    # Nobody counts a shard's inputs beforehand: they are a part of what the options name.
+    # A shard's inputs are not counted beforehand: they are only a part of the manifest.
     counted = None if shard else options
     with catch_signals(quiet=quiet) as caught, show_progress(counted, quiet=quiet) as watch:
         stop = _stop(caught)
@@ -219,9 +229,9 @@ def _stop(caught: list[int]) -> Callable[[], bool]:
 
 @contextmanager
 def catch_signals(*, quiet: bool = True) -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying from them; a second one ends the process at once.
+    """Collect SIGINT and SIGTERM instead of ending the process; a second one ends it at once.
 
-    Unless `quiet`, the first says so: where a bucket does not answer, what is at hand takes minutes.
+    Unless `quiet`, the first one prints a line: if a bucket does not answer, the current chunk takes minutes.
     """
     caught: list[int] = []
 
@@ -230,10 +240,10 @@ def catch_signals(*, quiet: bool = True) -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         caught.append(number)
-        if not quiet:  # not through the stream, which the signal may have interrupted
+        if not quiet:  # not through sys.stderr, whose write the signal may have interrupted
             os.write(2, b"wetread: ending after the images at hand; once more to end at once\n")
 
-    # SIGBREAK is Ctrl-Break, by which Windows asks what has no console of its own.
+    # SIGBREAK is Ctrl-Break: Windows sends it to a process that has no console of its own.
     names = ("SIGINT", "SIGTERM", "SIGBREAK")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     before = {number: signal.signal(number, remember) for number in numbers}
@@ -248,7 +258,7 @@ def _say_interrupted(output: str | None, *, in_shards: bool) -> None:
     if in_shards:
         words = "interrupted; finished shards are kept. Run the same command again."
     elif output:
-        words = "interrupted; what was scored is kept. Run the same command with --resume to go on with "
+        words = "interrupted; what was scored is kept. Run the same command with --resume to continue "
         words += f"{output}."
     else:
         words = "interrupted"
@@ -256,7 +266,7 @@ def _say_interrupted(output: str | None, *, in_shards: bool) -> None:
 
 
 def say_done(tally: Tally, output: str | None) -> None:
-    """Tell on standard error what was done."""
+    """Print a summary on standard error."""
     found = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.counts.items()))
     resumed = f" ({tally.resumed:,} of an earlier run)" if tally.resumed else ""
     where = f" -> {output}" if output else ""

@@ -1,4 +1,4 @@
-"""Plain tables on standard output: they paste into a mail, and a script can cut them."""
+"""Plain tables on standard output, which can be pasted into a mail and parsed by a script."""
 
 from __future__ import annotations
 

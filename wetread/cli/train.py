@@ -22,15 +22,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """Which images train, and which of them are set aside."""
+    """The training images, and which of them are set aside."""
 
     panel: ClassVar[str] = "Data"
 
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="DATA/<label>/* or DATA/{train,val,test}/<label>/*.")
+        str,
+        typer.Argument(
+            metavar="DATA", help="Labelled images, DATA/<label>/* or DATA/{train,val,test}/<label>/*."
+        ),
     ]
     validation: Annotated[
-        float, typer.Option(metavar="X", help="The fraction of images held out for validation.")
+        float,
+        typer.Option(
+            metavar="X", help="Fraction of images held out for validation, if there is no DATA/val."
+        ),
     ] = 0.1
     group_regex: Annotated[
         str | None,
@@ -47,13 +53,13 @@ class DataOptions:
     ] = 0
 
     def given(self) -> dict[str, Any]:
-        """Return the fields of a TrainConfig: without a regular expression, its own holds."""
+        """Return the fields of a TrainConfig; without --group-regex, its default applies."""
         return {name: value for name, value in vars(self).items() if (name, value) != ("group_regex", None)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageOptions:
-    """What the network sees of an image."""
+    """The network's input."""
 
     panel: ClassVar[str] = "Images"
 
@@ -64,7 +70,10 @@ class ImageOptions:
         "gray"
     )
     augment: Annotated[
-        str, typer.Option(metavar="POLICY", help="xray, light (xray:0.5: half as much), none, or FILE.toml.")
+        str,
+        typer.Option(
+            metavar="POLICY", help="Augmentation: xray, light, none or FILE.toml; xray:0.5 is half as strong."
+        ),
     ] = "xray"
 
 
@@ -77,18 +86,26 @@ class NetworkOptions:
     architecture: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="edge, model-1, model-2, model-3, stages-W-S-C-D, or module:function."
+            metavar="NAME",
+            help="edge, model-1, model-2, model-3, stages-W-S-C-D (stages-16-3-2-0.3, say), or your own "
+            "module:function.",
         ),
     ] = "edge"
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Use a Keras application instead, such as MobileNetV2."),
+        typer.Option(
+            metavar="NAME", help="Use a Keras application instead of --architecture, such as MobileNetV2."
+        ),
     ] = None
     weights: Annotated[
         str, typer.Option(metavar="FILE|imagenet|none", help="Initial weights of the backbone.")
     ] = "none"
     resize: Annotated[
-        str, typer.Option(metavar="stretch|fit|crop", help="fit: pad with black; crop: cut out the centre.")
+        str,
+        typer.Option(
+            metavar="stretch|fit|crop",
+            help="stretch: ignore the aspect ratio; fit: pad with black; crop: cut out the centre.",
+        ),
     ] = "stretch"
 
 
@@ -116,9 +133,9 @@ class FittingOptions:
     class_weight: Annotated[
         str, typer.Option(metavar="balanced|none", help="balanced: each label has the same total weight.")
     ] = "balanced"
-    loss: Annotated[str, typer.Option(metavar="crossentropy|focal", help="The loss; focal uses gamma 2.")] = (
-        "crossentropy"
-    )
+    loss: Annotated[
+        str, typer.Option(metavar="crossentropy|focal", help="Loss function; focal uses gamma 2.")
+    ] = "crossentropy"
     label_smoothing: Annotated[
         float, typer.Option(metavar="X", help="Label smoothing, such as 0.1; 0: off.")
     ] = 0.0
@@ -147,7 +164,7 @@ class FittingOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutOptions:
-    """Images set aside beside validation, and what is fitted on them."""
+    """Images set aside in addition to validation, and what is fitted on them."""
 
     panel: ClassVar[str] = "Data"
 
@@ -162,18 +179,19 @@ class HeldOutOptions:
         bool,
         typer.Option(
             "--near-identical/--no-near-identical",
-            help="Keep near-duplicates of an image on one side of the split.",
+            help="Keep near-duplicates of an image together in train or in validation.",
         ),
     ] = True
     calibration_split: Annotated[
         float,
-        typer.Option(metavar="X", help="The fraction of images held out to fit temperature and threshold."),
+        typer.Option(metavar="X", help="Fraction of images held out to fit temperature and threshold."),
     ] = 0.0
     threshold_rule: Annotated[
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Threshold rule: balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1, fixed 0.5.",
+            help="Threshold rule: balanced, sensitivity>=0.95, specificity>=0.9, cost 5:1, fixed 0.5. "
+            "Default: balanced if images are held out, else 0.5.",
         ),
     ] = None
 
@@ -186,7 +204,7 @@ class HeldOutOptions:
 def train(
     *,
     labelled: DataOptions,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory.")],
+    output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory to write.")],
     network: NetworkOptions,
     images: ImageOptions,
     fitting: FittingOptions,
@@ -195,9 +213,9 @@ def train(
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
-    """Train a network on labelled folders and leave a run directory that `export` and `parity` take.
+    """Train a network on labelled folders and write a run directory for `export` and `parity`.
 
-    Images of one patient stay on one side of the split. Corrupt files are listed and left out.
+    Images of one patient are never in both train and validation. Corrupt files are listed and left out.
     """
     from wetread.runtime.gcs.billing import bill_project
     from wetread.train.config import TrainConfig
@@ -218,20 +236,20 @@ def train(
 
 @contextmanager
 def _say_resume(output: str) -> Iterator[None]:
-    """Where a run is interrupted, say what is kept and how to go on."""
+    """If a run is interrupted, print what is kept and how to continue."""
     try:
         yield
     except KeyboardInterrupt:
         if _has_begun(output):
-            text = f"Every finished epoch is in {output}: give the same command with --resume to go on."
+            text = f"Every finished epoch is in {output}. Run the same command with --resume to continue."
         else:
-            text = "Training had not begun: give the same command again."
+            text = "Training had not begun. Run the same command again."
         print(f"wetread: interrupted. {text}", file=sys.stderr, flush=True)
         raise
 
 
 def _has_begun(output: str) -> bool:
-    """Tell whether there is something in a run's directory to go on with; of a bucket's nobody knows."""
+    """Whether a run's directory holds something to resume; a bucket is not asked and counts as such."""
     from wetread.runtime.entries import is_bucket_location
     from wetread.train.run import CONFIG
 
@@ -241,7 +259,7 @@ def _has_begun(output: str) -> bool:
 
 @contextmanager
 def show_training(*, quiet: bool) -> Iterator[OnEvent]:
-    """Yield the listener of a training run: silent, a bar on a terminal, or a line an epoch elsewhere."""
+    """Yield the listener of a training run: silent, a bar on a terminal, or a line per epoch elsewhere."""
     from wetread.train.events import ignore_event
 
     if quiet:
@@ -312,7 +330,7 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
     for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc"):
         if found.get(name) is not None:
             interval, kind = intervals.get(name), "by patient"
-            if interval and interval[0] == interval[1]:  # a bootstrap draws no error from none
+            if interval and interval[0] == interval[1]:  # without errors a bootstrap has no spread
                 interval, kind = (found.get("exact_intervals") or {}).get(name), "exact, by patient"
             between = f"  (95% {kind} {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
             rows.append((f"{title} {name}".replace("_", " "), f"{found[name]:.4f}{between}"))
@@ -320,7 +338,7 @@ def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]
 
 
 def _describe_operating_point(result: TrainResult) -> list[tuple[str, str]]:
-    """What was fitted on held-out patients: temperature, threshold, band; without them, a threshold given."""
+    """Rows about temperature, threshold and band fitted on held-out patients, or about a given threshold."""
     from wetread.runtime.model.description import describe_spec
 
     if "operating_point" not in result.metrics and result.spec.threshold_rule == "default":

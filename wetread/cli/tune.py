@@ -17,33 +17,36 @@ _SHOWN = 10
 
 
 @app.command(
-    short_help="Search for the best network and training.",
+    short_help="Search for the best training options.",
     epilog="Example: wetread tune DATA --output search --trials 30",
 )
 @expand_options
 def tune(
     *,
     labelled: DataOptions,
-    output: Annotated[str, typer.Option("--output", "-o", metavar="DIR", help="The search's directory.")],
-    trials: Annotated[int, typer.Option(metavar="N", help="Networks to train, in all.")] = 30,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="DIR", help="The directory of the search.")
+    ],
+    trials: Annotated[int, typer.Option(metavar="N", help="Number of networks to train.")] = 30,
     metric: Annotated[
         str,
         typer.Option(
             metavar="METRIC",
-            help="Of validation: loss, accuracy, balanced_accuracy, sensitivity, specificity, f1, auc.",
+            help="Validation metric to optimize: loss, accuracy, balanced_accuracy, sensitivity, "
+            "specificity, f1, auc.",
         ),
     ] = "auc",
-    epochs: Annotated[int, typer.Option(metavar="N", help="Of each trial.")] = 10,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Epochs of each trial.")] = 10,
     images: ImageOptions,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a search; --trials may be more than before.")
+        bool, typer.Option("--resume", help="Continue a search; --trials may be larger than before.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
     """Search for the best width, depth, dropout, learning rate, weight decay, batch size and augmentation.
 
-    Trains many networks, stops the poor ones early, and prints a table and the best `wetread train` command.
-    The strength of --augment, xray or light, is searched as well.
+    Trains many networks, stops poor ones early, and prints a table and the best `wetread train` command. The
+    strength of --augment, xray or light, is part of the search.
     """
     from wetread.train.config import TrainConfig
     from wetread.train.tune import tune as search
@@ -55,7 +58,7 @@ def tune(
 
 
 def _print_result(result: TuneResult, metric: str) -> None:
-    """Print the best trials and the command that trains as the best did."""
+    """Print the best trials and the `wetread train` command of the best one."""
     from wetread.train.tune import write_command
 
     print(f"{'trial':>5}  {'state':8}  {metric:>8}  {'epochs':>6}  options")

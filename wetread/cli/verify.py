@@ -12,7 +12,7 @@ from wetread.cli.options import Project, PublicKey
 
 
 @app.command(
-    short_help="Check that this machine computes a model rightly.",
+    short_help="Check that this machine computes a model correctly.",
     epilog="Example: wetread verify model.onnx",
 )
 def verify(
@@ -24,10 +24,10 @@ def verify(
     device: Annotated[
         str, typer.Option(metavar="DEVICE", help="The device to check, as in `wetread score`.")
     ] = "cpu",
-    as_json: Annotated[bool, typer.Option("--json", help="All of it as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
     project: Project = None,
 ) -> None:
-    """Check that this machine computes what the model's author saw; exit 1 when it does not."""
+    """Check that this machine computes the model's own recorded results; exit code 1 if it does not."""
     from dataclasses import asdict
 
     from wetread.cli.tables import print_rows, print_table

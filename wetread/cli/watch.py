@@ -30,17 +30,19 @@ _LINE_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """What is watched, and what becomes of the files."""
+    """The folder to watch, and what to do with its files."""
 
     panel: ClassVar[str] = "Input"
 
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder in which files arrive.")]
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE", help=".csv or .jsonl; rows are appended.")
+        str,
+        typer.Option("--output", "-o", metavar="FILE", help="The file to append rows to: .csv or .jsonl."),
     ]
     include: Include = None
     done: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Move files with a score here, once they have a row.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Move files with a score here, once their rows are written."),
     ] = None
     failed: Annotated[str | None, typer.Option(metavar="FOLDER", help="Move files without a score here.")] = (
         None
@@ -53,7 +55,9 @@ class FolderOptions:
     ] = 2.0
     patience: Annotated[
         float,
-        typer.Option(metavar="S", help="Seconds to retry a file without a score: it may be a slow copy."),
+        typer.Option(
+            metavar="S", help="Seconds to retry a file without a score, in case it is still being copied."
+        ),
     ] = 30.0
 
 
@@ -71,10 +75,10 @@ def watch(
     max_memory: MaxMemory = DEFAULT_MEMORY,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
 ) -> None:
-    """Score new files in FOLDER once each, when they are completely written, until stopped.
+    """Score each new file in FOLDER once, when it is completely written, until stopped.
 
-    Stop it with Ctrl-C or SIGTERM (exit code 130 or 143), or however the machine stops: started again, it
-    goes on where it was, without a row lost or written twice.
+    Stop it with Ctrl-C or SIGTERM (exit code 130 or 143). Started again, even after a power failure, it
+    continues where it stopped: no row is lost or written twice.
     """
     from wetread.cli.score import catch_signals
     from wetread.runtime.watch.watcher import WatchOptions, watch_folder
@@ -103,7 +107,7 @@ def watch(
 
 
 def count_lines() -> Callable[[Tally], None]:
-    """A line every so often with what was scored: counts only, for names may be patients'."""
+    """Return a function that prints counts at intervals; never names, which may be patients'."""
     last = monotonic() - _LINE_SECONDS
 
     def show(tally: Tally) -> None:

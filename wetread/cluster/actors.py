@@ -1,6 +1,6 @@
-"""What runs on a cluster's machines: one model, one session, one shard after the other.
+"""The actor that runs on a cluster's machines: one model, one session, one shard after the other.
 
-Nothing here imports Ray. Errors go back as words: an exception's class may not survive the way.
+Nothing here imports Ray. Errors are returned as text: the driver may not be able to unpickle an exception.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every actor of a run is given.
+    """The input of every actor of a run.
 
-    `model` is the model file's bytes, `name` what to call it; `folder` where the driver runs, from which
-    names without a leading `/` are read; `manifest` the digest of the manifest that the driver saw; `count`
-    the number of shards.
+    `model`: the model file's bytes; `name`: its name in messages; `folder`: the driver's current folder, for
+    names without a leading `/`; `manifest`: the digest of the manifest that the driver read; `count`: the
+    number of shards.
     """
 
     model: bytes
@@ -39,7 +39,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a shard: rows by status, those that stood already, seconds by stage; or an error."""
+    """The result of a shard: rows by status, rows that existed already, seconds by stage; or an error."""
 
     counts: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
@@ -55,7 +55,7 @@ class ShardActor:
         self._scorer: ShardScorer | None = None
 
     def open(self) -> Outcome:
-        """Make the session and open the manifest."""
+        """Create the session and open the manifest."""
         try:
             self._scorer = self._make_scorer()
             return Outcome()
@@ -67,26 +67,26 @@ class ShardActor:
         from wetread.runtime.shards.shard import ShardScorer
 
         job = self._job
-        with suppress(OSError):  # a machine without it can still score what is in a bucket
+        with suppress(OSError):  # a machine without this folder can still score objects in a bucket
             os.chdir(job.folder)
         classifier = Classifier(job.model, device=job.device)
         classifier.name = job.name
         scorer = ShardScorer(classifier, job.options)
         if scorer.manifest.digest != job.manifest:
             raise SourceError(
-                f"Expected the manifest of the run's start, {job.manifest}, at {scorer.manifest.location!r}. "
-                f"Received {scorer.manifest.digest}. Keep it where every machine sees the same one."
+                f"The manifest {scorer.manifest.location!r} has the digest {scorer.manifest.digest} here, "
+                f"and {job.manifest} at the run's start. Keep it where every machine reads the same one."
             )
         first = next(scorer.manifest.entries(), None)
         if first is not None and _is_relative(first.name) and os.getcwd() != job.folder:
             raise SourceError(
-                f"Expected the driver's folder, {job.folder!r}, from which {first.name!r} is read. Received "
-                "a machine without it. Make the manifest of a source with its whole name."
+                f"This machine has no folder {job.folder!r}, the driver's, and {first.name!r} is relative to "
+                "it. Make the manifest again with the source's absolute name."
             )
         return scorer
 
     def score(self, index: int) -> Outcome:
-        """Score one shard, or verify it if it is there."""
+        """Score one shard, or verify it if it exists."""
         from wetread.runtime.shards.shard import Shard
 
         assert self._scorer is not None

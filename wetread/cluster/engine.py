@@ -1,8 +1,8 @@
-"""All shards of a manifest on a Ray cluster: actors with a session each, and a loop that gives them work.
+"""Run all shards of a manifest on a Ray cluster: actors with a session each, and a loop that gives them work.
 
-A shard is right however often it is scored (`runtime.shards`), so the loop needs to remember nothing: a
-shard whose actor or node is lost is given to another, and a run that is started again meets the finished ones
-and verifies them. Plain actors, not Ray Data: docs/guides/many-machines.md says what was measured.
+Scoring a shard twice gives the same result (`runtime.shards`), so the loop keeps no state: a shard whose
+actor or node is lost goes to another actor, and a restarted run verifies the finished shards and scores the
+others. Plain actors, not Ray Data: docs/guides/many-machines.md has the measurements.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wetread.runtime.model.spec import check_digest, extract_spec
 from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch
 from wetread.runtime.shards.shard import check_options, open_manifest
 
-# A shard is some seconds of work, so that a lost one costs little; and few enough to list and merge.
+# A shard takes some seconds, so that losing one costs little; and there are few enough to list and merge.
 _SHARD_NAMES, _MOST_SHARDS = 2048, 10_000
 _ATTEMPTS = 5
 _LOOK_SECONDS, _KNOCK_SECONDS = 1.0, 10.0
@@ -41,10 +41,10 @@ _GPU_DEVICES = ("cuda", "tensorrt")
 class ClusterOptions:
     """How a run uses a Ray cluster.
 
-    `model` and `public_key` as of `Classifier`: the driver reads and proves it, and gives its bytes to the
-    actors. `address`: the cluster's (default: RAY_ADDRESS, or one on this machine for the run's length).
-    `num_actors`: sessions at work (default: as many as fit now); more than fit wait for nodes to join.
-    `shards`: how many (default: `count_shards`); a run that is started again must have as many.
+    `model` and `public_key`: as in `Classifier`; the driver reads and verifies the model and sends its bytes
+    to the actors. `address`: of the cluster (default: RAY_ADDRESS, or one on this machine during the run).
+    `num_actors`: number of sessions (default: as many as fit now); those that do not fit wait for new nodes.
+    `shards`: their number (default: `count_shards`); it must not change when a run is started again.
     """
 
     model: str
@@ -57,11 +57,11 @@ class ClusterOptions:
     def __post_init__(self) -> None:
         for name, value in (("--num-actors", self.num_actors), ("--shards", self.shards)):
             if value is not None and value < 1:
-                raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+                raise UsageError(f"{name} must be 1 or more, not {value}.")
 
 
 def count_shards(names: int) -> int:
-    """How many shards a manifest of so many names has, unless told: the same whenever it is asked."""
+    """Return the default number of shards of a manifest with this many names."""
     return max(1, min(math.ceil(names / _SHARD_NAMES), _MOST_SHARDS))
 
 
@@ -74,8 +74,8 @@ def score_on_cluster(
 ) -> Tally:
     """Score all shards of `options.from_manifest` into `options.output`, for `merge_shards` to join.
 
-    `watch` is called after each shard; when `stop` says so, the run ends, and the shards at hand are lost.
-    Raises MissingExtraError without Ray, ClusterError when the cluster fails, and what the shards raise.
+    `watch` is called after each shard. When `stop` returns true, the run ends and drops unfinished shards.
+    Raises MissingExtraError without Ray, ClusterError if the cluster fails, and what the shards raise.
     """
     location, _ = check_options(options)
     manifest = open_manifest(location, options)
@@ -94,7 +94,7 @@ def score_on_cluster(
 
 
 def _read_model(cluster: ClusterOptions, project: str | None) -> bytes:
-    """Read the model and hold it to its digest and, where a key is given, to its signature."""
+    """Read the model and check its digest and, if a key is given, its signature."""
     with bill_project(project):
         data, name = read_model(cluster.model)
         extract_spec(data, name=name)
@@ -106,7 +106,7 @@ def _read_model(cluster: ClusterOptions, project: str | None) -> bytes:
 
 
 def import_ray() -> Any:
-    """Import Ray, which is told to send nothing home. Raises MissingExtraError."""
+    """Import Ray, with its usage statistics switched off. Raises MissingExtraError."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with importing("ray", extra="ray"):
@@ -116,7 +116,7 @@ def import_ray() -> Any:
 
 @contextmanager
 def connect(ray: Any, address: str | None) -> Iterator[None]:
-    """Be connected to a cluster, or to one on this machine alone. Raises ClusterError."""
+    """Connect to a cluster, or start one on this machine alone. Raises ClusterError."""
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     here = {"_node_ip_address": "127.0.0.1", "include_dashboard": False, "object_store_memory": _STORE_BYTES}
@@ -127,7 +127,7 @@ def connect(ray: Any, address: str | None) -> Iterator[None]:
         except (OSError, RuntimeError, ValueError) as error:
             words = " ".join(str(error).split())
             raise ClusterError(
-                f"Expected a Ray cluster at {address!r}. Received: {words}. Check the address, and that it "
+                f"The Ray cluster at {address!r} cannot be reached: {words}. Check the address, and that it "
                 "runs the same versions of Ray and Python."
             ) from error
     try:
@@ -137,7 +137,7 @@ def connect(ray: Any, address: str | None) -> Iterator[None]:
 
 
 def _knock(address: str) -> None:
-    """Raise OSError where nobody listens: Ray itself would ask for minutes, and print as it does."""
+    """Raise OSError if nothing listens there: Ray itself would retry for minutes, and print lines."""
     host, colon, port = address.rpartition("://")[2].partition("/")[0].rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
@@ -145,7 +145,7 @@ def _knock(address: str) -> None:
 
 @contextmanager
 def _kept_handlers() -> Iterator[None]:
-    """Keep the handlers of signals: Ray puts its own in their place."""
+    """Restore the signal handlers, which Ray replaces by its own."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -158,7 +158,7 @@ def _kept_handlers() -> Iterator[None]:
 
 
 class _Loop:
-    """Gives shards to actors, and those of lost actors to others."""
+    """Gives shards to actors, and gives those of lost actors to others."""
 
     def __init__(self, ray: Any, job: Job, cluster: ClusterOptions) -> None:
         self._ray, self._job = ray, job
@@ -170,7 +170,7 @@ class _Loop:
         self._given = ray.put(job)
         self._left = deque(range(job.count))
         self._attempts: Counter[int | None] = Counter()
-        # What each answer that is awaited will be about: an actor, and its shard (None: it is starting).
+        # For each awaited answer, its actor and shard (None: the actor is starting).
         self._awaited: dict[Any, tuple[Any, int | None]] = {}
 
     def run(self, watch: Watch | None, stop: Stop | None) -> Tally:
@@ -196,13 +196,13 @@ class _Loop:
         self._awaited[actor.open.remote()] = (actor, None)
 
     def _take(self, answer: Any) -> Outcome | None:
-        """Take in an answer, and give its actor more work; None when no shard was finished by it."""
+        """Process an answer, and give its actor more work; None if it finished no shard."""
         actor, shard = self._awaited.pop(answer)
         try:
             outcome: Outcome = self._ray.get(answer)
         except self._ray.exceptions.RayTaskError as error:
             raise ClusterError(
-                f"Expected {self._describe(shard)}. Received {error.cause!r}. Look at the log of its actor."
+                f"Ray failed while {self._describe(shard)}: {error.cause!r}. Look at the actor's log."
             ) from error
         except self._ray.exceptions.RayError as error:
             self._replace(actor, shard, error)
@@ -210,7 +210,7 @@ class _Loop:
         if outcome.error:
             raise ClusterError(outcome.error)
         if shard is None:
-            self._attempts[None] = 0  # of starts that failed one after the other
+            self._attempts[None] = 0  # counts only starts that failed one after the other
         if self._left:
             index = self._left.popleft()
             self._awaited[actor.score.remote(index)] = (actor, index)
@@ -219,13 +219,13 @@ class _Loop:
         return outcome if shard is not None else None
 
     def _replace(self, actor: Any, shard: int | None, error: Exception) -> None:
-        """Put a lost actor's shard first again, and another actor in its place."""
+        """Put a lost actor's shard at the front of the queue, and start another actor."""
         self._attempts[shard] += 1
         if self._attempts[shard] >= _ATTEMPTS * (self._number if shard is None else 1):
             words = " ".join(str(error).split())
             raise ClusterError(
-                f"Expected {self._describe(shard)}. Received the loss of the actor {self._attempts[shard]} "
-                f"times, the last one so: {words[-500:]}. Finished shards are kept: run the command again."
+                f"The actor was lost {self._attempts[shard]} times while {self._describe(shard)}. The last "
+                f"error: {words[-500:]}. Finished shards are kept: run the command again."
             )
         self._ray.kill(actor)
         if shard is not None:
@@ -233,11 +233,11 @@ class _Loop:
         self._start_actor()
 
     def _describe(self, shard: int | None) -> str:
-        return "actors that start" if shard is None else f"shard {shard}/{self._job.count} to be scored"
+        return "starting" if shard is None else f"scoring shard {shard}/{self._job.count}"
 
 
 def _count_fitting(resources: dict[str, float], *, cpus: int, gpus: int) -> int:
-    """How many actors a cluster has room for; one at least, for nodes may be on their way."""
+    """Return how many actors fit on a cluster now; at least one, because nodes may still join."""
     fit = int(resources.get("CPU", 0) // cpus)
     if gpus:
         fit = min(fit, int(resources.get("GPU", 0) // gpus))

@@ -1,1 +1,1 @@
-"""Draw chest phantoms and walk the whole way with them."""
+"""Draw chest X-rays and run every step of wetread on them."""

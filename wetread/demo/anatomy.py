@@ -1,4 +1,4 @@
-"""The drawn patient: outlines of a chest in a plane, as points.
+"""The anatomy of a drawn patient: outlines of a chest in a plane, as points.
 
 Lengths are in units of the chest's height: x runs from about -0.5 (the patient's right, the picture's left)
 to 0.5, y from 0 (chin) to 1 (belly). Outlines are rough control points, rounded by `smooth`. Nothing here
@@ -35,7 +35,7 @@ class Anatomy:
 
 
 def draw_anatomy(random: np.random.Generator) -> Anatomy:
-    """Choose a patient's proportions. The label has no say in them, so that it cannot be read from them."""
+    """Choose a patient's proportions, independently of the label, so that they do not give it away."""
     return Anatomy(
         half_width=random.uniform(0.30, 0.38),
         apex=random.uniform(0.15, 0.21),
@@ -58,7 +58,7 @@ def smooth(points: list[tuple[float, float]], *, closed: bool = True, rounds: in
 
 @lru_cache(maxsize=64)
 def _rounding(count: int, closed: bool, rounds: int) -> Points:
-    """The corner cutting of `count` points as one matrix."""
+    """Return the corner cutting of `count` points as one matrix."""
     curve = np.eye(count)
     for _ in range(rounds):
         after = np.roll(curve, -1, axis=0) if closed else curve[1:]
@@ -70,7 +70,7 @@ def _rounding(count: int, closed: bool, rounds: int) -> Points:
 
 
 def mirror(points: Points, side: int) -> Points:
-    """Put an outline that was drawn for x > 0 on a side: -1 the picture's left, +1 its right."""
+    """Move an outline that was drawn for x > 0 to a side: -1 the picture's left, +1 its right."""
     return points * (side, 1)
 
 
@@ -195,6 +195,6 @@ def windpipe(body: Anatomy) -> Points:
 
 
 def above_diaphragm(body: Anatomy) -> Points:
-    """All that lies above the diaphragm, where ribs stand out."""
+    """The region above the diaphragm, where ribs are visible."""
     low = body.floor + 0.05
     return np.array([(-0.8, -0.3), (0.8, -0.3), (0.8, low), (-0.8, low)])

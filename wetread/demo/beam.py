@@ -1,6 +1,6 @@
-"""What the beam meets on its way through a drawn patient: flesh, air, bone, and air that is missing.
+"""Compute how much of the X-ray beam a drawn patient absorbs: tissue, air, bone, and opacities.
 
-Pneumonia is drawn as what it is: a part of the lung without air.
+Pneumonia is drawn as a part of the lung without air.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wetread.demo.canvas import Field, Frame
 
 
 def draw_beam(frame: Frame, body: Anatomy, random: np.random.Generator, kind: str) -> Field:
-    """Add up what the beam meets. Returns float32 (height, width), 0 (nothing) to about 1.2."""
+    """Add up the absorption along the beam. Returns float32 (height, width), 0 (nothing) to about 1.2."""
     limbs = [anatomy.mirror(anatomy.arm(body), side) for side in (-1, 1)]
     flesh = np.maximum(frame.fill([anatomy.torso(body)], soften=0.02), 0.7 * frame.fill(limbs, soften=0.012))
     lungs = frame.fill([anatomy.lung(body, side) for side in (-1, 1)], soften=0.004)
@@ -31,7 +31,7 @@ def draw_beam(frame: Frame, body: Anatomy, random: np.random.Generator, kind: st
 
 
 def _belly(frame: Frame, body: Anatomy, lungs: Field, random: np.random.Generator) -> Field:
-    """What lies below the diaphragm, with the stomach's bubble of air in some. 0 to 1, bubble below 0."""
+    """Draw the belly, with an air bubble in some stomachs. 0 to 1; the bubble is below 0."""
     f, w = body.floor, body.half_width + body.wall
     box = anatomy.smooth([(-w, f - 0.08), (w, f - 0.08), (w, 1.4), (-w, 1.4)])
     below = frame.fill([box], soften=0.03) * (1 - lungs)
@@ -43,14 +43,14 @@ def _belly(frame: Frame, body: Anatomy, lungs: Field, random: np.random.Generato
 
 
 def _draw_vessels(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
-    """Branches from the roots of the lungs. 0 to the patient's `vessels`."""
+    """Draw vessels from the roots of the lungs. 0 to the patient's `vessels`."""
     lines = [anatomy.mirror(anatomy.vessel(body, random), side) for side in (-1, 1) for _ in range(11)]
     roots = [line[: len(line) // 2] for line in lines]
     return np.float32(body.vessels) * frame.stroke([(lines, 0.006, 130), (roots, 0.014, 255)], soften=0.006)
 
 
 def _draw_bones(frame: Frame, body: Anatomy) -> Field:
-    """Ribs, spine, collar bones and upper arms. 0 to about 0.3."""
+    """Draw ribs, spine, collar bones and upper arms. 0 to about 0.3."""
     sides, heights = (-1, 1), anatomy.rib_heights(body)
     front = [anatomy.mirror(anatomy.front_rib(body, y), side) for y in heights for side in sides]
     back = [anatomy.mirror(anatomy.back_rib(body, y), side) for y in heights for side in sides]
@@ -71,7 +71,7 @@ def _draw_bones(frame: Frame, body: Anatomy) -> Field:
 
 
 def _patchy(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
-    """Three to six ragged spots, anywhere in the lungs."""
+    """Draw three to six ragged spots, anywhere in the lungs."""
     count = int(random.integers(3, 7))
     x = random.choice((-1, 1), count) * random.uniform(0.35, 0.8, count) * body.half_width
     y = random.uniform(body.apex + 0.12, body.floor - 0.02, count)
@@ -80,7 +80,7 @@ def _patchy(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
 
 
 def _lobar(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
-    """The upper or the lower part of one lung, with a fairly sharp, slanting edge."""
+    """Fill the upper or the lower part of one lung, with a fairly sharp, slanting edge."""
     side, share = int(random.choice((-1, 1))), random.uniform(0.35, 0.55)
     edge = body.apex + (body.floor - body.apex) * (share if random.random() < 0.4 else 1 - share)
     far = body.apex - 0.1 if edge < (body.apex + body.floor) / 2 else body.floor + 0.2
@@ -91,7 +91,7 @@ def _lobar(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
 
 
 def _diffuse(frame: Frame, body: Anatomy, random: np.random.Generator) -> Field:
-    """A mottled veil over both lungs, denser round their roots."""
+    """Draw a mottled veil over both lungs, denser near their roots."""
     root = body.apex + 0.5 * (body.floor - body.apex)
     near = frame.spots(np.array([(-0.12, root), (0.12, root)]), [0.2, 0.2])
     mottle = np.clip(3 * frame.clouds(random, 34) - 1.1, 0, 1)

@@ -1,4 +1,4 @@
-"""A canvas with a body's pose on it: outlines, lines, spots and clouds as float fields."""
+"""Draw outlines, lines, spots and smooth noise in a body's pose, as float arrays."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from wetread.demo.anatomy import Points
 
 Field = NDArray[np.float32]
-"""float32 (height, width), 0 to 1 where nothing else is said."""
+"""float32 (height, width), 0 to 1 unless stated otherwise."""
 
 _SUBPIXEL = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frame:
-    """A canvas and the pose of the body on it: `matrix` (2, 3) takes body units to pixels, `unit` of each."""
+    """A canvas and the body's pose: `matrix` (2, 3) maps body units to pixels, `unit` pixels for each."""
 
     height: int
     width: int
@@ -26,13 +26,13 @@ class Frame:
     unit: float
 
     def place(self, lines: list[Points]) -> list[NDArray[np.int32]]:
-        """Body units to OpenCV's fixed-point pixels."""
+        """Convert body units to OpenCV's fixed-point pixels."""
         pixels = np.concatenate(lines) @ self.matrix[:, :2].T + self.matrix[:, 2]
         fixed = np.rint(pixels * (1 << _SUBPIXEL)).astype(np.int32)
         return np.split(fixed, np.cumsum([len(line) for line in lines[:-1]]))
 
     def fill(self, outlines: list[Points], *, soften: float) -> Field:
-        """Draw outlines filled. Returns a Field."""
+        """Fill outlines. Returns a Field."""
         canvas = np.zeros((self.height, self.width), np.uint8)
         for outline in self.place(outlines):
             cv2.fillPoly(canvas, [outline], 255, cv2.LINE_AA, _SUBPIXEL)
@@ -48,17 +48,17 @@ class Frame:
 
     def _soften(self, canvas: NDArray[np.uint8], soften: float) -> Field:
         sigma = soften * self.unit
-        side = 2 * round(sigma * 1.22) + 1  # two boxes are nearly a bell, and cheaper
+        side = 2 * round(sigma * 1.22) + 1  # two box filters are close to a Gaussian, and faster
         blurred = cv2.blur(cv2.blur(canvas, (side, side)), (side, side)) if side > 1 else canvas
         return blurred.astype(np.float32) * np.float32(1 / 255)
 
     def clouds(self, random: np.random.Generator, cells: int) -> Field:
-        """Smooth noise with about `cells` bumps along the height. float32 (height, width), 0 to 1."""
+        """Draw smooth noise with about `cells` bumps along the height. float32 (height, width), 0 to 1."""
         coarse = random.random((cells, max(2, round(cells * self.width / self.height))), dtype=np.float32)
         return np.clip(cv2.resize(coarse, (self.width, self.height), interpolation=cv2.INTER_CUBIC), 0, 1)
 
     def spots(self, centres: Points, radii: list[float]) -> Field:
-        """The brightest of some round, soft spots at each pixel. 0 to 1."""
+        """Draw round, soft spots; where they overlap, the brightest counts. 0 to 1."""
         canvas = np.zeros((self.height, self.width), np.float32)
         places = centres @ self.matrix[:, :2].T + self.matrix[:, 2]
         for (x, y), radius in zip(places, radii, strict=True):

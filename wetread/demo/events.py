@@ -1,4 +1,4 @@
-"""What a demo tells its listener while it goes on, where it puts everything, and what it found."""
+"""A demo's progress events, its folders, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wetread.demo.inbox import Scored
 
 @dataclass(frozen=True, kw_only=True)
 class StepStarted:
-    """Step `number` begins; `command` does the same by hand ('' where none does)."""
+    """Step `number` begins; `command` is the equivalent command line ('' if there is none)."""
 
     number: int
     title: str
@@ -24,14 +24,14 @@ class StepStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class StepSaid:
-    """A line of the step at hand."""
+    """A line of output from the current step."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded:
-    """The step at hand is done, after `seconds`."""
+    """The current step is done, after `seconds`."""
 
     seconds: float
 
@@ -53,18 +53,18 @@ def describe_event(event: Event) -> str:
 
 
 class Teller:
-    """Tells the listener of steps, and counts them."""
+    """Sends events to the listener, and counts steps."""
 
     def __init__(self, on_step: OnStep) -> None:
         self._tell, self._number = on_step, 0
 
     def say(self, text: str) -> None:
-        """Say a line of the step at hand."""
+        """Send a line of output from the current step."""
         self._tell(StepSaid(text=text))
 
     @contextmanager
     def step(self, title: str, *command: object) -> Iterator[None]:
-        """Tell that a step begins and, unless it fails, that it has ended. `command`: words after wetread."""
+        """Send the begin and, unless it fails, the end of a step. `command`: the words after `wetread`."""
         start, self._number = perf_counter(), self._number + 1
         shown = shlex.join(["wetread", *map(str, command)]) if command else ""
         self._tell(StepStarted(number=self._number, title=title, command=shown))
@@ -74,7 +74,7 @@ class Teller:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where everything of a demo is."""
+    """The files and folders of a demo."""
 
     folder: Path
     data: Path
@@ -86,7 +86,7 @@ class Places:
 
     @classmethod
     def under(cls, folder: Path, *, data: Path | None = None) -> Places:
-        """Lay out a demo's folder; `data` are the user's own images."""
+        """Return the layout of a demo's folder; `data`: the user's own images."""
         return cls(
             folder=folder,
             data=folder / "data" if data is None else data,
@@ -100,10 +100,10 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """Where everything is, and what came out.
+    """The result of a demo.
 
-    `int8` is None where no int8 form was faithful enough, and `refusal` says why. `metrics` are those of the
-    validation images, as in metrics.json; `scored` is what the fresh folder's scores say.
+    `int8` is None if no int8 form was close enough to Keras; `refusal` says why. `metrics`: of the validation
+    images, as in metrics.json; `scored`: the check of the fresh folder's scores.
     """
 
     places: Places
@@ -118,11 +118,11 @@ class DemoResult:
         places = self.places
         int8 = f"{self.int8}  (int8)" if self.int8 else f"no int8 file: {self.refusal}"
         return [
-            f"The whole way in {self.seconds:.0f} s. Everything is in {places.folder}:",
+            f"All steps done in {self.seconds:.0f} s. Everything is in {places.folder}:",
             f"  {places.data}  (the labelled images)",
             f"  {places.run}  (the run: network, split, metrics, history.png, augmentation.png)",
             f"  {places.model}  (float32: all that a workstation needs)",
             f"  {int8}",
-            f"  {places.inbox}  (what arrived, with four broken files)",
-            f"  {places.scores}  (a row for each file; {places.scores.name}.run.json says how it was made)",
+            f"  {places.inbox}  (the images that were scored, with four broken files)",
+            f"  {places.scores}  (a row for each file; {places.scores.name}.run.json is its record)",
         ]

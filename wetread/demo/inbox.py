@@ -1,4 +1,4 @@
-"""What arrives at a workstation: pictures nobody trained on, and files that are not pictures."""
+"""Make a folder to score, as it arrives at a workstation: new images, and broken files among them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ import cv2
 from wetread.demo.phantoms import draw_dataset, draw_phantom
 from wetread.errors import OutputError
 
-# No patient of the training pictures is drawn again: another seed is other people.
+# Another seed draws other patients: none of the training images.
 _SEED_OFFSET = 1_000_003
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inbox:
-    """What to score: `arguments` of `wetread score`, and what is known of each file.
+    """What to score: `arguments` of `wetread score`, and the expected result for each file.
 
-    `labels`: path to the label that was drawn (or, of the user's images, the folder's). `broken`: path to
-    the status that its row must carry.
+    `labels`: path to the label that was drawn (for the user's images, the folder's). `broken`: path to the
+    status that its row must have.
     """
 
     arguments: tuple[str, ...]
@@ -32,7 +32,7 @@ class Inbox:
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What the scores say: `agreed` of `pictures` labels are those drawn, and `statuses` counts all rows."""
+    """The check of the scores: `agreed` of `pictures` labels are correct; `statuses` counts all rows."""
 
     rows: int
     pictures: int
@@ -41,7 +41,7 @@ class Scored:
 
 
 def fill_inbox(folder: Path, *, count: int, seed: int) -> Inbox:
-    """Draw `count` fresh phantoms without labels into `folder`, with broken files among them."""
+    """Draw `count` new phantoms without labels into `folder`, with broken files among them."""
     drawn = draw_dataset(folder, count=count, seed=seed + _SEED_OFFSET, labelled=False)
     return Inbox(
         arguments=(str(folder),),
@@ -63,14 +63,14 @@ def list_inbox(folder: Path, *, run: Path, data: Path, count: int) -> Inbox:
 
 
 def list_split(run: Path, *, data: Path, split: str) -> dict[str, str]:
-    """Path to label of the images of a RUN that trained ('train') or validated ('val')."""
+    """Map path to label for the images of a RUN's split, 'train' or 'val'."""
     with (run / "splits.csv").open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         rows = list(csv.DictReader(stream))
     return {str(data / row["name"]): row["label"] for row in rows if row["split"] == split}
 
 
 def write_broken_files(folder: Path) -> dict[str, str]:
-    """Write a cut JPEG, one with an end marker glued on, an empty file and a text; return their statuses."""
+    """Write a cut JPEG, one with an end marker appended, an empty file and a text; return their statuses."""
     folder.mkdir(parents=True, exist_ok=True)
     whole = cv2.imencode(".jpeg", draw_phantom("NORMAL", size=(400, 400)))[1].tobytes()
     cut = whole[: len(whole) // 2]
@@ -86,9 +86,9 @@ def write_broken_files(folder: Path) -> dict[str, str]:
 
 
 def check_scores(scores: Path, inbox: Inbox) -> Scored:
-    """Hold the rows of a CSV of scores against what is known of each file.
+    """Compare the rows of a CSV of scores with the expected results.
 
-    Raises OutputError when a file has no row, or a broken one has another status than it must have.
+    Raises OutputError if a file has no row, or a broken one has the wrong status.
     """
     with scores.open(newline="", encoding="utf-8", errors="surrogateescape") as stream:
         rows = {row["path"]: row for row in csv.DictReader(stream)}
@@ -96,7 +96,7 @@ def check_scores(scores: Path, inbox: Inbox) -> Scored:
     received = {path: row["status"] for path, row in rows.items()}
     if received != expected:
         wrong = sorted(set(received.items()) ^ set(expected.items()))[:3]
-        raise OutputError(f"Expected one row for each file, with its status. Received in {scores}: {wrong}.")
+        raise OutputError(f"{scores} must have one row for each file, with its status. Wrong: {wrong}.")
     return Scored(
         rows=len(rows),
         pictures=len(inbox.labels),

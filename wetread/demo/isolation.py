@@ -1,4 +1,4 @@
-"""Run `wetread` commands in a Python that cannot import what trained the model."""
+"""Run `wetread` commands in a Python that cannot import the packages that train a model."""
 
 from __future__ import annotations
 

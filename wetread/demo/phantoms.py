@@ -1,8 +1,8 @@
-"""Draw chest phantoms: pictures that look like chest X-rays and belong to nobody.
+"""Draw chest phantoms: images that look like chest X-rays, of no real person.
 
-A picture is drawn as a map of what the beam meets (body, air in the lungs, bone), then exposed like a film.
-Pneumonia is drawn as what it is: a part of the lung without air. Size, pose, exposure and encoding vary
-independently of the label, so that mean brightness does not give it away.
+An image is drawn as a map of absorption (body, air in the lungs, bone), then exposed like a film. Pneumonia
+is drawn as a part of the lung without air. Size, pose, exposure and encoding vary independently of the label,
+so that mean brightness does not give it away.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from wetread.demo.slides import STAINS, draw_slide
 from wetread.errors import ConfigError
 
 CHEST: Mapping[str, float] = {"NORMAL": 1, "PNEUMONIA": 3}
-"""The default labels and their shares: one to three, as in the data set that the demo stands for."""
+"""The default labels and their shares: one to three, as in the data set that the demo imitates."""
 FINDINGS: Mapping[str, float] = {"DIFFUSE": 1, "LOBAR": 1, "NORMAL": 1, "PATCHY": 1}
-"""Four labels: what kind of opacity."""
+"""Four labels: the kinds of opacity."""
 
-# What each label may show: the keys of wetread.demo.beam.OPACITIES, or none.
+# The opacities of each label: keys of wetread.demo.beam.OPACITIES, or none.
 _KINDS = {
     "NORMAL": ("none",),
     "PNEUMONIA": ("patchy", "lobar", "diffuse"),
@@ -34,7 +34,7 @@ _KINDS = {
     "LOBAR": ("lobar",),
     "DIFFUSE": ("diffuse",),
 }
-# Pictures are drawn at no more than this many rows and then enlarged: soft X-rays lose nothing by it.
+# Images are drawn with at most this many rows and then enlarged: X-rays are too soft to show it.
 _DRAWING_ROWS = 256
 _SUBPIXEL = 4
 # The letter R in one line, one unit high: OpenCV's fonts differ between its versions.
@@ -45,7 +45,7 @@ _LETTER = np.array(
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """One file that was drawn: where it is, its label, and the patient (a number) that it shows."""
+    """One file that was drawn: its path, its label, and its patient (a number)."""
 
     path: Path
     label: str
@@ -55,11 +55,11 @@ class Drawn:
 def draw_phantom(
     label: str, *, patient: int = 0, picture: int = 0, seed: int = 0, size: tuple[int, int] | None = None
 ) -> NDArray[np.uint8]:
-    """Draw one picture of one patient.
+    """Draw one image of one patient.
 
-    `label`: a key of `CHEST` or `FINDINGS`. `size`: (height, width), chosen at random from 180 to 900 pixels
-    where None. Returns uint8 (height, width). The same arguments give the same picture.
-    Raises ConfigError for a label that nobody can draw.
+    `label`: a key of `CHEST` or `FINDINGS`. `size`: (height, width); None: chosen at random from 180 to 900
+    pixels. Returns uint8 (height, width). The same arguments give the same image. Raises ConfigError for an
+    unknown label.
     """
     body = anatomy.draw_anatomy(np.random.default_rng([seed, patient]))
     random = np.random.default_rng([seed, patient, picture, 1])
@@ -73,7 +73,7 @@ def draw_phantom(
 def _kinds(label: str) -> tuple[str, ...]:
     known = _KINDS | dict.fromkeys(STAINS, ())
     if label not in known:
-        raise ConfigError(f"Expected labels among {', '.join(known)}. Received {label!r}.")
+        raise ConfigError(f"There is no phantom for the label {label!r}. Use {', '.join(known)}.")
     return known[label]
 
 
@@ -83,7 +83,7 @@ def _choose_size(random: np.random.Generator) -> tuple[int, int]:
 
 
 def _pose(random: np.random.Generator, height: int, width: int) -> Frame:
-    """Shift, turn and scale the body; x and y alike, as a detector does."""
+    """Shift, rotate and scale the body; x and y alike, as a detector does."""
     shrink = min(1.0, _DRAWING_ROWS / height)
     height, width = round(height * shrink), round(width * shrink)
     scale, turn = height * random.uniform(1.0, 1.25), random.normal(0, 0.035)
@@ -95,7 +95,7 @@ def _pose(random: np.random.Generator, height: int, width: int) -> Frame:
 
 
 def _mark(beam: Field, frame: Frame, random: np.random.Generator) -> Field:
-    """Put a lead letter beside the body and the collimator's shadow at the edges, on some pictures."""
+    """Add a lead letter beside the body and the collimator's shadow at the edges, to some images."""
     if random.random() < 0.8:
         at = frame.width * random.uniform(0.02, 0.08), frame.height * random.uniform(0.08, 0.4)
         size = frame.height * random.uniform(0.03, 0.06)
@@ -109,12 +109,12 @@ def _mark(beam: Field, frame: Frame, random: np.random.Generator) -> Field:
 
 
 def _expose(beam: Field, random: np.random.Generator, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Turn what the beam met into grays: exposure, contrast, grain. Returns uint8 of `size`."""
+    """Turn absorption into grays: exposure, contrast, grain. Returns uint8 of `size`."""
     low, high, gamma = random.uniform(0.0, 0.12), random.uniform(0.85, 1.1), random.uniform(0.85, 1.25)
     curve = np.clip((np.arange(256) / 182 - low) / (high - low), 0, 1) ** gamma * 255
     film = cv2.LUT(cv2.convertScaleAbs(beam, alpha=182), np.round(curve).astype(np.uint8))
     film = cv2.resize(film, size[::-1], interpolation=cv2.INTER_LINEAR)
-    # One tile of grain, repeated: normal numbers for every pixel would cost more than the drawing.
+    # One tile of grain is repeated: random numbers for every pixel would cost more than the drawing.
     grain = random.normal(0, random.uniform(1, 5), (128, 128)).round().astype(np.int8)
     tiles = np.tile(grain, (size[0] // 128 + 1, size[1] // 128 + 1))[: size[0], : size[1]]
     return cv2.add(film, tiles, dtype=cv2.CV_8U)  # type: ignore[return-value]
@@ -128,12 +128,12 @@ def draw_dataset(
     shares: Mapping[str, float] = CHEST,
     labelled: bool = True,
 ) -> list[Drawn]:
-    """Draw a data set: `folder/<label>/phantom012-2.jpeg`, some pictures for each patient.
+    """Draw a data set: `folder/<label>/phantom012-2.jpeg`, several images for each patient.
 
-    `count` pictures are shared among labels by `shares` (label to weight); without `labelled` they lie in
-    `folder` itself, in mixed order. About half are gray JPEGs, the others three-channel JPEGs and PNGs.
-    The labels of `wetread.demo.slides.STAINS` draw colour slides. Returns the files in the order of their
-    names within each label. Raises ConfigError for a label that nobody can draw.
+    `count` images are divided among labels by `shares` (label to weight). Without `labelled` they are in
+    `folder` itself, in mixed order. About half are gray JPEGs, the others three-channel JPEGs and PNGs. The
+    labels of `wetread.demo.slides.STAINS` draw colour slides. Returns the files in the order of their names
+    within each label. Raises ConfigError for an unknown label.
     """
     drawn = []
     for patient, label, pictures in _plan(count, seed, shares):
@@ -150,7 +150,7 @@ def draw_dataset(
 
 
 def _plan(count: int, seed: int, shares: Mapping[str, float]) -> Iterator[tuple[int, str, int]]:
-    """Choose (patient, label, number of pictures): one to four pictures each, `count` in all, mixed."""
+    """Choose (patient, label, number of images): one to four images each, `count` in all, mixed."""
     for label in shares:
         _kinds(label)
     random = np.random.default_rng([seed, 3])
@@ -167,7 +167,7 @@ def _plan(count: int, seed: int, shares: Mapping[str, float]) -> Iterator[tuple[
 
 
 def encode(image: NDArray[np.uint8], random: np.random.Generator) -> tuple[str, bytes]:
-    """Encode a picture as one of gray JPEG (unless it has colour), three-channel JPEG and PNG.
+    """Encode an image as one of gray JPEG (unless it has colour), three-channel JPEG and PNG.
 
     `image`: uint8 (H, W) or (H, W, 3) RGB. Returns (suffix, bytes).
     """

@@ -1,7 +1,7 @@
-"""Draw stained slides: a colour data set whose labels a gray picture cannot tell apart.
+"""Draw stained slides: a colour data set whose labels cannot be told apart in gray.
 
-The three stains have the same brightness (Rec. 601), so a channel that is lost or swapped on the way shows
-as labels that cannot be learned.
+The three stains have the same brightness (Rec. 601). So if a channel is lost or swapped anywhere, the labels
+cannot be learned.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def draw_slide(
 ) -> NDArray[np.uint8]:
     """Draw cells whose nuclei took up one stain.
 
-    `label`: a key of `STAINS`. `size`: (height, width), chosen at random from 120 to 260 pixels where None.
-    Returns uint8 (height, width, 3), RGB. The same arguments give the same picture.
+    `label`: a key of `STAINS`. `size`: (height, width); None: chosen at random from 120 to 260 pixels.
+    Returns uint8 (height, width, 3), RGB. The same arguments give the same image.
     """
     random = np.random.default_rng([seed, patient, picture, 4])
     height, width = size or (int(random.integers(120, 261)), int(random.integers(120, 261)))
@@ -41,7 +41,7 @@ def draw_slide(
 def _draw_cell(
     slide: NDArray[np.uint8], random: np.random.Generator, radius: float, colour: NDArray[np.int_]
 ) -> None:
-    """One cell: a pale body, and in it a nucleus of about the stain's colour."""
+    """Draw one cell: a pale body with a nucleus of about the stain's colour."""
     at = int(random.integers(slide.shape[1])), int(random.integers(slide.shape[0]))
     axes = tuple(int(a) for a in radius * random.uniform(0.8, 1.3, 2))
     turn, body = random.uniform(0, 180), random.integers(165, 200, 3)

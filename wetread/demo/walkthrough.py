@@ -1,6 +1,6 @@
-"""The whole way in a few minutes: draw, train, export, compare, score without TensorFlow, verify.
+"""Run every step in a few minutes: draw, train, export, compare, score without TensorFlow, verify.
 
-The one room that may call all the others. Each step names the `wetread` command that does the same.
+This package may import all others. Each step prints the equivalent `wetread` command.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from wetread.train.config import TrainConfig
 
 GROUP_REGEX = r"(phantom\d+)-"
-"""What finds the patient in a phantom's name."""
+"""The regular expression that finds the patient in a phantom's name."""
 
 _MARK = ".wetread-demo"
 _SOME_WITHOUT_SCORE = 3
-# Of the user's images: enough to learn something, few enough for minutes.
+# Number of the user's images: enough to learn something, few enough for minutes.
 _SUBSET = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """How much to do. The defaults take a few minutes on two cores and learn the phantoms."""
+    """The size of a demo. The defaults take a few minutes on two cores and learn the phantoms."""
 
     pictures: int = 600
     fresh: int = 60
@@ -44,17 +44,17 @@ class DemoOptions:
 def run_demo(
     folder: str | Path, *, data: str | Path | None = None, on_step: OnStep, options: DemoOptions | None = None
 ) -> DemoResult:
-    """Walk the whole way in `folder`, with drawn phantoms or with the labelled folders of `data`.
+    """Run every step in `folder`, with drawn phantoms or with the labelled folders of `data`.
 
-    A folder that an earlier demo made is emptied first. `on_step` is told what happens. Raises OutputError
-    for a folder that holds something else, and what the steps raise (DatasetError, ExportError, ...).
+    A folder of an earlier demo is emptied first. `on_step` is called with each event. Raises OutputError for
+    a folder that holds something else, and what the steps raise (DatasetError, ExportError, ...).
     """
     start, options = perf_counter(), options or DemoOptions()
     places = Places.under(Path(folder), data=None if data is None else Path(data))
     prepare_folder(places)
     tell = Teller(on_step)
     if data is None:
-        with tell.step(f"Draw {options.pictures} chest phantoms: X-rays of nobody"):
+        with tell.step(f"Draw {options.pictures} chest phantoms: X-rays of no real person"):
             draw_dataset(places.data, count=options.pictures, seed=options.seed)
             tell.say(f"{places.data}/NORMAL and {places.data}/PNEUMONIA, one to three")
     metrics = _train(places, options, tell, drawn=data is None)
@@ -74,21 +74,21 @@ def run_demo(
 
 
 def prepare_folder(places: Places) -> None:
-    """Make the demo's folder, or empty one that an earlier demo made.
+    """Make the demo's folder, or empty that of an earlier demo.
 
-    Raises OutputError for a folder that holds something else, the user's images above all: it is not the
-    demo's to delete.
+    Raises OutputError for a folder that holds something else, such as the user's images: the demo must not
+    delete it.
     """
     folder, data = places.folder.resolve(), places.data.resolve()
     if places.data != places.folder / "data" and data.is_relative_to(folder):
         raise OutputError(
-            f"Expected images outside {places.folder}, which the demo empties. Received {places.data}."
+            f"The demo empties {places.folder}, and {places.data} is inside it. Choose another --output."
         )
     if folder.exists():
         if not (folder / _MARK).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
             raise OutputError(
-                f"Expected a new folder, or one that an earlier demo made. Received {places.folder}, which "
-                "is something else. Choose another --output."
+                f"{places.folder} exists and is not from an earlier demo, so it is not emptied. Choose "
+                "another --output."
             )
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
@@ -110,13 +110,13 @@ def _train(places: Places, options: DemoOptions, tell: Teller, *, drawn: bool) -
     given = ["--group-regex", GROUP_REGEX, "--augment", "light", "--learning-rate", config.learning_rate]
     more = [*given, "--validation", config.validation] if drawn else ["--subset", config.subset]
     command = ("train", places.data, "--output", places.run, "--epochs", config.epochs, *more)
-    with tell.step("Train a small CNN, patients on one side of the split", *command):
+    with tell.step("Train a small CNN, each patient in train or in validation", *command):
         metrics: dict[str, Any] = train(config, on_event=listen).metrics["validation"]
     return metrics
 
 
 def make_config(places: Places, options: DemoOptions, *, drawn: bool) -> TrainConfig:
-    """The training configuration of a demo: for phantoms, or for the user's own images."""
+    """Return the training configuration of a demo: for phantoms, or for the user's own images."""
     from wetread.train.config import TrainConfig
 
     config = TrainConfig(
@@ -157,7 +157,7 @@ def _export(places: Places, tell: Teller) -> str:
 
 
 def _compare(places: Places, models: list[Path], tell: Teller, *, drawn: bool) -> None:
-    """Hold the files against Keras, on the data or, of the user's own, on the validation images."""
+    """Compare the files with Keras, on all images or, for the user's own, on the validation images."""
     from wetread.export.parity import measure_parity
 
     held_out = list_split(places.run, data=places.data, split="val")
@@ -172,23 +172,23 @@ def _compare(places: Places, models: list[Path], tell: Teller, *, drawn: bool) -
                 f"{one.milliseconds:.2f} ms an image on one core (Keras {report.keras_milliseconds:.2f})"
             )
         if not report.passed:
-            raise ExportError(f"Expected {', '.join(map(str, models))} to agree with Keras. Received others.")
+            raise ExportError(f"{', '.join(map(str, models))} and Keras give different results.")
 
 
 def _score(places: Places, model: Path, options: DemoOptions, tell: Teller, *, drawn: bool) -> Scored:
-    """Score what arrived, in a Python that has no TensorFlow, and hold it against what is known."""
+    """Score the new images in a Python without TensorFlow, and compare with the expected results."""
     if drawn:
         inbox = fill_inbox(places.inbox, count=options.fresh, seed=options.seed)
     else:
         inbox = list_inbox(places.inbox, run=places.run, data=places.data, count=options.fresh)
     command = ("score", *inbox.arguments, "--model", str(model), "--output", str(places.scores), "--quiet")
-    with tell.step("Score a fresh folder, broken files among it, without TensorFlow", *command[:-1]):
+    with tell.step("Score a folder of new images and broken files, without TensorFlow", *command[:-1]):
         tell.say(f"in a Python that cannot import {', '.join(TRAINING_PACKAGES)}")
         done = run_without_training(command)
         if done.returncode != _SOME_WITHOUT_SCORE:
             raise SetupError(
-                f"Expected exit code {_SOME_WITHOUT_SCORE} (broken files among them) of `wetread score`. "
-                f"Received {done.returncode}: {done.stderr.strip()[-500:]}"
+                f"`wetread score` ended with exit code {done.returncode} instead of {_SOME_WITHOUT_SCORE} "
+                f"(some files are broken): {done.stderr.strip()[-500:]}"
             )
         scored = check_scores(places.scores, inbox)
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(scored.statuses.items()))
@@ -204,10 +204,10 @@ def _verify(models: list[Path], tell: Teller) -> None:
 
     for model in models:
         with tell.step(
-            f"Verify {model.name}: does this machine compute what its author saw?", "verify", model
+            f"Verify {model.name}: does this machine compute its recorded results?", "verify", model
         ):
             report = verify_model(model)
             for check in report.checks:
                 tell.say(f"{'ok' if check.passed else 'FAILED'}: {check.name}: {check.received}")
             if not report.passed:
-                raise MachineError(f"Expected {model} to verify here. Received a failed check.")
+                raise MachineError(f"{model} failed a check on this machine: run `wetread verify` with it.")

@@ -1,1 +1,1 @@
-"""Judge probabilities, wherever they come from. Needs no extra, and never TensorFlow."""
+"""Evaluate probabilities: metrics, thresholds, report. Needs no extra, and never TensorFlow."""

@@ -1,7 +1,8 @@
-"""What a rate without a single error, or without a single success, leaves open.
+"""Exact intervals of rates that are 0 or 1.
 
-A bootstrap draws no error from none: its interval has no width. The exact one (Clopper and Pearson,
-Biometrika 26, 1934) counts patients, of whom several images are no more evidence than one.
+Without a single error a bootstrap has no spread, so its interval has no width. The exact interval (Clopper
+and Pearson, Biometrika 26, 1934) counts patients: several images of one patient are no more evidence than
+one.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from wetread.evaluate.metrics import Metrics
 
 
 def bound_exactly(value: float, patients: int) -> tuple[float, float]:
-    """The exact 95% interval of a rate that is 0 or 1 over so many patients."""
+    """Return the exact 95% interval of a rate that is 0 or 1 over this many patients."""
     bound = 0.025 ** (1 / patients)
     return (bound, 1.0) if value == 1 else (0.0, 1 - bound)
 
@@ -23,7 +24,7 @@ def bound_exactly(value: float, patients: int) -> tuple[float, float]:
 def find_exact_intervals(
     metrics: Metrics, truth: NDArray[np.integer], groups: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Exact intervals of accuracy, sensitivity and specificity, where the bootstrap's has no width.
+    """Return exact intervals of accuracy, sensitivity and specificity where the bootstrap's has no width.
 
     `truth`: (N,), columns of the labels; `groups`: the patient of each image.
     """
@@ -43,7 +44,7 @@ def find_exact_intervals(
 
 
 def find_only_answer(metrics: Metrics) -> str | None:
-    """The label that every image was given although the truth has more; None where answers differ."""
+    """Return the one label that every image got although there are several; None if predictions differ."""
     table = np.array(metrics.confusion)
     given, true = table.sum(axis=0), table.sum(axis=1)
     if np.count_nonzero(given) != 1 or np.count_nonzero(true) < 2:
@@ -52,7 +53,7 @@ def find_only_answer(metrics: Metrics) -> str | None:
 
 
 def advise_only_answer(label: str, images: int) -> str:
-    """What to say, and to try, where a network calls every image the same; a sentence without its end."""
+    """Explain what to try if a network gives every image one label; a sentence without a full stop."""
     return (
         f"the network calls all {images:,} validation images {label!r}: it has not learned to tell the "
         "labels apart. Train for more --epochs or on more images, look at the curves in history.png, try "

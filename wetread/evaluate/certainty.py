@@ -1,4 +1,4 @@
-"""How sure a model was before its temperature, and what it finds too near its threshold to call."""
+"""Calibration before temperature scaling, and the images in the uncertainty band."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def undo_temperature(scores: Scores) -> NDArray[np.float64]:
 
 
 def describe_temperature(scores: Scores) -> dict[str, Any] | None:
-    """What the temperature changed, as metrics.json holds it; None at temperature 1."""
+    """Describe the effect of the temperature, as in metrics.json; None at temperature 1."""
     if scores.spec.temperature == 1:
         return None
     found = measure(undo_temperature(scores), scores.truth(scores.scored), scores.spec)
@@ -28,7 +28,7 @@ def describe_temperature(scores: Scores) -> dict[str, Any] | None:
 
 
 def describe_doubt(scores: Scores) -> dict[str, Any] | None:
-    """How many images, and how many of the errors, lie in the band; None without a band."""
+    """Count the images and the errors in the uncertainty band; None without a band."""
     band, probabilities = scores.spec.uncertain, scores.probabilities(scores.scored)
     if band is None:
         return None

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: no library, no script; the page's style sheet colours them, light or dark."""
+"""Draw charts as inline SVG, without a library or script; the page's style sheet sets their colours."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLORS = 8  # classes c0 to c7 in report.css
 
 @dataclass(frozen=True, kw_only=True)
 class Axes:
-    """A rectangle of paper and the numbers along its sides."""
+    """A chart's drawing area and the numeric ranges of its axes."""
 
     x: tuple[float, float] = (0.0, 1.0)
     y: tuple[float, float] = (0.0, 1.0)
@@ -29,18 +29,18 @@ class Axes:
     bottom: int = 46
 
     def across(self, value: float) -> float:
-        """Where a number stands along the x axis, in units of the drawing."""
+        """Return the x coordinate of a number, in units of the drawing."""
         share = (value - self.x[0]) / (self.x[1] - self.x[0])
         return round(self.left + share * (self.width - self.left - self.right), 2)
 
     def up(self, value: float) -> float:
-        """Where a number stands along the y axis."""
+        """Return the y coordinate of a number."""
         share = (value - self.y[0]) / (self.y[1] - self.y[0])
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
 
 
 def draw_roc(curves: Sequence[Curve], points: Sequence[tuple[float, float, str]]) -> str:
-    """Draw ROC curves and operating points (1 - specificity, sensitivity, what to say of it)."""
+    """Draw ROC curves and operating points (1 - specificity, sensitivity, tooltip)."""
     axes = Axes()
     chance = _line(axes, (0, 1), (0, 1), css="chance")
     body = [_frame(axes, "1 − specificity", "sensitivity"), chance, *_curves(axes, curves)]
@@ -48,16 +48,16 @@ def draw_roc(curves: Sequence[Curve], points: Sequence[tuple[float, float, str]]
 
 
 def draw_precision_recall(curves: Sequence[Curve], points: Sequence[tuple[float, float, str]]) -> str:
-    """Draw precision over recall, and operating points (recall, precision, what to say of it)."""
+    """Draw precision over recall, and operating points (recall, precision, tooltip)."""
     axes = Axes()
     body = [_frame(axes, "recall (sensitivity)", "precision (PPV)"), *_curves(axes, curves)]
     return _svg(axes, [*body, *_points(axes, points)], "Precision-recall curve")
 
 
 def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequence[Bin] = ()) -> str:
-    """Draw the share that was so over the probability that was said, with Wilson intervals.
+    """Draw the observed share over the predicted probability, with Wilson intervals.
 
-    `before`: the same at temperature 1, a dotted line behind.
+    `before`: the same at temperature 1, drawn as a dotted line.
     """
     axes = Axes()
     parts = [
@@ -72,7 +72,7 @@ def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequ
         x = axes.across(found.probability)
         low, high = axes.up(found.interval[0]), axes.up(found.interval[1])
         title = (
-            f"said {found.probability:.3f}, so in {found.share:.3f} of {found.images:,} images "
+            f"predicted {found.probability:.3f}, observed {found.share:.3f} of {found.images:,} images "
             f"(95% {found.interval[0]:.3f} to {found.interval[1]:.3f})"
         )
         radius = round(3 + 5 * math.sqrt(found.images / largest), 2)
@@ -91,9 +91,9 @@ def draw_histogram(
     threshold: float | None,
     band: tuple[float, float] | None = None,
 ) -> str:
-    """Draw how many images got which probability, on a scale of logarithms.
+    """Draw a histogram of probabilities, with counts on a logarithmic scale.
 
-    `threshold` and `band`, the probabilities that are too near it to call, are marked.
+    `threshold` and `band`, the probabilities that count as uncertain, are marked.
     """
     top = max(1, *counts)
     axes = Axes(y=(0.0, math.log10(top + 1)), height=170, bottom=42, top=22)
@@ -154,7 +154,7 @@ def draw_history(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
 
 
 def choose_ticks(low: float, high: float) -> list[float]:
-    """Four to eight round numbers that span low to high."""
+    """Return four to eight round numbers that span low to high."""
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     span = high - low

@@ -1,9 +1,9 @@
-"""Two models on the same images: is one better, or was it luck?
+"""Compare two models on the same images: is the difference more than chance?
 
-McNemar's test asks whether they are right about as many images, DeLong's whether they rank as well; both
-take the images for independent. Where patients repeat, the bootstrap by patient (`differences`) is the one
-to trust. Sources: McNemar, Psychometrika 12 (1947); Edwards, Psychometrika 13 (1948), the correction;
-DeLong, DeLong and Clarke-Pearson, Biometrics 44 (1988); Sun and Xu, IEEE SPL 21 (2014), by ranks.
+McNemar's test compares how many images each gets right, DeLong's test the areas under the ROC curves. Both
+assume independent images. If patients have several images, trust the bootstrap by patient (`differences`).
+Sources: McNemar, Psychometrika 12 (1947); Edwards, Psychometrika 13 (1948), the correction; DeLong, DeLong
+and Clarke-Pearson, Biometrics 44 (1988); Sun and Xu, IEEE SPL 21 (2014), the computation by ranks.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class McNemar:
 class DeLong:
     """Two areas under the ROC curve of one label, their difference's standard error, z and p (two-sided).
 
-    `z` and `p_value` are NaN when the models rank alike, image for image: there is nothing to test.
+    `z` and `p_value` are NaN if both models rank all images alike: then there is nothing to test.
     """
 
     label: str
@@ -54,10 +54,10 @@ class DeLong:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """The first model against the second, on images that both scored.
+    """The first model compared with the second, on images that both scored.
 
     `differences`: first minus second, with the 95% interval by patient, of every value in Metrics;
-    `repeated`: images beyond the first of their patient, which the two tests take for independent.
+    `repeated`: images beyond the first of their patient, which the two tests treat as independent.
     """
 
     first: str
@@ -85,7 +85,7 @@ def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """One of two models: its name, its spec, and its probabilities (N, K) of the images that both scored."""
+    """One of two models: its name, its spec, and its probabilities (N, K) for images that both scored."""
 
     name: str
     spec: ModelSpec
@@ -104,11 +104,11 @@ def compare(
     """Compare two models on the same images, in the same order.
 
     `truth`: (N,), columns of the labels, which both models must have in one order; `groups`: the patient of
-    each image. Raises DatasetError when the labels or the positive one differ.
+    each image. Raises DatasetError if the labels or the positive one differ.
     """
     if (first.spec.labels, first.spec.positive) != (second.spec.labels, second.spec.positive):
         raise DatasetError(
-            "Expected two models with the same labels and the same positive one. Received "
+            "The two models differ in their labels or in the positive one: "
             f"{_describe_labels(first.spec)} and {_describe_labels(second.spec)}. Export one of them again "
             "with the other's labels."
         )
@@ -139,10 +139,10 @@ def _describe_labels(spec: ModelSpec) -> str:
 
 
 def run_mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
-    """Test whether two models are right about as many images.
+    """Test whether two models get equally many images right.
 
-    `first`, `second`: bool (N,), whether each is right. The exact binomial test, two-sided, up to 1,000
-    images on which they disagree; above, chi-squared with Edwards' continuity correction.
+    `first`, `second`: bool (N,), whether each is right. The exact binomial test, two-sided, for up to 1,000
+    images on which they disagree; beyond that, chi-squared with Edwards' continuity correction.
     """
     mine, other = int((first & ~second).sum()), int((second & ~first).sum())
     total = mine + other
@@ -190,7 +190,7 @@ def run_delong(first: Scored, second: Scored, truth: NDArray[np.bool_], *, label
 
 
 def _place(scores: Floats, truth: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """For each positive, the share of negatives below it; for each negative, of positives above it."""
+    """Return for each positive the share of negatives below it, for each negative of positives above it."""
     return _share_below(scores[truth], scores[~truth]), 1 - _share_below(scores[~truth], scores[truth])
 
 
@@ -202,5 +202,5 @@ def _share_below(values: Floats, others: Floats) -> Floats:
 
 
 def _spread(values: Floats) -> float:
-    """The variance of a mean; 0 where one value is all there is."""
+    """The variance of a mean; 0 for a single value."""
     return float(values.var(ddof=1) / len(values)) if len(values) > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The points of a report's curves, from probabilities and the truth."""
+"""Compute the points of a report's curves from probabilities and true labels."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
 HISTOGRAM_BINS = 20
-_POINTS = 600  # of a curve, at most: a pixel shows no more
+_POINTS = 600  # at most, of a curve: more are not visible
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of one label's curve, float64 (n,) each, 0 to 1. `column`: the label's, which colours it."""
+    """Points of one label's curve, float64 (n,) each, 0 to 1. `column`: the label's; it sets the colour."""
 
     label: str
     column: int
@@ -28,7 +28,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Bin:
-    """Images whose probability lies from `low` to `high`: how many, their mean probability, the share that
+    """Images whose probability is from `low` to `high`: their number, their mean probability, the share that
     is right, and its 95% Wilson interval."""
 
     low: float
@@ -67,7 +67,7 @@ def trace_precision_recall(
 
 
 def _count_above(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Positives and negatives at or above each distinct score, the highest first."""
+    """Count positives and negatives at or above each distinct score, the highest first."""
     level = np.unique(-scores.astype(np.float64), return_inverse=True)[1]
     yes = truth.astype(np.float64)
     hits, false = (np.cumsum(np.bincount(level, weights=weights)) for weights in (yes, 1 - yes))
@@ -84,9 +84,9 @@ def _thin(curve: Curve) -> Curve:
 def bin_reliability(
     probabilities: NDArray[np.floating], truth: NDArray[np.integer], spec: ModelSpec
 ) -> list[Bin]:
-    """Compare what was said with what was so, in the ten bins of the calibration error; empty ones left out.
+    """Compare predicted with observed, in the ten bins of the calibration error, without empty ones.
 
-    `probabilities`: (N, K); `truth`: (N,). With two labels of the positive one, with more of the largest.
+    `probabilities`: (N, K); `truth`: (N,). With two labels, of the positive one; with more, of the largest.
     """
     if spec.positive_index is not None:
         shown, right = probabilities[:, spec.positive_index], truth == spec.positive_index

@@ -1,4 +1,4 @@
-"""Judge a model file on labelled folders: choose the images, score them, measure, compare."""
+"""Evaluate a model file on labelled folders: choose the images, score them, measure, compare."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ DEFAULT_BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What `wetread evaluate` was asked for.
+    """The options of `wetread evaluate`.
 
-    `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `split`: the side to judge on; as splits.csv
-    of the RUN directory `run` names it, or without `run` as the folder DATA/<split> is named.
+    `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `split`: the split to evaluate on: a split in
+    splits.csv of the RUN directory `run`, or, without `run`, the name of a folder DATA/<split>.
     `group_regex` finds the patient in a name (default: the run's own, or that of `wetread train`).
     `resamples`: bootstrap samples of patients, 0 for no intervals, drawn from `seed`.
     """
@@ -47,15 +47,15 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         if self.resamples < 0:
-            raise UsageError(f"Expected --resamples of 0 or more. Received {self.resamples}.")
+            raise UsageError(f"--resamples must be 0 or more, not {self.resamples}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What a model's answers on labelled images are worth.
+    """The result of evaluating a model on labelled images.
 
-    `strays`: files below DATA in no label's folder. `notes`: what a reader must know beside the numbers.
-    `other`: the scores of the model that it was compared with.
+    `strays`: files below DATA that are in no label's folder. `notes`: cautions about the numbers. `other`:
+    the scores of the model that it was compared with.
     """
 
     options: EvaluateOptions
@@ -71,11 +71,11 @@ class Evaluation:
 
     @property
     def unscored(self) -> int:
-        """The images without a score, of both models where two were compared."""
+        """The number of images without a score, of both models if two were compared."""
         return self.scores.failures.total() + (self.other.failures.total() if self.other else 0)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what metrics.json holds: no names of files, null for what is not defined."""
+        """Return the content of metrics.json: no names of files, null for values that are not defined."""
         spec, options = self.scores.spec, self.options
         counts = Counter(image.label for image in self.scores.images)
         return {
@@ -120,10 +120,10 @@ def evaluate(
     other: Classifier | None = None,
     on_progress: OnProgress | None = None,
 ) -> Evaluation:
-    """Judge a model on labelled images, and against another on those that both scored.
+    """Evaluate a model on labelled images, and compare it with another on those that both scored.
 
-    An image without a score is counted, never judged. Raises SourceError, UsageError, ConfigError, and
-    DatasetError when the folders do not fit the model or no image has a score.
+    An image without a score is counted, but is part of no metric. Raises SourceError, UsageError,
+    ConfigError, and DatasetError if the folders do not fit the model or no image has a score.
     """
     run = None if options.run is None else read_run(options.run)
     listing = list_judged(options.data, labels=model.spec.labels)
@@ -161,26 +161,26 @@ def evaluate(
 
 
 def choose_images(listing: Listing, options: EvaluateOptions, run: Run | None) -> Listing:
-    """Narrow a listing to the side that is to be judged. Raises DatasetError and UsageError."""
+    """Narrow a listing to the split that is evaluated. Raises DatasetError and UsageError."""
     parts = sorted({image.part for image in listing.images} - {""})
     if run is not None and options.split is not None:
         listing = _choose_by_run(listing, run, options.split)
     elif options.split is not None:
         if options.split not in parts:
             raise UsageError(
-                f"Expected --split to name a folder of {options.data}: {', '.join(parts) or 'none'}; or "
-                f"--run RUN, whose splits.csv says who is on which side. Received --split {options.split}."
+                f"--split {options.split} is not a folder of {options.data}, which has "
+                f"{', '.join(parts) or 'none'}. Name one of them, or give --run RUN for a split of that run."
             )
         listing = _narrow(listing, options.split)
     elif len(parts) > 1:
         raise DatasetError(
-            f"Expected one folder of labels. Received {options.data} with {', '.join(parts)}. Point at one "
-            f"of them, or choose it: --split {parts[-1]}."
+            f"{options.data} has several folders of labels: {', '.join(parts)}. Name one of them, or choose "
+            f"it with --split {parts[-1]}."
         )
     if not listing.images:
         raise DatasetError(
-            f"Expected images as DATA/<label>/*, labels {', '.join(listing.labels)}. Received "
-            f"{options.data}, with {len(listing.strays):,} files, none of them in a label's folder."
+            f"{options.data} has {len(listing.strays):,} files, none of them in a label's folder. Arrange "
+            f"them as DATA/<label>/*, with the labels {', '.join(listing.labels)}."
         )
     return listing
 
@@ -192,29 +192,29 @@ def _narrow(listing: Listing, part: str) -> Listing:
 
 
 def _choose_by_run(listing: Listing, run: Run, split: str) -> Listing:
-    """Take the files that splits.csv names for one side, all of them. Raises DatasetError and UsageError."""
+    """Choose the files of one split in splits.csv, all of them. Raises DatasetError and UsageError."""
     wanted = {name: row for name, row in run.splits.items() if row.split == split}
     if not wanted:
-        raise UsageError(f"Expected --split to be one of {', '.join(run.sides)}. Received {split!r}.")
+        raise UsageError(f"--split must be one of {', '.join(run.sides)}, not {split!r}.")
     images = tuple(image for image in listing.images if image.name in wanted)
     missing = sorted(wanted.keys() - {image.name for image in images})
     if missing:
         raise DatasetError(
-            f"Expected the {len(wanted):,} images that {run.folder / 'splits.csv'} names as {split}. "
-            f"Received DATA without {len(missing):,} of them, {missing[0]!r} among them. Point at the "
-            "folder that the run was trained on."
+            f"DATA lacks {len(missing):,} of the {len(wanted):,} images of {split} in "
+            f"{run.folder / 'splits.csv'}, {missing[0]!r} among them. Name the folder that the run was "
+            "trained on."
         )
     moved = next((image for image in images if image.label != wanted[image.name].label), None)
     if moved is not None:
         raise DatasetError(
-            f"Expected {moved.name!r} to be {wanted[moved.name].label}, as in the run. "
-            f"Received {moved.label}."
+            f"{moved.name!r} was {wanted[moved.name].label} in the run and is {moved.label} now. Move it "
+            "back."
         )
     return replace(listing, images=images, strays=())
 
 
 def find_groups(images: Sequence[Image], options: EvaluateOptions, run: Run | None) -> list[str]:
-    """Tell the patient of each image: as the run knows it, or by its name. Raises ConfigError."""
+    """Find the patient of each image, in the run or in its name. Raises ConfigError."""
     known = {} if run is None or options.group_regex else run.splits
     default = DEFAULT_GROUP_REGEX if run is None else run.config.get("group_regex", DEFAULT_GROUP_REGEX)
     pattern = compile_group_regex(options.group_regex or default)
@@ -241,14 +241,14 @@ def _score(
     )
     if not len(scores.scored):
         found = ", ".join(f"{count:,} {status}" for status, count in sorted(scores.failures.items()))
-        raise DatasetError(f"Expected images that can be read in {options.data}. Received {found}.")
+        raise DatasetError(f"No image in {options.data} has a score: {found}.")
     return scores
 
 
 def _compare(mine: Scores, other: Scores, names: tuple[str, str], options: EvaluateOptions) -> Comparison:
     both = np.intersect1d(mine.scored, other.scored)
     if not len(both):
-        raise DatasetError("Expected images that both models scored. Received none.")
+        raise DatasetError("The models cannot be compared: no image was scored by both.")
     contenders = [
         Contender(name=PurePath(name).name, spec=scores.spec, probabilities=scores.probabilities(both))
         for name, scores in zip(names, (mine, other), strict=True)
@@ -264,28 +264,28 @@ def _compare(mine: Scores, other: Scores, names: tuple[str, str], options: Evalu
 
 
 def _find_notes(scores: Scores, listing: Listing, options: EvaluateOptions, run: Run | None) -> list[str]:
-    """What makes the numbers mean less than they seem to."""
+    """List reasons to read the numbers with caution."""
     notes = []
     trained = scores.spec.training.get("data")
     absent = [label for label in listing.labels if label not in {image.label for image in listing.images}]
     if absent:
-        notes.append(f"No image of {', '.join(absent)}: what needs one is not defined.")
+        notes.append(f"No image of {', '.join(absent)}: metrics that need one are not defined.")
     if trained is not None and trained == scores.fingerprint():
         notes.append(
-            "These are the images that the model was trained on: the numbers say nothing of new patients. "
-            "Judge on --split val --run RUN, or on images of other patients."
+            "The model was trained on these images: the numbers say nothing about new patients. "
+            "Evaluate with --split val --run RUN, or on images of other patients."
         )
     if run is not None and trained is not None and run.data not in (None, trained):
         notes.append(
-            "The model was not trained on the data of this RUN: its split does not say which of these "
-            "patients the model knows."
+            "The model was not trained on the data of this RUN: its split does not show which of these "
+            "patients the model was trained on."
         )
     if options.split == "train":
-        notes.append("These images trained the model: the numbers say nothing of new patients.")
+        notes.append("The model was trained on these images: the numbers say nothing about new patients.")
     elif run is not None:
         notes += _find_known(listing, run)
     if scores.failures:
-        notes.append(f"{scores.failures.total():,} images have no score and are not judged.")
+        notes.append(f"{scores.failures.total():,} images have no score and are left out of the metrics.")
     return notes
 
 
@@ -293,36 +293,36 @@ _TAUGHT = {"train": "trained its network", "cal": "were set aside to fit its tem
 
 
 def _find_known(listing: Listing, run: Run) -> list[str]:
-    """Count the images that a run learned from, by the names in its splits.csv."""
+    """Count the images that a run used in training, by the names in its splits.csv."""
     sides = Counter(run.splits[image.name].split for image in listing.images if image.name in run.splits)
     return [
         f"By splits.csv of the RUN, {sides[side]:,} of these {len(listing.images):,} images {what} ({side}): "
-        "the numbers say less of new patients than they seem to. Judge on --split val."
+        "the numbers are too good for new patients. Evaluate with --split val."
         for side, what in _TAUGHT.items()
         if sides[side]
     ]
 
 
 def _find_strangers(images: Sequence[Image], groups: Sequence[str]) -> list[str]:
-    """Say of how many images the patient is not known: an interval by patient is then one by image."""
+    """Note how many images have no known patient: intervals by patient are then by image."""
     count = sum(image.name == group for image, group in zip(images, groups, strict=True))
     if not count:
         return []
     return [
-        f"No patient was found in the names of {count:,} of {len(images):,} images: each counts as one. "
-        "Where patients have several, the intervals are too narrow; say how names tell them: --group-regex."
+        f"No patient was found in the names of {count:,} of {len(images):,} images: each counts as one "
+        "patient. If patients have several images, the intervals are too narrow: give --group-regex."
     ]
 
 
 def _find_certainties(scores: Scores, metrics: Metrics) -> list[str]:
-    """Say how far a rate without a single error may still be off: a bootstrap draws no error from none."""
+    """Note how far a rate without a single error may still be off: a bootstrap does not show it."""
     truth, groups = scores.truth(scores.scored), scores.patients(scores.scored)
     notes = []
     for column, label in enumerate(metrics.labels):
         patients = len({group for group, own in zip(groups, truth, strict=True) if own == column})
         if patients and metrics.per_label[label].sensitivity == 1:
             notes.append(
-                f"No image of {label} was missed, so the bootstrap sees no doubt there. By the exact 95% "
+                f"No image of {label} was missed, so its bootstrap interval has no width. By the exact 95% "
                 f"interval over its {patients:,} patients, up to {1 - bound_exactly(1, patients)[0]:.2%} may "
                 "be missed."
             )

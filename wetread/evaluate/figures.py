@@ -1,4 +1,4 @@
-"""The report's figures, each chart with its legend and its caption."""
+"""The report's figures: charts with legend and caption."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _PANELS = (
 
 
 def show_ranking(evaluation: Evaluation) -> str:
-    """ROC and precision-recall of the positive label, or of each label against the others."""
+    """Show ROC and precision-recall curves of the positive label, or of each label against the others."""
     scores, metrics = evaluation.scores, evaluation.metrics
     truth, probabilities = scores.truth(scores.scored), scores.probabilities(scores.scored)
     positive = scores.spec.positive_index
@@ -66,7 +66,7 @@ def show_ranking(evaluation: Evaluation) -> str:
 
 
 def show_probabilities(evaluation: Evaluation) -> str:
-    """Reliability, and how probabilities spread for each true label."""
+    """Show the reliability diagram and the histogram of probabilities by true label."""
     scores, metrics = evaluation.scores, evaluation.metrics
     truth, probabilities = scores.truth(scores.scored), scores.probabilities(scores.scored)
     positive = scores.spec.positive_index
@@ -75,7 +75,7 @@ def show_probabilities(evaluation: Evaluation) -> str:
     before, was = _show_before(scores)
     reliability = make_figure(
         charts.draw_reliability(bins, said, color=positive or 0, before=before),
-        f"<b>Reliability.</b> On the dashed line, what was said is what was so. Calibration error "
+        f"<b>Reliability.</b> On the dashed line, predicted and observed are equal. Calibration error "
         f"{show_number(metrics.ece, 'metrics.ece')}; bars are 95% Wilson intervals by image, dots grow with "
         f"the number of images.{was}",
     )
@@ -95,12 +95,12 @@ def show_probabilities(evaluation: Evaluation) -> str:
     what = f"of {show_text(said)}" if positive is not None else "of the largest"
     line = " The dashed line is the threshold." if threshold is not None else ""
     line += _show_doubt(doubt)
-    histogram = make_figure(histograms, f"<b>Probability {what}</b>, counts on a scale of logarithms.{line}")
+    histogram = make_figure(histograms, f"<b>Probability {what}</b>, counts on a logarithmic scale.{line}")
     return f'<div class="pair">{reliability}{histogram}</div>'
 
 
 def _show_before(scores: Scores) -> tuple[list[Bin], str]:
-    """The reliability at temperature 1 and a sentence on it; nothing where that is the temperature."""
+    """Return the reliability at temperature 1 and a sentence about it; empty if that is the temperature."""
     found = describe_temperature(scores)
     if found is None:
         return [], ""
@@ -111,17 +111,17 @@ def _show_before(scores: Scores) -> tuple[list[Bin], str]:
 
 
 def _show_doubt(found: dict[str, Any] | None) -> str:
-    """A sentence on what lies in the band; '' without one."""
+    """Return a sentence about the images in the uncertainty band; '' without a band."""
     if found is None:
         return ""
     images, errors, every = (
         show_count(found[name], f"uncertain.{name}") for name in ("images", "errors", "all_errors")
     )
-    return f" Shaded is what is uncertain: {images} images, {errors} of {every} errors."
+    return f" The uncertain results are shaded: {images} images, {errors} of {every} errors."
 
 
 def show_history(run: Run) -> str:
-    """A run's curves over its epochs; '' where it has none."""
+    """Show a run's curves over its epochs; '' if it has none."""
     if not run.history:
         return ""
     figures = []

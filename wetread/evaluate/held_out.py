@@ -1,7 +1,7 @@
-"""Temperature, threshold and band from a run's held-out predictions: of patients that neither trained the
-network nor chose its epoch.
+"""Fit temperature, threshold and band on a run's held-out predictions: of patients used neither to train the
+network nor to choose its epoch.
 
-`train` writes them, at temperature 1: held_out.csv of a calibration split, or oof.csv out of fold. Both have
+`train` writes them, at temperature 1: held_out.csv with a calibration split, or oof.csv with folds. Both have
 the columns `name,label,group` and one `p_<label>` for each label.
 """
 
@@ -29,13 +29,13 @@ HELD_OUT, OUT_OF_FOLD = "held_out.csv", "oof.csv"
 DEFAULT_RULE, DEFAULT_BAND = "balanced", "images 0.05"
 FIT = "fit"
 _SOURCES = {HELD_OUT: "calibration split", OUT_OF_FOLD: "out-of-fold predictions"}
-_NO_RULES = ("default", "given")  # a threshold that nothing was fitted for
+_NO_RULES = ("default", "given")  # of a threshold that was not fitted
 _RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a network says of held-out images, at temperature 1.
+    """A network's predictions for held-out images, at temperature 1.
 
     `probabilities`: float64 (N, K); `truth`: intp (N,), columns of the labels; `groups`: the patient of
     each; `source`: where they come from, for people.
@@ -48,16 +48,16 @@ class HeldOut:
 
     @classmethod
     def none(cls, labels: int) -> HeldOut:
-        """No images at all, of a network with so many labels."""
+        """Return predictions for no images, of a network with this many labels."""
         return cls(np.empty((0, labels)), np.empty(0, np.intp), (), "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingRequest:
-    """What is asked of the operating point; None leaves it as the spec has it.
+    """What to fit or to set; None leaves the spec as it is.
 
     `temperature`: a number, or 'fit'. `rule` and `band`: as `wetread.evaluate.threshold` reads them.
-    `prevalence`: of the positive label where the model will work, for the rule 'cost A:B'.
+    `prevalence`: of the positive label where the model will be used, for the rule 'cost A:B'.
     """
 
     temperature: float | str | None = None
@@ -67,20 +67,20 @@ class OperatingRequest:
 
     def __post_init__(self) -> None:
         if self.prevalence is not None and self.rule is None:
-            raise ConfigError("Expected a threshold's rule with a prevalence. Received none.")
+            raise ConfigError("A prevalence needs a threshold rule: give 'cost A:B' as well.")
         if self.rule is not None:
             parse_rule(self.rule, prevalence=self.prevalence)
         number = isinstance(self.temperature, float) and 0 < self.temperature < math.inf
         if self.temperature not in (None, FIT) and not number:
-            raise ConfigError(f"Expected a temperature above 0, or '{FIT}'. Received {self.temperature!r}.")
+            raise ConfigError(f"The temperature must be above 0, or '{FIT}', not {self.temperature!r}.")
 
     def complete(self, spec: ModelSpec) -> OperatingRequest:
-        """Add what follows: another temperature makes a spec's own rules choose its threshold and band again.
+        """Add the spec's own rules, by which a new temperature makes threshold and band be chosen again.
 
-        Raises ConfigError where a threshold or a band is asked for with more than two labels.
+        Raises ConfigError if a threshold or a band is asked for with more than two labels.
         """
         if spec.positive is None and (self.rule is not None or self.band is not None):
-            raise ConfigError(f"Expected two labels with a threshold or a band. Received {len(spec.labels)}.")
+            raise ConfigError(f"A threshold or a band needs two labels, and there are {len(spec.labels)}.")
         moved = self.temperature is not None or self.rule is not None
         own = None if spec.threshold_rule in _NO_RULES else spec.threshold_rule
         band = spec.uncertain.rule if spec.uncertain is not None and moved else None
@@ -89,7 +89,7 @@ class OperatingRequest:
 
     @property
     def needs_images(self) -> bool:
-        """Whether held-out predictions are needed: a number that is given needs none."""
+        """Whether held-out predictions are needed: a given number needs none."""
         fixed = self.rule is None or parse_rule(self.rule).kind == "fixed"
         return self.temperature == FIT or self.band is not None or not fixed
 
@@ -98,7 +98,7 @@ EVERYTHING = OperatingRequest(temperature=FIT, rule=DEFAULT_RULE, band=DEFAULT_B
 
 
 def read_held_out(run: str | os.PathLike[str], labels: Sequence[str]) -> HeldOut | None:
-    """Read a run's held-out predictions; None where it kept none. Raises DatasetError."""
+    """Read a run's held-out predictions; None if it has none. Raises DatasetError."""
     for name, source in _SOURCES.items():
         path = Path(run) / name
         if path.is_file():
@@ -115,18 +115,18 @@ def _read_table(path: Path, labels: Sequence[str], source: str) -> HeldOut:
         groups = tuple(row["group"] for row in rows)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DatasetError(
-            f"Expected name, label, group, and p_<label> of {', '.join(labels)}, in {path}. "
-            f"Received: {error!r}."
+            f"{path} cannot be read: {error!r}. Its columns must be name, label, group, and p_<label> for "
+            f"{', '.join(labels)}."
         ) from error
     if not rows:
-        raise DatasetError(f"Expected held-out images in {path}. Received none.")
+        raise DatasetError(f"{path} has no held-out images.")
     return HeldOut(probabilities=probabilities, truth=truth, groups=groups, source=source)
 
 
 def set_operating_point(run: str | os.PathLike[str], spec: ModelSpec, request: OperatingRequest) -> ModelSpec:
-    """Give a finished run's spec another temperature, threshold or band.
+    """Change temperature, threshold or band in a finished run's spec.
 
-    Raises ConfigError, and DatasetError where the run kept no held-out predictions to fit them on.
+    Raises ConfigError, and DatasetError if the run has no held-out predictions to fit them on.
     """
     if request == OperatingRequest():
         return spec
@@ -134,16 +134,16 @@ def set_operating_point(run: str | os.PathLike[str], spec: ModelSpec, request: O
 
 
 def fit_operating_point(spec: ModelSpec, found: HeldOut | None, request: OperatingRequest) -> ModelSpec:
-    """Fit what is asked for on held-out predictions, and say in `spec.training` how that went.
+    """Fit what is asked for on held-out predictions, and record the results in `spec.training`.
 
-    With more than two labels there is a temperature alone. Raises ConfigError and DatasetError.
+    With more than two labels, only the temperature is fitted. Raises ConfigError and DatasetError.
     """
     request = request.complete(spec)
     if found is None:
         if request.needs_images:
             raise DatasetError(
-                f"Expected a run with predictions of held-out patients, {' or '.join(_SOURCES)}. Received "
-                "one without. Train with --calibration-split 0.1, or give numbers: a rule 'fixed 0.5'."
+                f"The run has no predictions of held-out patients ({' or '.join(_SOURCES)}). Train with "
+                "--calibration-split 0.1, or give a number: the rule 'fixed 0.5'."
             )
         found = HeldOut.none(len(spec.labels))
     if request.temperature is not None:
@@ -163,7 +163,7 @@ def _find_temperature(found: HeldOut, wanted: float | str) -> float:
 def _choose(
     spec: ModelSpec, scores: NDArray[np.float32], positive: NDArray[np.bool_], request: OperatingRequest
 ) -> ModelSpec:
-    """Choose the threshold and then the band around it, where a rule says so."""
+    """Choose the threshold and then the band around it, each if there is a rule for it."""
     if request.rule is not None:
         rule = parse_rule(request.rule, prevalence=request.prevalence)
         threshold = choose_threshold(scores, positive, rule)
@@ -175,10 +175,9 @@ def _choose(
 
 
 def describe_held_out(spec: ModelSpec, found: HeldOut) -> dict[str, Any]:
-    """What a spec tells of the images that it was fitted on, as `training` holds it.
+    """Describe the images that a spec was fitted on, for its `training`.
 
-    The values are those of these very images; the log loss and the calibration error also as they were
-    before the temperature.
+    The metrics are measured on these same images; log loss and calibration error also before the temperature.
     """
     before = measure(found.probabilities, found.truth, dataclasses.replace(spec, temperature=1.0))
     probabilities = apply_temperature(found.probabilities, spec.temperature).astype(np.float32)

@@ -1,7 +1,7 @@
-"""What DATA holds, before anything is read: labels by folder, and all that is wrong with them.
+"""List labelled folders and check their layout before anything is read.
 
-DATA is DATA/<label>/* or DATA/{train,val,test}/<label>/*; labels stand in the order of their names.
-Training never reads `test`; judging reads what it is told to.
+DATA is DATA/<label>/* or DATA/{train,val,test}/<label>/*; labels are sorted by name. Training never reads
+`test`; evaluating reads the split that it is told to.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from wetread.runtime.entries import Entry, Source
 from wetread.runtime.sources.opening import open_source
 
 _PARTS = ("train", "val", "test")
-_MISNAMED = ("validation", "valid", "validate", "dev")  # what others call val
-_NOT_LABELS = "__MACOSX"  # what macOS adds to its zip files
+_MISNAMED = ("validation", "valid", "validate", "dev")  # other names for val
+_NOT_LABELS = "__MACOSX"  # a folder that macOS adds to zip files
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Image:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a folder holds, before anything is read.
+    """The images of a folder, listed but not read.
 
-    `root` is the part of the names above DATA's own. `caches`: folders that may keep its images' pixels.
+    `root`: the part of the names above DATA. `caches`: folders that may hold the pixels of its images.
     """
 
     source: Source
@@ -57,7 +57,7 @@ def list_images(data: str) -> Listing:
 
 
 def list_judged(data: str, *, labels: tuple[str, ...]) -> Listing:
-    """List DATA to judge a model with `labels` on: every part of it, the labels in the model's order.
+    """List DATA to evaluate a model with `labels`: all splits, with the labels in the model's order.
 
     Raises SourceError, and DatasetError for a folder that the model has no label for.
     """
@@ -65,9 +65,8 @@ def list_judged(data: str, *, labels: tuple[str, ...]) -> Listing:
     unknown = {image.label for image in listing.images} - set(labels)
     if unknown:
         raise DatasetError(
-            f"Expected folders named by the model's labels: {', '.join(labels)}. Received {data} with "
-            f"{', '.join(sorted(unknown))}. Point at the folder that holds the labels, rename these or move "
-            "them elsewhere."
+            f"The model's labels are {', '.join(labels)}, and {data} has folders with other names: "
+            f"{', '.join(sorted(unknown))}. Name the folder that holds the labels, or rename or move these."
         )
     return replace(listing, labels=labels)
 
@@ -93,26 +92,26 @@ def _list_data(data: str, *, has_parts: Callable[[set[str]], bool]) -> Listing:
 
 
 def _holds_parts(folders: set[str], labels: tuple[str, ...]) -> bool:
-    """Whether DATA holds nothing but train, val and test, and the model calls no label so."""
+    """Whether DATA holds only train, val and test, and none of these is a label of the model."""
     folders = folders - {_NOT_LABELS}
     return bool(folders) and folders <= set(_PARTS) and not folders & set(labels)
 
 
 def _has_parts(folders: set[str]) -> bool:
-    """Whether DATA holds train, val and test, not labels. Raises DatasetError where it holds both."""
+    """Whether DATA holds train, val and test instead of labels. Raises DatasetError if it holds both."""
     others = folders - {*_PARTS, _NOT_LABELS}
     misnamed = sorted(name for name in others if name.lower() in _MISNAMED)
     if "train" in folders and misnamed and len(misnamed) == len(others):
         raise DatasetError(
-            f"Expected the folder of validation images to be called 'val'. Received {misnamed[0]!r} beside "
-            f"'train'. Rename {misnamed[0]!r} to 'val'."
+            f"{misnamed[0]!r} is beside 'train', but the folder of validation images must be called 'val'. "
+            f"Rename {misnamed[0]!r} to 'val'."
         )
     if "train" not in folders or (others and not folders & {"val", "test"}):
         return False
     if others:
         raise DatasetError(
-            "Expected DATA/<label>/* or DATA/{train,val,test}/<label>/*. Received both: "
-            f"{', '.join(sorted(folders))}. Move what is no label elsewhere."
+            f"DATA mixes labels and splits: {', '.join(sorted(folders))}. Use DATA/<label>/* or "
+            "DATA/{train,val,test}/<label>/*, and move other folders elsewhere."
         )
     return True
 
@@ -120,25 +119,22 @@ def _has_parts(folders: set[str]) -> bool:
 def _check_listing(listing: Listing, data: str) -> None:
     if not listing.images:
         raise DatasetError(
-            f"Expected images as DATA/<label>/* or DATA/{{train,val,test}}/<label>/*. Received {data}, with "
-            f"{len(listing.strays):,} files, none of them in a label's folder."
+            f"{data} has {len(listing.strays):,} files, none of them in a label's folder. Arrange them as "
+            "DATA/<label>/* or DATA/{train,val,test}/<label>/*."
         )
     sides = {part: {i.label for i in listing.images if i.part == part} for part in ("train", "val")}
     if sides["val"] and sides["train"] != sides["val"]:
         only = {part: ", ".join(sorted(sides[part] - sides[other])) or "none" for part, other in _BOTH_WAYS}
         raise DatasetError(
-            "Expected the same labels in DATA/train and DATA/val. Received some in one alone: "
+            "DATA/train and DATA/val must have the same labels. In one of them only: "
             f"{only['train']} (train), {only['val']} (val)."
         )
     empty = _find_empty_folders(listing)
     if empty:
-        raise DatasetError(
-            f"Expected images in every label's folder. Received no files in {', '.join(empty)}. "
-            "Fill these folders or remove them."
-        )
+        raise DatasetError(f"These label folders are empty: {', '.join(empty)}. Fill them or remove them.")
     if len(listing.labels) < 2:
         raise DatasetError(
-            f"Expected two or more labels, each a folder in {data}. Received one: {listing.labels[0]}."
+            f"{data} has only one label, {listing.labels[0]}. Training needs two or more, a folder for each."
         )
 
 
@@ -146,7 +142,7 @@ _BOTH_WAYS = (("train", "val"), ("val", "train"))
 
 
 def _find_empty_folders(listing: Listing) -> list[str]:
-    """Label folders without files. A bucket has none, so only a local DATA is asked."""
+    """Return label folders without files. Only a local DATA can have them: a bucket has no empty folders."""
     parts = sorted({image.part for image in listing.images})
     empty = []
     for part in parts:

@@ -1,8 +1,8 @@
-"""How good probabilities are: one number for each question, with intervals by patient where wanted.
+"""Metrics of probabilities, with bootstrap intervals by patient.
 
-Everything is computed from weighted counts, so that a bootstrap resample is only another weighting. The
-tests hold the values to scikit-learn's. A value that the data do not define (the sensitivity where no
-image is positive, say) is NaN here and null in JSON, never a convenient 0.
+Everything is computed from weighted counts, so that a bootstrap resample is only another weighting. The tests
+compare the values with scikit-learn's. A value that the data do not define (for example the sensitivity if no
+image is positive) is NaN here and null in JSON, never 0.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """What `measure` found. Values are from 0 to 1 (`mcc` from -1), NaN where the data do not define them.
+    """The result of `measure`. Values are from 0 to 1 (`mcc` from -1), NaN if the data do not define them.
 
     With two labels, `sensitivity` to `npv`, `f1`, `auc`, `average_precision` and `brier` are those of the
     positive label. With more, `sensitivity` to `npv` are NaN (see `per_label`); `f1`, `auc` and
@@ -98,12 +98,12 @@ def measure(
     resamples: int = 0,
     seed: int = 0,
 ) -> Metrics:
-    """Judge probabilities against the truth.
+    """Compare probabilities with the truth.
 
     `probabilities`: (N, K), 0 to 1, rows sum to 1; `truth`: (N,), columns of `spec.labels`; `groups`: the
     patient of each image. The label is chosen as the runtime does, by `spec.decide`. With `resamples`,
     95% percentile intervals from that many bootstrap samples of patients (of images without `groups`),
-    drawn from `seed`. Raises DatasetError when the shapes do not fit.
+    drawn from `seed`. Raises DatasetError if the shapes do not fit.
     """
     _check_shapes(probabilities, truth, spec, groups)
     judged = _Judged.of(probabilities, truth, spec)
@@ -131,16 +131,17 @@ def _check_shapes(
     expected = (len(truth), len(spec.labels))
     if probabilities.shape != expected or not len(truth):
         raise DatasetError(
-            f"Expected probabilities of one or more images, {expected}: a row for each true label and a "
-            f"column for each of {', '.join(spec.labels)}. Received {probabilities.shape}."
+            f"The probabilities of one or more images must have the shape {expected}, not "
+            f"{probabilities.shape}: a row for each true label and a column for each of "
+            f"{', '.join(spec.labels)}."
         )
     if groups is not None and len(groups) != len(truth):
-        raise DatasetError(f"Expected a patient for each of {len(truth)} images. Received {len(groups)}.")
+        raise DatasetError(f"There must be a patient for each of {len(truth)} images, not {len(groups)}.")
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """What every weighting shares: computed once, before any resampling."""
+    """Values that do not depend on the weights: computed once, before any resampling."""
 
     probabilities: Floats  # (N, K)
     truth: Indices  # (N,)
@@ -159,7 +160,7 @@ class _Judged:
 
 
 def _values(judged: _Judged, weights: Floats) -> dict[str, float]:
-    """Every single value of Metrics under one weighting of the images."""
+    """Compute all scalar values of Metrics for one weighting of the images."""
     confusion = _confusion(judged, weights)
     labels = range(judged.probabilities.shape[1])
     counts = [_against_others(confusion, label) for label in labels]
@@ -196,7 +197,7 @@ def _per_label(judged: _Judged, weights: Floats, labels: tuple[str, ...]) -> dic
 
 
 def _confusion(judged: _Judged, weights: Floats) -> Floats:
-    """Weights by true label (rows) and chosen label (columns)."""
+    """Sum the weights by true label (rows) and chosen label (columns)."""
     size = judged.probabilities.shape[1]
     cells = np.bincount(judged.truth * size + judged.chosen, weights=weights, minlength=size * size)
     return cells.astype(np.float64).reshape(size, size)
@@ -216,7 +217,7 @@ def _against_others(confusion: Floats, label: int) -> dict[str, float]:
 
 
 def _matthews(confusion: Floats) -> float:
-    """Matthews correlation for any number of labels (Gorodkin 2004); 0 where one label is all there is."""
+    """Matthews correlation for any number of labels (Gorodkin 2004); 0 if only one label occurs."""
     true, chosen, total = confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
     spread = (total**2 - (true**2).sum()) * (total**2 - (chosen**2).sum())
     covariance = np.trace(confusion) * total - (true * chosen).sum()
@@ -270,8 +271,8 @@ def measure_differences(
 ) -> dict[str, tuple[float, float, float]]:
     """Subtract the second model's values from the first's: (difference, low, high) of each.
 
-    Both judge the same images; each bootstrap sample of patients is drawn for both at once, so what makes
-    an image hard for both cancels out. Arguments otherwise as in `measure`; values that are not defined are
+    Both models scored the same images, and each bootstrap sample of patients is used for both. So the
+    difficulty of an image cancels out. Arguments otherwise as in `measure`; values that are not defined are
     left out, and without `resamples` low and high are NaN.
     """
     for table, spec in zip(probabilities, specs, strict=True):
@@ -308,7 +309,7 @@ def _bootstrap(
 def _draw_weights(
     images: int, groups: Sequence[str] | None, *, resamples: int, seed: int
 ) -> Iterator[Floats]:
-    """How often each image counts in each bootstrap sample of whole patients."""
+    """Draw how often each image counts in each bootstrap sample of whole patients."""
     owners = np.arange(images) if groups is None else np.unique(groups, return_inverse=True)[1]
     patients = int(owners.max()) + 1
     random = np.random.default_rng(seed)
@@ -327,6 +328,6 @@ def _divide(part: float, whole: float) -> float:
 
 
 def _mean(values: list[float]) -> float:
-    """The mean of those values that are defined; NaN when none is."""
+    """The mean of the values that are defined; NaN if none is."""
     known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan

@@ -1,4 +1,4 @@
-"""The worst mistakes: images whose true label got the least, though another was chosen."""
+"""Find the worst mistakes: wrong images whose true label got the lowest probability."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _THUMBNAIL = 224  # pixels
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """An image with a wrong label: the probability of its own, and of the one that was chosen instead."""
+    """An image with a wrong prediction: the probability of its true label, and of the chosen one."""
 
     image: Image
     patient: str
@@ -30,7 +30,7 @@ class Mistake:
 
 
 def find_mistakes(scores: Scores, *, count: int) -> list[Mistake]:
-    """Find the worst mistakes, the least probable truth first, equal ones by name."""
+    """Find the worst mistakes, sorted by the probability of the true label, then by name."""
     positions = scores.scored
     truth, probabilities = scores.truth(positions), scores.probabilities(positions)
     chosen = scores.spec.decide(probabilities)

@@ -1,4 +1,4 @@
-"""What judging leaves in a folder: metrics.json, predictions.csv and report.html, each of them whole."""
+"""Write the results of an evaluation: metrics.json, predictions.csv and report.html, each atomically."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FILES = (METRICS, PREDICTIONS, OTHER_PREDICTIONS, REPORT)
 
 
 def check_output(folder: str, *, overwrite: bool) -> None:
-    """Make sure, before anything is scored, that a folder can take the files. Raises OutputError."""
+    """Check, before anything is scored, that the files can be written to a folder. Raises OutputError."""
     place = Path(folder)
     there = [name for name in FILES if (place / name).exists()]
     if there and not overwrite:
         raise OutputError(
-            f"Expected an --output without {', '.join(there)}. Received {folder}. Replace them by "
-            "--overwrite, or choose another folder."
+            f"--output {folder} already holds {', '.join(there)}. Replace them with --overwrite, or choose "
+            "another folder."
         )
     try:
         place.mkdir(parents=True, exist_ok=True)
@@ -34,14 +34,14 @@ def check_output(folder: str, *, overwrite: bool) -> None:
         (place / f".{METRICS}.tmp").unlink()
     except OSError as error:
         raise OutputError(
-            f"Expected to write into {folder}. Received: {error.strerror}. Choose another --output."
+            f"{folder} cannot be written: {error.strerror}. Choose another --output."
         ) from error
 
 
 def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = False) -> None:
-    """Write every file into a folder that exists; metrics.json last: what stands there is whole.
+    """Write every file into an existing folder; metrics.json last, which marks the results as complete.
 
-    `thumbnails` puts pictures into the report: of patients, then. Raises OutputError.
+    `thumbnails` puts images into the report, which show patients. Raises OutputError.
     """
     from wetread.evaluate.report import render_report
 
@@ -62,7 +62,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         write_file(path, data)
     except OSError as error:
-        raise OutputError(f"Expected to write {path}. Received: {error.strerror}.") from error
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def encode_predictions(scores: Scores) -> bytes:

@@ -1,6 +1,6 @@
-"""Whose image it is: the patient in a file's name, and images that belong together.
+"""Find the patient in a file's name, and group images that belong together.
 
-Training splits by patient and judging resamples by patient, so both find patients here.
+Training splits by patient and evaluation resamples by patient, so both find patients here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from wetread.errors import ConfigError
 
 # The patient in `person1199_bacteria_3149.jpeg`, `IM-0115-0001.jpeg` and `NORMAL2-IM-0007-0001.jpeg`.
-# IM-0115 and NORMAL2-IM-0115 are two people: their images are no more alike than strangers' are
+# IM-0115 and NORMAL2-IM-0115 are two people: their images are no more alike than those of any two patients
 # (docs/results/experiments.md).
 DEFAULT_GROUP_REGEX = r"(?:^|/)(?:(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-)[^/]*$"
 
@@ -21,16 +21,14 @@ def compile_group_regex(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ConfigError(
-            f"Expected a regular expression for --group-regex. Received {pattern!r}: {error}."
-        ) from error
+        raise ConfigError(f"--group-regex {pattern!r} is not a regular expression: {error}.") from error
 
 
 def find_group(name: str, pattern: re.Pattern[str]) -> str:
     """Find the patient in a name below DATA.
 
-    It is the first group of the expression that took part, or the whole match where it has no groups; a
-    name that does not match is a group of its own.
+    It is the first group of the expression that matched, or the whole match if it has no groups. A name that
+    does not match is a group of its own.
     """
     match = pattern.search(name)
     if match is None:
@@ -39,7 +37,7 @@ def find_group(name: str, pattern: re.Pattern[str]) -> str:
 
 
 def count_unmatched(names: Iterable[str], pattern: str) -> int:
-    """Count the names in which no patient is found. Raises ConfigError for what is no regular expression."""
+    """Count the names in which no patient is found. Raises ConfigError for a malformed expression."""
     compiled = compile_group_regex(pattern)
     return sum(compiled.search(name) is None for name in names)
 
@@ -47,11 +45,11 @@ def count_unmatched(names: Iterable[str], pattern: str) -> int:
 def merge_groups(
     groups: Sequence[str], keys: Iterable[Sequence[str]], *, pairs: Iterable[tuple[int, int]] = ()
 ) -> tuple[str, ...]:
-    """Join groups that share a key, each under the smallest of its names.
+    """Merge groups whose images share a key; a merged group gets the smallest of its names.
 
-    `groups`: the patient of each image. Each of `keys` says something else of each image (the digest of its
-    bytes, say; '' says nothing): two images with one key come into one group, and so do their patients. So
-    do `pairs` of images, given by position.
+    `groups`: the patient of each image. Each of `keys` holds one key for each image (for example the digest
+    of its bytes; '' is no key): two images with the same key, and all images of their patients, get one
+    group. `pairs` of images, given by index, are merged in the same way.
     """
     parents = {group: group for group in groups}
 

@@ -1,6 +1,6 @@
-"""report.html: one file to look at, with everything in it: no script, no request to anywhere.
+"""Write report.html: one self-contained file, without scripts and without requests.
 
-The page's own policy (Content-Security-Policy) lets a browser fetch nothing, whatever stands in it.
+The page's Content-Security-Policy forbids the browser to load anything, whatever the page contains.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from wetread.runtime.model.description import describe_spec
 from wetread.runtime.sources.opening import open_source
 
 _MISTAKES = 24
-_FAILURES = 200  # as many are listed on the page; predictions.csv has them all
+_FAILURES = 200  # listed on the page at most; predictions.csv has all
 _HEADLINE_TWO = ("auc", "sensitivity", "specificity", "balanced_accuracy")
 _HEADLINE_MANY = ("balanced_accuracy", "accuracy", "auc", "f1")
 _SAMPLES_WIDTH = 1100
@@ -63,7 +63,7 @@ _SKELETON = """<!doctype html>
 def render_report(evaluation: Evaluation, *, thumbnails: bool = False) -> str:
     """Write the report as one page of HTML.
 
-    Without `thumbnails` it holds no pixels of any image; with it, the worst mistakes and, where a RUN was
+    Without `thumbnails` it contains no pixels of any image; with it, the worst mistakes and, if a RUN was
     given, its augmented samples. The same evaluation gives the same page.
     """
     sections = [
@@ -100,9 +100,7 @@ def _head(evaluation: Evaluation) -> str:
     if metrics.positive is not None:
         threshold = show_number(metrics.threshold, "metrics.threshold", text=f"{metrics.threshold:g}")
         rule = show_text(evaluation.scores.spec.threshold_rule)
-        decision = (
-            f" {show_text(metrics.positive)} is said at a probability of {threshold} or more (rule: {rule})."
-        )
+        decision = f" {show_text(metrics.positive)} at a probability of {threshold} or more (rule: {rule})."
     return (
         f"<header><p>wetread evaluate</p><h1>{show_text(evaluation.model)}</h1>"
         f"<p>{where}{images} images of {patients} patients.{decision}</p></header>"
@@ -163,7 +161,7 @@ def _confusion(metrics: Metrics) -> str:
 
 
 def _labels(metrics: Metrics) -> str:
-    """Each label against the others; nothing that the other tables do not say for two."""
+    """Each label against the others; empty for two labels, because the other tables show the same."""
     names = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
     rows = [
         (
@@ -205,9 +203,10 @@ def _mistakes(evaluation: Evaluation, *, thumbnails: bool) -> str:
     worst = find_mistakes(evaluation.scores, count=_MISTAKES)
     wrong = evaluation.metrics.images - sum(row[i] for i, row in enumerate(evaluation.metrics.confusion))
     if not worst:
-        return make_section("Worst mistakes", "<p>None: every image got its own label.</p>")
+        return make_section("Worst mistakes", "<p>None: every image got its true label.</p>")
     said = (
-        f'<p class="small">{wrong:,} images in all; shown: {len(worst)}, the least probable truth first.</p>'
+        f'<p class="small">{wrong:,} images in all; shown: {len(worst)}, sorted by the probability of the '
+        "true label.</p>"
     )
     if thumbnails:
         return make_section("Worst mistakes", said, _picture_mistakes(evaluation, worst))
@@ -233,7 +232,7 @@ def _picture_mistakes(evaluation: Evaluation, worst: list[Mistake]) -> str:
         uri = draw_thumbnail(mistake.image, source, recipe)
         picture = f'<img src="{uri}" alt="{name}" width="224" height="224">' if uri else ""
         pictures.append(
-            f"<figure>{picture}<figcaption><b>{show_text(mistake.image.label)}</b>, said "
+            f"<figure>{picture}<figcaption><b>{show_text(mistake.image.label)}</b>, predicted "
             f"{show_text(mistake.chosen)} {mistake.chosen_probability:.4f}<br>{name}</figcaption></figure>"
         )
     return f'<div class="mistakes">{"".join(pictures)}</div>'
@@ -255,11 +254,11 @@ def _data(evaluation: Evaluation) -> str:
         f'<p class="small">Fingerprint of names and contents: <code>{scores.fingerprint()}</code></p>',
     ]
     if evaluation.strays:
-        parts.append(f'<p class="small">{len(evaluation.strays):,} files lie in no label\'s folder.</p>')
+        parts.append(f'<p class="small">{len(evaluation.strays):,} files are in no label\'s folder.</p>')
     failed = [found for found in scores.predictions if found.status != Status.OK]
     if failed:
         listed = [(show_text(f.path), show_text(f.status), show_text(f.error)) for f in failed[:_FAILURES]]
-        parts.append(f"<h3>{len(failed):,} images without a score, not judged</h3>")
+        parts.append(f"<h3>{len(failed):,} images without a score, left out of the metrics</h3>")
         parts.append(make_table(("image", "status", "what was wrong"), listed))
     return make_section("Class balance and data", f'<div class="panel">{"".join(parts)}</div>')
 
@@ -275,7 +274,7 @@ def _training(evaluation: Evaluation, *, thumbnails: bool) -> str:
 
 
 def _samples(data: bytes) -> str:
-    """The run's contact sheet, made small enough for a page."""
+    """The run's contact sheet, reduced for a page."""
     sheet = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if sheet is None:
         return ""
@@ -283,8 +282,8 @@ def _samples(data: bytes) -> str:
     sheet = cv2.resize(sheet, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
     return (
         f'<figure class="panel"><img class="samples" src="{encode_picture(sheet)}" '
-        'alt="Augmented training images"><figcaption>Training images: the original first, then as trained '
-        "on.</figcaption></figure>"
+        'alt="Augmented training images"><figcaption>Training images: the original first, then augmented '
+        "ones.</figcaption></figure>"
     )
 
 
@@ -299,7 +298,7 @@ def _describe(evaluation: Evaluation) -> list[tuple[str, str]]:
     rows = [*describe_spec(evaluation.scores.spec), ("execution provider", evaluation.provider)]
     rows.append(("bootstrap", f"{options.resamples:,} samples of patients, seed {options.seed}, percentiles"))
     if evaluation.run is not None:
-        hidden = ("data", "output", "cache")  # places on the machine that trained
+        hidden = ("data", "output", "cache")  # paths on the machine that trained it
         known = {name: value for name, value in evaluation.run.config.items() if name not in hidden}
         rows += [(f"run {name}".replace("_", " "), str(value)) for name, value in known.items()]
     return rows

@@ -1,6 +1,6 @@
-"""What judging reads of a RUN directory: who was on which side, how training went, what it saw.
+"""Read a RUN directory for an evaluation: its split, its history, its augmented samples.
 
-`train` writes it and this reads it: the two rooms meet through files alone.
+`train` writes these files; the two packages share nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from wetread.errors import SourceError
 
 @dataclass(frozen=True, kw_only=True)
 class SplitRow:
-    """One image of the run: its label, its patient, and its side ('train', 'val', ...)."""
+    """One image of the run: its label, its patient, and its split ('train', 'val', ...)."""
 
     label: str
     group: str
@@ -36,7 +36,7 @@ class Run:
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """The names of the sides that images are on."""
+        """The names of the splits."""
         return tuple(sorted({row.split for row in self.splits.values()}))
 
     def read_samples(self) -> bytes | None:
@@ -46,7 +46,7 @@ class Run:
 
 
 def read_run(folder: str) -> Run:
-    """Read a RUN directory. Raises SourceError when it is none."""
+    """Read a RUN directory. Raises SourceError if it is not one."""
     place = Path(folder)
     try:
         splits = {
@@ -56,8 +56,8 @@ def read_run(folder: str) -> Run:
         config = json.loads((place / "config.json").read_text(encoding="utf-8"))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise SourceError(
-            f"Expected a RUN directory that `wetread train` wrote, with splits.csv and config.json. Received "
-            f"{folder}: {error}. Check the name."
+            f"{folder} is not a RUN directory of `wetread train`, which has splits.csv and config.json: "
+            f"{error}. Check the name."
         ) from error
     return Run(
         folder=place,
@@ -74,7 +74,7 @@ def _read_table(path: Path) -> Iterator[dict[str, str]]:
 
 
 def _read_history(place: Path) -> tuple[dict[str, float], ...]:
-    """The rows of history.csv; none where no epoch was done. Values that are not numbers are left out."""
+    """The rows of history.csv; none if no epoch was done. Values that are not numbers are left out."""
     path = place / "history.csv"
     if not path.is_file():
         return ()
@@ -83,7 +83,7 @@ def _read_history(place: Path) -> tuple[dict[str, float], ...]:
             {name: float(value) for name, value in row.items() if value} for row in _read_table(path)
         )
     except (TypeError, ValueError) as error:
-        raise SourceError(f"Expected numbers in {path}. Received: {error}.") from error
+        raise SourceError(f"{path} must contain numbers: {error}.") from error
 
 
 def _read_fingerprint(place: Path) -> str | None:

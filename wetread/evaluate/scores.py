@@ -1,4 +1,4 @@
-"""Labelled files to scores, through the runtime that scores everything else."""
+"""Score labelled images with the same runtime as `wetread score`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OnProgress = Callable[[int, int], object]
 class Scores:
     """One prediction for each of the images, in listing order, scored or not.
 
-    `groups`: the patient of each image; `digests`: SHA-256 of its bytes ('' where they could not be read).
+    `groups`: the patient of each image; `digests`: SHA-256 of its bytes ('' if they could not be read).
     """
 
     spec: ModelSpec
@@ -37,12 +37,12 @@ class Scores:
 
     @property
     def scored(self) -> NDArray[np.intp]:
-        """The positions, intp (n,), of the images that have a score."""
+        """The indices, intp (n,), of the images that have a score."""
         return np.flatnonzero([prediction.status == Status.OK for prediction in self.predictions])
 
     @property
     def failures(self) -> Counter[str]:
-        """The images without a score, by status."""
+        """The number of images without a score, by status."""
         return Counter(found.status for found in self.predictions if found.status != Status.OK)
 
     def truth(self, chosen: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -60,7 +60,7 @@ class Scores:
         return [self.groups[i] for i in chosen]
 
     def fingerprint(self) -> str:
-        """SHA-256 of all names and contents that could be decoded, as training computes it."""
+        """Return the SHA-256 of names and contents of all images that could be decoded, as training does."""
         lines = sorted(
             f"{image.name}\n{digest}\n"
             for image, digest, found in zip(self.images, self.digests, self.predictions, strict=True)
@@ -78,10 +78,10 @@ def score_images(
     batch_size: int = 32,
     on_progress: OnProgress | None = None,
 ) -> Scores:
-    """Score the images of a listing and join the patients of identical files.
+    """Score the images of a listing and merge the patients of identical files.
 
-    Pixels that training kept at the model's size are not read again (`listing.caches`).
-    `groups`: the patient of each image, from its name. `on_progress` is told (images done, images in all).
+    Pixels that training has cached at the model's size are not read again (`listing.caches`).
+    `groups`: the patient of each image, from its name. `on_progress` gets (images done, all images).
     """
     digests: dict[str, str] = {}
     listed = [image.entry for image in listing.images]

@@ -1,4 +1,4 @@
-"""An evaluation's numbers as tables of text: the terminal and the report show the same."""
+"""An evaluation's numbers as tables of text, for the terminal and for the report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics
 from wetread.evaluate.scores import Scores
 
-# In the order of a report: what is decided, how well it is ranked, how far a probability can be believed.
+# In the order of the report: decisions, ranking, calibration.
 TITLES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -29,13 +29,13 @@ TITLES = {
     "ece": "calibration error",
     "log_loss": "log loss",
 }
-_FAILURES = 20  # as many as are listed one by one
+_FAILURES = 20  # listed one by one at most
 Table = tuple[list[str], list[list[str]]]
 
 
 @dataclass(frozen=True)
 class Value:
-    """One number of Metrics: its field, its title, itself (NaN: not defined) and its interval, if any."""
+    """One number of Metrics: its field, title, value (NaN: not defined) and interval, if any."""
 
     name: str
     title: str
@@ -44,32 +44,32 @@ class Value:
 
 
 def list_values(metrics: Metrics) -> list[Value]:
-    """List the numbers of Metrics, without those that more than two labels do not have."""
+    """List the numbers of Metrics, without those that need two labels if there are more."""
     names = [n for n in TITLES if metrics.positive or n not in ("sensitivity", "specificity", "ppv", "npv")]
     return [Value(n, TITLES[n], getattr(metrics, n), metrics.intervals.get(n)) for n in names]
 
 
 def format_number(value: float) -> str:
-    """Four decimals; 'not defined' for NaN."""
+    """Format with four decimals; 'not defined' for NaN."""
     return "not defined" if math.isnan(value) else f"{value:.4f}"
 
 
 def format_interval(interval: tuple[float, float] | None) -> str:
-    """'low to high', four decimals each; '' without one."""
+    """Format as 'low to high', four decimals each; '' without an interval."""
     if interval is None or math.isnan(interval[0]):
         return ""
     return f"{interval[0]:.4f} to {interval[1]:.4f}"
 
 
 def format_p(value: float) -> str:
-    """A p-value: three significant digits, or that it is below 0.0001."""
+    """Format a p-value: three significant digits, or '< 0.0001'."""
     if math.isnan(value):
         return "not defined"
     return "< 0.0001" if value < 1e-4 else f"{value:.3g}"
 
 
 def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What was judged, and with what."""
+    """List the model, the images and the decision rule of an evaluation."""
     scores, spec = evaluation.scores, evaluation.scores.spec
     counts = Counter(image.label for image in scores.images)
     rows = [
@@ -92,7 +92,7 @@ def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _describe_certainty(scores: Scores) -> list[tuple[str, str]]:
-    """The band and what lies in it, and the temperature and what it changed, where there are any."""
+    """Describe the uncertainty band and the temperature, if the model has them."""
     rows, band, before = [], describe_doubt(scores), describe_temperature(scores)
     if band is not None:
         rows.append(
@@ -118,13 +118,13 @@ def _list_failures(scores: Scores) -> list[tuple[str, str]]:
 
 
 def tabulate_metrics(metrics: Metrics) -> Table:
-    """Every value with its 95% interval."""
+    """Tabulate every value with its 95% interval."""
     rows = [[v.title, format_number(v.value), format_interval(v.interval)] for v in list_values(metrics)]
     return ["", "value", "95% by patient"], rows
 
 
 def tabulate_confusion(metrics: Metrics) -> Table:
-    """True labels down, chosen labels across."""
+    """Tabulate true labels (rows) by chosen labels (columns)."""
     rows = [
         [label, *(f"{count:,}" for count in row)]
         for label, row in zip(metrics.labels, metrics.confusion, strict=True)
@@ -133,7 +133,7 @@ def tabulate_confusion(metrics: Metrics) -> Table:
 
 
 def tabulate_labels(metrics: Metrics) -> Table:
-    """Each label against all the others."""
+    """Tabulate each label against all the others."""
     names = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
     rows = [
         [label, f"{found.images:,}", *(format_number(getattr(found, name)) for name in names)]
@@ -143,7 +143,7 @@ def tabulate_labels(metrics: Metrics) -> Table:
 
 
 def describe_comparison(found: Comparison) -> list[tuple[str, str]]:
-    """The tests of two models, in words."""
+    """Describe the tests of two models."""
     mcnemar = found.mcnemar
     rows = [
         ("compared with", f"{found.second}, on {found.images:,} images of {found.patients:,} patients"),
@@ -157,8 +157,8 @@ def describe_comparison(found: Comparison) -> list[tuple[str, str]]:
         rows.append(
             (
                 "patients repeat",
-                f"{found.repeated:,} images are of a patient who has another here; both tests take images "
-                "for independent, so trust the intervals by patient below",
+                f"{found.repeated:,} images are of a patient who has another one here; both tests assume "
+                "independent images, so trust the intervals by patient below",
             )
         )
     return rows
@@ -172,7 +172,7 @@ def _describe_delong(test: DeLong) -> str:
 
 
 def tabulate_differences(found: Comparison) -> Table:
-    """The first model's values minus the second's, with intervals by patient."""
+    """Tabulate the first model's values minus the second's, with intervals by patient."""
     rows = [
         [TITLES[name], format_sign(found.differences[name][0]), _between(found.differences[name][1:])]
         for name in TITLES
@@ -186,5 +186,5 @@ def _between(interval: tuple[float, ...]) -> str:
 
 
 def format_sign(value: float) -> str:
-    """Four decimals with their sign; without one where they are all 0."""
+    """Format with four decimals and a sign; without a sign if all decimals are 0."""
     return f"{value:+.4f}" if abs(value) >= 5e-5 else "0.0000"

@@ -1,8 +1,8 @@
-"""Temperature scaling: one number that makes probabilities as sure as they are right.
+"""Temperature scaling: one number that calibrates probabilities.
 
-The logits are divided by the temperature (Guo et al., ICML 2017): the largest label of an image stays the
-largest, and of two labels no image moves past another. Probabilities stand for the logits: a softmax forgets
-only a constant.
+The logits are divided by the temperature (Guo et al., ICML 2017). The largest label of an image stays the
+largest, and with two labels the ranking of images does not change. The logits are computed from the
+probabilities: a softmax loses only a constant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _HALVINGS = 60
 
 
 def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -> Floats:
-    """Return the probabilities that the logits divided by `temperature` give.
+    """Return the probabilities after division of the logits by `temperature`.
 
     `probabilities`: (N, K), 0 to 1, rows sum to 1, at temperature 1. Returns float64 (N, K).
     """
@@ -25,18 +25,18 @@ def apply_temperature(probabilities: NDArray[np.floating], temperature: float) -
 
 
 def read_logits(probabilities: NDArray[np.floating]) -> Floats:
-    """Return logits, float64 (N, K), whose softmax the probabilities (N, K) are."""
+    """Return logits, float64 (N, K), whose softmax gives the probabilities (N, K)."""
     exact = probabilities.astype(np.float64)
     logits: Floats = np.log(np.maximum(exact, np.finfo(np.float32).tiny))
     return logits
 
 
 def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.integer]) -> float:
-    """Find the temperature, 0.05 to 20, under which the log loss of held-out images is least.
+    """Find the temperature, 0.05 to 20, that minimizes the log loss of held-out images.
 
-    `probabilities`: (N, K) at temperature 1; `truth`: (N,), columns. The true label counts as (n + 1) of
-    n + K, n being its images (Platt 1999): without this, images that are ranked without an error would
-    ask for probabilities of 0 and 1.
+    `probabilities`: (N, K) at temperature 1; `truth`: (N,), columns. The target of the true label is
+    (n + 1) / (n + K), n being its number of images (Platt 1999): with a target of 1, images that are ranked
+    without an error would drive the probabilities to 0 and 1.
     """
     logits = read_logits(probabilities)
     wanted = _smooth_truth(truth, columns=logits.shape[1])
@@ -53,9 +53,9 @@ def fit_temperature(probabilities: NDArray[np.floating], truth: NDArray[np.integ
 
 
 def doubt_temperature(temperature: float) -> str | None:
-    """Say what a fitted temperature means that ended on one of its bounds; None where it did not."""
+    """Explain a fitted temperature that ended on one of its bounds; None if it did not."""
     if temperature >= LARGEST:
-        said = "how sure the network is does not follow how often it is right"
+        said = "the network's confidence says little about how often it is right"
     elif temperature <= LEAST:
         said = "the network is hardly sure of anything, right or wrong"
     else:
@@ -67,7 +67,7 @@ def doubt_temperature(temperature: float) -> str | None:
 
 
 def _smooth_truth(truth: NDArray[np.integer], *, columns: int) -> Floats:
-    """What the network should have said, float64 (N, K), never quite 0 or 1."""
+    """Return smoothed targets, float64 (N, K), never exactly 0 or 1."""
     counts = np.bincount(truth, minlength=columns).astype(np.float64)
     rest = 1 / (counts[truth] + columns)
     wanted = np.repeat(rest[:, None], columns, axis=1)

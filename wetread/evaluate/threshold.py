@@ -1,5 +1,5 @@
-"""The operating point: at which probability two labels part, by a rule that has a name, and where it is
-too near to call."""
+"""Choose the operating point of two labels: the threshold by a named rule, and the uncertainty band around
+it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _RATE = re.compile(rf"(sensitivity|specificity) ?>= ?{_NUMBER}")
 _COST = re.compile(rf"cost {_NUMBER} ?: ?{_NUMBER}(?: at prevalence {_NUMBER})?")
 _FIXED = re.compile(rf"fixed {_NUMBER}")
 _BAND = re.compile(rf"(images|errors|width) {_NUMBER}")
-# float32 knows no probability nearer to 0 or 1 by which a logit could be told.
+# The float32 probabilities nearest to 0 and 1 that still have a finite logit.
 _NEAREST = 1e-7
 
 
@@ -30,9 +30,9 @@ _NEAREST = 1e-7
 class Rule:
     """How a threshold is chosen.
 
-    `kind`: 'balanced' (the largest balanced accuracy), 'sensitivity' or 'specificity' (at least `value`,
-    and the other as large as that allows), 'cost' (the least cost, a missed positive image costing `value`
-    times a false alarm, at `prevalence`, by default that of the images) or 'fixed' (`value` itself).
+    `kind`: 'balanced' (the highest balanced accuracy), 'sensitivity' or 'specificity' (at least `value`, with
+    the other as high as possible), 'cost' (the lowest cost, where a missed positive image costs `value` times
+    a false alarm, at `prevalence`, by default that of the images) or 'fixed' (`value` itself).
     """
 
     kind: str
@@ -40,7 +40,7 @@ class Rule:
     prevalence: float | None = None
 
     def __str__(self) -> str:
-        """The name that stands in the spec, which `parse_rule` reads again."""
+        """Return the rule's name as in the spec; `parse_rule` reads it."""
         if self.kind in ("sensitivity", "specificity"):
             return f"{self.kind}>={self.value:g}"
         if self.kind == "cost":
@@ -51,18 +51,18 @@ class Rule:
 
 
 def parse_rule(text: str, *, prevalence: float | None = None) -> Rule:
-    """Read a rule's name. Raises ConfigError for another, or a prevalence that it does not use."""
+    """Parse a rule's name. Raises ConfigError for an unknown rule or a prevalence that it does not use."""
     rule = _parse(text.strip())
     if rule.kind in ("sensitivity", "specificity", "fixed") and not 0 <= rule.value <= 1:
-        raise ConfigError(f"Expected a number from 0 to 1 in the rule. Received {text!r}.")
+        raise ConfigError(f"The number in a threshold rule must be 0 to 1, and the rule is {text!r}.")
     if prevalence is None:
         return rule
     if not 0 < prevalence < 1:
-        raise ConfigError(f"Expected a prevalence between 0 and 1. Received {prevalence}.")
+        raise ConfigError(f"The prevalence must be between 0 and 1, not {prevalence}.")
     if rule.kind != "cost":
         raise ConfigError(
-            f"Expected a prevalence with the rule 'cost A:B', which weighs it. Received it with {text!r}, "
-            "whose threshold is the same at every prevalence. 'cost 1:1' gives the best accuracy."
+            f"A prevalence can be used only with the rule 'cost A:B'. The threshold of {text!r} is the same "
+            "at every prevalence. 'cost 1:1' gives the best accuracy."
         )
     return Rule(kind="cost", value=rule.value, prevalence=prevalence)
 
@@ -78,21 +78,21 @@ def _parse(text: str) -> Rule:
     if found and float(found[1]) > 0 and float(found[2]) > 0:
         prevalence = float(found[3]) if found[3] else None
         return Rule(kind="cost", value=float(found[1]) / float(found[2]), prevalence=prevalence)
-    raise ConfigError(f"Expected a threshold's rule such as {RULES}. Received {text!r}.")
+    raise ConfigError(f"There is no threshold rule {text!r}. Use a rule such as {RULES}.")
 
 
 def choose_threshold(scores: Scores, positive: NDArray[np.bool_], rule: Rule) -> float:
     """Choose the probability at or above which an image is positive.
 
-    `scores`: float32 (N,), the positive label's probability; `positive`: bool (N,), the truth. The rule
-    holds on these images exactly. The threshold lies midway, in logits, between the scores that it parts;
-    of equally good places it takes the widest gap. Raises DatasetError where one of the labels has no
-    image, and where no threshold keeps the rule.
+    `scores`: float32 (N,), the positive label's probability; `positive`: bool (N,), the truth. The rule is
+    satisfied exactly on these images. The threshold is midway, in logits, between two neighbouring scores; of
+    equally good gaps the widest is taken. Raises DatasetError if one of the labels has no image, or if no
+    threshold satisfies the rule.
     """
     if rule.kind == "fixed":
         return rule.value
     if positive.all() or not positive.any():
-        raise DatasetError("Expected held-out images of both labels. Received images of one alone.")
+        raise DatasetError("All held-out images have one label: a threshold needs images of both.")
     levels, cuts = _list_cuts(scores)
     found = np.searchsorted(levels, scores)
     hits, false = (_count_above(found[side], len(levels)) for side in (positive, ~positive))
@@ -104,7 +104,7 @@ def choose_threshold(scores: Scores, positive: NDArray[np.bool_], rule: Rule) ->
 def _choose_cut(
     sensitivity: Floats, specificity: Floats, gaps: Floats, rule: Rule, positive: NDArray[np.bool_]
 ) -> int:
-    """The index of the cut that keeps a rule best. Raises DatasetError where none does."""
+    """Return the index of the cut that satisfies a rule best. Raises DatasetError if none does."""
     tiny = 1e-12
     if rule.kind == "sensitivity":
         return int(np.flatnonzero(sensitivity >= rule.value - tiny)[-1])
@@ -112,8 +112,8 @@ def _choose_cut(
         able = np.flatnonzero(specificity >= rule.value - tiny)
         if not len(able):
             raise DatasetError(
-                f"Expected a threshold with a specificity of {rule.value:g}. Received scores of 1 for more "
-                "negative images than that allows."
+                f"No threshold has a specificity of {rule.value:g}: too many negative images have a score of "
+                "1."
             )
         return int(able[0])
     share = 0.5 if rule.kind == "balanced" else rule.prevalence or float(positive.mean())
@@ -124,7 +124,7 @@ def _choose_cut(
 
 
 def _list_cuts(scores: Scores) -> tuple[Scores, Scores]:
-    """The distinct scores, and a threshold just below each; one above all of them where there is room."""
+    """Return the distinct scores, and a threshold just below each; one above all of them if there is room."""
     levels = np.unique(scores.astype(np.float32))
     logits = measure_logits(levels)
     middles = _sigmoid((logits[:-1] + logits[1:]) / 2).astype(np.float32)
@@ -136,18 +136,18 @@ def _list_cuts(scores: Scores) -> tuple[Scores, Scores]:
 
 
 def _gaps(levels: Scores) -> Floats:
-    """How wide, in logits, the room of each cut is; 0 for those beyond the first and the last score."""
+    """Return the width of each cut's gap in logits; 0 for those beyond the first and the last score."""
     return np.concatenate([[0.0], np.diff(measure_logits(levels)), [0.0]])
 
 
 def _count_above(places: NDArray[np.intp], count: int) -> Floats:
-    """Images at or above each of `count` levels, and above all of them."""
+    """Count images at or above each of `count` levels, and above all of them."""
     each = np.bincount(places, minlength=count)
     return np.append(np.cumsum(each[::-1])[::-1], 0).astype(np.float64)
 
 
 def measure_logits(scores: NDArray[np.floating]) -> Floats:
-    """log(p / (1 - p)), float64, of probabilities (N,), cut where float32 tells no more."""
+    """Return log(p / (1 - p)), float64, of probabilities (N,), clipped to the range of float32."""
     exact = np.clip(scores.astype(np.float64), _NEAREST, 1 - _NEAREST)
     logits: Floats = np.log(exact) - np.log1p(-exact)
     return logits
@@ -158,15 +158,15 @@ def _sigmoid(logits: Floats) -> Floats:
 
 
 def choose_band(scores: Scores, positive: NDArray[np.bool_], *, threshold: float, rule: str) -> Band:
-    """Choose the probabilities around a threshold that are too near to call: as far above as below in logits.
+    """Choose the band around a threshold that counts as uncertain: in logits, equally far above and below.
 
-    `rule`: 'images 0.05' holds that share of the images, 'errors 0.5' that share of the errors, 'width 1'
-    goes so far in logits; the least width that does. Raises ConfigError for another rule, and DatasetError
-    where there is no error to hold.
+    `rule`: 'images 0.05' contains that share of the images, 'errors 0.5' that share of the errors; 'width 1'
+    is this wide in logits. The narrowest such band is chosen. Raises ConfigError for another rule, and
+    DatasetError if there is no error to measure.
     """
     found = _BAND.fullmatch(rule.strip())
     if found is None or (found[1] != "width" and not 0 < float(found[2]) <= 1):
-        raise ConfigError(f"Expected a band's rule such as {BANDS}. Received {rule!r}.")
+        raise ConfigError(f"There is no band rule {rule!r}. Use a rule such as {BANDS}.")
     middle = float(measure_logits(np.array([threshold]))[0])
     distances = np.abs(measure_logits(scores) - middle)
     wrong = (scores >= np.float32(threshold)) != positive
@@ -183,6 +183,6 @@ def _measure_width(distances: Floats, wrong: NDArray[np.bool_], *, kind: str, va
     counted = np.sort(distances[wrong] if kind == "errors" else distances)
     if not len(counted):
         raise DatasetError(
-            "Expected held-out errors to set the band by. Received none. Set it by 'images 0.05' instead."
+            "There are no held-out errors to choose the band by. Use a rule such as 'images 0.05' instead."
         )
     return float(counted[int(np.ceil(value * len(counted) - 1e-9)) - 1])

@@ -1,4 +1,4 @@
-"""Entry, what reads and lists entries, and which names are inputs."""
+"""Inputs: `Entry`, the protocols that list and read entries, and which file names are inputs."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ JOURNAL_SUFFIX = ".watch"
 SHARD_SUFFIX = ".shard"
 _MOST_NAMES = 10_000
 _MOST_ENDINGS = 5
-# What stands beside an output and proves that it is wetread's, and all that stands beside outputs.
+# Endings of files beside an output: those that prove that it is wetread's, and all of them.
 PROOF_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX)
 _OWN_SUFFIXES = (*PROOF_SUFFIXES, PART_SUFFIX + ".state", SHARD_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One input as listed: its name (its identity), size in bytes, and a word that changes when it does.
+    """One input as listed: its name (its identity), size in bytes, and a version that changes with it.
 
-    `version` is the modification time in nanoseconds locally and the generation in a bucket; both are
-    empty where the listing did not say (a name from a list that is not there, say). `checksum` is the
-    crc32c that a bucket's listing promises, in base64.
+    `version` is the modification time in nanoseconds for a file and the generation for an object; size and
+    version are empty if the listing did not have them (for example a name from a list that does not exist).
+    `checksum` is the crc32c from a bucket's listing, in base64.
     """
 
     name: str
@@ -41,11 +41,11 @@ class Entry:
 
     @classmethod
     def of_file(cls, name: str, *, size: int, modified: int) -> Entry:
-        """The entry of a local file of `size` bytes that was modified at a time in nanoseconds."""
+        """Return the entry of a local file: size in bytes, modification time in nanoseconds."""
         return cls(name, size, str(modified))
 
     def identify(self, root: str = "") -> bytes:
-        """What stands for this input wherever it is remembered: its name below `root`, size and version."""
+        """Return bytes that identify this input in digests: its name below `root`, size and version."""
         return f"{self.name.removeprefix(root)}\0{self.size}\0{self.version}".encode("utf-8", "surrogatepass")
 
 
@@ -57,9 +57,9 @@ class Reading(Protocol):
         ...
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on, in order; where reading waits on a network, fetch them before `read` asks.
+        """Return entries in order; if they are on a network, prefetch them before `read` is called.
 
-        Each entry is then to be read once, in about this order.
+        Each entry must then be read once, in about this order.
         """
         ...
 
@@ -68,77 +68,77 @@ class Source(Reading, Protocol):
     """Something that lists inputs in order and reads them."""
 
     def entries(self) -> Iterator[Entry]:
-        """List the inputs, in order, holding one directory's names at a time."""
+        """List the inputs, in order, with one directory's names in memory at a time."""
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Tell how reading went, for a run's record; nothing of local files."""
+        """Return statistics about reading, for a run's record; empty for local files."""
         ...
 
     def explain_empty(self) -> str:
-        """Say, as a part of a sentence, what is there instead of inputs. Called when nothing was listed."""
+        """Describe, as part of a sentence, what is there instead of inputs. Called if nothing was listed."""
         ...
 
 
 def is_bucket_location(location: str | os.PathLike[str]) -> bool:
-    """Tell whether a location is in Cloud Storage."""
+    """Whether a location is in Cloud Storage."""
     return os.fspath(location).startswith(BUCKET_SCHEME)
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is never an input."""
+    """Whether a file or folder with this name is never an input."""
     return name.startswith(".") or name.lower() in _NOT_INPUTS
 
 
 def is_part(name: str) -> bool:
-    """Tell whether a name is that of an unfinished output: in a bucket, a folder of its parts."""
+    """Whether a name is that of an unfinished output; in a bucket, that is a folder of its parts."""
     return is_output(name.removesuffix(PART_SUFFIX)) and name.endswith(PART_SUFFIX)
 
 
 def is_output(name: str) -> bool:
-    """Tell whether a name is that of rows, as `choose_format` takes it: its end in any case."""
+    """Whether a name has an ending of an output, in upper or lower case, as in `choose_format`."""
     return name.lower().endswith(OUTPUT_SUFFIXES)
 
 
 def is_companion(name: str) -> bool:
-    """Tell whether a file of this name is wetread's own beside an output, whatever else is there."""
+    """Whether a file with this name is always wetread's own file beside an output."""
     return any(name.endswith(end) and is_output(name.removesuffix(end)) for end in _OWN_SUFFIXES)
 
 
 def find_proven(name: str) -> str:
-    """The output that a file of this name proves to be wetread's own; '' where it proves none."""
+    """Return the output that a file with this name proves to be wetread's own; '' if it proves none."""
     bases = (name.removesuffix(end) for end in PROOF_SUFFIXES if name.endswith(end))
     return next(filter(is_output, bases), "")
 
 
 def own_outputs(names: Iterable[str]) -> set[str]:
-    """Those of a directory's files that runs of wetread wrote; a folder is none by its neighbours."""
+    """Return those of a directory's files that runs of wetread wrote."""
     companions = set(filter(is_companion, names))
     return companions | set(map(find_proven, companions)) - {""}
 
 
 def require_inputs(entries: Iterator[Entry], source: Source, *, allow_empty: bool) -> Iterator[Entry]:
-    """Pass a source's entries on, the first of them listed at once.
+    """Return a source's entries; the first one is listed at once.
 
-    Raises SourceError where there is none, unless `allow_empty`: a wrong folder or pattern looks like that,
-    and an output without rows looks like success.
+    Raises SourceError if there is none, unless `allow_empty`: usually the folder or pattern is wrong, and an
+    output without rows would look like success.
     """
     first = next(entries, None)
     if first is not None:
         return chain((first,), entries)
     if allow_empty:
         return iter(())
-    raise SourceError(f"Nothing to score: {source.explain_empty()}. Use --allow-empty where that is right.")
+    raise SourceError(f"Nothing to score: {source.explain_empty()}. If that is right, use --allow-empty.")
 
 
 def describe_names(names: Iterable[str], *, place: str, pattern: str | None) -> str:
-    """Say what is in a place where no name matched a pattern: how many files, with which endings.
+    """Describe a place in which no name matches a pattern: its number of files and their endings.
 
-    Looks at 10,000 names at the most.
+    Reads at most 10,000 names.
     """
     seen = list(islice(names, _MOST_NAMES + 1))
     if not seen:
-        return f"no file in {place!r} is an input (hidden files and wetread's own outputs are none)"
+        return f"no file in {place!r} is an input (hidden files and wetread's own outputs do not count)"
     more = "more than " if len(seen) > _MOST_NAMES else ""
     endings = Counter(os.path.splitext(name)[1].lower() or "none" for name in seen[:_MOST_NAMES])
     words = ", ".join(f"{ending} {count:,}" for ending, count in endings.most_common(_MOST_ENDINGS))

@@ -1,6 +1,6 @@
-"""What this machine is: processor, memory, disk and, on Windows, the runtime libraries that wheels need.
+"""Describe this machine: processor, memory, disk and, on Windows, the runtime libraries that wheels need.
 
-Nothing here raises when a fact cannot be had: it is None, and whoever asks says so.
+Nothing here raises if a fact cannot be found out: it is None, and the caller reports that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-# What a processor's features are called: by numpy, and among the flags of /proc/cpuinfo.
+# Names of a processor's features: in numpy, and in the flags of /proc/cpuinfo.
 _FEATURES = {
     "SSE4.2": ("SSE42", "sse4_2"),
     "AVX2": ("AVX2", "avx2"),
@@ -32,7 +32,7 @@ VISUAL_CPP_LIBRARIES = ("vcruntime140.dll", "vcruntime140_1.dll", "msvcp140.dll"
 
 @dataclass(frozen=True)
 class Processor:
-    """A processor: its architecture, how many of it this process may use, and its features by name."""
+    """A processor: its architecture, the number that this process may use, and its features by name."""
 
     architecture: str
     count: int
@@ -40,7 +40,7 @@ class Processor:
 
     @property
     def integer_dot_product(self) -> str | None:
-        """The instructions that make int8 fast (VNNI and its like), or None."""
+        """The instructions that make int8 fast (VNNI and similar ones), or None."""
         return next((name for name in _INTEGER_DOT_PRODUCTS if name in self.features), None)
 
 
@@ -48,15 +48,15 @@ def read_processor() -> Processor:
     """Describe the processor."""
     from wetread.runtime.threads import count_processors
 
-    # What numpy asked the processor itself counts: under an emulator /proc/cpuinfo is the host's.
+    # numpy asks the processor itself and takes precedence: under an emulator /proc/cpuinfo is the host's.
     told, listed = _features_of_numpy(), _features_of_linux()
     features = tuple(name for name in _FEATURES if told.get(name, name in listed))
     return Processor(platform.machine() or "unknown", count_processors(), features)
 
 
 def _features_of_numpy() -> dict[str, bool]:
-    """The features that numpy knows of, and whether they are there."""
-    try:  # where numpy keeps what it found for its own kernels; on Windows there is no other source
+    """Return the features that numpy knows, and whether the processor has them."""
+    try:  # numpy's own detection, for its kernels; on Windows there is no other source
         known = import_module("numpy._core._multiarray_umath").__cpu_features__
     except (ImportError, AttributeError):
         return {}
@@ -84,7 +84,7 @@ class _MemoryStatus(ctypes.Structure):
 
 
 def read_memory() -> int | None:
-    """Tell the machine's memory in bytes, or None."""
+    """Return the machine's memory in bytes, or None."""
     if sys.platform == "win32":
         status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
         done = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
@@ -96,7 +96,7 @@ def read_memory() -> int | None:
 
 
 def read_free_disk(folder: str) -> int | None:
-    """Tell the bytes that are free where a folder stands, or None."""
+    """Return the free bytes of a folder's disk, or None."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:
@@ -104,7 +104,7 @@ def read_free_disk(folder: str) -> int | None:
 
 
 def find_visual_cpp() -> Mapping[str, bool]:
-    """Tell which of the Visual C++ runtime's libraries Windows can load."""
+    """Return which of the Visual C++ runtime's libraries Windows can load."""
     return {name: _can_load(name) for name in VISUAL_CPP_LIBRARIES}
 
 
@@ -117,7 +117,7 @@ def _can_load(name: str) -> bool:
 
 
 def read_system() -> dict[str, str]:
-    """Describe the operating system: name, and the C library where wheels depend on it."""
+    """Describe the operating system: its name and, if wheels depend on it, its C library."""
     found = {"platform": platform.platform()}
     library, version = platform.libc_ver()
     return found | ({"libc": f"{library} {version}"} if library else {})

@@ -1,5 +1,5 @@
-"""An explanation as a picture: the original at its full size, what speaks for the label in red, what against
-it in blue, and a colour scale below."""
+"""Draw an explanation over the image at its full size: red parts speak for the label, blue parts against it,
+with a colour scale below."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.images.text import draw_text
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
-_STRONGEST = 0.62  # of the colour over the picture
+_STRONGEST = 0.62  # opacity of the strongest colour
 _STRIP_PIXELS = 1 << 20
-_SCALE_WIDTH = 320  # a narrower picture gets a margin: the scale must be legible
+_SCALE_WIDTH = 320  # a narrower image gets a margin, so that the scale is legible
 _MEANINGS = {"occlusion": "log-odds lost when hidden", "cam": "log-odds if all looked so"}
-# A map that nowhere moves the log-odds by this much shows nothing but rounding.
+# A map that changes the log-odds nowhere by this much shows only rounding.
 _FAINTEST = 0.01
 
 
 def draw_explanation(found: Explanation) -> Pixels:
     """Draw the map over the original, with its scale. Returns uint8 (H + scale, W, 3) RGB.
 
-    The original stands at the top left, pixel for pixel; colours are as strong as the map's largest value.
+    The original is at the top left, pixel for pixel; the strongest colour is the map's largest value.
     """
     height, width = found.picture.shape[:2]
     limit = max(float(np.abs(found.map).max()), _FAINTEST)
@@ -43,15 +43,15 @@ def encode_png(picture: Pixels) -> bytes:
     """Write uint8 (H, W, 3) RGB as a PNG. Raises OutputError."""
     written, data = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     if not written:
-        raise OutputError(f"Expected a picture that fits in a PNG. Received {picture.shape[:2]} pixels.")
+        raise OutputError(f"A picture of {picture.shape[:2]} pixels is too large for a PNG.")
     return data.tobytes()
 
 
 def tint(picture: Pixels, found: Explanation, *, limit: float, faintest: float = 0.0) -> None:
-    """Lay the map's colours over a picture, in place, a strip at a time.
+    """Draw the map's colours over a picture, in place, a strip at a time.
 
-    `picture`: uint8 (H, W, 3) RGB, as large as the explanation's. Colours are at their strongest from `limit`
-    on; what is weaker than `faintest` gets none.
+    `picture`: uint8 (H, W, 3) RGB, as large as the explanation's. From `limit` on colours are at their
+    strongest; values below `faintest` get none.
     """
     box, (height, width) = found.box, picture.shape[:2]
     columns = _find_places(np.arange(width), box.left, box.width, found.map.shape[1])
@@ -68,7 +68,7 @@ def tint(picture: Pixels, found: Explanation, *, limit: float, faintest: float =
 
 
 def _find_places(pixels: NDArray[np.intp], start: float, length: float, size: int) -> NDArray[np.float32]:
-    """Where the centres of the original's pixels fall on the map's; NaN for what the model did not see."""
+    """Map the centres of the original's pixels to the map; NaN for pixels that the model did not see."""
     share = (pixels + 0.5 - start) / length
     places = np.clip(share * size - 0.5, 0, size - 1)
     return np.where((share < 0) | (share > 1), np.nan, places).astype(np.float32)
@@ -83,7 +83,7 @@ def _blend(picture: Pixels, strength: NDArray[np.floating]) -> None:
 
 @lru_cache(maxsize=1)
 def _mix_colours() -> tuple[Pixels, ...]:
-    """For each channel, uint8 (65536,): what a gray level becomes (low byte) at a strength (high byte)."""
+    """Return, for each channel, uint8 (65536,): the result for a gray (low byte) and strength (high byte)."""
     strength = (np.arange(256)[:, None] - 128) / 127
     share, levels = _STRONGEST * np.abs(strength), np.arange(256)[None]
     tables = (
@@ -94,12 +94,12 @@ def _mix_colours() -> tuple[Pixels, ...]:
 
 
 def _draw_scale(found: Explanation, limit: float, width: int) -> Pixels:
-    """A white strip with the label, its probability, and what the colours mean."""
+    """Draw a white strip with the label, its probability, and the meaning of the colours."""
     size = max(1.0, width / 900)
     line, margin = round(20 * size), round(12 * size)
     strip = np.full((3 * line + 3 * margin, width, 3), 255, np.uint8)
     bar = strip[margin + line + margin // 2 :][: line // 2 + 2, margin : width - margin]
-    bar[...] = 128  # mid-gray, like an X-ray's own
+    bar[...] = 128  # mid-gray, like that of an X-ray
     _blend(bar, np.broadcast_to(np.linspace(-1, 1, bar.shape[1]), bar.shape[:2]))
     said = f"{found.label} {found.probability:.4f}: {_MEANINGS[found.method]}"
     _write(strip, said, (margin, margin + round(13 * size)), size)

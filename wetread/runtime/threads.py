@@ -1,6 +1,6 @@
-"""Work through a stream on several threads, in order, with few items under way.
+"""Process a stream on several threads, in order, with a limited number of items at a time.
 
-`Executor.map` takes the whole stream at once; its `buffersize`, which does this, came with Python 3.14.
+`Executor.map` reads the whole stream at once; its `buffersize`, which does the same, came with Python 3.14.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ Result = TypeVar("Result")
 def map_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
 ) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items under way.
+    """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items in progress.
 
-    An error of `work` is raised in its place. When the caller goes away, what has not begun is dropped and
-    what has is waited for. `name` begins the threads' names.
+    An error of `work` is raised at its item's position. When the caller stops, items that have not begun are
+    dropped, and those in progress are waited for. `name`: the prefix of the threads' names.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     under_way: deque[Future[Result]] = deque()
@@ -37,7 +37,7 @@ def map_in_order(
 
 
 def count_processors() -> int:
-    """The processors that this process may use."""
+    """Return the number of processors that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on Windows and macOS

@@ -1,7 +1,7 @@
-"""The named networks, and one of the user's own.
+"""Networks by name ('edge', 'model-1', ...), and networks from a user's own function.
 
-All take scaled pixels (float32, N x H x W x C) and end in logits: one for two labels, K for more. They
-are built of Keras' own layers alone, so `model.keras` loads without wetread.
+All take scaled pixels (float32, N x H x W x C) and return logits: one for two labels, K for more. They
+use only Keras' own layers, so `model.keras` loads without wetread.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def check_architecture(architecture: str) -> None:
     known = architecture in ARCHITECTURES or STAGES.fullmatch(architecture)
     if not known and not (module and function):
         raise ConfigError(
-            f"Expected an architecture: {', '.join(ARCHITECTURES)}, stages-WIDTH-STAGES-CONVOLUTIONS-DROPOUT "
-            f"(stages-16-3-2-0.3, say) or module:function. Received {architecture!r}."
+            f"There is no architecture {architecture!r}. Choose {', '.join(ARCHITECTURES)}, "
+            "stages-WIDTH-STAGES-CONVOLUTIONS-DROPOUT (stages-16-3-2-0.3, say) or module:function."
         )
 
 
@@ -53,7 +53,7 @@ def build_network(architecture: str, shape: Shape, outputs: int) -> keras.Model:
             return ARCHITECTURES[architecture](keras, shape, outputs)
         except ValueError as error:
             raise ConfigError(
-                f"Expected images large enough for {architecture}. Received {shape[0]} x {shape[1]}: "
+                f"Images of {shape[0]} x {shape[1]} are too small for {architecture}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
     model = _find_function(architecture)(shape, outputs)
@@ -80,8 +80,8 @@ def _model_1(keras: Any, shape: Shape, outputs: int) -> keras.Model:
 def _model_2(keras: Any, shape: Shape, outputs: int) -> keras.Model:
     """The paper's second: 34,659 parameters at 64 x 64 x 1.
 
-    Its first dense layer has one unit. Linear, it leaves the second something to learn from; with a ReLU
-    it dies, and the network never leaves the majority class (docs/results/paper.md).
+    Its first dense layer has one unit. It is linear: with a ReLU that unit can die, and the network then
+    predicts only the majority class (docs/results/paper.md).
     """
     layers = keras.layers
     return keras.Sequential(
@@ -116,7 +116,7 @@ def _model_3(keras: Any, shape: Shape, outputs: int) -> keras.Model:
 
 
 def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
-    """Our own: plain 3 x 3 convolutions, each with a batch norm that folds into it, and global pooling."""
+    """wetread's own: 3 x 3 convolutions, each with a batch norm that can be folded, and global pooling."""
     layers = keras.layers
     body: list[Any] = []
     for filters, stride in EDGE_LAYERS:
@@ -129,7 +129,7 @@ def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
     return keras.Sequential([keras.Input(shape), *body, *head], name="edge")
 
 
-# Filters and stride of each convolution: docs/results/experiments.md says what else was tried.
+# Filters and stride of each convolution; docs/results/experiments.md lists what else was tried.
 EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
 
 # Filters of the first stage, stages, convolutions in each, dropout: what `wetread tune` searches over.
@@ -184,42 +184,42 @@ def _explain_missing(text: str, error: Exception) -> str:
     if isinstance(error, AttributeError) and module is not None:
         where = str(getattr(module, "__file__", None) or where)
     return (
-        f"Expected the function {text!r}. Received: {error}. It was looked for in {where}. Check the names "
+        f"The function {text!r} was not found: {error}. It was looked for in {where}. Check the names "
         f"{module_name!r} and {function_name!r}, or start wetread in the folder that holds the module."
     )
 
 
 def _check_function(function: Any, text: str) -> None:
-    """Make sure that a user's function takes what it is called with. Raises ConfigError."""
+    """Check that a user's function accepts the arguments it is called with. Raises ConfigError."""
     try:
         inspect.signature(function).bind(input_shape=(1, 1, 1), outputs=1)
     except TypeError as error:
         taken = f"{text}{inspect.signature(function)}" if callable(function) else f"{function!r}"
         raise ConfigError(
-            f"Expected a function {text}(input_shape, outputs), which is called with these names. Received "
-            f"{taken}: {error}."
+            f"wetread calls {text}(input_shape=..., outputs=...), which {taken} does not accept: {error}. "
+            "Give it these two arguments."
         ) from error
-    except ValueError:  # a function in C tells no signature: the call will show
+    except ValueError:  # a function in C has no signature to inspect: the call itself will show
         return
 
 
 def _check_network(model: Any, architecture: str, shape: Shape, outputs: int) -> None:
-    """Hold a user's network to what the rest of wetread relies on."""
+    """Check that a user's network is what the rest of wetread relies on. Raises ConfigError."""
     keras = import_keras()
     if not isinstance(model, keras.Model):
-        raise ConfigError(f"Expected {architecture} to return a keras.Model. Received {type(model)}.")
+        raise ConfigError(f"{architecture} must return a keras.Model, and returned {type(model)}.")
     if not model.built:
         model.build((None, *shape))
     if tuple(model.input_shape) != (None, *shape) or tuple(model.output_shape) != (None, outputs):
         raise ConfigError(
-            f"Expected {architecture} to map {(None, *shape)} to {(None, outputs)}. "
-            f"Received {model.input_shape} to {model.output_shape}."
+            f"{architecture} must map {(None, *shape)} to {(None, outputs)}. "
+            f"Its network maps {model.input_shape} to {model.output_shape}."
         )
     for layer in (model, *walk_layers(model)):
         if not type(layer).__module__.startswith("keras.") or type(layer).__name__ == "Lambda":
             raise ConfigError(
-                f"Expected Keras' own layers, so that model.keras loads anywhere. Received {layer.name!r}, "
-                f"a {type(layer).__module__}.{type(layer).__name__}. Build it of Keras' layers and keras.ops."
+                f"The layer {layer.name!r} is a {type(layer).__module__}.{type(layer).__name__}, with which "
+                "model.keras would not load elsewhere. Build the network of Keras' own layers and keras.ops."
             )
 
 
@@ -231,9 +231,9 @@ def walk_layers(model: Any) -> Iterator[Any]:
 
 
 def find_head(model: Any) -> str:
-    """Tell what a network ends in: 'logits', 'sigmoid' or 'softmax'.
+    """Find out what a network ends in: 'logits', 'sigmoid' or 'softmax'.
 
-    Raises ConfigError for another, and for what neither the graph nor its answers to noise tell.
+    Raises ConfigError for another, and if neither the graph nor its outputs for noise show it.
     """
     units, name = model.output_shape[-1], trace_activation(model)
     head = _probe_head(model, units) if name is None else "logits" if name == "linear" else name
@@ -246,13 +246,13 @@ def find_head(model: Any) -> str:
     else:
         advice = "End it in keras.layers.Dense."
     raise ConfigError(
-        "Expected a network that ends in logits, in one sigmoid for two labels, or in a softmax. "
-        f"Received {head!r} on {units} units. {advice}"
+        f"The network ends in {head!r} on {units} units. It must end in logits, in one sigmoid for two "
+        f"labels, or in a softmax. {advice}"
     )
 
 
 def _probe_head(model: Any, units: int) -> str:
-    """What answers to noise say where a graph does not: logits grow with what comes in."""
+    """Find the head from outputs for noise, if the graph does not show it: logits leave the range 0 to 1."""
     noise = np.random.default_rng(0).normal(size=(16, *model.input_shape[1:])).astype(np.float32)
     outputs = np.concatenate([model.predict_on_batch(noise * scale) for scale in (1, 1e2, 1e4)])
     if (outputs < 0).any() or (outputs > 1).any():

@@ -1,7 +1,7 @@
-"""Change training images as the world does: pose, exposure, noise, blur, things in the way.
+"""Augment training images: pose, exposure, noise, blur, occlusion.
 
-An image costs one affine warp and one lookup table, whatever the policy, and the rest only where drawn.
-All that is random is a function of (seed, epoch, the image's index): not of threads, batches or the
+An image costs one affine warp and one lookup table, whatever the policy; the rest costs only when drawn.
+Every random number is a function of (seed, epoch, the image's index): not of threads, batches or the
 version of a random generator.
 """
 
@@ -25,9 +25,9 @@ from wetread.runtime.model.spec import build_dataclass
 Images = NDArray[np.uint8]
 _DRAWS = 36  # random numbers for each image; the first orders the epoch (batches.py)
 _NOISE_PIXELS = 1 << 18
-# How far a field of a policy may go; 1 where nothing is said.
+# The largest value of a policy's field; 1 for fields that are not listed.
 _LIMITS = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
-# How wide a neighbourhood is, of the side, and how much of what differs from it is added: least, and more.
+# `local`: the neighbourhood's width as a fraction of the side, and the smallest factor and range of contrast.
 _NEAR, _LOCAL = (0.03, 0.12), (-0.5, 2.0)
 _BAR = 0.16
 
@@ -72,7 +72,7 @@ class Policy:
         for f in dataclasses.fields(self):
             value, top = getattr(self, f.name), _LIMITS.get(f.name, 1.0)
             if not 0 <= value <= top:
-                raise ConfigError(f"Expected {f.name} from 0 to {top:g} in a policy. Received {value}.")
+                raise ConfigError(f"{f.name} in an augmentation policy must be 0 to {top:g}, not {value}.")
 
     @property
     def changes(self) -> bool:
@@ -111,20 +111,20 @@ def read_policy(name: str) -> Policy:
         return scale_policy(POLICIES[known], _read_strength(strength)) if colon else POLICIES[known]
     path = Path(name)
     if path.suffix != ".toml":
-        raise ConfigError(f"Expected augment to be {', '.join(POLICIES)} or FILE.toml. Received {name!r}.")
+        raise ConfigError(f"augment must be {', '.join(POLICIES)} or FILE.toml, not {name!r}.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"Expected a policy in {name!r}. Received: {error.strerror}. Check the name."
+            f"The augmentation policy {name!r} cannot be read: {error.strerror}. Check the name."
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"Expected TOML in {name!r}. Received text that is not: {error}.") from error
+        raise ConfigError(f"The augmentation policy {name!r} is not valid TOML: {error}.") from error
     return build_dataclass(Policy, values)
 
 
 def scale_policy(policy: Policy, strength: float) -> Policy:
-    """Make a policy weaker or stronger: every reach and every chance times `strength`, as far as they go.
+    """Make a policy weaker or stronger: every field times `strength`, up to the field's limit.
 
     'border' and 'cutout_side' stay, and so does the chance of a clean image.
     """
@@ -142,7 +142,7 @@ def _read_strength(text: str) -> float:
     except ValueError:
         strength = -1.0
     if not 0 <= strength <= 10:
-        raise ConfigError(f"Expected a strength from 0 to 10 after the policy's name. Received {text!r}.")
+        raise ConfigError(f"The strength after a policy's name must be 0 to 10, not {text!r}.")
     return strength
 
 
@@ -151,8 +151,8 @@ def augment_images(
 ) -> Images:
     """Change each image at random.
 
-    `images`: uint8 (N, H, W, C); `indices`: (N,), each image's place in the data set, which with `seed` and
-    `epoch` decides all that is random. Returns new uint8 (N, H, W, C).
+    `images`: uint8 (N, H, W, C); `indices`: (N,), each image's index in the data set. With `seed` and
+    `epoch` it decides every random number. Returns new uint8 (N, H, W, C).
     """
     if not policy.changes:
         return images.copy()
@@ -170,7 +170,7 @@ def augment_images(
 
 
 def draw_uniforms(indices: NDArray[np.integer], *, seed: int, epoch: int, count: int) -> NDArray[np.float64]:
-    """Draw `count` numbers in [0, 1) for each index: SplitMix64 of (seed, epoch, index, place).
+    """Draw `count` numbers in [0, 1) for each index: SplitMix64 of (seed, epoch, index, position).
 
     Returns float64 (N, count), the same on every machine and for every grouping of the indices.
     """
@@ -243,7 +243,7 @@ def _change(
 
 
 def _change_acquisition(image: Any, policy: Policy, row: NDArray[np.float64]) -> Images:
-    """What one hospital's machine does and another's does not. Columns from 24 on: local, shade, bars."""
+    """Simulate differences between X-ray machines. Columns from 24 on: local, shade, bars."""
     if row[24] < policy.local:
         near, more = _NEAR[0] + _NEAR[1] * row[25], _LOCAL[0] + _LOCAL[1] * row[26]
         around = cv2.GaussianBlur(image, (0, 0), near * image.shape[1])
@@ -256,7 +256,7 @@ def _change_acquisition(image: Any, policy: Policy, row: NDArray[np.float64]) ->
 
 
 def _shade(image: Any, row: NDArray[np.float64]) -> Any:
-    """Up to a third more and less light toward a side, and up to half less in the corners."""
+    """Shade an image: up to a third brighter and darker toward a side, up to half darker in the corners."""
     height, width = image.shape[:2]
     x, y = np.linspace(-1, 1, width)[None], np.linspace(-1, 1, height)[:, None]
     angle, slope, fall = 2 * np.pi * row[28], 0.35 * row[29], 0.5 * row[30]
@@ -278,7 +278,7 @@ def _lay_bars(image: Any, row: NDArray[np.float64]) -> None:
 
 
 def _add_noise(image: Images, *, deviation: float, start: float) -> Images:
-    """Add normal noise from a table drawn once, read from a random place: drawing it anew costs more."""
+    """Add normal noise from a table, starting at a random index: drawing new noise would cost more."""
     at = int(start * (_NOISE_PIXELS - image.size)) if image.size < _NOISE_PIXELS else 0
     noise = np.resize(_noise_table()[at : at + image.size], image.shape)
     return cv2.add(image, noise * np.float32(deviation), dtype=cv2.CV_8U)  # type: ignore[return-value]

@@ -1,7 +1,7 @@
-"""Keras' own applications as networks: their body, with pooling and one dense layer of ours.
+"""Networks from keras.applications: the application without its top, pooling, and one dense layer.
 
-What a body expects of its pixels is inside the network, in Keras' own layers, so that `model.keras` takes
-the same scaled pixels as any other and exports as any other. Gray is repeated to three channels there.
+Each application's preprocessing is part of the network, as Keras layers. So `model.keras` takes the same
+scaled pixels as any other network and exports like any other. Gray is repeated to three channels there.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, int, int]
 
-# What each expects. 'signed': -1 to 1. 'torch': ImageNet's mean and deviation taken out. 'caffe': blue first,
-# 0 to 255, ImageNet's mean taken out. Those with layers of their own that tf2onnx cannot convert
-# (EfficientNet, ConvNeXt) are not here.
+# How each is preprocessed. 'signed': -1 to 1. 'torch': ImageNet's mean subtracted, divided by its deviation.
+# 'caffe': BGR, 0 to 255, ImageNet's mean subtracted. Missing are those whose layers tf2onnx cannot convert
+# (EfficientNet, ConvNeXt).
 BACKBONES = {
     "DenseNet121": "torch",
     "EfficientNetV2B0": "torch",
@@ -34,7 +34,7 @@ BACKBONES = {
     "VGG19": "caffe",
     "Xception": "signed",
 }
-_OUTSIDE = ("EfficientNetV2B0", "MobileNetV3Small")  # their scaling is left out of them and done here
+_OUTSIDE = ("EfficientNetV2B0", "MobileNetV3Small")  # built without their own scaling, which is done here
 _TORCH_MEAN, _TORCH_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CAFFE_MEAN = (103.939, 116.779, 123.68)  # blue, green, red, of 255
 _DROPOUT = 0.3
@@ -43,20 +43,19 @@ _DROPOUT = 0.3
 def check_backbone(backbone: str | None, weights: str) -> None:
     """Refuse a backbone that is not in BACKBONES, and weights that are not there. Raises ConfigError."""
     if backbone is None and weights != "none":
-        raise ConfigError(f"Expected a backbone with weights. Received weights {weights!r} alone.")
+        raise ConfigError(f"weights {weights!r} need a backbone: name one with --backbone.")
     if backbone is not None and backbone not in BACKBONES:
-        raise ConfigError(f"Expected a backbone: {', '.join(BACKBONES)}. Received {backbone!r}.")
+        raise ConfigError(f"There is no backbone {backbone!r}. Choose {', '.join(BACKBONES)}.")
     if weights not in ("none", "imagenet") and not os.path.isfile(weights):
         raise ConfigError(
-            f"Expected weights to be imagenet, none, or a file. Received {weights!r}, which is none. "
-            "Check the name."
+            f"weights must be imagenet, none, or a file, and there is no file {weights!r}. Check the name."
         )
 
 
 def build_backbone(backbone: str, shape: Shape, outputs: int, *, weights: str) -> keras.Model:
-    """Build a network on a body of BACKBONES: scaled pixels to logits, one output for two labels.
+    """Build a network on an application of BACKBONES: scaled pixels to logits, one output for two labels.
 
-    `weights`: 'none' (drawn at random), 'imagenet' (Keras fetches them), or a file of the body's weights as
+    `weights`: 'none' (random), 'imagenet' (Keras downloads them), or a file of the application's weights as
     Keras saves them without its top (`include_top=False`). Raises ConfigError.
     """
     keras = import_keras()
@@ -67,7 +66,7 @@ def build_backbone(backbone: str, shape: Shape, outputs: int, *, weights: str) -
 
 
 def _prepare(keras: Any, image: Any, kind: str) -> Any:
-    """Three channels of what a body expects, of scaled pixels, gray or RGB."""
+    """Turn scaled pixels, gray or RGB, into the three channels that an application expects."""
     layers = keras.layers
     if image.shape[-1] == 1:
         image = layers.Concatenate()([image] * 3)
@@ -82,10 +81,10 @@ def _prepare(keras: Any, image: Any, kind: str) -> Any:
 
 
 def _build_body(keras: Any, backbone: str, prepared: Any, weights: str) -> Any:
-    """The application on prepared pixels, without its top, its features averaged over the image."""
+    """Apply the application without its top to preprocessed pixels, and average its features by image."""
     options = {"include_preprocessing": False} if backbone in _OUTSIDE else {}
     with warnings.catch_warnings():
-        # MobileNets were trained at a few sizes and warn of others: they work at any.
+        # MobileNets were trained at a few sizes and warn about others, but work at any size.
         warnings.filterwarnings("ignore", "`input_shape` is undefined or non-square", UserWarning)
         try:
             return getattr(keras.applications, backbone)(
@@ -99,10 +98,10 @@ def _build_body(keras: Any, backbone: str, prepared: Any, weights: str) -> Any:
             text = " ".join(str(error).split())[:300]
             if weights == "imagenet":
                 raise ConfigError(
-                    f"Expected Keras to fetch {backbone}'s ImageNet weights. Received: {text}. Fetch that "
-                    "file where there is a network, and give it: --weights FILE."
+                    f"Keras could not download {backbone}'s ImageNet weights: {text}. Download that file "
+                    "where there is a network, and give it with --weights FILE."
                 ) from error
             raise ConfigError(
-                f"Expected images large enough for {backbone}, and weights of it without its top. "
-                f"Received {tuple(prepared.shape[1:3])} and weights {weights!r}: {text}"
+                f"{backbone} does not take images of {tuple(prepared.shape[1:3])} with weights {weights!r}: "
+                f"the images may be too small, or the weights not its own without its top. {text}"
             ) from error

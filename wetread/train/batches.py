@@ -1,4 +1,4 @@
-"""Batches for the training loop: shuffled, augmented and scaled a step ahead, on another thread."""
+"""Batches for the training loop: shuffled, augmented and scaled one step ahead, on another thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlan:
-    """How a data set becomes batches: everything that a batch depends on but the epoch."""
+    """How a data set becomes batches: everything that a batch depends on except the epoch."""
 
     dataset: Dataset
     policy: Policy
@@ -42,7 +42,7 @@ class BatchPlan:
 
 
 def weigh_labels(dataset: Dataset, mode: str) -> NDArray[np.float32]:
-    """Return a weight for each label, float32 (K,): 'balanced' gives each label the same sum, 'none' 1."""
+    """Return each label's weight, float32 (K,): 'balanced' weighs all labels alike in sum, 'none' gives 1."""
     if mode == "none":
         return np.ones(len(dataset.labels), np.float32)
     counts = np.bincount(dataset.targets[dataset.select("train")], minlength=len(dataset.labels))
@@ -50,19 +50,19 @@ def weigh_labels(dataset: Dataset, mode: str) -> NDArray[np.float32]:
 
 
 def encode_targets(targets: NDArray[np.intp], outputs: int) -> NDArray[np.float32]:
-    """Return what the loss takes, float32 (N, outputs): 0 or 1 for one output, else a 1 in each row."""
+    """Return the loss's targets, float32 (N, outputs): 0 or 1 for one output, else one-hot rows."""
     return np.asarray(targets[:, None] if outputs == 1 else np.eye(outputs)[targets], np.float32)
 
 
 def scale_pixels(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the network's input, float32 0 to 1, of uint8 pixels: what `scale` in the spec says."""
+    """Scale uint8 pixels to the network's input, float32 0 to 1, as `scale` in the spec says."""
     return pixels.astype(np.float32) * np.float32(SCALE)
 
 
 def order_epoch(positions: NDArray[np.intp], *, seed: int, epoch: int, batch_size: int) -> NDArray[np.intp]:
-    """Shuffle the training images, (steps, batch_size); the first of them again fill the last batch up.
+    """Shuffle the training images, (steps, batch_size); the last batch is filled up with the first images.
 
-    Batches of one size: TensorFlow compiles one shape, and batch norm never sees a batch of one image.
+    All batches have one size: TensorFlow compiles one shape, and batch norm never sees a batch of one image.
     """
     keys = draw_uniforms(positions, seed=seed, epoch=epoch, count=1)[:, 0]
     shuffled = positions[np.argsort(keys, kind="stable")]
@@ -70,7 +70,7 @@ def order_epoch(positions: NDArray[np.intp], *, seed: int, epoch: int, batch_siz
 
 
 def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
-    """Yield an epoch's batches. The next one is made on another thread while this one trains."""
+    """Yield an epoch's batches. Another thread makes the next one while this one trains."""
     data = plan.dataset
     order = order_epoch(data.select("train"), seed=plan.seed, epoch=epoch, batch_size=plan.batch_size)
 

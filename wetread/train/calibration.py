@@ -1,4 +1,4 @@
-"""The end of a run with patients set aside: how sure the network may be, and where it decides."""
+"""Fit temperature, threshold and uncertainty band at the end of a run, on patients set aside."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ if TYPE_CHECKING:
 
 
 def check_rule(config: TrainConfig, labels: tuple[str, ...]) -> None:
-    """Make sure, before training, that a threshold's rule has two labels to part. Raises ConfigError."""
+    """Check before training that a threshold rule is used with two labels. Raises ConfigError."""
     if config.threshold_rule is not None and len(labels) != 2:
         raise ConfigError(
-            f"Expected two labels with threshold_rule {config.threshold_rule!r}. Received {len(labels)}: "
-            "with more, the largest probability wins."
+            f"threshold_rule {config.threshold_rule!r} needs two labels, and there are {len(labels)}: "
+            "with more than two, the largest probability decides. Leave it out."
         )
 
 
 def calibrate(config: TrainConfig, model: keras.Model, data: Dataset, spec: ModelSpec) -> ModelSpec:
-    """Fit temperature, threshold and band on held-out patients and keep the predictions they rest on.
+    """Fit temperature, threshold and band on held-out patients, and save the predictions they are from.
 
-    Writes held_out.csv where patients were set aside; without them, and without out-of-fold predictions,
-    the spec stays as it is but for a fixed threshold, and so does a fold's, whose predictions are for the
-    whole run. Raises DatasetError where no threshold keeps the rule.
+    Writes held_out.csv if patients were set aside. Without them, and without out-of-fold predictions, only a
+    fixed threshold changes the spec. The same is true of a fold's run: its predictions serve the whole run.
+    Raises DatasetError if no threshold satisfies the rule.
     """
     directory = Path(config.output)
     if len(data.select(CALIBRATION)):
@@ -47,7 +47,7 @@ def calibrate(config: TrainConfig, model: keras.Model, data: Dataset, spec: Mode
     if config.fold is not None:
         return spec
     found = read_held_out(directory, spec.labels)
-    if found is None:  # a rule is a fixed one then
+    if found is None:  # then the rule, if any, is a fixed one
         return fit_operating_point(spec, None, OperatingRequest(rule=config.threshold_rule))
     if spec.positive is None:
         return fit_operating_point(spec, found, OperatingRequest(temperature=FIT))

@@ -1,4 +1,4 @@
-"""TrainConfig: all that decides a training run, saved beside the weights as config.json."""
+"""TrainConfig: every option of a training run, saved beside the weights as config.json."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SCHEDULES = ("cosine", "constant")
 LOSSES = ("crossentropy", "focal")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "auc")
 
-# What a number may be: the smallest and the largest, each with whether it may itself be taken.
+# The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
     "size": ("[", 8, math.inf, ")"),
     "epochs": ("[", 1, math.inf, ")"),
@@ -45,15 +45,15 @@ _RANGES = {
 class TrainConfig:
     """The options of `wetread train`.
 
-    Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*, and `output`, the RUN directory; each may
-    be a gs:// location, and otherwise is made absolute, so that the run can be resumed and exported from
-    anywhere. `validation`: the fraction of images set aside, where no DATA/val is; `calibration_split`: that
-    of patients who neither train nor validate, for the temperature and the threshold, by `threshold_rule`
-    (default: 'balanced'; 'fixed X' needs no patients set aside). `group_regex` finds the patient in a name.
-    `subset`: train on about this many images. `positive`: one of two labels. `folds`: deal all patients to so
-    many folds first, and train a network without each of them (`wetread.train.folds`); `fold`: the one that
-    this run is kept from, which wetread sets itself. `near_identical`: find images that are one picture saved
-    twice and keep them on one side. `cache`: a folder for the arrays (default: $WETREAD_CACHE, or RUN/cache).
+    Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `output`: the RUN directory. Both may be
+    gs:// locations; local ones are made absolute, so that the run can be resumed and exported from anywhere.
+    `validation`: the fraction of images to validate on, if there is no DATA/val. `calibration_split`: the
+    fraction of patients who neither train nor validate; temperature and threshold are fitted on them, by
+    `threshold_rule` (default: 'balanced'; 'fixed X' needs no patients set aside). `group_regex` finds the
+    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `folds`:
+    first train this many networks, each without one fold of the patients (`wetread.train.folds`); `fold`: the
+    fold that this run leaves out, set by wetread itself. `near_identical`: find images that are one picture
+    saved twice and keep them on one side. `cache`: folder of arrays (default: $WETREAD_CACHE or RUN/cache).
 
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
@@ -61,17 +61,18 @@ class TrainConfig:
     Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'; or a `backbone`
     of `wetread.train.backbones`, with `weights`: 'none', 'imagenet' or a file.
 
-    Loss. `class_weight`: 'balanced' weighs every label alike. `loss`: 'focal' weighs what is already right
-    down (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: how much of a label is shared among all.
+    Loss. `class_weight`: 'balanced' gives every label the same total weight. `loss`: 'focal' gives less
+    weight to images that are already right (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: as in
+    Keras.
 
-    Optimizer. `learning_rate` is the highest of the `schedule`, reached after `warmup` epochs;
-    `weight_decay` is AdamW's. `ema`: how much of the average of weights a step keeps, 0 for none.
+    Optimizer. `learning_rate`: the peak of the `schedule`, reached after `warmup` epochs. `weight_decay`:
+    AdamW's. `ema`: momentum of the moving average of weights, 0 for none.
 
-    Which epoch. `best`: keep the epoch with the best of METRICS on validation, not the last.
-    `early_stopping`: end after so many epochs without a better one, by `best` or the loss.
+    Which epoch. `best`: keep the epoch with the best validation value of this metric, not the last epoch.
+    `early_stopping`: stop after this many epochs without a better one, by `best` or the validation loss.
 
-    The run. `seed` of all that is random. `mixed_precision`: compute in float16 on a GPU. `tensorboard`:
-    write the curves into RUN/logs as well.
+    The run. `seed`: of every random number. `mixed_precision`: compute in float16 on a GPU. `tensorboard`:
+    also write the curves to RUN/logs.
 
     Raises ConfigError.
     """
@@ -134,10 +135,10 @@ class TrainConfig:
         self._check_calibration()
         self._check_places()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
-            raise ConfigError(f"Expected fold below folds, {self.folds}. Received {self.fold}.")
+            raise ConfigError(f"fold must be below folds, {self.folds}, not {self.fold}.")
         if self.warmup >= self.epochs:
             raise ConfigError(
-                f"Expected warmup of fewer than the {self.epochs} epochs. Received {self.warmup}."
+                f"warmup must be shorter than the {self.epochs} epochs of the run, not {self.warmup}."
             )
         compile_group_regex(self.group_regex)
         self.recipe()
@@ -145,8 +146,8 @@ class TrainConfig:
     def _check_network(self) -> None:
         if self.backbone is not None and self.architecture != TrainConfig.architecture:
             raise ConfigError(
-                f"Expected a backbone or an architecture. Received {self.backbone!r} and "
-                f"{self.architecture!r}."
+                f"backbone {self.backbone!r} and architecture {self.architecture!r} are both networks: "
+                "name only one of them."
             )
         if self.weights not in ("none", "imagenet"):
             object.__setattr__(self, "weights", _make_absolute(self.weights))
@@ -154,27 +155,27 @@ class TrainConfig:
     def _check_places(self) -> None:
         if self.tensorboard and self.output.startswith("gs://"):
             raise ConfigError(
-                f"Expected a local output with tensorboard. Received {self.output!r}. Leave tensorboard out."
+                f"tensorboard needs a local output, not a bucket: {self.output!r}. Leave tensorboard out."
             )
         if self.cache is not None and self.cache.startswith("gs://"):
-            raise ConfigError("Expected cache to be a local folder. Received a gs:// location.")
+            raise ConfigError("cache must be a local folder, not a gs:// location.")
 
     def _check_calibration(self) -> None:
         if self.validation + self.calibration_split >= 1:
             raise ConfigError(
-                f"Expected a calibration_split that leaves something to train on. Received "
-                f"{self.calibration_split} beside a validation of {self.validation}."
+                f"A calibration_split of {self.calibration_split} and a validation of {self.validation} "
+                "leave nothing to train on. Their sum must be below 1."
             )
         if self.calibration_split and self.folds:
             raise ConfigError(
-                "Expected calibration_split, or folds, which keep every patient out once. Received both."
+                "calibration_split cannot be used with folds: they already hold every patient out once."
             )
         if self.threshold_rule is not None:
             rule = parse_rule(self.threshold_rule)
             if rule.kind != "fixed" and not (self.calibration_split or self.folds):
                 raise ConfigError(
-                    "Expected calibration_split, or folds, with a threshold_rule, which is kept on patients "
-                    f"set aside, or a number: 'fixed 0.5'. Received {self.threshold_rule!r} without."
+                    f"threshold_rule {self.threshold_rule!r} needs patients set aside: add calibration_split "
+                    "or folds, or give a number, such as 'fixed 0.5'."
                 )
 
     def recipe(self) -> PixelRecipe:
@@ -193,7 +194,7 @@ class TrainConfig:
         return self.backbone or self.architecture
 
     def cache_folder(self) -> str:
-        """Return where the arrays lie: `cache`, else $WETREAD_CACHE, else RUN/cache."""
+        """Return the folder of the arrays: `cache`, else $WETREAD_CACHE, else RUN/cache."""
         return self.cache or os.environ.get("WETREAD_CACHE") or os.path.join(self.output, "cache")
 
     def to_json(self) -> str:
@@ -206,17 +207,15 @@ class TrainConfig:
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise ConfigError(
-                f"Expected a configuration in JSON. Received text that is not: {error}."
-            ) from error
+            raise ConfigError(f"This is not a configuration in JSON: {error}.") from error
         return build_dataclass(cls, values)
 
 
 def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] | None:
-    """Name the first field that changes what is trained, with its old and new value; None: they agree.
+    """Return the first field that changes the result, with its old and new value; None if there is none.
 
-    Where the data, the run and the cache lie changes nothing: the data's own fingerprint is compared.
-    Neither does what is told on the way.
+    The locations of data, run and cache are not compared: the data's own fingerprint is. Neither is
+    `tensorboard`, which only reports.
     """
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
@@ -229,17 +228,17 @@ def _make_absolute(location: str | None) -> str | None:
     if location is None or location.startswith("gs://"):
         return location
     if not location:
-        raise ConfigError("Expected a name for data, output, cache and weights. Received an empty one.")
+        raise ConfigError("The name of data, output, cache or weights is empty. Give each a name.")
     return os.path.abspath(location)
 
 
 def _expect_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"Expected {name} to be one of {', '.join(choices)}. Received {value!r}.")
+        raise ConfigError(f"{name} must be one of {', '.join(choices)}, not {value!r}.")
 
 
 def _expect_range(name: str, value: float | None, limits: tuple[str, float, float, str]) -> None:
-    """Hold a number to an interval, written as in mathematics: '[' and ']' include their end."""
+    """Check that a number is in an interval, written as in mathematics: '[' and ']' include their end."""
     left, low, high, right = limits
     if (
         value is None
@@ -248,6 +247,6 @@ def _expect_range(name: str, value: float | None, limits: tuple[str, float, floa
         or (right == "]" and value == high)
     ):
         return
-    start = f"of {low:g} or more" if left == "[" else f"above {low:g}"
-    end = "" if high == math.inf else f", {'up to' if right == ']' else 'below'} {high:,.12g}"
-    raise ConfigError(f"Expected {name} {start}{end}. Received {value}.")
+    start = f"at least {low:g}" if left == "[" else f"above {low:g}"
+    end = "" if high == math.inf else f" and {'at most' if right == ']' else 'below'} {high:,.12g}"
+    raise ConfigError(f"{name} must be {start}{end}, not {value}.")

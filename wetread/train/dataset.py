@@ -1,4 +1,4 @@
-"""Labelled folders to arrays: list, choose, read, split; all before TensorFlow starts."""
+"""Turn labelled folders into arrays: list, choose, read and split them, before TensorFlow starts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from wetread.train.splits import TooFewPatientsError, assign_folds, hash_name
 
 SPLITS = ("train", "val")
 CALIBRATION = "cal"
-_UNLABELLED = "Expected DATA/<label>/file. Received a file beside the labels' folders."
+_UNLABELLED = "The file has no label: it must be in a label's folder, DATA/<label>/file."
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Dataset:
     colored: tuple[int, int]
 
     def select(self, split: str) -> NDArray[np.intp]:
-        """Return the positions, intp (n,), of one split's images."""
+        """Return the indices, intp (n,), of one split's images."""
         return np.flatnonzero(np.array(self.splits) == split)
 
     def describe(self) -> DataFound:
@@ -119,7 +119,7 @@ def _find_groups(images: Sequence[Image], config: TrainConfig) -> list[str]:
 
 
 def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config: TrainConfig) -> Dataset:
-    """Leave out what cannot be read, join identical and near-identical images, and choose sides."""
+    """Leave out what cannot be read, group identical and near-identical images, and split them."""
     left_out = _list_left_out(listing, images, cache)
     rows = [row for row in range(len(images)) if row not in cache.failures]
     _need_readable(listing, images, cache, left_out)
@@ -156,7 +156,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
 
 
 class UnreadableLabelError(DatasetError):
-    """Every file of a label was refused. `left_out`: the rows of corrupt.csv."""
+    """No file of a label could be read. `left_out`: the rows of corrupt.csv."""
 
     def __init__(self, message: str, *, left_out: tuple[LeftOut, ...]) -> None:
         super().__init__(message)
@@ -166,7 +166,7 @@ class UnreadableLabelError(DatasetError):
 def _need_readable(
     listing: Listing, images: Sequence[Image], cache: ImageCache, left_out: tuple[LeftOut, ...]
 ) -> None:
-    """Raise UnreadableLabelError where no file of a label could be read, with why the first was not."""
+    """Raise UnreadableLabelError if no file of a label could be read; it says why for the first file."""
     for label in listing.labels:
         rows = [row for row, image in enumerate(images) if image.label == label]
         if rows and all(row in cache.failures for row in rows):
@@ -187,12 +187,12 @@ def _choose_sides(
     labels: tuple[str, ...],
     config: TrainConfig,
 ) -> tuple[str, ...]:
-    """Take the sides that DATA/{train,val} give, or deal patients."""
+    """Use the split of DATA/{train,val} if there is one; otherwise split by patient."""
     given = any(image.part == "val" for image in images)
     if given and config.folds:
         raise DatasetError(
-            "Expected DATA/<label>/* with --folds, which deals the patients itself. Received DATA/val. Move "
-            "its images to the others, or leave --folds out."
+            "--folds cannot be used with DATA/val, because it splits the patients itself. Move the images of "
+            "DATA/val to the others, as DATA/<label>/*, or leave --folds out."
         )
     owners: dict[int, set[str]] = defaultdict(set)
     for image, group, target in zip(images, groups, targets, strict=True):
@@ -200,10 +200,10 @@ def _choose_sides(
     for target, label in enumerate(labels):
         if len(owners[target]) < 2:
             raise (DatasetError if given else TooFewPatientsError)(
-                f"Expected readable images of {label!r}, of two or more patients, to train and to validate. "
-                f"Received {targets.count(target)} images, "
-                f"{'all on one side' if given else f'of {len(owners[target])} patients'}. Add images, or say "
-                "with --group-regex which part of a name is the patient."
+                f"{label!r} has {targets.count(target)} readable images, "
+                f"{'all on one side' if given else f'of {len(owners[target])} patients'}. Training and "
+                "validation need images of two or more patients. Add images, or say with --group-regex which "
+                "part of a name is the patient."
             )
     if given:
         return tuple(image.part for image in images)
@@ -215,7 +215,7 @@ def _choose_sides(
 
 
 def check_folds(data: Dataset, config: TrainConfig) -> None:
-    """Deal every fold as its own run will, before the first is trained. Raises TooFewPatientsError."""
+    """Check, before the first fold trains, that every fold can be split. Raises TooFewPatientsError."""
     count = config.folds or 0
     if _can_deal(data, config, count):
         return
@@ -226,8 +226,8 @@ def check_folds(data: Dataset, config: TrainConfig) -> None:
     }
     shown = ", ".join(f"{label} {number:,}" for label, number in patients.items())
     raise TooFewPatientsError(
-        f"Expected enough patients of each label to be kept from each of {count} networks, to train and to "
-        f"validate it. Received {shown}. "
+        f"There are too few patients of each label ({shown}) to train and validate each of {count} networks "
+        "and to hold others out. "
         + (f"Take --folds {most} or fewer" if most else "Leave --folds out")
         + ", add images, or say with --group-regex which part of a name is the patient."
     )
@@ -243,7 +243,7 @@ def _can_deal(data: Dataset, config: TrainConfig, count: int) -> bool:
 
 
 def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfig) -> tuple[str, ...]:
-    """Deal patients to folds, keep one of them from training and validation, and split the others."""
+    """Assign patients to folds, hold one fold out, and split the others into train and val."""
     count = config.folds or 1
     folds = assign_folds(groups, targets, fractions=[1 / count] * count, seed=config.seed)
     rest = [index for index, fold in enumerate(folds) if fold != config.fold]
@@ -260,15 +260,15 @@ def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfi
 def _set_calibration_aside(
     splits: tuple[str, ...], groups: Sequence[str], targets: list[int], config: TrainConfig
 ) -> tuple[str, ...]:
-    """Take patients from the training side for the temperature and the threshold; val stays as it is."""
+    """Move patients from train to cal, for temperature and threshold; val stays as it is."""
     if not config.calibration_split:
         return splits
     train = [index for index, split in enumerate(splits) if split == "train"]
     share = config.calibration_split * len(splits) / len(train)
     if share >= 1:
         raise DatasetError(
-            f"Expected a --calibration-split that leaves images to train on. Received "
-            f"{config.calibration_split:g} of {len(splits):,} images, {len(train):,} of them on that side."
+            f"A --calibration-split of {config.calibration_split:g} of {len(splits):,} images leaves none to "
+            f"train on: {len(train):,} of them are in train. Make it smaller."
         )
     folds = assign_folds(
         [groups[index] for index in train],
@@ -299,7 +299,7 @@ def _list_left_out(listing: Listing, images: Sequence[Image], cache: ImageCache)
 def sample_calibration(dataset: Dataset, *, count: int, seed: int) -> list[str]:
     """Choose the names of up to `count` training images that calibrate int8, labels in proportion.
 
-    They are to stand in a list, one a line: a name that holds a line's end is passed over.
+    The names are saved one a line, so a name that contains a line break is left out.
     """
     train = dataset.select("train")
     wanted = min(count, len(train))

@@ -1,4 +1,4 @@
-"""What a network trains on: one device, or several GPUs that share each batch; in float32 or float16."""
+"""Choose the device to train on: a CPU, a GPU, or several GPUs that share each batch; float32 or float16."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def list_gpus() -> list[str]:
 
 
 def check_devices(config: TrainConfig) -> None:
-    """Hold a configuration to this machine. Raises ConfigError."""
+    """Check that this machine can train a configuration. Raises ConfigError."""
     gpus = list_gpus()
     if config.mixed_precision and not gpus:
         raise ConfigError(
-            "Expected a GPU with --mixed-precision. Received none that TensorFlow can use; a CPU is slower "
-            "in float16. Leave the option out."
+            "--mixed-precision needs a GPU, and TensorFlow finds none here; a CPU is slower in float16. "
+            "Leave the option out."
         )
     if len(gpus) > 1 and config.batch_size % len(gpus):
         raise ConfigError(
-            f"Expected a batch_size that {len(gpus)} GPUs can share alike. Received {config.batch_size}. "
+            f"A batch_size of {config.batch_size} cannot be shared equally by {len(gpus)} GPUs. "
             "Choose a multiple, or hide GPUs with CUDA_VISIBLE_DEVICES."
         )
 
 
 def choose_strategy() -> Any:
-    """Return TensorFlow's strategy: mirrored over the GPUs where there are several, else its default."""
+    """Return TensorFlow's strategy: mirrored if there are several GPUs, else the default one."""
     gpus = list_gpus()
     import tensorflow
 
@@ -55,7 +55,7 @@ def choose_strategy() -> Any:
 
 @contextmanager
 def build_in(strategy: Any, *, mixed: bool) -> Iterator[None]:
-    """Make what is built within live on the strategy's devices and, if `mixed`, compute in float16."""
+    """Build networks in this context on the strategy's devices and, if `mixed`, in float16."""
     keras = import_keras()
     before = keras.config.dtype_policy()
     with strategy.scope():
@@ -74,14 +74,14 @@ def finish_in_float32(model: keras.Model) -> None:
 
 
 def copy_plain(model: keras.Model) -> keras.Model:
-    """Copy a network, uncompiled and in float32, with its weights: what is saved."""
+    """Copy a network with its weights, uncompiled and in float32, to save it."""
     plain = type(model).from_config(_replace_policy(model.get_config()))
     plain.set_weights(model.get_weights())
     return plain
 
 
 def _replace_policy(config: Any) -> Any:
-    """A configuration with float32 wherever a layer computes in mixed precision."""
+    """Replace mixed precision by float32 in a configuration of layers."""
     if isinstance(config, dict):
         return {name: _replace_policy(value) for name, value in config.items()}
     if isinstance(config, list | tuple):
@@ -90,7 +90,7 @@ def _replace_policy(config: Any) -> Any:
 
 
 def share_batch(strategy: Any, array: np.ndarray) -> Any:
-    """Give each device of a strategy its part of a batch, (N, ...), all parts alike."""
+    """Split a batch, (N, ...), into equal parts, one for each device of a strategy."""
     parts = np.split(array, strategy.num_replicas_in_sync)
     return strategy.experimental_distribute_values_from_function(
         lambda context: parts[context.replica_id_in_sync_group]

@@ -1,5 +1,5 @@
-"""What labelled folders give reason to doubt: patients on both sides, one file under two labels, colour that
-the network will not see. Each is told as a warning; none stops a run."""
+"""Find signs of bad data: patients in both train and val, one file under two labels, colour that would be
+dropped. Each gives a warning; none stops a run."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.images.pixels import read_pixels
 from wetread.train.config import TrainConfig
 
-_LOOKED_AT = 24  # images that are read once more, in colour
-_SLIGHT = 6.0  # of 255: the mean distance of a pixel's channels in a scan that is a little tinted
-_MANY = 0.25  # of the images looked at
+_LOOKED_AT = 24  # images that are read again, in colour
+_SLIGHT = 6.0  # of 255: mean difference between a pixel's channels in a slightly tinted scan
+_MANY = 0.25  # of the images that are checked
 
 
 @dataclass(frozen=True)
 class Conflicts:
-    """Images whose very bytes stand under two labels or more: how many, and two such names."""
+    """Images whose bytes are identical and that have two or more labels: how many, and two such names."""
 
     images: int = 0
     pair: tuple[str, ...] = ()
 
 
 def find_conflicts(names: Sequence[str], labels: Sequence[int], digests: Sequence[str]) -> Conflicts:
-    """Find files that are the same to the byte and stand under two labels or more."""
+    """Find byte-identical files that have two or more labels."""
     copies: dict[str, list[int]] = defaultdict(list)
     for position, digest in enumerate(digests):
         copies[digest].append(position)
@@ -43,15 +43,15 @@ def find_conflicts(names: Sequence[str], labels: Sequence[int], digests: Sequenc
 
 
 def count_leaks(groups: Sequence[str], splits: Sequence[str]) -> int:
-    """Count the images of 'val' whose group is on another side too: 'cal' comes from training as well."""
+    """Count the images of 'val' whose group is also in 'train' or 'cal' ('cal' is taken from training)."""
     elsewhere = {group for group, split in zip(groups, splits, strict=True) if split != "val"}
     return sum(split == "val" and group in elsewhere for group, split in zip(groups, splits, strict=True))
 
 
 def count_colored(listing: Listing, images: Sequence[Image], config: TrainConfig) -> tuple[int, int]:
-    """Count the images in colour among a few that are looked at, where colour is dropped: (in colour, of).
+    """Count colour images in a small sample, if training drops colour: (in colour, checked).
 
-    (0, 0) where too few of them are for a warning, and for a bucket, whose images are read once.
+    (0, 0) if too few are in colour for a warning, and for a bucket, whose images are read only once.
     """
     if config.color != "gray" or is_bucket_location(config.data):
         return 0, 0
@@ -61,10 +61,10 @@ def count_colored(listing: Listing, images: Sequence[Image], config: TrainConfig
 
 
 def _measure_chroma(listing: Listing, images: Sequence[Image], config: TrainConfig) -> Iterator[float]:
-    """How far apart the channels of a pixel are, in the mean, 0 to 255, of images spread over the listing."""
+    """Yield the mean difference between a pixel's channels, 0 to 255, for images spread over the listing."""
     recipe = replace(config.recipe(), color="rgb", equalize="none")
     places = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).round().astype(int)
     for place in places:
-        with suppress(ImageError):  # it was read a moment ago: what is gone by now says nothing
+        with suppress(ImageError):  # it could be read a moment ago; if it is gone now, it does not count
             pixels = read_pixels(listing.source.read(images[place].entry), recipe)
             yield float(np.ptp(pixels, axis=2).mean())

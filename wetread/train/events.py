@@ -1,4 +1,4 @@
-"""What a run tells its caller while it goes on: small frozen events, and each as one line of text."""
+"""Progress events of a training run, as frozen dataclasses and as lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ImagesRead:
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """One file that does not train: its name below DATA, a status word, and what was wrong."""
+    """One file that is left out of training: its name below DATA, its status, and what is wrong with it."""
 
     name: str
     status: str
@@ -28,12 +28,12 @@ class LeftOut:
 class DataFound:
     """The data are read and split.
 
-    `counts` and `patients`: for each split ('train', 'val', and 'cal' where one is set aside) the images of
-    each label, and the groups in all. `left_out`: corrupt files. `leaks`: images of DATA/val whose patient
-    or whose picture is in DATA/train too (0 where wetread made the split). `alike`: images that are
-    near-identical to another, not in their bytes. `unmatched`: images in whose names no patient was found.
-    `conflicts`: images whose very bytes stand under another label too, `conflict`: the names of two such.
-    `colored`: how many of how many images that were looked at have a colour that the network will not see.
+    `counts` and `patients`: for each split ('train', 'val', and 'cal' if one is set aside) the images of
+    each label, and the number of groups. `left_out`: corrupt files. `leaks`: images of DATA/val whose patient
+    or picture is also in DATA/train (0 if wetread made the split). `alike`: images that are near-identical to
+    another, but not byte-identical. `unmatched`: images in whose names no patient was found. `conflicts`:
+    images that are byte-identical to one with another label; `conflict`: the names of two such images.
+    `colored`: how many images are in colour, which training drops, and how many were checked.
     """
 
     labels: tuple[str, ...]
@@ -50,7 +50,7 @@ class DataFound:
 
 @dataclass(frozen=True, kw_only=True)
 class FoldStarted:
-    """The run of a fold begins, `fold` of `folds` counted from 0; it equals `folds` for the run itself."""
+    """A fold's run begins: `fold`, counted from 0, of `folds`. It equals `folds` for the run itself."""
 
     fold: int
     folds: int
@@ -66,7 +66,7 @@ class TrialStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialEnded:
-    """A trial is 'complete', 'pruned' or 'failed'; `value`: of the metric searched for."""
+    """A trial is 'complete', 'pruned' or 'failed'; `value`: its value of the metric."""
 
     number: int
     state: str
@@ -75,7 +75,7 @@ class TrialEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingStarted:
-    """The network stands. `first_epoch` is above 1 where a run goes on."""
+    """The network is built. `first_epoch` is above 1 if a run is resumed."""
 
     architecture: str
     parameters: int
@@ -86,7 +86,7 @@ class TrainingStarted:
 
 @dataclass(frozen=True, kw_only=True)
 class StepEnded:
-    """`step` of `steps` of an epoch is done; `loss` is the mean so far."""
+    """`step` of an epoch's `steps` is done; `loss` is the mean so far."""
 
     epoch: int
     epochs: int
@@ -106,7 +106,7 @@ class EpochEnded:
 
 @dataclass(frozen=True, kw_only=True)
 class Doubted:
-    """The run is done and gives reason to doubt its network: `reason`, a sentence or two without its end."""
+    """The run is done, but its network may be useless: `reason`, one or two sentences without a full stop."""
 
     reason: str
 
@@ -126,7 +126,7 @@ OnEvent = Callable[[Event], Any]
 
 
 def ignore_event(event: Event) -> None:
-    """Do nothing with an event: the default listener."""
+    """Ignore an event: the default listener."""
 
 
 def describe_event(event: Event) -> str:
@@ -138,8 +138,8 @@ def describe_event(event: Event) -> str:
             return "\n".join(_describe_data(event))
         case FoldStarted():
             if event.fold == event.folds:
-                return "the run itself, on the patients of all folds"
-            return f"fold {event.fold}, kept from training: {event.fold + 1} of {event.folds}"
+                return "training on the patients of all folds"
+            return f"training without fold {event.fold}: {event.fold + 1} of {event.folds}"
         case TrialStarted():
             options = ", ".join(f"{name} {value:.3g}" for name, value in event.options.items())
             return f"trial {event.number}: {options}"
@@ -147,7 +147,7 @@ def describe_event(event: Event) -> str:
             value = "" if event.value is None else f", {event.value:.4f}"
             return f"trial {event.number}: {event.state}{value}"
         case TrainingStarted():
-            start = f", going on with epoch {event.first_epoch}" if event.first_epoch > 1 else ""
+            start = f", resumed at epoch {event.first_epoch}" if event.first_epoch > 1 else ""
             return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"
         case StepEnded():
             return f"epoch {event.epoch}/{event.epochs}: {event.step}/{event.steps}, loss {event.loss:.4f}"
@@ -158,7 +158,7 @@ def describe_event(event: Event) -> str:
 
 
 def describe_metrics(metrics: dict[str, float]) -> str:
-    """Write the metrics of an epoch as 'name value' pairs, without what is always there."""
+    """Write the metrics of an epoch as 'name value' pairs, without those that every row has."""
     shown = (
         f"{name} {value:.4f}" for name, value in metrics.items() if name not in ("epoch", "learning_rate")
     )
@@ -175,8 +175,8 @@ def _describe_data(found: DataFound) -> list[str]:
         lines.append(f"{split}: {total:,} images of {found.patients[split]:,} patients: {shares}")
     if found.unmatched:
         lines.append(
-            f"warning: no patient was found in the names of {found.unmatched:,} images: each counts as one. "
-            "Where patients have several, say how names tell them: --group-regex"
+            f"warning: no patient was found in the names of {found.unmatched:,} images: each counts as one "
+            "patient. If patients have several images, give --group-regex to find them in the names"
         )
     if found.left_out:
         lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")
@@ -186,17 +186,17 @@ def _describe_data(found: DataFound) -> list[str]:
         )
     if found.conflicts:
         lines.append(
-            f"warning: {found.conflicts:,} images stand under two labels, the same to the byte: "
+            f"warning: {found.conflicts:,} images are byte-identical and have two labels: "
             f"{' and '.join(found.conflict)}, say. One of the labels is wrong"
         )
     if found.colored[0]:
         lines.append(
-            f"warning: {found.colored[0]} of {found.colored[1]} images looked at are in colour, and the "
-            "network will not see it: --color rgb keeps it"
+            f"warning: {found.colored[0]} of {found.colored[1]} images checked are in colour, which the "
+            "network will not see. Keep it with --color rgb"
         )
     if found.leaks:
         lines.append(
-            f"warning: {found.leaks:,} images of val are of a patient of train, or the same picture: "
-            "validation will look better than it is"
+            f"warning: {found.leaks:,} images of val show a patient of train, or are the same picture: "
+            "validation results will be too good"
         )
     return lines

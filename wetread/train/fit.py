@@ -1,7 +1,7 @@
-"""Train a network: config, data, network, loop, save; from top to bottom.
+"""Train a network: config, data, network, loop, save; read it from top to bottom.
 
-The same seed and data give the same history on a CPU, and a run that was killed goes on with `resume` and
-ends as if it had not been: every random number is a function of the seed and the epoch, or is saved.
+The same seed and data give the same history on a CPU. A run that was killed and resumed gives the same result
+as one that was not: every random number is a function of the seed and the epoch, or is saved.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ _RESAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """A finished run: its directory, its model's spec, what metrics.json holds, and the epochs done now.
+    """A finished run: its directory, its model's spec, the content of metrics.json, and the epochs done now.
 
     `run` is a gs:// location where the run is in a bucket. `metrics["history"]` are the rows of history.csv
     with the seconds of each epoch.
@@ -75,9 +75,9 @@ class TrainResult:
 def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = ignore_event) -> TrainResult:
     """Train a network and leave a RUN directory, on this disk or in a bucket.
 
-    `on_event` is told what happens (`wetread.train.events`). With `resume`, a run that was killed goes on
-    after its last whole epoch, one that has not begun begins, and a finished one is left as it is. Raises
-    DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
+    `on_event` is called with each event (`wetread.train.events`). With `resume`, a run that was killed
+    continues after its last whole epoch, a run that has not begun begins, and a finished one is left as it
+    is. Raises DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
     runs.check_place(config)
     with stage_run(config, on_event) as (staged, tell):
@@ -88,7 +88,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
 
 
 def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:
-    """Train a network without each fold's patients and gather what they say of them."""
+    """Train one network without each fold's patients and collect its predictions for them."""
     directory = Path(staged.output)
     if runs.check_run(directory, staged, resume=resume) and runs.is_finished(directory):
         return
@@ -127,7 +127,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         )
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
-        _hold_to_inputs(config, data, policy, network=digest_network(model), begun=begun)
+        _check_or_begin(config, data, policy, network=digest_network(model), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         if saved:
@@ -156,7 +156,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
 
 
 def _load_data(config: TrainConfig, *, on_event: OnEvent) -> Dataset:
-    """Read the data; where a label has no readable file, corrupt.csv still says which and why."""
+    """Read the data. If a label has no readable file, corrupt.csv is written before the error is raised."""
     try:
         return load_dataset(config, on_event=on_event)
     except UnreadableLabelError as error:
@@ -169,8 +169,8 @@ def _write_left_out(directory: Path, files: tuple[LeftOut, ...]) -> None:
     runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), rows)
 
 
-def _hold_to_inputs(config: TrainConfig, data: Dataset, policy: Policy, *, network: str, begun: bool) -> None:
-    """Compare data, policy and network with those that the run began with, or begin it."""
+def _check_or_begin(config: TrainConfig, data: Dataset, policy: Policy, *, network: str, begun: bool) -> None:
+    """Compare data, policy and network with those that the run began with, or save them to begin it."""
     directory = Path(config.output)
     inputs = {
         "images": len(data.names),
@@ -186,7 +186,7 @@ def _hold_to_inputs(config: TrainConfig, data: Dataset, policy: Policy, *, netwo
 
 
 def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:
-    """Write what a run is held to before it begins; config.json last: with it the run has begun."""
+    """Save what a resumed run is compared with; config.json is written last and marks the run as begun."""
     rows = zip(data.names, (data.labels[t] for t in data.targets), data.groups, data.splits, strict=True)
     runs.write_table(directory / runs.SPLITS, ("name", "label", "group", "split"), rows)
     _write_left_out(directory, data.left_out)
@@ -207,17 +207,17 @@ def _describe_start(config: TrainConfig, model: keras.Model, *, steps: int, done
 
 
 def _train_epoch(learner: Learner, plan: BatchPlan, *, epoch: int, epochs: int, on_event: OnEvent) -> float:
-    """Train on every image once; return the mean loss. Raises ConfigError when it is no number any more."""
+    """Train on every image once; return the mean loss. Raises ConfigError when it is no longer finite."""
     total = loss = 0.0
     for step, batch in enumerate(iterate_batches(plan, epoch=epoch), start=1):
         total += learner.learn(batch)
         loss = total / step
         on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
-    # On some processors a ReLU makes 0 of what is no number, and the loss does not show it.
+    # On some processors a ReLU turns NaN into 0, so the loss alone does not show it.
     if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in learner.model.get_weights())):
         raise ConfigError(
-            f"Expected a finite loss and weights. Received a loss of {loss} or weights that are no numbers "
-            f"in epoch {epoch}. Lower --learning-rate."
+            f"Training diverged in epoch {epoch}: the loss is {loss}, or some weights are not finite. "
+            "Lower --learning-rate."
         )
     return loss
 
@@ -232,7 +232,7 @@ def _judge_epoch(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str
 
 
 def _judge_validation(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str, Any]:
-    """Validation metrics with intervals: by bootstrap, and exact ones where that has no width."""
+    """Validation metrics with intervals: by bootstrap, and exact ones where the bootstrap's has no width."""
     found, chosen = _judge(model, data, spec, resamples=_RESAMPLES), data.select("val")
     exact = find_exact_intervals(found, data.targets[chosen], [data.groups[i] for i in chosen])
     return {**found.to_dict(), "exact_intervals": exact, "only_answer": find_only_answer(found)}
@@ -250,7 +250,7 @@ def _judge(model: keras.Model, data: Dataset, spec: ModelSpec, *, resamples: int
 def _finish(
     config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
 ) -> ModelSpec:
-    """Write the network, its spec, the curves and, last of all, metrics.json. Returns the spec."""
+    """Write the network, its spec, the curves and, last, metrics.json. Returns the spec."""
     directory = Path(config.output)
     spec = calibrate(config, model, data, spec)
     metrics = _collect_metrics(config, model, data, spec=spec, history=history)
@@ -265,8 +265,7 @@ def _finish(
 
 
 def _tell_doubt(result: TrainResult, on_event: OnEvent) -> None:
-    """Say so where the network calls all images the same, or its temperature shows that it is not to be
-    trusted."""
+    """Send a `Doubted` event if the network gives all images one label, or its temperature is extreme."""
     validation = result.metrics["validation"]
     if (label := validation["only_answer"]) is not None:
         on_event(Doubted(reason=advise_only_answer(label, validation["images"])))
@@ -299,7 +298,7 @@ def _collect_metrics(
 
 
 def _describe_operating_point(model: keras.Model, data: Dataset, spec: ModelSpec) -> dict[str, Any]:
-    """What the patients set aside decided, and how sure of itself the network was before; else nothing."""
+    """The threshold and temperature fitted on held-out patients, with the calibration before; else empty."""
     if "held_out" not in spec.training:
         return {}
     before = _judge(model, data, dataclasses.replace(spec, temperature=1.0)).to_dict()
@@ -310,7 +309,7 @@ def _describe_operating_point(model: keras.Model, data: Dataset, spec: ModelSpec
 
 
 def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) -> dict[str, Any]:
-    """What the spec tells of the training: no names, no places."""
+    """What the spec says about the training, without names of files or folders."""
     return {
         "architecture": config.network,
         "parameters": metrics["parameters"],
@@ -324,7 +323,7 @@ def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) ->
 
 
 def _tools() -> dict[str, str]:
-    """The versions of what trained the network."""
+    """The versions of the packages that trained the network."""
     import cv2
     import keras
     import tensorflow

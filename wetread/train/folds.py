@@ -1,7 +1,7 @@
-"""K-fold by patient: every image judged once, by a network that saw nothing of its patient.
+"""K-fold cross-validation by patient: each image is predicted once, by a network that never saw its patient.
 
-RUN/fold-0, RUN/fold-1, ... are runs like any other, but that a K-th of the patients neither trains them nor
-validates them; each leaves what its network says of those in held_out.csv, and RUN/oof.csv is all of them.
+RUN/fold-0, RUN/fold-1, ... are runs like any other, except that a K-th of the patients is neither in train
+nor in val. Each run writes its predictions for those patients to held_out.csv; RUN/oof.csv holds all of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def list_folds(config: TrainConfig, *, cache: str) -> list[TrainConfig]:
 
 
 def write_held_out(path: Path, model: keras.Model, data: Dataset) -> None:
-    """Write what a network says of the images that it was kept from, at temperature 1."""
+    """Write a network's predictions for its held-out images, at temperature 1."""
     chosen = data.select(CALIBRATION)
     probabilities = predict_probabilities(model, data.pixels, data.rows[chosen])
     rows = (
@@ -64,9 +64,9 @@ def gather_folds(folds: list[TrainConfig], run: Path) -> None:
 
 
 def judge_folds(run: Path, spec: ModelSpec) -> dict[str, Any]:
-    """Measure the out-of-fold predictions, with intervals by patient; nothing where there are none.
+    """Measure the out-of-fold predictions, with intervals by patient; empty if there are none.
 
-    As they are: a temperature and a threshold that were fitted on them would flatter them.
+    At temperature 1 and threshold 0.5: values fitted on these predictions would make them look better.
     """
     spec = replace(spec, temperature=1.0, threshold=0.5, threshold_rule="default", uncertain=None)
     if not (run / OUT_OF_FOLD).is_file():

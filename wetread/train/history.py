@@ -1,4 +1,4 @@
-"""What a run's history decides: which epoch is the best, and whether the run is over."""
+"""Choose the best epoch of a run's history, and decide whether to stop."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ _OF_TWO_LABELS = ("sensitivity", "specificity")
 
 
 def check_best(config: TrainConfig, labels: int) -> None:
-    """Refuse to choose an epoch by what only two labels have. Raises ConfigError."""
+    """Refuse `best` by a metric that needs two labels, if there are more. Raises ConfigError."""
     check_metric(config.best, labels, option="best")
 
 
 def check_metric(metric: str | None, labels: int, *, option: str) -> None:
-    """Refuse a metric that only two labels have, of more. Raises ConfigError, which names the option."""
+    """Refuse a metric that needs two labels, if there are more. Raises ConfigError naming the option."""
     if metric in _OF_TWO_LABELS and labels != 2:
         raise ConfigError(
-            f"Expected {option} to be a metric of {labels} labels. Received {metric!r}, which needs two. "
-            "Take balanced_accuracy."
+            f"{option} cannot be {metric!r}: it needs two labels, and there are {labels} labels. "
+            "Use balanced_accuracy."
         )
 
 
 def choose_epoch(history: History, config: TrainConfig) -> int:
-    """Return the epoch that is best by `config.best`, or by the loss; the earlier of two that are alike.
+    """Return the epoch that is best by `config.best`, or by the loss; the earlier of two equal ones.
 
-    Always of validation, so the figures of a chosen epoch flatter (docs/guides/own-images.md).
+    It is chosen by validation, so its validation figures are optimistic (docs/guides/own-images.md).
     """
     name = config.best or "loss"
     sign = -1 if name == "loss" else 1
@@ -35,7 +35,7 @@ def choose_epoch(history: History, config: TrainConfig) -> int:
 
 
 def is_over(history: History, config: TrainConfig) -> bool:
-    """Whether all epochs are done, or `config.early_stopping` of them were no better than one before."""
+    """Whether all epochs are done, or the last `config.early_stopping` epochs brought no improvement."""
     if config.early_stopping is None or not history:
         return len(history) >= config.epochs
     return len(history) >= min(config.epochs, choose_epoch(history, config) + config.early_stopping)

@@ -1,4 +1,4 @@
-"""Tell a network again: a digest of what Keras says of it, whatever was built before it in the process."""
+"""Identify a network by a digest of its Keras configuration, without the counters in Keras' names."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
     import keras
 
 _COUNTER = re.compile(r"(_\d+)?$")
-# The options of the run are compared by their own names; Keras draws a seed where none is given.
+# Left out: options of the run, which are compared by name, and seeds, which Keras draws if none is given.
 _LEFT_OUT = ("compile_config", "seed")
 
 
 def digest_network(model: keras.Model) -> str:
     """Return the SHA-256, in hexadecimal, of a network's layers, their options and how they are joined.
 
-    Weights are no part of it, nor are the names that Keras gives, which count what was built before.
+    Weights are not part of it, nor are Keras' automatic names, which count all layers of the process.
     """
     described = json.loads(model.to_json())
     names: dict[str, str] = {}
@@ -28,7 +28,7 @@ def digest_network(model: keras.Model) -> str:
 
 
 def _collect_names(value: Any, names: dict[str, str]) -> None:
-    """Give each name that Keras gave ('conv2d_7', of a Conv2D) another, by the order of appearance."""
+    """Map each automatic name of Keras ('conv2d_7', of a Conv2D) to one by order of appearance."""
     if isinstance(value, list):
         for item in value:
             _collect_names(item, names)
@@ -43,12 +43,12 @@ def _collect_names(value: Any, names: dict[str, str]) -> None:
 
 
 def _squeeze(name: str) -> str:
-    """Without its counter and what divides its words: 're_lu_3' is 'relu'."""
+    """Remove a name's counter and underscores: 're_lu_3' becomes 'relu'."""
     return _COUNTER.sub("", name).replace("_", "")
 
 
 def _rename(value: Any, names: dict[str, str], key: str = "") -> Any:
-    """Put other names where names of layers stand; an activation 'relu' is none."""
+    """Replace names of layers in a configuration; an activation 'relu' is not the name of a layer."""
     if isinstance(value, dict):
         return {k: _rename(item, names, k) for k, item in value.items() if k not in _LEFT_OUT}
     if isinstance(value, list):

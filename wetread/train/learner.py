@@ -1,4 +1,4 @@
-"""A network that learns, and all that a run needs to go on: weights, their average, the best of them."""
+"""The state of training that a resumed run needs: weights, their moving average, the best weights."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _BEST = "best/"
 class Learner:
     """A compiled network, the moving average of its weights where `ema` is above 0, and its best weights.
 
-    The average is of all weights, those of batch norms too: they belong together (Keras' own `use_ema`
-    leaves the norms' statistics behind). A step keeps min(ema, (1 + n) / (10 + n)) of it after n steps, so
-    that the first epochs are not held to where they began.
+    The average includes the statistics of batch norms, which belong to the weights (Keras' own `use_ema`
+    leaves them out). After n steps a step keeps min(ema, (1 + n) / (10 + n)) of it, so that the initial
+    weights do not dominate the first epochs.
     """
 
     def __init__(self, model: keras.Model, *, ema: float = 0.0) -> None:
@@ -44,7 +44,7 @@ class Learner:
         return loss
 
     def _step(self, *arrays: NDArray[Any]) -> float:
-        """One step on images, targets and weights, shared among the devices where there are several."""
+        """Take one step on images, targets and weights; several devices share it."""
         strategy = self.model.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             images, targets, weights = arrays
@@ -57,19 +57,19 @@ class Learner:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Put the average in the weights' place, to judge and to save; then the weights back."""
+        """Use the averaged weights in this context, to validate and to save; then restore the weights."""
         with self._put([np.asarray(variable) for variable in self._average]):
             yield
 
     @contextmanager
     def kept(self, *, best: bool) -> Iterator[None]:
-        """Put in place what the run keeps: the best epoch's weights, or the last one's (their average)."""
+        """Use the weights that the run keeps in this context: the best epoch's, or the last one's average."""
         with self.averaged(), self._put(self.best if best else []):
             yield
 
     @contextmanager
     def _put(self, weights: list[NDArray[Any]]) -> Iterator[None]:
-        """Put weights in place, none for those that are there; then those back."""
+        """Use these weights in this context, or the present ones if the list is empty; then restore those."""
         before = self.model.get_weights()
         self.model.set_weights(weights or before)
         try:
@@ -78,7 +78,7 @@ class Learner:
             self.model.set_weights(before)
 
     def keep_best(self) -> None:
-        """Remember the weights as they stand (within `averaged`: the average)."""
+        """Remember the present weights as the best ones (within `averaged`: the average)."""
         self.best = [weight.copy() for weight in self.model.get_weights()]
 
     def list_variables(self) -> Variables:
@@ -87,13 +87,13 @@ class Learner:
         return found | {f"{_BEST}{index:04}": weight for index, weight in enumerate(self.best)}
 
     def restore_variables(self, saved: Variables) -> None:
-        """Put back what `list_variables` returned. Raises ConfigError when it is another network's."""
+        """Restore what `list_variables` returned. Raises ConfigError if it is from another network."""
         variables = self._variables()
         keys = sorted(key for key in saved if not key.startswith(_BEST))
         if [tuple(variable.shape) for variable in variables] != [saved[key].shape for key in keys]:
             raise ConfigError(
-                f"Expected the architecture that the run began with. Received one whose {len(variables)} "
-                f"variables differ from the {len(keys)} saved. Put it back, or start a new run in another "
+                f"This is not the architecture that the run began with: its {len(variables)} variables "
+                f"differ from the {len(keys)} saved. Restore the architecture, or start a new run in another "
                 "--output."
             )
         for variable, key in zip(variables, keys, strict=True):
@@ -111,7 +111,7 @@ def _make_average(model: keras.Model) -> list[Any]:
 
 
 def _compile_average(model: keras.Model, average: list[Any], ema: float) -> Any:
-    """Return a function that moves the average after a step, in one call of TensorFlow's."""
+    """Return a function that updates the average after a step, in one call of TensorFlow."""
     import tensorflow
 
     def follow() -> None:

@@ -1,10 +1,9 @@
 """Find images that are one picture saved twice: at another size or quality, lightened, darkened, blurred.
 
-Two steps: a difference hash (16 x 16 bits, each telling whether a pixel is brighter than its left neighbour)
-of every image beside that of every other, and for the few pairs that it leaves, the correlation of their
-pixels after histogram equalisation, which undoes any change of exposure. docs/results/experiments.md
-tells what was measured on X-rays, where strangers come near one another. Cropped or turned copies are found
-by chance only.
+Step 1: the difference hashes of all images are compared (16 x 16 bits: is a pixel brighter than its left
+neighbour?). Step 2: for the few pairs that remain, the pixels are correlated after histogram equalisation,
+which undoes any change of exposure. docs/results/experiments.md has the measurements on X-rays, where even
+different patients look similar. Cropped or rotated copies are found only by chance.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SIDE = 16
-_BITS_APART = 20  # of 256: copies were up to 20 apart, strangers 13 or more
-_CORRELATION = 0.985  # copies had 0.985 and more, strangers with few bits apart up to 0.967
+_BITS_APART = 20  # of 256: measured up to 20 between copies, 13 or more between different pictures
+_CORRELATION = 0.985  # measured 0.985 and more for copies, up to 0.967 for different pictures of step 1
 _LARGEST_SIDE = 64
 _BLOCK = 1024
 
@@ -27,7 +26,7 @@ Pixels = NDArray[np.uint8]
 def find_alike(pixels: Pixels, rows: NDArray[np.integer]) -> list[tuple[int, int]]:
     """Find near-identical images among some rows of uint8 (M, H, W, C).
 
-    Returns pairs of positions in `rows`, the smaller first, in order. Takes 32 bytes an image, and time that
+    Returns pairs of indices into `rows`, the smaller first, sorted. Needs 32 bytes an image, and time that
     grows with the square of their number: one or two seconds for 5,000.
     """
     if min(pixels.shape[1:3]) < _SIDE:  # too few pixels to tell pictures apart
@@ -68,9 +67,9 @@ def _equalize(image: Pixels) -> NDArray[np.float64]:
 
 
 def _pair_hashes(hashes: Pixels) -> Iterator[tuple[int, int]]:
-    """List pairs of positions whose hashes differ in few bits, in order.
+    """List pairs of indices whose hashes differ in few bits, sorted.
 
-    As products of matrices of -1 and 1: 256 less twice the bits apart, exact in float32.
+    The product of matrices of -1 and 1 is 256 minus twice the number of differing bits, exact in float32.
     """
     bits = hashes.shape[1] * 8
     for top in range(0, len(hashes), _BLOCK):

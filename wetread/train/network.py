@@ -1,4 +1,4 @@
-"""What is done with a Keras network around its training: made ready, judged and saved."""
+"""Build, compile, evaluate and save the Keras network of a run."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _PREDICTION_BATCH = 256
 
 
 def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Model:
-    """Build and compile the network of a run, its weights drawn from the seed.
+    """Build and compile the network of a run, with initial weights from the seed.
 
     `steps`: batches in an epoch, for the schedule. Sets the seeds of Python, NumPy and TensorFlow and, on a
-    CPU, makes TensorFlow's operations deterministic: both hold for the whole process. Raises ConfigError.
+    CPU, makes TensorFlow's operations deterministic, both for the whole process. Raises ConfigError.
     """
     keras = import_keras()
     import tensorflow
 
-    # Each run of a process compiles functions of its own, as it must; TensorFlow warns of the third.
+    # Each run of a process must compile its own functions; TensorFlow warns about the third.
     tensorflow.get_logger().setLevel("ERROR")
     keras.utils.set_random_seed(config.seed)
     if not tensorflow.config.list_physical_devices("GPU"):
@@ -58,7 +58,7 @@ def _build(config: TrainConfig, outputs: int) -> keras.Model:
 
 
 def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
-    """The loss on `encode_targets`' targets; a focal one weighs no label more than another (alpha)."""
+    """The loss for the targets of `encode_targets`; the focal loss has no weight by label (alpha)."""
     losses, options = keras.losses, {"from_logits": from_logits, "label_smoothing": config.label_smoothing}
     if config.loss == "crossentropy":
         return (losses.BinaryCrossentropy if outputs == 1 else losses.CategoricalCrossentropy)(**options)
@@ -68,15 +68,15 @@ def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bo
 
 
 def _make_optimizer(keras: Any, config: TrainConfig, *, steps: int) -> Any:
-    """AdamW, its rate rising in a line and then constant, or falling to 0 along half a cosine.
+    """AdamW; after a linear warm-up the learning rate is constant, or decays to 0 on a cosine schedule.
 
-    Biases and norms do not decay.
+    Biases and norms have no weight decay.
     """
     rate: Any = config.learning_rate
     rising = round(config.warmup * steps)
     if rising or config.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(
-            rate / rising if rising else rate,  # not from 0: the first step would be lost
+            rate / rising if rising else rate,  # not from 0: the first step would do nothing
             decay_steps=max(1, steps * config.epochs - rising),
             alpha=0.0 if config.schedule == "cosine" else 1.0,
             warmup_target=rate if rising else None,
@@ -93,7 +93,7 @@ def predict_probabilities(
     """Return the probability of each label, float32 (N, K), for some rows of uint8 (M, H, W, C)."""
     size = min(_PREDICTION_BATCH, len(rows))
     padded = np.resize(rows, (-(-len(rows) // size), size))  # one shape: TensorFlow compiles once
-    # Where several devices share the network, each answers all: the first one's answers are enough.
+    # If several devices share the network, each predicts all images; the first one's outputs are enough.
     batches = [model.predict_on_batch(scale_pixels(pixels[batch]))[:size] for batch in padded]
     return widen(np.concatenate(batches)[: len(rows)], head=find_head(model))
 
@@ -112,22 +112,22 @@ def widen(outputs: NDArray[np.floating], *, head: str) -> NDArray[np.float32]:
 
 
 def save_network(model: keras.Model, path: Path, *, sample: NDArray[np.uint8]) -> None:
-    """Write `model.keras`: the network alone, uncompiled, loaded again in safe mode and compared.
+    """Write `model.keras`: the network alone, uncompiled. It is loaded again in safe mode and compared.
 
-    `sample`: uint8 (N, H, W, C). Raises ConfigError when what was written does not load or differs.
+    `sample`: uint8 (N, H, W, C). Raises ConfigError if the file does not load or gives other outputs.
     """
     keras = import_keras()
     with replace_file(path) as staged, warnings.catch_warnings():
-        # Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
+        # Keras 3.15 converts TensorFlow's variables to arrays in a way that NumPy 2 deprecates.
         warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
         copy_plain(model).save(staged)  # not compiled
         try:
             loaded = keras.models.load_model(staged, compile=False, safe_mode=True)
         except (TypeError, ValueError) as error:
             raise ConfigError(
-                f"Expected a network that Keras loads again. Received: {str(error).splitlines()[0]}"
+                f"Keras cannot load the network that it saved: {str(error).splitlines()[0]}"
             ) from error
         images = scale_pixels(sample)
         apart = float(np.abs(loaded.predict_on_batch(images) - model.predict_on_batch(images)).max())
         if not apart <= 1e-4:
-            raise ConfigError(f"Expected the saved network to answer as the trained one. Off by {apart:.3g}.")
+            raise ConfigError(f"The saved network's outputs differ from the trained one's by {apart:.3g}.")

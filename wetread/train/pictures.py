@@ -1,4 +1,4 @@
-"""Two pictures of a run for people to look at: what augmentation does, and how training went."""
+"""Draw a run's two pictures: examples of augmentation, and the training curves."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from wetread.train.dataset import Dataset
 from wetread.train.run import History, write_bytes
 
 _SAMPLES = 8  # rows
-_VARIANTS = 9  # changed images beside each original
+_VARIANTS = 9  # augmented images beside each original
 _TILE = 112  # pixels, at least
 _GAP = 4
 
 
 def draw_augmentation(path: Path, dataset: Dataset, policy: Policy, *, seed: int) -> None:
-    """Draw a contact sheet: a row for each of 8 training images, the original first, labels in turn."""
+    """Draw a contact sheet: a row for each of 8 training images, the original first, alternating labels."""
     positions = _choose_samples(dataset)
     pixels = dataset.pixels[dataset.rows[positions]]
     columns = [pixels]

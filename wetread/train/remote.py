@@ -1,7 +1,7 @@
-"""A run whose directory is in a bucket: trained in a passing folder, published after every epoch.
+"""A run whose directory is in a bucket: trained in a temporary folder, uploaded after every epoch.
 
-What a lost machine costs is the epoch at hand. The arrays stay on this machine: where `cache` or
-$WETREAD_CACHE says, or in the passing folder.
+A machine that is lost costs only the current epoch. The arrays stay on this machine: in `cache` or
+$WETREAD_CACHE, or in the temporary folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wetread.train.events import EpochEnded, Event, OnEvent, TrainingStarted
 
 @contextmanager
 def stage_run(config: TrainConfig, on_event: OnEvent) -> Iterator[tuple[TrainConfig, OnEvent]]:
-    """Yield the configuration and the listener to train with; a local run's are its own.
+    """Yield the configuration and the listener to train with; for a local run, unchanged.
 
     Raises SourceError and OutputError where the bucket cannot be read or written, or another trainer
     writes there.
@@ -51,7 +51,7 @@ def stage_run(config: TrainConfig, on_event: OnEvent) -> Iterator[tuple[TrainCon
 
 
 def _name_output(path: Path, output: str) -> None:
-    """Let config.json say where the run is, not where it passed through."""
+    """Write the run's real location into config.json, not that of the temporary folder."""
     values = json.loads(path.read_text(encoding="utf-8"))
     if values["output"] != output:
         runs.write_json(path, {**values, "output": output})

@@ -1,7 +1,7 @@
-"""The RUN directory: what it holds, written whole or not at all, and what resuming needs.
+"""The RUN directory: its files, written atomically, and what resuming needs.
 
 model.keras  spec.json  metrics.json       at the end; metrics.json last: the run is finished
-config.json  inputs.json                   at the start: what a resumed run is held to
+config.json  inputs.json                   at the start: a resumed run must match them
 splits.csv  corrupt.csv  calibration/files.txt  augmentation.png
 held_out.csv                               at the end, where patients were set aside
 fold-0/ fold-1/ ...  oof.csv               before all, of a run with folds; each is a run, with held_out.csv
@@ -44,15 +44,15 @@ def is_finished(run: Path) -> bool:
 
 
 def check_place(config: TrainConfig) -> None:
-    """Refuse a RUN directory inside DATA, where its files would be images of a label; before any is made.
+    """Refuse a RUN directory inside DATA, where its pictures would be taken for images of a label.
 
     Raises ConfigError.
     """
     data, output = (_normalize(place) for place in (config.data, config.output))
     if output == data or output.startswith(data + "/"):
         raise ConfigError(
-            f"Expected an --output outside DATA, {config.data}. Received {config.output}: its files would "
-            "count as images. Choose a folder beside DATA."
+            f"--output {config.output} is inside DATA, {config.data}: its files would count as images. "
+            "Choose a folder outside DATA."
         )
 
 
@@ -61,10 +61,10 @@ def _normalize(place: str) -> str:
 
 
 def check_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
-    """Tell whether a run has begun in a directory.
+    """Check whether a run has begun in a directory.
 
-    Raises OutputError when it has and is not to be resumed, and ConfigError when it is to be resumed with
-    another configuration.
+    Raises OutputError if it has and `resume` is false, and ConfigError if it began with another
+    configuration.
     """
     try:
         old = TrainConfig.from_json((run / CONFIG).read_text(encoding="utf-8"))
@@ -75,32 +75,31 @@ def check_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
     if not resume:
         state = "a finished" if is_finished(run) else "an unfinished"
         raise OutputError(
-            f"Expected a new RUN directory. Received {run}, which holds {state} run. Go on with it by "
-            "--resume, or choose another --output."
+            f"{run} already holds {state} run. Continue it with --resume, or choose another --output."
         )
     changed = find_difference(old, config)
     if changed is not None:
         name, before, after = changed
         raise ConfigError(
-            f"Expected {name} {before!r}, with which the run in {run} began. Received {after!r}. Resume with "
-            "the same options, or choose another --output."
+            f"The run in {run} began with {name} {before!r}, not {after!r}. Resume with the same options, or "
+            "choose another --output."
         )
     return True
 
 
 def check_inputs(run: Path, inputs: dict[str, Any]) -> None:
-    """Hold a resumed run to the data, policy and network it began with.
+    """Check that data, policy and network are those that a resumed run began with.
 
-    Raises DatasetError when the data changed and ConfigError when something else did.
+    Raises DatasetError if the data changed and ConfigError if something else did.
     """
     old = json.loads((run / INPUTS).read_text(encoding="utf-8"))
     for name, after in inputs.items():
-        before = old.get(name, after)  # what an earlier version did not write down
+        before = old.get(name, after)  # an earlier version may not have saved it
         if before != after:
             kind = DatasetError if name in ("images", "data") else ConfigError
             raise kind(
-                f"Expected the same {name} as when the run in {run} began: {_shorten(before)}. Received "
-                f"{_shorten(after)}. Put it back, or start a new run in another --output."
+                f"The {name} changed since the run in {run} began: {_shorten(before)} then, "
+                f"{_shorten(after)} now. Restore it, or start a new run in another --output."
             )
 
 
@@ -111,22 +110,20 @@ def _shorten(value: Any) -> str:
 
 @contextmanager
 def lock_run(run: Path) -> Iterator[None]:
-    """Hold a directory for one trainer at a time. Raises OutputError when another has it."""
+    """Lock a directory for one trainer at a time. Raises OutputError if another has the lock."""
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / _LOCK).open("wb")
     except OSError as error:
-        raise OutputError(
-            f"Expected to write into {run}. Received: {error.strerror}. Choose another --output."
-        ) from error
+        raise OutputError(f"{run} cannot be written: {error.strerror}. Choose another --output.") from error
     with file:
         if not lock_file(file):
-            raise OutputError(f"Expected {run} to be free. Received one in which another run is under way.")
+            raise OutputError(f"Another run is under way in {run}. Wait for it, or choose another --output.")
         yield
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, in a folder that is made for it."""
+    """Write a file atomically; its folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_file(path, data)
 
@@ -137,7 +134,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows as CSV (RFC 4180 but for its line ends); names that are not UTF-8 keep their bytes."""
+    """Write rows as CSV (RFC 4180, but with \\n); names that are not UTF-8 keep their bytes."""
     write_bytes(path, encode_csv([header, *rows]))
 
 
@@ -148,7 +145,7 @@ def write_names(path: Path, names: Iterable[str]) -> None:
 
 def write_history(run: Path, history: History) -> None:
     """Write history.csv: a row for each epoch that is done."""
-    columns = [name for name in history[0] if name != "seconds"]  # one seed, one file, to the byte
+    columns = [name for name in history[0] if name != "seconds"]  # the same seed must give the same bytes
     write_table(run / HISTORY, columns, ([f"{row[name]:.6g}" for name in columns] for row in history))
 
 
@@ -172,6 +169,6 @@ def load_checkpoint(run: Path) -> tuple[Variables, History]:
         with np.load(path, allow_pickle=False) as saved:
             arrays = dict(saved)
     except (OSError, ValueError) as error:
-        raise OutputError(f"Expected a checkpoint in {path}. Received: {error}. Start a new run.") from error
+        raise OutputError(f"The checkpoint {path} cannot be read: {error}. Start a new run.") from error
     history: History = json.loads(arrays.pop("history").tobytes())
     return {name.removeprefix("variable/"): array for name, array in arrays.items()}, history

@@ -1,7 +1,7 @@
-"""Which images train and which validate: by patient, in every label's proportion, from the seed alone.
+"""Split images into train and val by patient, stratified by label, from the seed alone.
 
-A split is a pure function of names, labels, contents and the seed: not of where the data lie, nor of the
-order in which they were listed. Two images of one patient, or two byte-identical files, are on one side.
+A split is a pure function of names, labels, contents and the seed: not of the data's location or listing
+order. Two images of one patient, or two byte-identical files, are always on one side.
 """
 
 from __future__ import annotations
@@ -14,26 +14,25 @@ from wetread.errors import DatasetError
 
 
 class TooFewPatientsError(DatasetError):
-    """A label has fewer patients (groups) than there are sides."""
+    """A label has fewer patients (groups) than the split has parts."""
 
     def blame_alike(self, images: int) -> TooFewPatientsError:
-        """Return the same error, which adds how many images became one patient for being near-identical."""
+        """Return the same error, adding how many images share a patient because they are near-identical."""
         return TooFewPatientsError(
-            f"{self} {images:,} images are near-identical to another and count as one patient with it: "
-            "where they are not one picture saved twice, --no-near-identical keeps them apart."
+            f"{self} {images:,} images are near-identical to another and count as one patient with it. "
+            "If they are different pictures, separate them with --no-near-identical."
         )
 
 
 def assign_folds(
     groups: Sequence[str], targets: Sequence[int], *, fractions: Sequence[float], seed: int
 ) -> list[int]:
-    """Share images among folds: whole groups, each label in the folds' proportions, at least one each.
+    """Assign whole groups of images to folds, stratified by label, at least one group of a label to each.
 
     `groups`: the patient of each image; `targets`: its label's index; `fractions` sum to 1 (0.9 and 0.1:
     train and validation; five times 0.2: five folds). Returns the fold of each image. Large groups are
-    dealt first, equal ones in an order that only the seed and their names decide; each goes where its
-    labels are furthest behind. Raises TooFewPatientsError when a label has fewer groups than there are
-    folds.
+    assigned first, equal ones in an order from the seed and their names; each goes to the fold that lacks
+    its labels most. Raises TooFewPatientsError if a label has fewer groups than there are folds.
     """
     members: dict[str, Counter[int]] = defaultdict(Counter)
     for group, target in zip(groups, targets, strict=True):
@@ -55,7 +54,7 @@ def assign_folds(
 
 
 def _lack(counts: Counter[int], wanted: dict[int, float], placed: Counter[int]) -> float:
-    """How far behind a fold would still be with the group in it, weighed by the group's labels."""
+    """How much a fold would still lack with the group in it, weighted by the group's labels."""
     return sum(n * (wanted[t] - placed[t] - n) / wanted[t] for t, n in counts.items()) / counts.total()
 
 
@@ -69,9 +68,9 @@ def _give_each_fold_one(
     )
     if len(owners) < folds:
         raise TooFewPatientsError(
-            f"Expected {folds} or more patients (groups) of each label, one for each part of the split. "
-            f"Received {len(owners)} for label number {target + 1} by name. Add images, or say with "
-            "--group-regex which part of a name is the patient."
+            f"Label number {target + 1} by name has {len(owners)} patients (groups). Each label needs "
+            f"{folds} or more, one for each part of the split. Add images, or say with --group-regex which "
+            "part of a name is the patient."
         )
     for fold in range(folds):
         shares = Counter(chosen[group] for group in owners)
@@ -81,5 +80,5 @@ def _give_each_fold_one(
 
 
 def hash_name(name: str, *, seed: int) -> bytes:
-    """32 bytes that order names at random, the same on every machine."""
+    """Return 32 bytes to sort names by: a random order that is the same on every machine."""
     return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()

@@ -1,6 +1,6 @@
-"""A run's curves for TensorBoard: RUN/logs, one scalar an epoch of each column of history.csv.
+"""Write a run's curves for TensorBoard to RUN/logs: one scalar per epoch and column of history.csv.
 
-TensorFlow writes them alone; looking at them needs the package `tensorboard`.
+TensorFlow is enough to write them; viewing them needs the package `tensorboard`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ LOGS = "logs"
 
 
 def log_epoch(config: TrainConfig, row: dict[str, float]) -> None:
-    """Write an epoch's row of the history, if `config.tensorboard` asks for it.
+    """Write an epoch's row of the history, if `config.tensorboard` is set.
 
-    Each epoch is a file of its own: what was written is whole, and a resumed run goes on.
+    Each epoch is its own file: no file is ever cut short, and a resumed run adds to them.
     """
     if not config.tensorboard:
         return
     import_keras()
     import tensorflow
 
-    # What tensorflow.summary.scalar writes; that one needs the package `tensorboard`.
+    # The same bytes as tensorflow.summary.scalar, which needs the package `tensorboard`.
     described = tensorflow.compat.v1.SummaryMetadata(data_class="DATA_CLASS_SCALAR")
     described.plugin_data.plugin_name = "scalars"
     writer = tensorflow.summary.create_file_writer(str(Path(config.output) / LOGS))

@@ -1,8 +1,7 @@
-"""Search for the options that nobody can choose by hand: trials of `wetread train`, the next one where the
-last ones were good.
+"""Search for good training options: trials of `wetread train`, each with options proposed from the last ones.
 
-Optuna proposes (its tree-structured Parzen estimator) and stops what is behind the median; a trial is a run
-like any other, in DIR/trial-0000 and so on, all on one split. DIR/study.log holds what is known so far.
+Optuna proposes them (tree-structured Parzen estimator) and stops trials that are below the median. A trial is
+a run like any other, in DIR/trial-0000 and so on, all on one split. DIR/study.log holds the search's state.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from wetread.train.history import check_metric
 
 STUDY, OPTIONS, BEST, TABLE = "study.log", "tune.json", "best.json", "trials.csv"
 WIDTHS, BATCH_SIZES = (8, 12, 16, 24, 32), (16, 32, 64, 128)
-# Where the search begins: the network and the options that `train` would take, as near as they come.
+# The first trial: as near to the defaults of `train` as the search space allows.
 _FIRST = {
     "width": 16,
     "stages": 3,
@@ -37,7 +36,7 @@ _FIRST = {
     "batch_size": 32,
     "augment": 1.0,
 }
-_SIZE_FOR_FOUR = 64  # the fourth stage is left 4 x 4 of it
+_SIZE_FOR_FOUR = 64  # pixels: four stages leave 4 x 4 of it
 _BEFORE_PRUNING = 5  # trials that are always finished
 
 
@@ -68,12 +67,12 @@ def tune(
     resume: bool = False,
     on_event: OnEvent = ignore_event,
 ) -> TuneResult:
-    """Train `trials` networks with different options and say which were best by a metric of validation.
+    """Train `trials` networks with different options and rank them by a validation metric.
 
-    `config`: what all trials have in common; `output` is the directory of the search. Searched are the width
-    and depth of the network, its dropout, learning rate, weight decay, batch size and the strength of the
-    augmentation. Leaves best.json and trials.csv. Raises as `train`, and OutputError where a search is there
-    and is not to be resumed.
+    `config`: the options that all trials share; its `output` is the search's directory. The search varies the
+    network's width and depth, dropout, learning rate, weight decay, batch size and the strength of
+    augmentation. Writes best.json and trials.csv. Raises as `train`, and OutputError if the directory holds a
+    search and `resume` is false.
     """
     _check(config, trials, metric)
     directory = Path(config.output)
@@ -91,17 +90,17 @@ def tune(
 
 def _check(config: TrainConfig, trials: int, metric: str) -> None:
     if metric not in METRICS:
-        raise ConfigError(f"Expected metric to be one of {', '.join(METRICS)}. Received {metric!r}.")
+        raise ConfigError(f"metric must be one of {', '.join(METRICS)}, not {metric!r}.")
     if trials < 1:
-        raise ConfigError(f"Expected trials of 1 or more. Received {trials}.")
+        raise ConfigError(f"trials must be at least 1, not {trials}.")
     if config.output.startswith("gs://"):
-        raise ConfigError(f"Expected a local output for a search. Received {config.output!r}.")
+        raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
     if config.backbone or config.architecture != TrainConfig.architecture or config.folds:
-        raise ConfigError("Expected no architecture, backbone or folds with a search. Received one.")
+        raise ConfigError("A search chooses the network itself: leave architecture, backbone and folds out.")
 
 
 def _begin(directory: Path, config: TrainConfig, held: dict[str, str], *, resume: bool) -> None:
-    """Write down what the search is of, or hold a resumed one to it. Raises OutputError and ConfigError.
+    """Save the search's options, or compare a resumed one with them. Raises OutputError and ConfigError.
 
     `held`: the metric, and the fingerprint of the data.
     """
@@ -111,14 +110,13 @@ def _begin(directory: Path, config: TrainConfig, held: dict[str, str], *, resume
         return
     if not resume:
         raise OutputError(
-            f"Expected a new directory. Received {directory}, which holds a search. Go on with it by "
-            "--resume, or choose another --output."
+            f"{directory} already holds a search. Continue it with --resume, or choose another --output."
         )
     old = json.loads(path.read_text(encoding="utf-8"))
     changed = find_difference(TrainConfig.from_json(json.dumps(old["config"])), config)
     for name, before, after in (changed or ("", "", ""), *((key, old[key], held[key]) for key in held)):
         if before != after:
-            raise ConfigError(f"Expected {name} {before!r}, with which the search began. Received {after!r}.")
+            raise ConfigError(f"The search began with {name} {before!r}, not {after!r}.")
 
 
 def _open_study(directory: Path, metric: str) -> Any:
@@ -137,7 +135,7 @@ def _open_study(directory: Path, metric: str) -> Any:
     )
     if not study.trials:
         study.enqueue_trial(_FIRST)
-    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # cut off: begun again
+    for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):  # interrupted: run again
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
         study.enqueue_trial(trial.params)
         study.set_user_attr(f"again {trial.number}", True)
@@ -148,7 +146,7 @@ def _run_trial(study: Any, config: TrainConfig, metric: str, on_event: OnEvent) 
     """Train one network; return why it could not be trained, if so."""
     import optuna
 
-    # A sampler for each trial, from the seed and its number: a resumed search draws nothing twice.
+    # Each trial has its own sampler, from the seed and its number: a resumed search repeats no draw.
     number = len(study.trials)
     study.sampler = optuna.samplers.TPESampler(seed=config.seed + number)
     study.pruner = optuna.pruners.MedianPruner(
@@ -172,7 +170,7 @@ def _run_trial(study: Any, config: TrainConfig, metric: str, on_event: OnEvent) 
         study.tell(trial, result.metrics["history"][-1][f"val_{metric}"])
     except optuna.TrialPruned:
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    except ConfigError as error:  # it diverged, say: the next may do better
+    except ConfigError as error:  # for example it diverged; the next trial may work
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         failure = error
     ended = _describe(study.trials[trial.number])
@@ -201,7 +199,7 @@ def propose(trial: Any, config: TrainConfig) -> TrainConfig:
 
 
 def _list_done(study: Any) -> list[Any]:
-    """The trials that ended, but for those that were cut off."""
+    """The trials that ended, without those that were interrupted."""
     again = study.user_attrs
     return [t for t in study.trials if t.state.is_finished() and f"again {t.number}" not in again]
 
@@ -221,13 +219,13 @@ def _describe(trial: Any) -> Trial:
 
 
 def _finish(directory: Path, study: Any, config: TrainConfig, error: ConfigError | None) -> TuneResult:
-    """Write the table and the best configuration. Raises the last error where no trial was finished."""
+    """Write the table and the best configuration. Raises the last error if no trial was finished."""
     found = [_describe(trial) for trial in _list_done(study)]
     sign = -1 if study.direction.name == "MAXIMIZE" else 1
     order = ("complete", "pruned", "failed")
     found.sort(key=lambda one: (order.index(one.state), sign * (one.value or 0.0), one.number))
     if found[0].state != "complete":
-        raise error or ConfigError("Expected a trial to be finished. Received none. Ask for more --trials.")
+        raise error or ConfigError("No trial was finished. Ask for more --trials.")
     runs.write_table(directory / TABLE, ("trial", "state", "value", "epochs", *CHOSEN), _list_rows(found))
     best = replace(found[0].config, output=config.output, cache=config.cache)
     runs.write_bytes(directory / BEST, best.to_json().encode())
@@ -244,7 +242,7 @@ def _list_rows(trials: list[Trial]) -> Iterator[tuple[Any, ...]]:
 
 
 def write_command(config: TrainConfig, *, output: str) -> str:
-    """Write the `wetread train` command that a configuration stands for, without what is the default."""
+    """Write the `wetread train` command of a configuration, leaving out options with default values."""
     words = ["wetread", "train", config.data, "--output", output]
     for name, value in asdict(config).items():
         default = TrainConfig.__dataclass_fields__[name].default

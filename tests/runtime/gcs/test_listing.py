@@ -204,7 +204,7 @@ def test_a_glob_narrows_an_object_by_its_own_name_alone(cloud):
     cloud.buckets.put("b", "D/1.jpg", b"x")
     found = [list(open_source("gs://b/D/1.jpg", include=glob).entries()) for glob in ("*1.jpg", "*2.jpg")]
     assert [[entry.name for entry in entries] for entries in found] == [["gs://b/D/1.jpg"], []]
-    with pytest.raises(UsageError, match="--include without '/'"):
+    with pytest.raises(UsageError, match="--include 'D/.' cannot match a SOURCE that is a file"):
         open_source("gs://b/D/1.jpg", include="D/*")
 
 

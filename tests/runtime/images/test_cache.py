@@ -51,7 +51,7 @@ class Reads:
     def read(self, entry: Entry) -> bytes:
         self.names.append(entry.name)
         if self.broken and entry.name.endswith(self.broken):
-            raise ImageError("unreadable", "Expected a readable file. Received: no answer.")
+            raise ImageError("unreadable", "The file cannot be read: no answer.")
         return self.source.read(entry)
 
 

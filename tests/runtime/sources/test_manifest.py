@@ -171,7 +171,7 @@ def test_parts_and_other_files_are_no_manifest(tmp_path, damage):
     path = tmp_path / "m"
     write(numbered(40), path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(SourceError, match="Expected a manifest"):
+    with pytest.raises(SourceError, match="is not a manifest"):
         list(Manifest(str(path)).entries())
 
 
@@ -205,7 +205,7 @@ def test_a_file_that_changed_since_gets_a_status(image_folder, tmp_path, classif
     tally = score_to_file(classifier, ScoreOptions(from_manifest=str(tmp_path / "m"), output=str(output)))
     rows = {row["path"]: row for row in map(json.loads, output.read_text().splitlines())}
     assert tally.counts == {"ok": 9, "unreadable": 3}
-    assert "Received another: it changed" in rows[str(changed)]["error"]
+    assert "The file has changed since the manifest listed it" in rows[str(changed)]["error"]
     assert {path for path, row in rows.items() if row["status"] == "unreadable"} == {
         str(changed),
         str(gone),
@@ -246,7 +246,7 @@ def test_checksums_need_the_extra(image_folder, tmp_path, monkeypatch):
 def test_a_manifest_is_not_written_over(image_folder, tmp_path):
     first = make(image_folder, output=tmp_path / "m").digest
     (image_folder / "new.jpg").write_bytes(draw_image(3))
-    with pytest.raises(OutputError, match="Expected nothing at"):
+    with pytest.raises(OutputError, match="already exists. Replace it with --overwrite"):
         make(image_folder, output=tmp_path / "m")
     assert Manifest(str(tmp_path / "m")).digest == first
     assert make(image_folder, output=tmp_path / "m", overwrite=True).names == 13
@@ -284,13 +284,13 @@ def test_a_bucket_has_generations_and_checksums(cloud, image_folder, tmp_path, c
 def test_a_manifest_in_a_bucket_is_not_written_over(cloud, image_folder):
     cloud.buckets.create("b")
     make(image_folder, output="gs://b/m")  # type: ignore[arg-type]
-    with pytest.raises(OutputError, match="Expected nothing at 'gs://b/m'"):
+    with pytest.raises(OutputError, match="'gs://b/m' already exists"):
         make(image_folder, output="gs://b/m")  # type: ignore[arg-type]
     (image_folder / "new.jpg").write_bytes(draw_image(3))
     assert make(image_folder, output="gs://b/m", overwrite=True).names == 13  # type: ignore[arg-type]
     stored = cloud.buckets.get("b", "m")
     cloud.buckets.put("b", "m", stored.data.replace(b"image03", b"image04"))
-    with pytest.raises(SourceError, match="changed since"):
+    with pytest.raises(SourceError, match="has changed"):
         list(Manifest("gs://b/m").entries())
 
 

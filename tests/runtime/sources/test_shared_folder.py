@@ -48,7 +48,7 @@ def test_what_stands_is_not_written_over(location, file):
 
 def test_a_file_of_its_own(location, file):
     put_file(f"{location}/m", file, overwrite=False)
-    with pytest.raises(OutputError, match="Use --overwrite"):
+    with pytest.raises(OutputError, match="Replace it with --overwrite"):
         put_file(f"{location}/m", file, overwrite=False)
     put_file(f"{location}/m", file, overwrite=True)
     part = open_bytes(f"{location}/m")
@@ -76,5 +76,5 @@ def test_file_systems_without_links(tmp_path, file, monkeypatch):
 
 def test_a_folder_that_cannot_be_written(tmp_path, file):
     (tmp_path / "place").write_text("a file")
-    with pytest.raises(OutputError, match="Expected a folder"):
+    with pytest.raises(OutputError, match="The folder .* cannot be read or written"):
         open_place(str(tmp_path / "place")).put("a", file)

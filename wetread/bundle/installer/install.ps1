@@ -1,4 +1,4 @@
-# Checks this folder's files, finds a Python, and lets install.py do the rest. Windows PowerShell 5.1 or newer.
+# Checks this folder's files, finds a Python, and runs install.py. Windows PowerShell 5.1 or newer.
 $to = ""
 $python = ""
 $ErrorActionPreference = "Stop"
@@ -22,7 +22,7 @@ function Get-FileDigest([string]$path) {
 
 function Test-Files([string]$root) {
     $sums = Join-Path $root "SHA256SUMS"
-    if (-not (Test-Path -LiteralPath $sums -PathType Leaf)) { Stop-Install "Expected SHA256SUMS beside install.ps1. Received a folder without it. Unpack the bundle again." }
+    if (-not (Test-Path -LiteralPath $sums -PathType Leaf)) { Stop-Install "SHA256SUMS is missing beside install.ps1. Unpack the bundle again." }
     $utf8 = New-Object System.Text.UTF8Encoding($false)
     $text = $utf8.GetString([System.IO.File]::ReadAllBytes($sums))
     $cut = $text.TrimEnd("`n").LastIndexOf("`n") + 1
@@ -63,7 +63,7 @@ Test-Files $root
 $bundle = Get-Content -Raw -LiteralPath (Join-Path $root "bundle.json") | ConvertFrom-Json
 $wanted = $bundle.python
 if (-not $to) { $to = Join-Path $env:LOCALAPPDATA "wetread" }
-# Without the last backslash, which would quote the quotation mark behind it.
+# Without the last backslash, which would escape the quotation mark after it.
 $to = $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($to).TrimEnd("\")
 $archives = @()
 $shipped = Join-Path $root "python"
@@ -71,10 +71,10 @@ if (Test-Path -LiteralPath $shipped) { $archives = @(Get-ChildItem -LiteralPath 
 $found = $null
 $options = @()
 if ($python) {
-    if (-not (Test-Python @($python) $wanted)) { Stop-Install "Expected --python to be a 64-bit Python $wanted. Received $python." }
+    if (-not (Test-Python @($python) $wanted)) { Stop-Install "--python must be a 64-bit Python $wanted, and $python is not." }
     $found = @($python)
 } elseif ($archives.Count -gt 0) {
-    if (Test-Path -LiteralPath $to) { Stop-Install "Expected no $to yet. Received one. Delete it, or choose another folder with --to." }
+    if (Test-Path -LiteralPath $to) { Stop-Install "$to already exists. Delete it, or choose another folder with --to." }
     $place = Join-Path $to "python"
     New-Item -ItemType Directory -Force -Path $place | Out-Null
     & (Join-Path $env:SystemRoot "System32\tar.exe") -xf $archives[0].FullName -C $place
@@ -84,14 +84,14 @@ if ($python) {
     }
     if ($null -eq $found -or -not (Test-Python $found $wanted)) {
         Remove-Item -Recurse -Force -LiteralPath $to
-        Stop-Install "Expected a 64-bit Python $wanted in the bundle's archive. Received none that runs here."
+        Stop-Install "The bundle's archive has no 64-bit Python $wanted that runs here. Ask for a bundle for this machine."
     }
     $options = @("--has-python")
 } else {
     foreach ($candidate in @("py", "-$wanted"), @("python"), @("python3")) {
         if ((Get-Command $candidate[0] -ErrorAction SilentlyContinue) -and (Test-Python $candidate $wanted)) { $found = $candidate; break }
     }
-    if ($null -eq $found) { Stop-Install "Expected a 64-bit Python $wanted on this machine. Received none. Install one, name it with --python, or ask for a bundle with --python-archive." }
+    if ($null -eq $found) { Stop-Install "This machine has no 64-bit Python $wanted. Install one, name it with --python, or ask for a bundle with --python-archive." }
 }
 $rest = @($found | Select-Object -Skip 1)
 & $found[0] @rest -I (Join-Path $root "install.py") $to @options

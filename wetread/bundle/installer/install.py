@@ -1,4 +1,4 @@
-"""Install the bundle that this file stands in. Run by install.sh and install.ps1; standard library only."""
+"""Install the bundle that contains this file. Run by install.sh and install.ps1; standard library only."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"
-# Beyond this, files of the environment would pass Windows' 260 characters.
+# With a longer folder, paths of the environment would exceed Windows' 260 characters.
 LONGEST_WINDOWS_FOLDER = 110
-# What file managers leave in a folder that somebody looked at.
+# Files that file managers create in a folder that is opened.
 LEFT_BY_BROWSING = ("Thumbs.db", "desktop.ini", ".DS_Store")
 
 
 class InstallError(Exception):
-    """What was expected, what was received, what to do."""
+    """The installation cannot go on; the message says why and what to do."""
 
 
 def main(arguments: list[str]) -> int:
-    """Install into the folder that is named first; leave nothing behind where that fails."""
+    """Install into the folder of the first argument; if that fails, leave nothing behind."""
     if not arguments or arguments[0].startswith("-"):
         sys.stderr.write("usage: python -I install.py FOLDER (install.sh and install.cmd find the Python)\n")
         return 2
@@ -59,24 +59,24 @@ def main(arguments: list[str]) -> int:
 
 
 def explain(error: Exception) -> str:
-    """What to tell of an error: the system's own say neither what was tried nor what to do."""
+    """Explain an error: the system's own messages do not say what was tried or what to do."""
     if not isinstance(error, OSError):
         return str(error)
     return (
-        f"Expected to read the bundle and to write {error.filename or 'the folder'}. "
-        f"Received: {error.strerror or error}. "
+        f"The bundle could not be read, or {error.filename or 'the folder'} could not be written: "
+        f"{error.strerror or error}. "
         "Choose a folder with --to that you may write to, on a disk with room."
     )
 
 
 def say(text: str) -> None:
-    """Tell what is being done."""
+    """Print what is being done."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def check_files() -> None:
-    """Hold every file to SHA256SUMS, a second time: what did so first may be the one that changed."""
+    """Check every file against SHA256SUMS again: the script that did so first may have been changed."""
     sums = (HERE / "SHA256SUMS").read_bytes()
     listed, last = sums[: sums.rstrip(b"\n").rfind(b"\n") + 1], sums[sums.rstrip(b"\n").rfind(b"\n") + 1 :]
     if last != f"{hashlib.sha256(listed).hexdigest()}  SHA256SUMS\n".encode():
@@ -107,30 +107,29 @@ def check_machine(bundle: dict[str, Any]) -> None:
     if WINDOWS and platform.machine().upper() != "AMD64":
         system = f"Windows on {platform.machine()}"
     if here != bundle["python"] or struct.calcsize("P") != 8:
-        raise InstallError(f"Expected a 64-bit Python {bundle['python']}. Received {here}.")
+        raise InstallError(f"The bundle needs a 64-bit Python {bundle['python']}, and this is {here}.")
     if not WINDOWS and sys.platform != "linux":
         system = sys.platform
     if system != bundle["platform"]:
         raise InstallError(
-            f"Expected {bundle['platform']}. Received {system}. Ask for a bundle for this machine."
+            f"The bundle is for {bundle['platform']}, and this is {system}. Ask for a bundle for this one."
         )
 
 
 def check_folder(folder: Path, *, has_python: bool) -> None:
-    """The folder must be new, but for the Python that was just unpacked there."""
+    """Check that the folder is new, except for the Python that was just unpacked there."""
     present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if folder.exists() and present != (["python"] if has_python else []):
-        raise InstallError(
-            f"Expected no {folder} yet. Received one. Delete it, or choose another folder with --to."
-        )
+        raise InstallError(f"{folder} already exists. Delete it, or choose another folder with --to.")
     if WINDOWS and len(str(folder)) > LONGEST_WINDOWS_FOLDER:
         raise InstallError(
-            f"Expected a folder of at most {LONGEST_WINDOWS_FOLDER} characters. Received {folder}."
+            f"The folder's name is longer than {LONGEST_WINDOWS_FOLDER} characters: {folder}. Choose a "
+            "shorter one with --to."
         )
 
 
 def install(bundle: dict[str, Any], folder: Path) -> None:
-    """Make the environment from the bundle's wheels, and the command that runs in it."""
+    """Create the environment from the bundle's wheels, and the command that runs in it."""
     say("making the environment (a minute or two)")
     environment = folder / "env"
     venv.EnvBuilder(with_pip=False, symlinks=not WINDOWS).create(environment)
@@ -158,7 +157,7 @@ def python_in(environment: Path) -> Path:
 
 
 def write_launcher(folder: Path) -> None:
-    """The command `wetread`: this environment's, whatever else the machine has."""
+    """Write the command `wetread`, which always runs in this environment."""
     if WINDOWS:
         text = '@"%~dp0env\\Scripts\\python.exe" -I -X utf8 -m wetread %*\r\n'
         (folder / "wetread.cmd").write_text(text, encoding="ascii", newline="")
@@ -172,7 +171,7 @@ def write_launcher(folder: Path) -> None:
 
 
 def prove(bundle: dict[str, Any], folder: Path) -> None:
-    """Let the model check this machine, then score three pictures and compare."""
+    """Verify the model on this machine, then score three images and compare."""
     say("checking this machine")
     wetread = [python_in(folder / "env"), "-I", "-X", "utf8", "-m", "wetread"]
     run([*wetread, "doctor", "--model", folder / "model.onnx"])
@@ -188,27 +187,27 @@ def prove(bundle: dict[str, Any], folder: Path) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """A CSV's rows, with bare names."""
+    """Read a CSV's rows, with file names only."""
     with path.open(encoding="utf-8", newline="") as file:
         return [row | {"path": Path(row["path"]).name} for row in csv.DictReader(file)]
 
 
 def compare(expected: list[dict[str, str]], received: list[dict[str, str]], *, tolerance: float) -> None:
-    """Demand the same rows, and probabilities that differ by no more than the tolerance."""
+    """Check that the rows are the same, and probabilities within the tolerance."""
     if len(expected) != len(received):
-        raise InstallError(f"Expected {len(expected)} rows of the self-test. Received {len(received)}.")
+        raise InstallError(f"The self-test must give {len(expected)} rows, and gave {len(received)}.")
     for wanted, found in zip(expected, received):  # noqa: B905 - told above
         numbers = [name for name in wanted if name == "probability" or name.startswith("p_")]
         same = all(wanted[name] == found.get(name) for name in ("path", "status", "label"))
         near = same and all(abs(float(wanted[n]) - float(found[n])) <= tolerance for n in numbers)
         if not near:
             raise InstallError(
-                f"Expected the self-test's row {wanted}. Received {found}. Do not use this machine."
+                f"The self-test must give the row {wanted}, and gave {found}. Do not use this machine."
             )
 
 
 def run(command: list[object], *, env: dict[str, str] | None = None) -> None:
-    """Run a command; its output is shown where it fails."""
+    """Run a command; its output is shown only if it fails."""
     done = subprocess.run(
         list(map(str, command)),
         env=env,

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Checks this folder's files, finds a Python, and lets install.py do the rest. POSIX sh and sha256sum only.
+# Checks this folder's files, finds a Python, and runs install.py. Needs only POSIX sh and sha256sum.
 set -eu
 LC_ALL=C
 export LC_ALL
-# A service, or a task without a console, may start this with streams closed: the next file would take their place.
+# A service, or a task without a console, may start this with closed streams: the next file would get their number.
 (true 3<&0) 2>/dev/null || exec </dev/null
 (true 3>&2) || exec 2>/dev/null
 (true 3>&1) 2>/dev/null || exec >/dev/null
@@ -19,12 +19,12 @@ digest() {
     elif command -v shasum >/dev/null 2>&1; then
         shasum -a 256 | cut -c1-64
     else
-        stop "Expected sha256sum or shasum. Received neither. Install coreutils."
+        stop "sha256sum or shasum is needed, and neither is installed. Install coreutils."
     fi
 }
 
 check_files() {
-    [ -f SHA256SUMS ] || stop "Expected SHA256SUMS beside install.sh. Received a folder without it. Unpack the bundle again."
+    [ -f SHA256SUMS ] || stop "SHA256SUMS is missing beside install.sh. Unpack the bundle again."
     listed=$(sed '$d' SHA256SUMS | digest)
     [ "$(tail -n 1 SHA256SUMS)" = "$listed  SHA256SUMS" ] ||
         stop "SHA256SUMS changed after the bundle was made. Copy the bundle again."
@@ -46,13 +46,13 @@ suits() {
 find_python() {
     wanted_python=$(sed -n 's/.*"python": "\(3\.[0-9]*\)".*/\1/p' bundle.json)
     if [ -n "$python" ]; then
-        suits "$python" || stop "Expected --python to be a 64-bit Python $wanted_python. Received $python."
+        suits "$python" || stop "--python must be a 64-bit Python $wanted_python, and $python is not."
         return
     fi
     for archive in python/*; do
         [ -f "$archive" ] || continue
         mkdir -p "$work/python"
-        tar -xf "$archive" -C "$work/python" || stop "Expected a tar archive that tar can unpack. Received $archive."
+        tar -xf "$archive" -C "$work/python" || stop "tar cannot unpack $archive. Copy the bundle again."
         python=bundled
         return
     done
@@ -62,7 +62,7 @@ find_python() {
             return
         fi
     done
-    stop "Expected a 64-bit Python $wanted_python on this machine. Received none. Install one, name it with --python, or ask for a bundle with --python-archive."
+    stop "This machine has no 64-bit Python $wanted_python. Install one, name it with --python, or ask for a bundle with --python-archive."
 }
 
 main() {
@@ -76,7 +76,7 @@ main() {
     done
     case $to in "" | /*) ;; *) to=$PWD/$to ;; esac
     case $python in /*) ;; */*) python=$PWD/$python ;; esac
-    [ -n "$to" ] || [ -n "${HOME:-}" ] || stop "Expected --to FOLDER. Received none, and there is no home folder."
+    [ -n "$to" ] || [ -n "${HOME:-}" ] || stop "There is no home folder to install into. Give --to FOLDER."
     [ -n "$to" ] || to=$HOME/wetread
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
@@ -86,13 +86,13 @@ main() {
     check_files
     find_python
     if [ "$python" = bundled ]; then
-        [ ! -e "$to" ] || stop "Expected no $to yet. Received one. Delete it, or choose another folder with --to."
+        [ ! -e "$to" ] || stop "$to already exists. Delete it, or choose another folder with --to."
         mkdir -p "$to"
         mv "$work/python" "$to/python"
         for candidate in "$to"/python/bin/python3 "$to"/python/*/bin/python3; do
             if [ -x "$candidate" ]; then python=$candidate; break; fi
         done
-        suits "$python" || { rm -rf "$to"; stop "Expected a 64-bit Python $wanted_python in the bundle's archive. Received none that runs here."; }
+        suits "$python" || { rm -rf "$to"; stop "The bundle's archive has no 64-bit Python $wanted_python that runs here. Ask for a bundle for this machine."; }
         "$python" -I install.py "$to" --has-python || { rm -rf "$to"; exit 1; }
     else
         "$python" -I install.py "$to"

@@ -1,1 +1,1 @@
-"""This disk: read, name, lock, move and replace local files."""
+"""Local files: read, name, lock, move and replace them."""

@@ -1,10 +1,10 @@
-"""Files that take their names when they are whole, and outputs that take theirs together with a record.
+"""Write files atomically: a file gets its name when it is complete, an output together with its record.
 
     with replace_file("model.onnx") as staged:   # .model.tmp.onnx, synced and renamed at the end
         staged.write_bytes(data)
 
-Nothing else in wetread renames or links a file. Rows and record are two files, and no system renames two at
-once: `publish` sees to it that at no moment the record of one run stands beside the rows of another.
+Nothing else in wetread renames or links a file. Rows and record are two files, which no system can rename at
+once: `publish` makes sure that the record of one run is never beside the rows of another.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from pathlib import Path
 from wetread.errors import ShareWarning
 from wetread.runtime.entries import RECORD_SUFFIX
 
-# What a file system says that cannot sync files, or folders.
+# Errors of file systems that cannot sync files or folders.
 _WITHOUT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 
 
 @contextmanager
 def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a hidden name beside `path`, with its suffix; the file written there takes the name `path`.
+    """Yield a hidden name beside `path`, with its suffix; the file written there is renamed to `path`.
 
-    It is on the disk by then. Where the block fails, nothing of it stays. A link still stands afterwards: the
-    file that it names is replaced. A device or a pipe is written to as it is. Raises OSError.
+    It is synced to the disk before. If the block fails, nothing of it remains. If `path` is a link, the link
+    stays and the file that it points to is replaced. A device or a pipe is written directly. Raises OSError.
     """
     place = Path(path)
     if (
         place.exists() and not place.is_file()
-    ):  # asked before links are followed: /dev/stdout leads to no name
+    ):  # checked before links are followed: /dev/stdout resolves to no name
         yield place
         return
     place = Path(os.path.realpath(path)) if place.is_symlink() else place
@@ -47,15 +47,15 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file that appears whole or not at all. Raises OSError."""
+    """Write a file atomically. Raises OSError."""
     with replace_file(path) as staged:
         staged.write_bytes(data)
 
 
 def copy_file(source: Path, path: str, *, overwrite: bool) -> bool:
-    """Copy a file to a name where other machines may write as well; tell whether it was written.
+    """Copy a file atomically to a name that other machines may write too; return whether it was written.
 
-    Without `overwrite`, a file that stands there stays, and it is not. Raises OSError.
+    Without `overwrite`, an existing file is kept and nothing is written. Raises OSError.
     """
     with _staged(_stage(Path(path), uuid.uuid4().hex)) as staged:
         shutil.copyfile(source, staged)
@@ -69,13 +69,14 @@ def copy_file(source: Path, path: str, *, overwrite: bool) -> bool:
 
 
 def _link(staged: Path, path: str) -> bool:
-    """Give a file its name, unless it is taken."""
+    """Give a file its name, unless that exists."""
     try:
         os.link(staged, path)
     except FileExistsError:
         return False
     except OSError:
-        # Some file systems know no links. A rename asks first there: who comes between writes the same rows.
+        # Some file systems have no links. There, a check comes before the rename; a machine that writes in
+        # between writes the same rows.
         if os.path.lexists(path):
             return False
         os.rename(staged, path)
@@ -83,7 +84,7 @@ def _link(staged: Path, path: str) -> bool:
 
 
 def name_folder(whole: Path, place: Path) -> None:
-    """Give a folder that was made beside `place` that name; one that another process put there serves too."""
+    """Rename a folder that was made beside `place`; if another process was faster, keep that one's folder."""
     shutil.rmtree(place, ignore_errors=True)
     try:
         os.rename(whole, place)
@@ -93,10 +94,10 @@ def name_folder(whole: Path, place: Path) -> None:
 
 
 def publish(whole: str, path: str, record: str) -> None:
-    """Give the file `whole` the name `path`, with its record beside it. Raises OSError.
+    """Rename the file `whole` to `path`, with its record beside it. Raises OSError.
 
-    An output that stands there first gives up its name, then its record, and goes when the new ones stand:
-    a kill between two steps leaves the name free and `whole` where it was. A failure puts all of it back.
+    An existing output first loses its name, then its record, and is deleted once the new ones exist. A kill
+    between two steps leaves the name free and `whole` where it was. A failure restores everything.
     """
     if os.path.isdir(path) and not os.path.islink(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -105,18 +106,18 @@ def publish(whole: str, path: str, record: str) -> None:
     replaces = os.path.lexists(path)
     with _staged(_stage(place)) as staged:
         staged.write_bytes(record.encode("utf-8", "surrogateescape"))
-        _sync_path(staged)  # a full disk says so here, before anything is touched
+        _sync_path(staged)  # a full disk fails here, before anything is changed
         if replaces:
             os.replace(path, aside)
         recorded = False
         try:
-            # The record first: a whole output without one could not be told from a user's own file.
+            # The record first: an output without one could not be told from a user's own file.
             os.replace(staged, place)
             recorded = True
             os.replace(whole, path)
         except OSError:
             with suppress(OSError):
-                if recorded:  # where this fails, the old rows must not come back to stand beside the new one
+                if recorded:  # if this fails, the old rows must not be restored beside the new record
                     _put_back(place, old_record)
                 if replaces:
                     os.rename(aside, path)
@@ -126,7 +127,7 @@ def publish(whole: str, path: str, record: str) -> None:
 
 
 def remove_aside(path: str) -> None:
-    """Remove the output that a whole one replaced, if a kill left it there."""
+    """Remove an output that was replaced, if a kill left it behind."""
     with suppress(OSError):
         os.remove(_aside(path))
 
@@ -143,13 +144,13 @@ def _put_back(place: Path, old_record: bytes | None) -> None:
 
 
 def _stage(place: Path, word: str = "") -> Path:
-    """A hidden name beside a file's, with its suffix, by which Keras and others choose what they write."""
+    """Return a hidden name beside a file, with its suffix, from which Keras and others choose the format."""
     return place.with_name(f".{place.stem}{word and '.' + word}.tmp{place.suffix}")
 
 
 @contextmanager
 def _staged(staged: Path) -> Iterator[Path]:
-    """Remove a file at the end if nobody renamed it."""
+    """Remove a file at the end if it was not renamed."""
     try:
         yield staged
     finally:
@@ -158,7 +159,7 @@ def _staged(staged: Path) -> Iterator[Path]:
 
 
 def hide(path: str, suffix: str = ".tmp") -> str:
-    """A dot-file's name beside `path`: one that a kill leaves behind is never taken for an input."""
+    """Return a dot-file's name beside `path`: if a kill leaves it behind, it is not taken for an input."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}{suffix}")
 
@@ -169,10 +170,10 @@ def _sync_path(path: Path) -> None:
 
 
 def sync_file(descriptor: int) -> None:
-    """See a file or a folder on the disk.
+    """Sync a file or a folder to the disk.
 
-    Warns with a ShareWarning where the file system does not sync: what was written is right, but a power cut
-    soon afterwards may take it away.
+    Warns with a ShareWarning if the file system cannot sync: the file is right, but may be lost in a power
+    failure soon afterwards.
     """
     try:
         os.fsync(descriptor)
@@ -180,15 +181,15 @@ def sync_file(descriptor: int) -> None:
         if error.errno not in _WITHOUT_SYNC:
             raise
         warnings.warn(
-            f"this file system does not sync what is written ({error.strerror}): after a power cut, see "
-            "whether files that were finished shortly before are there and whole.",
+            f"this file system cannot sync files ({error.strerror}): after a power failure, check that files "
+            "that were finished shortly before exist and are complete.",
             ShareWarning,
             stacklevel=2,
         )
 
 
 def sync_folder(path: str) -> None:
-    """Make a rename of `path` survive a power cut, where the system can (not on Windows)."""
+    """Make a rename of `path` survive a power failure, if the system can (Windows cannot)."""
     if os.name == "nt":
         return
     descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)

@@ -11,7 +11,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 
 
 def is_wildcard(name: str) -> bool:
-    """Tell whether a name holds `*`, `?` or `[`."""
+    """Whether a name contains `*`, `?` or `[`."""
     return _WILDCARD.search(name) is not None
 
 
@@ -25,7 +25,7 @@ def find_fixed_parts(pattern: str) -> tuple[str, str]:
 def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
     """Compile a glob: `*` and `?` stop at `/`, `**/` is any number of folders, `[...]` a set.
 
-    Without a `/` in it (and unless `whole`), the pattern is for the last part of a name.
+    Without a `/` in it (and unless `whole`), the pattern is matched against the last part of a name.
     """
     out, at = [], 0
     pattern = pattern.replace(os.sep, "/")
@@ -47,22 +47,22 @@ def compile_glob(pattern: str, *, whole: bool = False) -> re.Pattern[str]:
     try:
         return re.compile(anywhere + "".join(out), re.DOTALL)
     except re.error as error:
-        raise UsageError(f"Expected a glob. Received {pattern!r}: {error}.") from error
+        raise UsageError(f"{pattern!r} is not a glob: {error}.") from error
 
 
 def refuse_folders(include: str | None) -> None:
     """Refuse a glob with a `/` for a source that is one file: it could never match. Raises UsageError."""
     if include and "/" in include:
-        raise UsageError(f"Expected --include without '/' where a SOURCE is a file. Received {include!r}.")
+        raise UsageError(f"--include {include!r} cannot match a SOURCE that is a file. Leave out the '/'.")
 
 
 def matches(pattern: re.Pattern[str], name: str) -> bool:
-    """Tell whether a name below a source matches a compiled glob."""
+    """Whether a name below a source matches a compiled glob."""
     return pattern.fullmatch(name.replace(os.sep, "/")) is not None
 
 
 class Beside:
-    """The folders in which nothing can match a glob: they are not listed, and need not be readable."""
+    """The folders in which nothing can match a glob: they are not listed and need not be readable."""
 
     def __init__(self, root: str, rest: str) -> None:
         self._skip = len(root)

@@ -1,11 +1,11 @@
-"""A growing file of JSON lines that survives every way to die.
+"""A growing file of JSON lines that survives a kill or a power failure at any time.
 
     log = LineLog("scores.csv.watch")       # locked: one writer
     log.read(take_in)                       # every whole line, in order
     log.append({"ok": ["52a1…"]})           # on the disk when it returns
 
-A kill or a power cut leaves at most one line half written, at the end, or one of zeros: that one does not
-count. A line that is damaged anywhere else does not go unnoticed.
+A kill or a power failure leaves at most one half-written line at the end, or one of zeros, which is ignored.
+A damaged line anywhere else raises an error.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class BusyLogError(Exception):
 
 
 class DamagedLogError(Exception):
-    """A line is none that was written here; `number` is its number from 1."""
+    """A line is damaged; `number` is its number, from 1."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"line {number} is damaged")
@@ -35,41 +35,41 @@ class DamagedLogError(Exception):
 
 
 class LineLog:
-    """The one writer of a file of JSON lines. Raises OSError, and BusyLogError while another has it."""
+    """The only writer of a file of JSON lines. Raises OSError, and BusyLogError if another process has it."""
 
     def __init__(self, path: str) -> None:
         self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115
-        self._whole = 0  # where the whole lines end
+        self._whole = 0  # the end of the complete lines
         if not lock_file(self._file):
             self._file.close()
             raise BusyLogError
 
     @property
     def is_empty(self) -> bool:
-        """Whether no whole line is there."""
+        """Whether there is no complete line."""
         return not self._whole
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         self._file.close()
 
     def read(self, take_in: TakeIn) -> None:
-        """Give every whole line to `take_in(line, is_first)`, which raises ValueError for one that is none.
+        """Pass every complete line to `take_in(line, is_first)`, which raises ValueError for a malformed one.
 
-        Raises DamagedLogError where anything but the last line is damaged.
+        Raises DamagedLogError if any line but the last is damaged.
         """
         self._file.seek(0)
         data: bytes = self._file.readall()  # type: ignore[attr-defined]
         for number, line in enumerate(io.BytesIO(data), 1):
             if not _read_line(line, take_in, is_first=number == 1):
-                # A power cut may also leave a line whose bytes never reached the disk: zeros.
+                # A power failure may also leave a line of zeros, whose bytes never reached the disk.
                 if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
                     return
                 raise DamagedLogError(number)
             self._whole += len(line)
 
     def append(self, line: Mapping[str, Any]) -> None:
-        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
+        """Write a line and sync it; if it does not fit, it is removed, now or by the next `append`."""
         text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
         data = memoryview(text)
         self._file.truncate(self._whole)
@@ -85,7 +85,7 @@ class LineLog:
 
 
 def _read_line(line: bytes, take_in: TakeIn, *, is_first: bool) -> bool:
-    """Take in one line; False when it is none that was written here."""
+    """Process one line; False if it is malformed."""
     try:
         found = json.loads(line) if line.endswith(b"\n") else None
         if not isinstance(found, dict):

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock that the system lets go of when its process ends, however it ends."""
+"""Lock files, so that only one process writes; the system releases a lock when its process ends."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import BinaryIO
 
 from wetread.errors import ShareWarning
 
-# Windows locks bytes and then refuses to read them: these lie beyond any file that wetread writes. It has no
-# shared locks here: who shares takes one of the bytes, who is alone takes all.
+# On Windows locked bytes cannot be read, so they are chosen beyond any file that wetread writes. There are no
+# shared locks here: a shared lock takes one of the bytes, an exclusive lock all.
 _FAR_BYTE = 1 << 40
 _BYTES = 64
 
 
-# What a file system says that has no locks, or whose lock service is not there (NFS without lockd, some
-# FUSE and SMB mounts).
+# Errors of file systems without locks, or without a lock service (NFS without lockd, some FUSE and SMB
+# mounts).
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
 def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Lock an open file for this process without waiting; tell whether it was free.
+    """Lock an open file for this process without waiting; return whether it was free.
 
-    `shared`: beside others who share it (at most 64 on Windows). A lock that is held changes its kind.
-    On a file system without locks it counts as free, with a ShareWarning: two runs that write one output at
-    the same time are not noticed there.
+    `shared`: several processes may share the lock (at most 64 on Windows). A lock that this process already
+    has changes its kind. On a file system without locks, the file counts as free, with a ShareWarning: two
+    runs that write one output at the same time are not noticed there.
     """
     try:
         if sys.platform == "win32":
@@ -40,8 +40,8 @@ def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
         if error.errno not in _WITHOUT_LOCKS:
             raise
         warnings.warn(
-            f"this file system has no locks ({error.strerror}): two runs that write one output at the same "
-            "time are not noticed. Start one at a time.",
+            f"this file system has no locks ({error.strerror}): two runs that write the same output at the "
+            "same time are not noticed. Start one at a time.",
             ShareWarning,
             stacklevel=2,
         )
@@ -49,7 +49,7 @@ def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
 
 
 def _lock_bytes(file: BinaryIO, *, shared: bool) -> bool:
-    """Lock all far bytes of a file, or the first that is free: what Windows has in place of flock."""
+    """Lock all bytes at the far offset, or the first free one: Windows' replacement for flock."""
     import msvcrt
 
     here = file.tell()
@@ -67,7 +67,7 @@ def _lock_bytes(file: BinaryIO, *, shared: bool) -> bool:
 
 
 def is_named(file: BinaryIO, path: str) -> bool:
-    """Tell whether an open file still stands under its name: a run that just ended may have removed it."""
+    """Whether an open file still has its name: a run that just ended may have removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except FileNotFoundError:

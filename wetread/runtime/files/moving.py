@@ -1,4 +1,4 @@
-"""Move a scored file aside, so that it is never lost and never replaces another."""
+"""Move a scored file to another folder, without losing it or replacing another file."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from wetread.runtime.files.long_paths import reach
 
 
 def move_aside(name: str, *, root: str, target: str) -> str:
-    """Move a file under `root` to the same place under `target`; return its new name.
+    """Move a file under `root` to the same relative path under `target`; return its new name.
 
-    One that is there already with the same bytes stands for both; one with others keeps its name, and
-    the new one gets a number. Raises OSError.
+    If a file with the same bytes exists there, it is kept for both. If its bytes differ, the moved file gets
+    a number in its name. Raises OSError.
     """
     wanted = Path(reach(os.path.join(target, os.path.relpath(name, root))))
     name = reach(name)
@@ -32,7 +32,7 @@ def move_aside(name: str, *, root: str, target: str) -> str:
     try:
         Path(name).rename(place)
     except OSError as error:
-        # EXDEV: another file system. Windows says so by its own number (17).
+        # EXDEV: another file system. Windows has its own number for it (17).
         if error.errno != errno.EXDEV and getattr(error, "winerror", None) != 17:
             raise
         _copy_over(name, place)
@@ -40,9 +40,9 @@ def move_aside(name: str, *, root: str, target: str) -> str:
 
 
 def _copy_over(name: str, place: Path) -> None:
-    """Move to another file system: the copy appears whole, and only then the original goes."""
+    """Move to another file system: copy atomically, then delete the original."""
     with replace_file(place) as staged:
         shutil.copyfile(name, staged)
-        with suppress(OSError):  # a share may take no times or modes
+        with suppress(OSError):  # a share may refuse times or modes
             shutil.copystat(name, staged)
     Path(name).unlink()

@@ -1,4 +1,4 @@
-"""Read local files: regular ones alone, whole, in few system calls."""
+"""Read local files: only regular ones, completely, in few system calls."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def read_regular(name: str) -> tuple[bytes, os.stat_result]:
 
 
 def _read_regular(name: str, *, ask_again: bool) -> tuple[bytes, os.stat_result]:
-    """Read a file that is opened without waiting and only then asked what it is: a pipe is not read.
+    """Open a file without blocking, check that it is a regular file (not a pipe), and read it.
 
-    In as few system calls as there can be: at each of them a worker hands the interpreter to another.
+    It makes as few system calls as possible: at each of them a worker releases the interpreter to another.
     """
     try:
         descriptor = os.open(
@@ -32,29 +32,29 @@ def _read_regular(name: str, *, ask_again: bool) -> tuple[bytes, os.stat_result]
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
-                raise ImageError(Status.UNREADABLE, "Expected a regular file. Received something else.")
+                raise ImageError(Status.UNREADABLE, "This is not a regular file.")
             data = _read_whole(descriptor, size=status.st_size)
             return data, os.fstat(descriptor) if ask_again else status
         finally:
             os.close(descriptor)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise ImageError(Status.UNREADABLE, f"Expected a readable file. Received: {reason}.") from error
+        raise ImageError(Status.UNREADABLE, f"The file cannot be read: {reason}.") from error
 
 
 def _read_whole(descriptor: int, *, size: int) -> bytes:
-    """Read to the end of a file that should have this size: one byte more is asked for, to see the end."""
+    """Read to the end of a file that should have this size; one more byte is requested, to see the end."""
     data = os.read(descriptor, size + 1)
     if len(data) == size:
         return data
-    parts = [data]  # it grew or shrank, or the system gives it in pieces
+    parts = [data]  # it grew or shrank, or the system returns it in pieces
     while part := os.read(descriptor, 1 << 20):
         parts.append(part)
     return b"".join(parts)
 
 
 def find_entry(name: str) -> Entry:
-    """The entry of a local name; of one that is not there, the name alone."""
+    """Return the entry of a local name; only the name if the file does not exist."""
     try:
         status = os.stat(reach(name))
     except (OSError, ValueError):
@@ -63,5 +63,5 @@ def find_entry(name: str) -> Entry:
 
 
 def read_entry(entry: Entry) -> bytes:
-    """Return the bytes of a local entry, whatever it is by now. Raises ImageError('unreadable')."""
+    """Return the current bytes of a local entry, even if it has changed. Raises ImageError('unreadable')."""
     return read_local(entry.name)

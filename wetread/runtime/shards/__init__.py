@@ -1,1 +1,1 @@
-"""Score slices of a manifest on many machines, and merge their rows."""
+"""Score parts of a manifest on many machines, and merge their rows."""

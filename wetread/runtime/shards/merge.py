@@ -1,4 +1,4 @@
-"""Joining shards into the one output that a run without shards writes, byte for byte."""
+"""Merge shards into the output that a run without shards writes, byte for byte."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMED = 10
 
 @dataclass(frozen=True, kw_only=True)
 class MergeOptions:
-    """What `wetread merge` takes: the folder or prefix of the shards, and the file that they become."""
+    """The options of `wetread merge`: the folder or prefix of the shards, and the merged file."""
 
     folder: str
     output: str
@@ -33,13 +33,13 @@ class MergeOptions:
 
 
 def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Stop | None = None) -> Tally:
-    """Join the shards of a folder into one output, which appears when it is whole, its record beside it.
+    """Merge the shards of a folder into one output, which appears when it is complete, with its record.
 
-    Raises OutputError, naming it, for a shard that is missing, doubled, damaged, or of another run.
+    Raises OutputError for a shard that is missing, doubled, damaged, or of another run; it names the shard.
     """
     kind = choose_format(options.output)
     if kind == "parquet":
-        import_parquet()  # before the work, not after it
+        import_parquet()  # fail before the work, not after it
     place = open_place(options.folder, project=options.project)
     shards = find_shards(place)
     reader = _Reader(place)
@@ -48,12 +48,12 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
         options.output,
         labels=tuple(first["spec"]["labels"]),
         kind=kind,
-        identity=first["identity"] | {"merged": True},  # what it leaves is no run's that could go on
+        identity=first["identity"] | {"merged": True},  # an unfinished merge must not be resumed by a run
         optional=tuple(first["optional"]),
         project=options.project,
     )
     exists, unfinished = output.look()
-    # What an interrupted merge left unfinished is begun anew: there is nothing in it that the shards lack.
+    # An interrupted merge is started again: the shards still have everything that is in it.
     anew = unfinished and not exists and output.is_own_leftover()
     check_free(output, resume=False, overwrite=options.overwrite or anew, advice="")
     with open_output(output, resume=False):
@@ -64,7 +64,7 @@ def merge_shards(options: MergeOptions, *, watch: Watch | None = None, stop: Sto
 
 
 def find_shards(place: Place) -> list[Shard]:
-    """List the shards of a folder, all of them. Raises OutputError, naming what is missing or too much."""
+    """List all shards of a folder. Raises OutputError, which names shards that are missing or too many."""
     found: list[Shard] = []
     for name in place.list_names():
         if not name.endswith(SHARD_SUFFIX) or name.startswith("."):
@@ -72,17 +72,17 @@ def find_shards(place: Place) -> list[Shard]:
         shard = parse_name(name)
         if shard is None or shard.name != name:
             raise OutputError(
-                f"Expected only shards under their own names in {place.location!r}. Received {name!r}, a "
-                "copy or another's file. Move it away."
+                f"{name!r} in {place.location!r} is not a shard under its own name: it is a copy or another "
+                "file. Move it away."
             )
         found.append(shard)
     if not found:
-        raise SourceError(f"Expected shards in {place.location!r}. Received none. Check the name.")
+        raise SourceError(f"There are no shards in {place.location!r}. Check the name.")
     counts = sorted({shard.count for shard in found})
     if len(counts) > 1:
         names = " and ".join(next(s.name for s in found if s.count == count) for count in counts[:2])
         raise OutputError(
-            f"Expected the shards of one division in {place.location!r}. Received {names}. Move one away."
+            f"{place.location!r} has shards of different numbers of shards: {names}. Move one set away."
         )
     _check_complete(sorted(found), place)
     return sorted(found)
@@ -97,13 +97,13 @@ def _check_complete(found: list[Shard], place: Place) -> None:
     named = ", ".join(f"{index}/{count}" for index in missing[:_NAMED])
     more = f" and {len(missing) - _NAMED:,} more" if len(missing) > _NAMED else ""
     raise OutputError(
-        f"Expected {count:,} shards in {place.location!r}. Received {len(found):,}: {named}{more} missing. "
+        f"{place.location!r} has {len(found):,} of {count:,} shards: {named}{more} missing. "
         "Score them, then merge again."
     )
 
 
 class _Reader:
-    """Reads shards one after the other, each held to its digest, to its neighbours and to the first."""
+    """Reads shards one after the other, and checks each against its digest, its neighbours and the first."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -113,12 +113,12 @@ class _Reader:
         self._times: tuple[str, str] | None = None
 
     def check(self, shard: Shard) -> dict[str, Any]:
-        """Read a shard's record alone."""
+        """Read only a shard's record."""
         with self._open(shard) as file:
             return verify_shard(file, shard, location=self._name(shard)).record
 
     def read_rows(self, shard: Shard) -> Iterator[list[Prediction]]:
-        """Read a shard's rows, some at a time. Raises OutputError for one of another run."""
+        """Read a shard's rows in batches. Raises OutputError for a shard of another run."""
         with self._open(shard) as file:
             written = verify_shard(file, shard, location=self._name(shard))
             self._check_place(written.record, shard)
@@ -135,15 +135,14 @@ class _Reader:
         ends = stop == record["manifest_names"] if shard.index == shard.count - 1 else True
         if start != self._next or stop - start != record["rows"] or not ends:
             raise OutputError(
-                f"Expected shard {shard} to begin with input {self._next + 1:,} of "
-                f"{record['manifest_names']:,}. Received inputs {start + 1:,} to {stop:,} in "
-                f"{self._name(shard)!r}. Score it again."
+                f"Shard {shard} must begin with input {self._next + 1:,} of {record['manifest_names']:,}, "
+                f"and {self._name(shard)!r} has inputs {start + 1:,} to {stop:,}. Score it again."
             )
         self._next = stop
         self._note(record)
 
     def _note(self, record: dict[str, Any]) -> None:
-        """Add up what the merged output's record tells: a shard's own, with its spec, is not kept."""
+        """Add a shard's numbers to those of the merged record; the shard's own record is not kept."""
         self._shards += 1
         for stage, seconds in record["seconds"].items():
             self._seconds[stage] = round(self._seconds.get(stage, 0.0) + seconds, 3)
@@ -151,7 +150,7 @@ class _Reader:
         self._times = min(started, record["started"]), max(ended, record["ended"])
 
     def make_record(self, tally: Tally) -> dict[str, Any]:
-        """The record of the merged output."""
+        """Return the record of the merged output."""
         assert self._first is not None
         assert self._times is not None
         kept = ("model", "spec", "device", "provider", "versions", "identity")
@@ -168,7 +167,7 @@ class _Reader:
     def _open(self, shard: Shard) -> BinaryIO:
         file = self._place.open(shard.name)
         if file is None:
-            raise OutputError(f"Expected {self._name(shard)!r}. Received its removal during the merge.")
+            raise OutputError(f"{self._name(shard)!r} was removed during the merge. Score it again.")
         return file
 
     def _name(self, shard: Shard) -> str:

@@ -1,8 +1,8 @@
-"""Shards: deterministic slices of a manifest, each scored by itself and written once, whole.
+"""Shards: deterministic parts of a manifest, each scored separately and written once, atomically.
 
-A shard's file holds its rows as JSON Lines and ends in one line, its record, with a digest of all that stands
-above and of itself. It is written with a precondition, so that it is right however often a task runs: who
-comes second holds what is there to its digest, and writes nothing.
+A shard's file has its rows as JSON Lines; the last line is its record, with a digest of the rows and of the
+record itself. It is written only if it does not exist, so a task may run any number of times: a second task
+verifies the digest of the existing file and writes nothing.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _COPY_BYTES = 1 << 20
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """Slice `index` (0 to count - 1) of `count`."""
+    """Part `index` (0 to count - 1) of `count`."""
 
     index: int
     count: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.index < self.count:
-            raise UsageError(f"Expected a shard I/N with I from 0 to N-1. Received {self}.")
+            raise UsageError(f"--shard I/N needs I from 0 to N-1, and is {self}.")
 
     def __str__(self) -> str:
         return f"{self.index}/{self.count}"
@@ -66,18 +66,18 @@ def parse_shard(text: str) -> Shard:
     """Read `I/N`. Raises UsageError."""
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if found is None:
-        raise UsageError(f"Expected a shard I/N, such as 0/7. Received {text!r}.")
+        raise UsageError(f"--shard must be I/N, such as 0/7, not {text!r}.")
     return Shard(int(found[1]), int(found[2]))
 
 
 def parse_name(name: str) -> Shard | None:
-    """Tell whose file a name is; None for a name that is no shard's. Raises UsageError for 7-of-7."""
+    """Return the shard that a file name belongs to; None for another name. Raises UsageError for 7-of-7."""
     found = _NAME.fullmatch(name)
     return Shard(int(found[1]), int(found[2])) if found else None
 
 
 def cut_shard(manifest: Manifest, shard: Shard, *, batch_size: int) -> tuple[int, int]:
-    """Number the first input of a shard and the first after it; chunks of the whole begin there."""
+    """Return the numbers of a shard's first input and of the first after it; chunks begin at both."""
     first, last = (
         manifest.find_cut(manifest.names * index // shard.count, batch_size=batch_size)
         for index in (shard.index, shard.index + 1)
@@ -87,7 +87,7 @@ def cut_shard(manifest: Manifest, shard: Shard, *, batch_size: int) -> tuple[int
 
 @dataclass(frozen=True)
 class Written:
-    """A shard that stands written: its record, and how many bytes of rows are above it."""
+    """A shard that is written: its record, and the number of bytes of its rows."""
 
     record: dict[str, Any]
     rows_bytes: int
@@ -97,8 +97,9 @@ class Written:
 class ShardScorer:
     """Scores shards of `options.from_manifest` into the folder or prefix `options.output`.
 
-    One model, one session; shards come one after the other, in any order, any number of times. Raises
-    UsageError for options that shards do not have, and SourceError for a manifest that cannot be used.
+    It uses one model and one session. Shards are scored one after the other, in any order, any number of
+    times. Raises UsageError for options that shards do not have, and SourceError for a manifest that cannot
+    be used.
     """
 
     def __init__(self, classifier: Classifier, options: ScoreOptions) -> None:
@@ -111,7 +112,7 @@ class ShardScorer:
         self._identity = run_identity(classifier, options)
 
     def score(self, shard: Shard, *, watch: Watch | None = None, stop: Stop | None = None) -> Tally:
-        """Score a shard, or verify it if it is there. Arguments as of `score_to_file`. Raises OutputError."""
+        """Score a shard, or verify it if it exists. Arguments as in `score_to_file`. Raises OutputError."""
         found = read_shard(self._place, shard)
         if found is not None:
             self._check(found, shard)
@@ -150,19 +151,19 @@ class ShardScorer:
         check_same_run(self._identity, found.record, location=f"{self._place.location}/{shard.name}")
 
     def _check_other(self, shard: Shard, digest: str) -> None:
-        """Hold a shard that another task wrote meanwhile to our own rows."""
+        """Compare a shard that another task wrote meanwhile with the rows computed here."""
         found = read_shard(self._place, shard)
         if found is not None:
             self._check(found, shard)
         if found is None or found.record["rows_sha256"] != digest:
             raise OutputError(
-                f"Expected shard {shard} in {self._place.location!r} with the rows that were computed here. "
-                "Received others, written meanwhile. Remove it, and run it again where it is computed right."
+                f"Shard {shard} in {self._place.location!r} was written meanwhile, with other rows than "
+                "those computed here. Find out which machine is wrong, remove the shard and score it again."
             )
 
 
 def open_manifest(location: str, options: ScoreOptions) -> Manifest:
-    """Open a manifest that lists something. Raises SourceError."""
+    """Open a manifest with at least one input. Raises SourceError."""
     manifest = Manifest(location, project=options.project)
     if not manifest.names:
         require_inputs(manifest.entries(), manifest, allow_empty=options.allow_empty)
@@ -170,21 +171,21 @@ def open_manifest(location: str, options: ScoreOptions) -> Manifest:
 
 
 def check_options(options: ScoreOptions) -> tuple[str, str]:
-    """Return the manifest and the folder that shards have. Raises UsageError for what they have not."""
+    """Return the manifest and the output folder. Raises UsageError for options that shards do not have."""
     if options.from_manifest is None or options.output is None:
-        raise UsageError("Expected --from-manifest M and --output FOLDER with shards. Received none.")
+        raise UsageError("Shards need --from-manifest M and --output FOLDER.")
     if options.overwrite:
         raise UsageError(
-            "Expected no --overwrite with shards: one is written once. Received it. Remove the shard's file "
-            "to have it written anew, or choose another folder."
+            "--overwrite cannot be used with shards, which are written only once. Remove the shard's file to "
+            "score it again, or choose another folder."
         )
     return options.from_manifest, options.output
 
 
 def read_shard(place: Place, shard: Shard) -> Written | None:
-    """Read a shard's record and hold all of it to its digest; None where there is none yet.
+    """Read a shard's record and verify the file's digest; None if the shard does not exist yet.
 
-    Raises OutputError for a file that is not what was written, or another shard under this one's name.
+    Raises OutputError for a file that has changed, or another shard under this one's name.
     """
     file = place.open(shard.name)
     if file is None:
@@ -194,18 +195,18 @@ def read_shard(place: Place, shard: Shard) -> Written | None:
 
 
 def check_same_run(identity: Mapping[str, Any], record: Mapping[str, Any], *, location: str) -> None:
-    """Raise OutputError naming the first thing in which a shard's run was another."""
+    """Raise OutputError, which names the first difference, if a shard is of another run."""
     other = record["identity"]
     for name in sorted({*identity, *other}):
         if identity.get(name) != other.get(name):
             raise OutputError(
-                f"Expected shards of one run, with {name}: {identity.get(name)!r}. Received "
-                f"{other.get(name)!r} in {location!r}. Remove it and score it again, or use another folder."
+                f"{location!r} is of another run, with {name} {other.get(name)!r}, not "
+                f"{identity.get(name)!r}. Remove it and score it again, or use another folder."
             )
 
 
 def verify_shard(file: BinaryIO, shard: Shard, *, location: str) -> Written:
-    """Hold an open shard to its digest and to its name. Raises OutputError."""
+    """Verify an open shard's digest and its name. Raises OutputError."""
     rows_bytes, line = _find_record(file)
     try:
         record = json.loads(line)["record"]
@@ -215,14 +216,11 @@ def verify_shard(file: BinaryIO, shard: Shard, *, location: str) -> Written:
     except (ValueError, KeyError, TypeError, UsageError):
         whole = False
     if not whole:
-        raise OutputError(
-            f"Expected {location!r} as it was written. Received something else, or a part of it. Remove it, "
-            f"and score shard {shard} again."
-        )
+        raise OutputError(f"{location!r} is damaged or incomplete. Remove it, and score shard {shard} again.")
     if other != shard:
         raise OutputError(
-            f"Expected shard {shard} in {location!r}. Received shard {other}, doubled under this name. "
-            f"Remove it, and score shard {shard} again."
+            f"{location!r} has the name of shard {shard}, but is a copy of shard {other}. Remove it, and "
+            f"score shard {shard} again."
         )
     return Written(record, rows_bytes, rows_digest)
 
@@ -234,7 +232,7 @@ def _record_line(record: dict[str, Any]) -> bytes:
 
 
 def _find_record(file: BinaryIO) -> tuple[int, bytes]:
-    """Where the last line of a file begins, and the line."""
+    """Return the last line of a file and the position where it begins."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - _RECORD_BYTES)
     file.seek(start)

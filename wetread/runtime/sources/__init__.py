@@ -1,1 +1,1 @@
-"""Where inputs come from: folders, globs, lists of names, manifests, buckets."""
+"""List and read inputs: folders, globs, lists of names, manifests, buckets."""

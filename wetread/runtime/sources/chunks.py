@@ -1,4 +1,4 @@
-"""Cut a listing into chunks, at places that depend on the listing alone."""
+"""Cut a listing into chunks, at positions that depend only on the listing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHUNK_BYTES = 4 << 20
 
 
 def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list[Entry]]:
-    """Cut a listing into chunks of `batch_size` files, or of a few MB where files are large."""
+    """Cut a listing into chunks of `batch_size` files, or of a few MB if files are large."""
     chunk: list[Entry] = []
     size = 0
     for entry in entries:

@@ -1,8 +1,8 @@
-"""Where images come from: a file, a folder, a glob, a list of names; local here, `gs://` in gcs.py.
+"""Local sources: a file, a folder, or a glob.
 
-What is an input: every regular file under the source except dot-files (and what dot-folders hold),
-`Thumbs.db`, `desktop.ini` and wetread's own outputs. Order is byte order of the whole name with `/` after
-each directory, as git and Cloud Storage sort. Listing holds one directory's names at a time.
+An input is every regular file under the source except dot-files and files in dot-folders, `Thumbs.db`,
+`desktop.ini` and wetread's own outputs. They are sorted by the bytes of the whole name with `/` after each
+directory, like git and Cloud Storage. Listing keeps only one directory's names in memory.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from wetread.runtime.files.reading import find_entry, read_local
 
 
 class _LocalSource:
-    """What all local sources share: reading is a system call."""
+    """The base of local sources: how they read."""
 
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of one listed file. Raises ImageError('unreadable')."""
         return read_local(entry.name)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on: the system reads ahead."""
+        """Return entries unchanged: the system reads ahead."""
         return entries
 
     def describe(self) -> dict[str, Any]:
-        """Tell nothing."""
+        """Return an empty dict: there is nothing to report."""
         return {}
 
 
@@ -51,13 +51,9 @@ class LocalFolder(_LocalSource):
         try:
             mode = os.stat(reach(location)).st_mode
         except OSError as error:
-            raise SourceError(
-                f"Expected a file or folder. Received {location!r}: {error.strerror}. Check the name."
-            ) from error
+            raise SourceError(f"{location!r} cannot be read: {error.strerror}. Check the name.") from error
         if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
-            raise SourceError(
-                f"Expected a file or folder. Received {location!r}, which is a device, socket or pipe."
-            )
+            raise SourceError(f"{location!r} is a device, socket or pipe, not a file or folder.")
         self._is_folder = stat.S_ISDIR(mode)
         if not self._is_folder:
             refuse_folders(include)
@@ -77,7 +73,7 @@ class LocalFolder(_LocalSource):
         return self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
 
     def explain_empty(self) -> str:
-        """Say what the folder holds. Raises SourceError."""
+        """Describe what the folder contains. Raises SourceError."""
         names = (entry.name for entry in walk(self._root())) if self._is_folder else [self.location]
         return describe_names(names, place=self.location, pattern=self._pattern)
 
@@ -92,7 +88,7 @@ class LocalGlob(_LocalSource):
         self._passed_over = Beside(self._root, rest)
         self._include = compile_glob(include) if include else None
         if not os.path.isdir(reach(self._root or ".")):
-            raise SourceError(f"Expected a folder to search. Received {self._root!r}. Check the name.")
+            raise SourceError(f"There is no folder {self._root!r} to search. Check the name.")
 
     def entries(self) -> Iterator[Entry]:
         """List the matching files in order. Raises SourceError."""
@@ -102,7 +98,7 @@ class LocalGlob(_LocalSource):
                 yield entry
 
     def explain_empty(self) -> str:
-        """Say what the folder that was searched holds. Raises SourceError."""
+        """Describe what the folder that was searched contains. Raises SourceError."""
         names = (entry.name for entry in walk(self._root))
         return describe_names(names, place=self._root or ".", pattern=self._words)
 
@@ -110,9 +106,9 @@ class LocalGlob(_LocalSource):
 def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
     """List the inputs under `root` ('' or a name that ends in '/'), in order.
 
-    `pruned`: folders that are passed over, by their whole names, each with a '/' at its end.
-    Links to folders are followed, except where one leads back to a folder that holds it. A directory that
-    cannot be listed raises SourceError: its images would go missing without a row.
+    `pruned`: folders to skip, by their whole names, each with a '/' at its end. Links to folders are
+    followed, except to a folder that contains the link. A directory that cannot be listed raises SourceError,
+    because its images would be missing without a row.
     """
     yield from _walk(root, (), pruned)
 
@@ -128,7 +124,7 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str
             found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
     except OSError as error:
         raise SourceError(
-            f"Expected a folder that can be listed. Received {folder or '.'!r}: {error.strerror}. "
+            f"The folder {folder or '.'!r} cannot be listed: {error.strerror}. "
             "Give read permission, or leave it out of the source."
         ) from error
     own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
@@ -152,11 +148,11 @@ def _is_folder(item: os.DirEntry[str]) -> bool:
 
 
 def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
-    """The entry of a regular file; None for what must not be opened (a pipe, a socket, a device)."""
+    """Return the entry of a regular file; None for one that must not be opened (pipe, socket, device)."""
     try:
         status = item.stat()
     except OSError:
-        return Entry(name)  # a dangling link, or vanished since: its row will say so
+        return Entry(name)  # a dangling link, or deleted meanwhile: its row will say so
     if not stat.S_ISREG(status.st_mode):
         return None
     return Entry.of_file(name, size=status.st_size, modified=status.st_mtime_ns)

@@ -1,15 +1,16 @@
-"""A manifest: an immutable list of inputs, written as a stream, read from anywhere, held to its own digest.
+"""Manifests: an immutable list of inputs with a digest, written as a stream and readable from any position.
 
-JSON Lines in ASCII, so that every name survives: a head, one array for each input, an index, a tail.
+The format is JSON Lines in ASCII, which can hold every name: a head, one array for each input, an index, a
+tail.
 
     {"wetread_manifest": 1, "columns": ["name", "size", "version", "crc32c"], "chunk": [32, 4194304], ...}
     ["gs://bucket/a.jpg", 31245, "1700000000000001", "yZRlqg=="]
     {"blocks": [[bytes, names, sha256], ...]}
     {"digest": sha256 of head and index, "names": N, "head": length, "index": [start, length]}
 
-Blocks of some 1,024 inputs have digests of their own, and the digest of the whole is of those: whoever reads
-a slice need not read the rest, and no name is used before its block was proven. Blocks end where a run's
-chunks do, so that a slice is scored in the same batches as the whole.
+Blocks of about 1,024 inputs have their own digests, and the manifest's digest is computed from those. So a
+shard can be read without the rest, and no name is used before its block is verified. Blocks end where a run's
+chunks end, so a shard is scored in the same batches as the whole.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from wetread.errors import SourceError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.sources.chunks import CHUNK_BYTES, DEFAULT_BATCH, group_entries
 from wetread.runtime.sources.shared_folder import Bytes, open_bytes
-from wetread.runtime.sources.unchanged import read_held
+from wetread.runtime.sources.unchanged import read_unchanged
 
 if TYPE_CHECKING:
     from wetread.runtime.gcs.reading import BucketReads
@@ -40,7 +41,7 @@ _TAIL_BYTES = 512
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Neighbouring lines of a manifest: where they stand, which inputs they are, their SHA-256."""
+    """Neighbouring lines of a manifest: their position in the file, their inputs, their SHA-256."""
 
     start: int
     length: int
@@ -50,9 +51,9 @@ class Block:
 
 
 def write_manifest(entries: Iterable[Entry], file: BinaryIO, *, origin: Mapping[str, Any]) -> int:
-    """Write a manifest as a stream and return how many inputs it has; a block's lines are held at a time.
+    """Write a manifest as a stream and return its number of inputs; only one block is kept in memory.
 
-    `origin` tells where the list is from, for its readers; the rows do not depend on it.
+    `origin` says where the list comes from, for human readers; the rows do not depend on it.
     """
     head = _line({"wetread_manifest": _VERSION, "columns": _COLUMNS, "chunk": _CHUNK, **origin})
     file.write(head)
@@ -89,11 +90,11 @@ def _make_tail(head: bytes, index: bytes, *, names: int, start: int) -> bytes:
 
 
 class Manifest:
-    """The inputs that a manifest lists: a source, read block by block, each proven before it is used.
+    """The inputs of a manifest as a source, read block by block; each block is verified before it is used.
 
-    `names` is how many there are, `digest` 64 hex digits that stand for all of it. An input that is not what
-    was listed any more has no bytes. Raises SourceError for what is no manifest or has changed. `project` is
-    billed where a bucket's requesters pay.
+    `names`: the number of inputs; `digest`: 64 hex digits, of the whole manifest. Reading an input that has
+    changed since it was listed fails. Raises SourceError for a file that is not a manifest or has changed.
+    `project` is billed for requester-pays buckets.
     """
 
     def __init__(self, location: str, *, project: str | None = None) -> None:
@@ -107,7 +108,7 @@ class Manifest:
         self._reads: BucketReads | None = None
 
     def _read_frame(self, file: Bytes) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """Read head, index and tail, and hold them to the digest."""
+        """Read head, index and tail, and check them against the digest."""
         try:
             last = file.read(max(0, file.size - _TAIL_BYTES), min(file.size, _TAIL_BYTES))
             line = last[last.rstrip(b"\n").rfind(b"\n") + 1 :]
@@ -118,24 +119,24 @@ class Manifest:
             names = sum(block[1] for block in parsed[1]["blocks"])
             whole = len(head) + sum(block[0] for block in parsed[1]["blocks"])
         except (ValueError, KeyError, TypeError, IndexError) as error:
-            raise self._refuse("something else, or a part of one") from error
+            raise self._refuse("it is another kind of file, or incomplete") from error
         size = start + length + len(line)
         if line != _make_tail(head, index, names=names, start=whole) or size != file.size:
-            raise self._refuse("one that changed since: its digest is another")
+            raise self._refuse("it has changed, because its digest differs")
         if parsed[0].get("wetread_manifest") != _VERSION:
-            raise self._refuse(f"one of version {parsed[0].get('wetread_manifest')!r}, not {_VERSION}")
+            raise self._refuse(f"its version is {parsed[0].get('wetread_manifest')!r}, not {_VERSION}")
         return parsed
 
     def entries(self) -> Iterator[Entry]:
-        """List every input, in order, a block at a time. Raises SourceError for a block that changed."""
+        """List every input, in order, a block at a time. Raises SourceError for a block that has changed."""
         return chain.from_iterable(map(self._read_block, self._blocks))
 
     def explain_empty(self) -> str:
-        """Say that the manifest lists nothing."""
+        """Describe the manifest as empty."""
         return f"the manifest {self.location!r} lists no input"
 
     def list_range(self, start: int, stop: int) -> Iterator[Entry]:
-        """List the inputs from number `start` up to but without `stop`, reading the blocks that hold them."""
+        """List the inputs from number `start` up to, not including, `stop`, reading only their blocks."""
         number = self._find_block(start)
         if number < 0 or start >= stop:
             return iter(())
@@ -144,9 +145,9 @@ class Manifest:
         return islice(entries, start - first, stop - first)
 
     def find_cut(self, target: int, *, batch_size: int) -> int:
-        """Find the first input at or after number `target` that a run over the whole begins a chunk with.
+        """Find the first input at or after number `target` at which a run over the whole begins a chunk.
 
-        Reads one block at the batch size that the blocks were made for, and all before `target` at another.
+        Reads one block if `batch_size` is the one that the blocks were made for, else all before `target`.
         """
         number = self._find_block(target) if self._aligned and batch_size == DEFAULT_BATCH else 0
         if number < 0 or target >= self.names:
@@ -159,30 +160,30 @@ class Manifest:
         return at
 
     def _find_block(self, number: int) -> int:
-        """The block that holds an input; the last for what is beyond, -1 where there is none."""
+        """Return the index of the block of an input; the last block for numbers beyond, -1 without blocks."""
         return bisect_right(self._blocks, max(number, 0), key=lambda block: block.first) - 1
 
     def _read_block(self, block: Block) -> list[Entry]:
         data = self._file.read(block.start, block.length)
         if hashlib.sha256(data).hexdigest() != block.digest:
             last = block.first + block.names
-            raise self._refuse(f"one that changed since, among the names {block.first + 1:,} to {last:,}")
+            raise self._refuse(f"it has changed, among the names {block.first + 1:,} to {last:,}")
         return [Entry(*json.loads(line)) for line in data.splitlines()]
 
-    def _refuse(self, received: str) -> SourceError:
+    def _refuse(self, reason: str) -> SourceError:
         return SourceError(
-            f"Expected a manifest as `wetread manifest` wrote it: {self.location!r}. Received {received}. "
-            "Fetch it again, or make a new one."
+            f"{self.location!r} is not a manifest as `wetread manifest` wrote it: {reason}. "
+            "Copy it again, or make a new one."
         )
 
     def read(self, entry: Entry) -> bytes:
-        """Return an input's bytes as they were listed. Raises ImageError('unreadable') if it changed."""
+        """Return an input's bytes. Raises ImageError('unreadable') if it has changed since it was listed."""
         if self._reads is not None or is_bucket_location(entry.name):
             return self._open_reads().read(entry)
-        return read_held(entry)
+        return read_unchanged(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on, fetching ahead from the first that is in a bucket."""
+        """Return entries, prefetching from the first one that is in a bucket."""
         for entry in entries:
             if is_bucket_location(entry.name):
                 yield from self._open_reads().read_ahead(chain((entry,), entries))
@@ -194,11 +195,11 @@ class Manifest:
         from wetread.runtime.gcs.reading import BucketReads
 
         if self._reads is None:
-            self._reads = BucketReads(Storage(project=self._project), read_file=read_held)
+            self._reads = BucketReads(Storage(project=self._project), read_file=read_unchanged)
         return self._reads
 
     def describe(self) -> dict[str, Any]:
-        """Tell how reading from buckets went."""
+        """Return statistics about reading from buckets."""
         return {} if self._reads is None else self._reads.describe()
 
 

@@ -1,4 +1,4 @@
-"""Making a manifest: list sources as a stream, and write it whole under a name of its own."""
+"""Make a manifest: list sources as a stream and write the file atomically."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _EVERY = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class ManifestOptions:
-    """What `wetread manifest` takes.
+    """The options of `wetread manifest`.
 
-    `checksum`: read local files for their crc32c, to which scoring then holds them, in place of their
-    modification times. `project` is billed where a bucket's requesters pay.
+    `checksum`: read local files to compute their crc32c; scoring then checks it instead of the modification
+    time. `project` is billed for requester-pays buckets.
     """
 
     sources: tuple[str, ...]
@@ -37,15 +37,15 @@ class ManifestOptions:
 
     def __post_init__(self) -> None:
         if not self.sources:
-            raise UsageError("Expected a SOURCE. Received none.")
+            raise UsageError("Give a SOURCE to list.")
         if is_bucket_location(self.output) and not split_location(self.output)[1].rpartition("/")[2]:
-            raise UsageError(f"Expected --output FILE or gs://BUCKET/NAME. Received {self.output!r}.")
+            raise UsageError(f"--output must be FILE or gs://BUCKET/NAME, not {self.output!r}.")
 
 
 def make_manifest(options: ManifestOptions, *, watch: Callable[[int], None] | None = None) -> Manifest:
-    """List the sources into `options.output`, which appears when it is whole. Returns it, opened.
+    """List the sources into `options.output`, which appears when it is complete. Returns it, opened.
 
-    `watch` is told how many names there are so far. Raises SourceError and OutputError.
+    `watch` is called with the number of names so far. Raises SourceError and OutputError.
     """
     _check_free(options)
     source = open_sources(
@@ -67,14 +67,13 @@ def make_manifest(options: ManifestOptions, *, watch: Callable[[int], None] | No
 
 
 def _check_free(options: ManifestOptions) -> None:
-    """Refuse an existing output before the work, not after it."""
+    """Refuse an existing output before listing, not after it."""
     if options.overwrite:
         return
     with suppress(SourceError):
         open_bytes(options.output, project=options.project)
         raise OutputError(
-            f"Expected nothing at {options.output!r} yet. Received a file. Use --overwrite to replace it, or "
-            "another name."
+            f"{options.output!r} already exists. Replace it with --overwrite, or choose another name."
         )
 
 

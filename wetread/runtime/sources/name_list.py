@@ -1,4 +1,4 @@
-"""Lists of names as a source: streamed from a file or a pipe, local names and URIs."""
+"""Lists of names as a source: local names and URIs, streamed from a file or a pipe."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class NameList:
-    """The names in a list, local ones and URIs, in its order.
+    """The names in a list, local ones and URIs, in the list's order.
 
-    One that is not there is an input that cannot be read. `project` as in `open_source`.
+    A name that does not exist is an input that cannot be read. `project` as in `open_source`.
     """
 
     def __init__(self, names: Iterable[str], *, project: str | None = None) -> None:
@@ -30,7 +30,7 @@ class NameList:
         self._reads: BucketReads | None = None
 
     def entries(self) -> Iterator[Entry]:
-        """List the names. Raises what opening Cloud Storage raises at the first URI."""
+        """List the names. At the first URI it raises what opening Cloud Storage raises."""
         names = iter(self._names)
         for name in names:
             if is_bucket_location(name):
@@ -42,11 +42,11 @@ class NameList:
             yield find_entry(name)
 
     def read(self, entry: Entry) -> bytes:
-        """Read one listed entry, wherever it is. Raises ImageError('unreadable')."""
+        """Read one listed entry, local or in a bucket. Raises ImageError('unreadable')."""
         return read_local(entry.name) if self._reads is None else self._reads.read(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on, fetching ahead from the first that is in a bucket."""
+        """Return entries, prefetching from the first one that is in a bucket."""
         for entry in entries:
             if self._reads is not None:
                 yield from self._reads.read_ahead(chain((entry,), entries))
@@ -54,24 +54,24 @@ class NameList:
             yield entry
 
     def describe(self) -> dict[str, Any]:
-        """Tell how reading from buckets went."""
+        """Return statistics about reading from buckets."""
         return {} if self._reads is None else self._reads.describe()
 
     def explain_empty(self) -> str:
-        """Say that the list holds no name."""
-        return "no name is in the list"
+        """Describe the list as empty."""
+        return "the list has no names"
 
 
 def read_name_list(path: str) -> Iterator[str]:
     """Open a text file of names, one a line ('-' is standard input), and stream them.
 
-    A byte order mark, as Windows' editors set it, is no part of a name. Raises SourceError, also in the
-    stream: for UTF-16, and on Windows for what is not UTF-8.
+    A byte order mark, which Windows' editors write, is skipped. Raises SourceError, also while streaming: for
+    UTF-16, and on Windows for names that are not UTF-8.
     """
     try:
         stream = sys.stdin.buffer if path == "-" else open(path, "rb")  # noqa: SIM115
     except OSError as error:
-        raise SourceError(f"Expected a list of names. Received {path!r}: {error.strerror}.") from error
+        raise SourceError(f"The list {path!r} cannot be read: {error.strerror}.") from error
     return _stream_names(stream, path)
 
 
@@ -85,8 +85,8 @@ def _stream_names(stream: BinaryIO, path: str) -> Iterator[str]:
                 name = os.fsdecode(line.rstrip(b"\r\n"))
             except ValueError as error:
                 raise SourceError(
-                    f"Expected names in UTF-8 in {path!r}. Received line {number + 1}: {error}. Save the "
-                    "list as UTF-8."
+                    f"The names in {path!r} are not UTF-8 at line {number + 1}: {error}. Save the list as "
+                    "UTF-8."
                 ) from error
             if name:
                 yield name

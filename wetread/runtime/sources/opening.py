@@ -1,4 +1,4 @@
-"""Open a location, or several, as one source: local, or in Cloud Storage."""
+"""Open one or several locations as a source: local, or in Cloud Storage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wetread.runtime.sources.local import LocalFolder, LocalGlob
 if TYPE_CHECKING:
     from wetread.runtime.gcs.reading import BucketReads
 
-# Two letters at least: C:// is a drive.
+# At least two letters: C:// is a drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -27,9 +27,9 @@ def open_source(
 ) -> Source:
     """Open a local file, folder or glob, or a `gs://` location.
 
-    `include`: a glob that narrows what is listed, matched against the name below the source (against the
-    last part alone when it holds no `/`). `project` is billed where a bucket's requesters pay. Raises
-    SourceError when nothing is there, UsageError for an address of another storage (`s3://`), and
+    `include`: only names that match this glob are listed. It is matched against the name below the source
+    (only against the last part if it has no `/`). `project` is billed for requester-pays buckets. Raises
+    SourceError if nothing is there, UsageError for an address of another storage (`s3://`), and
     MissingExtraError for `gs://` without the extra `gcs`.
     """
     reads = open_reads(project) if is_bucket_location(location) else None
@@ -45,7 +45,7 @@ def open_sources(
 ) -> Source:
     """Open several locations as one source, one after the other. Arguments as in `open_source`.
 
-    `allow_empty`: a `gs://` prefix without any object is a source, too, and not a wrong name.
+    `allow_empty`: a `gs://` prefix without objects is an empty source, not a wrong name.
     """
     names = [os.fspath(location) for location in locations]
     reads = open_reads(project) if any(map(is_bucket_location, names)) else None
@@ -54,7 +54,7 @@ def open_sources(
 
 
 def open_reads(project: str | None) -> BucketReads:
-    """Make what reads objects. Raises MissingExtraError without the extra `gcs`, and SourceError."""
+    """Create the reader of objects. Raises MissingExtraError without the extra `gcs`, and SourceError."""
     from wetread.runtime.gcs.client import Storage
     from wetread.runtime.gcs.reading import BucketReads
 
@@ -76,14 +76,14 @@ def _open(
 
 @dataclass(frozen=True)
 class Chain:
-    """Several sources, one after the other; `reads` is what reads those of them that are in buckets."""
+    """Several sources, one after the other; `reads` reads those that are in buckets."""
 
     parts: tuple[Source, ...]
     reads: BucketReads | None = None
     allow_empty: bool = False
 
     def entries(self) -> Iterator[Entry]:
-        """List each part in turn. One that lists nothing, beside others, gives an EmptySourceWarning."""
+        """List each part in turn. If one of several lists nothing, warns with an EmptySourceWarning."""
         empty = []
         for part in self.parts:
             entries = part.entries()
@@ -100,19 +100,19 @@ class Chain:
                 )
 
     def read(self, entry: Entry) -> bytes:
-        """Read one listed entry, wherever it is."""
+        """Read one listed entry, local or in a bucket."""
         return read_local(entry.name) if self.reads is None else self.reads.read(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Pass entries on, fetching ahead if a part is in a bucket."""
+        """Return entries, prefetching if a part is in a bucket."""
         return entries if self.reads is None else self.reads.read_ahead(entries)
 
     def describe(self) -> dict[str, Any]:
-        """Tell how reading from buckets went."""
+        """Return statistics about reading from buckets."""
         return {} if self.reads is None else self.reads.describe()
 
     def explain_empty(self) -> str:
-        """Say of each part what it holds."""
+        """Describe what each part contains."""
         return "; ".join(part.explain_empty() for part in self.parts)
 
 

@@ -1,6 +1,6 @@
-"""Where a cluster's machines meet: a folder that all of them see, or a prefix in a bucket.
+"""A folder that several machines share: a mounted folder, or a prefix in a bucket.
 
-Files are written once, whole or not at all, never over another; and read whole, or a part at a time.
+Files are written atomically and only once, never over another; they are read completely or in parts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Bytes(Protocol):
     size: int
 
     def read(self, start: int, length: int) -> bytes:
-        """Return `length` bytes from `start`; fewer where the file ends. Raises SourceError."""
+        """Return `length` bytes from `start`; fewer at the end of the file. Raises SourceError."""
         ...
 
 
@@ -32,24 +32,24 @@ class Place(Protocol):
     location: str
 
     def list_names(self) -> list[str]:
-        """The names of the files here, in order; none where there is no folder yet. Raises OutputError."""
+        """Return the names of the files, sorted; none if the folder does not exist. Raises OutputError."""
         ...
 
     def put(self, name: str, file: Path) -> bool:
-        """Write a file whole; tell whether it was not there before. Raises OutputError."""
+        """Write a file atomically, unless it exists; return whether it was written. Raises OutputError."""
         ...
 
     def replace(self, name: str, file: Path) -> None:
-        """Write a file whole, whatever stands there. Raises OutputError."""
+        """Write a file atomically, replacing an existing one. Raises OutputError."""
         ...
 
     def open(self, name: str) -> BinaryIO | None:
-        """Open a file to read it and seek in it; None where there is none. Raises OutputError."""
+        """Open a file for reading and seeking; None if it does not exist. Raises OutputError."""
         ...
 
 
 def open_bytes(location: str, *, project: str | None = None) -> Bytes:
-    """Open a local file or an object to read parts of it. Raises SourceError when it is not there."""
+    """Open a local file or an object to read parts of it. Raises SourceError if it does not exist."""
     if not is_bucket_location(location):
         return _FileBytes(location)
     from wetread.runtime.gcs.shared_prefix import ObjectBytes
@@ -58,7 +58,7 @@ def open_bytes(location: str, *, project: str | None = None) -> Bytes:
 
 
 def open_place(location: str, *, project: str | None = None) -> Place:
-    """Open a local folder or a `gs://` prefix. Touches nothing yet."""
+    """Open a local folder or a `gs://` prefix, without reading or creating anything yet."""
     if not is_bucket_location(location):
         return _Folder(location)
     from wetread.runtime.gcs.shared_prefix import Prefix
@@ -67,15 +67,14 @@ def open_place(location: str, *, project: str | None = None) -> Place:
 
 
 def put_file(location: str, file: Path, *, overwrite: bool, project: str | None = None) -> None:
-    """Write a file whole under a name of its own. Raises OutputError when something stands there already."""
+    """Write a file atomically. Raises OutputError if the name exists, unless `overwrite`."""
     place, _, name = location.rpartition("/") if is_bucket_location(location) else _split(location)
     opened = open_place(place, project=project)
     if overwrite:
         opened.replace(name, file)
     elif not opened.put(name, file):
         raise OutputError(
-            f"Expected nothing at {location!r} yet. Received a file. Use --overwrite to replace it, or "
-            "another name."
+            f"{location!r} already exists. Replace it with --overwrite, or choose another name."
         )
 
 
@@ -101,8 +100,7 @@ class _FileBytes:
             yield
         except OSError as error:
             raise SourceError(
-                f"Expected a file that can be read. Received {self._location!r}: {error.strerror}. "
-                "Check the name."
+                f"{self._location!r} cannot be read: {error.strerror}. Check the name."
             ) from error
 
 
@@ -141,6 +139,6 @@ class _Folder:
             yield
         except OSError as error:
             raise OutputError(
-                f"Expected a folder that can be read and written: {self.location!r}. Received: "
-                f"{error.strerror or error}. Check its name, its permissions and the space that is left."
+                f"The folder {self.location!r} cannot be read or written: {error.strerror or error}. Check "
+                "its name, its permissions and the space that is left."
             ) from error

@@ -1,4 +1,4 @@
-"""Local files held to what a manifest says of them, as objects are held to their generation and crc32c."""
+"""Check that local files are unchanged since a manifest listed them; for objects, the generation shows it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from wetread.runtime.threads import map_in_order
 _AT_ONCE, _AHEAD = 8, 64
 
 
-def read_held(entry: Entry) -> bytes:
-    """Return a local file's bytes if it is the one that was listed. Raises ImageError('unreadable').
+def read_unchanged(entry: Entry) -> bytes:
+    """Return a local file's bytes if it is unchanged. Raises ImageError('unreadable').
 
-    With a checksum, size and crc32c decide; without one, size and modification time, asked for after the
-    bytes were read: a file that changes while it is read is another one too.
+    With a checksum, size and crc32c are compared; without one, size and modification time, which are read
+    after the bytes: a file that changes while it is read counts as changed.
     """
     data, status = read_regular(entry.name)
     if entry.checksum:
@@ -28,14 +28,12 @@ def read_held(entry: Entry) -> bytes:
     else:
         same = entry == Entry.of_file(entry.name, size=len(data), modified=status.st_mtime_ns)
     if not same:
-        raise ImageError(
-            Status.UNREADABLE, "Expected the file that the manifest lists. Received another: it changed."
-        )
+        raise ImageError(Status.UNREADABLE, "The file has changed since the manifest listed it.")
     return data
 
 
 def add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Add the crc32c of local files, in order, reading a few at a time; objects have theirs already.
+    """Add the crc32c of local files, in order, reading a few at a time; objects already have one.
 
     A file that cannot be read stays without one. Raises MissingExtraError without google-crc32c.
     """

@@ -1,8 +1,8 @@
-"""Which files of a watched folder are there completely, and in which order they came.
+"""Find the files of a watched folder that are completely written, oldest first.
 
-A file counts once its size, modification time and (where the system keeps one) change time have stood
-still for a while: a copy under way moves at least one of them. A name that ends like a copy under way is
-left alone until it is renamed.
+A file is complete once its size, modification time and (if the system has one) change time have not changed
+for a while: a copy in progress changes at least one of them. A name that ends like a copy in progress is
+ignored until it is renamed.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ Signature = tuple[int, int, int]
 
 
 def sign_file(name: str) -> Signature | None:
-    """Size, modification time and change time (in ns) of a file; None when it is gone.
+    """Return size, modification time and change time (in ns) of a file; None if it is gone.
 
-    On Windows the third is the creation time, which does not move.
+    On Windows the third is the creation time, which does not change.
     """
     try:
         status = os.stat(reach(name))
@@ -32,7 +32,7 @@ def sign_file(name: str) -> Signature | None:
 
 
 def is_unfinished(name: str) -> bool:
-    """Tell whether a name says of itself that it is still being written."""
+    """Whether a name shows that the file is still being written."""
     return name.lower().endswith(UNFINISHED_SUFFIXES)
 
 
@@ -43,7 +43,7 @@ def _make_entry(name: str, signature: Signature) -> Entry:
 
 @dataclass
 class _Candidate:
-    """A file that was seen: its signature, since when it has had it, and whether it had no score."""
+    """A file that was seen: its signature, since when it has had that one, and whether it had no score."""
 
     signature: Signature
     since: float
@@ -54,8 +54,8 @@ class _Candidate:
 class Arrivals:
     """The files of a folder that have no row yet.
 
-    `settle`: seconds for which a file must stand still. `patience`: seconds for one that had no score, as
-    it may be a copy that paused.
+    `settle`: seconds for which a file must not change. `patience`: the same for a file without a score, which
+    may be a copy that paused.
     """
 
     settle: float
@@ -64,7 +64,7 @@ class Arrivals:
     _candidates: dict[str, _Candidate] = field(default_factory=dict)
 
     def observe(self, entries: Iterable[Entry], *, now: float) -> list[Entry]:
-        """Look at what a listing holds, `now` in seconds, and return what is complete, oldest first."""
+        """Look at a listing, `now` in seconds, and return the complete files, oldest first."""
         found: dict[str, _Candidate] = {}
         ready: list[tuple[int, str, Entry]] = []
         for entry in entries:
@@ -80,17 +80,17 @@ class Arrivals:
         return [entry for _, _, entry in sorted(ready, key=lambda item: item[:2])]
 
     def find(self, name: str) -> Entry | None:
-        """The entry of a file as it is now; None when it is gone."""
+        """Return the entry of a file as it is now; None if it is gone."""
         signature = self.sign(name)
         return None if signature is None else _make_entry(name, signature)
 
     def is_unchanged(self, entry: Entry) -> bool:
-        """Tell whether a file is still as it was when it was returned."""
+        """Whether a file is unchanged since it was returned."""
         known = self._candidates.get(entry.name)
         return known is not None and self.sign(entry.name) == known.signature
 
     def doubt(self, entry: Entry) -> bool:
-        """Put a file without a score aside until `patience` is over; False when it is over already."""
+        """Keep a file without a score for another try until `patience` is over; False if it is over."""
         known = self._candidates[entry.name]
         if known.is_doubted:
             return False

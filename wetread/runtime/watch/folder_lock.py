@@ -1,4 +1,4 @@
-"""Lock a watched folder: files that one watch moves away would be missing from another's rows."""
+"""Lock a watched folder: files that one watch moves would be missing from another watch's rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LOCK_NAME = ".wetread-watch.lock"
 
 @contextmanager
 def lock_folder(folder: str, *, moves: bool) -> Iterator[None]:
-    """Hold a watched folder. Watches that move no files may share it; one that `moves` files is alone.
+    """Lock a watched folder. Watches that move no files may share it; one that `moves` files is exclusive.
 
-    Raises SourceError where the folder, or one that holds it, is watched so already. Where no lock file can
-    be made (a folder that may only be read), the watch goes on: with a ShareWarning where it moves files.
+    Raises SourceError if a watch of the folder, or of one above it, excludes this one. If no lock file can be
+    made (the folder is read-only), the watch goes on, with a ShareWarning if it moves files.
     """
     place = os.path.join(reach(folder), LOCK_NAME)
     for above in _list_folders_above(folder):
@@ -31,8 +31,8 @@ def lock_folder(folder: str, *, moves: bool) -> Iterator[None]:
     except OSError as error:
         if moves:
             warnings.warn(
-                f"the watched folder takes no lock file ({error.strerror}): two watches that move its files "
-                "are not noticed. Start one alone.",
+                f"no lock file can be made in the watched folder ({error.strerror}): two watches that move "
+                "its files are not noticed. Start only one.",
                 ShareWarning,
                 stacklevel=3,
             )
@@ -43,7 +43,7 @@ def lock_folder(folder: str, *, moves: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # Who can lock it alone is the last one; on Windows an open file stays, unlocked.
+        # Whoever can lock it exclusively is the last one; on Windows an open file cannot be removed.
         if lock_file(file):
             with suppress(OSError):
                 os.remove(place)
@@ -51,7 +51,7 @@ def lock_folder(folder: str, *, moves: bool) -> Iterator[None]:
 
 
 def _take(place: str, *, moves: bool) -> BinaryIO | None:
-    """Open and lock a lock file; None where another process holds it."""
+    """Open and lock a lock file; None if another process has the lock."""
     while True:
         file = open(place, "ab")  # noqa: SIM115 - it is held for the length of the watch
         if not lock_file(file, shared=not moves):
@@ -70,7 +70,7 @@ def _list_folders_above(folder: str) -> Iterator[str]:
 
 
 def _refuse_locked(above: str, folder: str) -> None:
-    """Raise SourceError where a watch moves the files of a folder that holds this one."""
+    """Raise SourceError if a watch moves the files of a folder above this one."""
     with suppress(OSError), open(os.path.join(reach(above), LOCK_NAME), "rb") as file:
         if not lock_file(file, shared=True):
             raise _in_use(folder)
@@ -79,6 +79,6 @@ def _refuse_locked(above: str, folder: str) -> None:
 def _in_use(folder: str) -> SourceError:
     return SourceError(
         f"Another `wetread watch` works on {folder!r} or on a folder around it, and one of the two moves "
-        "files by --done or --failed: each would miss what the other moves. End that watch, or watch another "
-        "folder."
+        "files with --done or --failed: each would miss what the other moves. End that watch, or watch "
+        "another folder."
     )

@@ -1,11 +1,11 @@
-"""An output that grows for months, and a journal beside it that survives every way to die.
+"""An output that grows for months, and a crash-safe journal beside it.
 
-Rows are appended to the output itself. The journal, `scores.csv.watch`, holds one JSON line for what the
-rows depend on, then one for each batch: where its rows stand, their checksum, and the keys of its files;
-it is written after the rows are on the disk. Rows that no line vouches for are cut off before the next
-batch: a kill leaves at most one line half written, at the end. A journal that is damaged in any other way
-is refused, for what it no longer vouches for may be rows of files that are moved away. The output is open
-only while rows are written: it may be renamed, or be open in a spreadsheet.
+Rows are appended to the output itself. The journal, `scores.csv.watch`, has one JSON line for what the rows
+depend on, then one line for each batch: the position of its rows, their checksum, and the keys of its files.
+A line is written after its rows are on the disk. Rows without a line are cut off before the next batch: a
+kill leaves at most one half-written line, at the end. A journal with any other damage is refused, because its
+rows may be of files that have been moved. The output is open only while rows are written: it may be renamed,
+or be open in a spreadsheet.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """The last bytes of the output that the journal vouches for."""
+    """The last rows of the output that have a line in the journal."""
 
     start: int
     length: int
@@ -41,15 +41,15 @@ class _Piece:
 
 
 def key_entry(entry: Entry, *, root: str = "") -> str:
-    """16 hex digits that change with a file's name below `root`, its size or modification time."""
+    """Return 16 hex digits that depend on a file's name below `root`, its size and modification time."""
     return hashlib.blake2b(entry.identify(root), digest_size=8).hexdigest()
 
 
 class Journal:
-    """The one writer of a growing output. Use `open_journal`.
+    """The only writer of a growing output. Use `open_journal`.
 
-    `taken` maps the key of every file that has a row to whether it has a score. `optional` names the columns
-    after `error`.
+    `taken` maps the key of every file with a row to whether it has a score. `optional`: the columns after
+    `error`.
     """
 
     def __init__(
@@ -75,19 +75,18 @@ class Journal:
                 return LineLog(self.path + JOURNAL_SUFFIX)
             except BusyLogError as error:
                 raise OutputError(
-                    f"Expected to be the only watch that writes {self.path!r}. Received another one at work. "
-                    "Stop that one, or choose another output."
+                    f"Another watch is writing {self.path!r}. Stop that one, or choose another output."
                 ) from error
 
     def close(self) -> None:
-        """Let go of the output."""
+        """Release the output."""
         self._lines.close()
 
     def recover(self) -> None:
-        """Read what earlier runs vouched for, and cut off what they did not.
+        """Read the journal of earlier runs, and cut off rows that are not in it.
 
-        Raises OutputError when the output is another's, has changed, has rows of another model, or when the
-        journal is damaged; then both stay as they are.
+        Raises OutputError if the output is not a watch's, has changed, has rows of another model, or if the
+        journal is damaged; then both files are left unchanged.
         """
         with _explained(self.path):
             self._read_lines()
@@ -101,14 +100,13 @@ class Journal:
             self._lines.read(self._check_line)
         except DamagedLogError as error:
             raise OutputError(
-                f"Expected whole lines in {self.path + JOURNAL_SUFFIX!r}, which vouches for the rows of "
-                f"{self.path!r}. Received a damaged line {error.number}. Restore both files from one copy, "
-                "or choose another output."
+                f"{self.path + JOURNAL_SUFFIX!r}, the journal of {self.path!r}, has a damaged line "
+                f"{error.number}. Restore both files from one copy, or choose another output."
             ) from error
 
     def _check_line(self, line: Mapping[str, Any], is_first: bool) -> None:
         if ("identity" in line) != is_first:
-            raise ValueError("the identity stands in the first line alone")
+            raise ValueError("only the first line has the identity")
         self._take_in(line)
 
     def _take_in(self, line: Mapping[str, Any]) -> None:
@@ -123,15 +121,15 @@ class Journal:
     def _begin(self) -> None:
         if os.path.exists(self.path) and os.path.getsize(self.path):
             raise OutputError(
-                f"Expected no output at {self.path!r} yet, or one that `wetread watch` began. Received a "
-                "file without its journal. Choose another output, or move it away."
+                f"{self.path!r} already exists and has no journal of `wetread watch`. Choose another output, "
+                "or move it away."
             )
         self._lines.append({"version": _VERSION, "identity": self._identity})
 
     def append(self, predictions: list[Prediction], keys: list[str]) -> None:
-        """Write rows, and vouch for them and for their files' keys once they are on the disk.
+        """Write rows and, once they are on the disk, a line for them with the keys of their files.
 
-        Raises OutputError; then nothing of it counts, and it may be tried again.
+        Raises OutputError; then none of it counts, and it may be tried again.
         """
         data = encode_rows(predictions, self._labels, kind=self._kind, optional=self._optional)
         line: dict[str, Any] = {"ok": [], "failed": []}
@@ -148,46 +146,46 @@ class Journal:
         self._take_in(line)
 
     def forget(self, keys: list[str]) -> None:
-        """Note that files were moved away: one that comes back under such a key is new."""
+        """Record that files were moved away: a file that comes back with such a key is new."""
         with _explained(self.path):
             self._lines.append({"gone": keys})
         self._take_in({"gone": keys})
 
     def _settle(self, rows: BinaryIO) -> int:
-        """Cut off what does not count, begin a new file with the header, and return where rows go on."""
+        """Cut off rows that do not count, begin a new file with the header, and return the end."""
         end = self._find_end(rows)
         rows.truncate(end)
         rows.seek(end)
         return end or rows.write(self._header)
 
     def _open_rows(self) -> BinaryIO:
-        # "a" makes the file where there is none, "r+" lets it be cut.
+        # "a" creates the file if there is none, "r+" allows truncation.
         with open(self.path, "ab"):
             pass
         return open(self.path, "r+b")
 
     def _find_end(self, rows: BinaryIO) -> int:
-        """Where the rows end that count. Raises OutputError for a file that is not what we left."""
+        """Return the end of the rows that count. Raises OutputError for a file that has changed."""
         size = rows.seek(0, os.SEEK_END)
         if size >= self._last.end:
             rows.seek(self._last.start)
             if zlib.crc32(rows.read(self._last.length)) == self._last.checksum:
                 return self._last.end
         elif size == 0 or self._last.start == 0:
-            return 0  # new, renamed away and begun again, or killed while the header was written
+            return 0  # new, or renamed by its owner, or killed while the header was written
         else:
             rows.seek(size - 1)
             if rows.read(1) == b"\n":
-                return size  # shortened by its owner, to whole rows
+                return size  # truncated by its owner, after a whole row
         raise OutputError(
-            f"Expected {self.path!r} as it was left. Received a file that something else wrote to. Move it "
-            "away (a new one is begun), or choose another output."
+            f"{self.path!r} was changed by something else. Move it away (a new one is begun), or choose "
+            "another output."
         )
 
 
 @contextmanager
 def open_journal(journal: Journal) -> Iterator[Journal]:
-    """Recover a journal, and let go of it at the end. Raises OutputError."""
+    """Recover a journal, and release it at the end. Raises OutputError."""
     try:
         journal.recover()
         yield journal
@@ -199,8 +197,8 @@ def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], *, output: s
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             raise OutputError(
-                f"Expected to go on with {output!r} with the same {name}: {old.get(name)!r}. "
-                f"Received {new.get(name)!r}. Choose another output."
+                f"{output!r} was begun with another {name}: {old.get(name)!r}, not {new.get(name)!r}. "
+                "Choose another output."
             )
 
 
@@ -210,6 +208,6 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
-            "it, free the disk or restore the folder."
+            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
+            "free disk space or restore the folder."
         ) from error

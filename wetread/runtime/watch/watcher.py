@@ -1,7 +1,7 @@
-"""Score a folder's new files as they arrive, once each, for as long as it runs.
+"""Score a folder's new files as they arrive, once each, until stopped.
 
-By asking the folder again and again: that works on every system and every network share, where
-notifications do not.
+The folder is listed again and again: this works on every system and network share, where notifications do
+not.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from wetread.runtime.watch.journal import Journal, key_entry, open_journal
 
 Report = Callable[[str], None]
 _STEP = 0.2
-# Asking without a pause keeps a processor busy, and the file server too.
+# Listing without a pause would keep a processor busy, and the file server too.
 _LEAST_POLL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchOptions:
-    """What a watch was asked for, as `wetread watch` takes it.
+    """The options of `wetread watch`.
 
-    `done` and `failed`: folders that files are moved to once their rows are written, with a score and
-    without one. `poll`: seconds between two looks, 0.05 or more. `settle` and `patience` as in `Arrivals`.
-    `uncertain` and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
+    `done` and `failed`: folders to move files to once their rows are written, with and without a score.
+    `poll`: seconds between two listings, 0.05 or more. `settle` and `patience` as in `Arrivals`. `uncertain`
+    and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
     """
 
     folder: str
@@ -61,32 +61,30 @@ class WatchOptions:
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """The columns after `error` that were asked for."""
+        """The requested columns after `error`."""
         return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
-            raise UsageError("Expected a local folder and a local output. Received a gs:// location.")
+            raise UsageError("watch works with a local folder and a local output, not with gs:// locations.")
         if choose_format(self.output) == "parquet":
-            raise UsageError("Expected an output that can grow: .csv or .jsonl. Received .parquet.")
+            raise UsageError("watch appends rows to .csv or .jsonl; a .parquet file cannot grow.")
         for name, least in (("poll", _LEAST_POLL), ("settle", 0), ("patience", 0)):
             if not least <= getattr(self, name) <= 86_400:
-                raise UsageError(
-                    f"Expected --{name} from {least} to 86400 seconds. Received {getattr(self, name)}."
-                )
+                raise UsageError(f"--{name} must be {least} to 86400 seconds, not {getattr(self, name)}.")
         for name, count in (
             ("--workers", self.workers),
             ("--batch-size", self.batch_size),
             ("--max-memory", self.max_memory),
         ):
             if count is not None and count < 1:
-                raise UsageError(f"Expected {name} of 1 or more. Received {count}.")
+                raise UsageError(f"{name} must be 1 or more, not {count}.")
         check_tags(self.dicom_tags)
         if not os.path.isdir(reach(self.folder)):
-            raise SourceError(f"Expected a folder to watch. Received {self.folder!r}. Check the name.")
+            raise SourceError(f"There is no folder {self.folder!r} to watch. Check the name.")
         for name, target in (("--done", self.done), ("--failed", self.failed)):
             if target is not None and os.path.realpath(target) == os.path.realpath(self.folder):
-                raise UsageError(f"Expected {name} to be another folder than the watched one.")
+                raise UsageError(f"{name} must not be the watched folder itself. Choose another folder.")
 
     @property
     def root(self) -> str:
@@ -102,18 +100,18 @@ def watch_folder(
     watch: Watch | None = None,
     report: Report | None = None,
 ) -> Tally:
-    """Score what arrives until `stop` says so; the rows at hand are finished first.
+    """Score what arrives until `stop` returns true; the current rows are finished first.
 
-    `watch` is called after each batch of rows, `report` with what is in the way (a folder or an output
-    that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun, and
-    SourceError when another watch moves files of the folder.
+    `watch` is called after each batch of rows, `report` with problems (a folder or an output that cannot be
+    reached; it is tried again). Raises OutputError if the output cannot be begun, and SourceError if another
+    watch moves files of the folder.
     """
     if options.uncertain:
         check_band(classifier.spec)
-    # Not the versions or --max-memory: a watch goes on after either has changed, for the files to come.
+    # Not the versions or --max-memory: a watch may go on with other ones, for the files to come.
     identity = {
         "model": classifier.digest,
-        # Windows knows one folder by many spellings.
+        # On Windows one folder has many spellings.
         "folder": os.path.normcase(os.path.abspath(options.folder)),
         "include": options.include,
         "uncertain": options.uncertain or None,
@@ -139,7 +137,7 @@ def watch_folder(
 
 @dataclass
 class _Watcher:
-    """One watch at work."""
+    """A running watch."""
 
     classifier: Classifier
     options: WatchOptions
@@ -149,7 +147,7 @@ class _Watcher:
     report: Report
     tally: Tally = field(default_factory=Tally)
     said: dict[str, str] = field(default_factory=dict)
-    # Keys of files that were moved away, of which the journal has no line yet.
+    # Keys of files that were moved away and have no line in the journal yet.
     moved: list[str] = field(default_factory=list)
     arrivals: Arrivals = field(init=False)
 
@@ -158,9 +156,9 @@ class _Watcher:
         self._include = compile_glob(self.options.include) if self.options.include else None
 
     def look(self) -> None:
-        """List the folder once and score what is complete."""
+        """List the folder once and score the complete files."""
         if not self._forget():
-            return  # a file that came back under such a key would be taken for the one that left
+            return  # a file that came back with such a key would be taken for the moved one
         try:
             found = list(self._entries())
         except SourceError as error:
@@ -168,7 +166,7 @@ class _Watcher:
             return
         self._say("listing", "")
         new = [entry for entry in found if not self._is_written(entry)]
-        # Windows lists a file that is open, or has a second name, as it was: asked itself, it may be known.
+        # Windows lists old values for a file that is open or has a second name; its row may be written.
         ready = [
             entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
         ]
@@ -176,13 +174,13 @@ class _Watcher:
             self._score(ready)
 
     def _is_written(self, entry: Entry) -> bool:
-        """Tell whether a file has its row; one that a killed run left, or could not move, is moved."""
+        """Whether a file has its row; one that a killed run did not move, or could not move, is moved."""
         has_score = self.journal.taken.get(self._key(entry))
         if has_score is None:
             return False
         if self._target(has_score) is not None:
             if self.arrivals.find(entry.name) != entry:
-                return False  # the listing is behind: this is another file by now
+                return False  # the listing is out of date: this is another file by now
             self._move([entry], [has_score])
         return True
 
@@ -190,13 +188,10 @@ class _Watcher:
         return self.options.done if has_score else self.options.failed
 
     def _without_names(self, text: str) -> str:
-        """What is said of a folder that cannot be listed: the name of one below may be a patient's."""
+        """Remove names from the error of a folder that cannot be listed: they may be patients'."""
         if repr(self.options.root) in text:
             return text
-        return (
-            f"Expected folders that can be listed. Received one below {self.options.root!r} that cannot. "
-            "Give read permission to all of them."
-        )
+        return f"A folder below {self.options.root!r} cannot be listed. Give read permission to all of them."
 
     def _entries(self) -> Iterator[Entry]:
         root, options = self.options.root, self.options
@@ -223,7 +218,7 @@ class _Watcher:
                 return
 
     def _finish(self, chunk: Chunk) -> None:
-        """Write the rows of a chunk's files that are as they were, then move the files."""
+        """Write the rows of a chunk's unchanged files, then move the files."""
         kept = [
             (entry, prediction)
             for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
@@ -238,13 +233,13 @@ class _Watcher:
         self._move(entries, [prediction.status == Status.OK for prediction in predictions])
 
     def _counts(self, entry: Entry, prediction: Prediction) -> bool:
-        """Whether a row is final: the file is as it was, and one without a score had its second chance."""
+        """Whether a row is final: the file is unchanged, and a file without a score had its second try."""
         if not self.arrivals.is_unchanged(entry):
             return False
         return prediction.status == Status.OK or not self.arrivals.doubt(entry)
 
     def _write(self, entries: list[Entry], predictions: list[Prediction]) -> bool:
-        """Append rows, trying again for as long as the output cannot be written; False when stopped first."""
+        """Append rows, retrying while the output cannot be written; False if stopped before."""
         while True:
             try:
                 self.journal.append(predictions, [self._key(entry) for entry in entries])
@@ -257,7 +252,7 @@ class _Watcher:
             _wait(max(self.options.poll, _STEP), self.stop)
 
     def _move(self, entries: list[Entry], scores: list[bool]) -> None:
-        """Move files whose rows are written; one that cannot be moved is tried again at the next look."""
+        """Move files whose rows are written; one that cannot be moved is tried again at the next listing."""
         for entry, has_score in zip(entries, scores, strict=True):
             target = self._target(has_score)
             if target is None:
@@ -267,11 +262,11 @@ class _Watcher:
                 self.moved.append(self._key(entry))
             except OSError as error:
                 reason = error.strerror or str(error)
-                self._say(target, f"Expected to move a file to {target!r}. Received: {reason}.")
+                self._say(target, f"A file cannot be moved to {target!r}: {reason}.")
         self._forget()
 
     def _forget(self) -> bool:
-        """Note in the journal what was moved away; False where that must be tried again."""
+        """Record in the journal which files were moved away; False if that must be tried again."""
         try:
             if self.moved:
                 self.journal.forget(self.moved)
@@ -283,28 +278,26 @@ class _Watcher:
         return True
 
     def _key(self, entry: Entry) -> str:
-        """A file's key, the same however the folder's name is typed."""
+        """Return a file's key, which does not depend on how the folder's name is typed."""
         return key_entry(entry, root=self.options.root)
 
     def _say(self, topic: str, text: str) -> None:
-        """Report what is in the way, once for as long as it stays the same."""
+        """Report a problem, once for as long as it stays the same."""
         if text and text != self.said.get(topic):
             self.report(text)
         self.said[topic] = text
 
 
 def _read(entry: Entry) -> bytes:
-    """Read a file that must be as long as it was listed. Raises ImageError('unreadable')."""
+    """Read a file whose size must be the listed one. Raises ImageError('unreadable')."""
     data = read_local(entry.name)
     if len(data) != entry.size:
-        raise ImageError(
-            Status.UNREADABLE, "Expected a file that stands still. Received one that changed its size."
-        )
+        raise ImageError(Status.UNREADABLE, "The file's size changed while it was read.")
     return data
 
 
 def _name_under(root: str, path: str) -> str:
-    """A path as `walk` would name it under `root`."""
+    """Return a path as `walk` would name it under `root`."""
     try:
         relative = os.path.relpath(os.path.realpath(path), os.path.realpath(root))
     except ValueError:  # another drive
@@ -313,7 +306,7 @@ def _name_under(root: str, path: str) -> str:
 
 
 def _wait(seconds: float, stop: Stop) -> None:
-    """Sleep, waking up early when told to stop."""
+    """Sleep, but wake up early when `stop` returns true."""
     end = monotonic() + seconds
     while not stop() and (left := end - monotonic()) > 0:
         sleep(min(left, _STEP))
