@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import unified_diff
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -145,8 +146,9 @@ def run_page(page: Page, folder: Path) -> str:
 def compare_pages(page: str, now: str) -> list[str]:
     """Return the lines that differ, but for times, digests, and the last places of decimals."""
     left, right = page.splitlines(), now.splitlines()
-    lines = [f"{a!r} is now {b!r}" for a, b in zip(left, right, strict=False) if not _alike(a, b)]
-    return lines + ([f"{len(left)} lines are now {len(right)}"] if len(left) != len(right) else [])
+    if len(left) != len(right):
+        return list(unified_diff(left, right, "the page", "what its commands print", lineterm="", n=0))
+    return [f"{a!r} is now {b!r}" for a, b in zip(left, right, strict=True) if not _alike(a, b)]
 
 
 def _alike(left: str, right: str) -> bool:
