@@ -19,6 +19,11 @@ wetread 0.1.0
 
 `wetread COMMAND -h` prints the same help. `wetread --install-completion` installs completion of commands and
 options in your shell. This page is generated from the code by `python -m tests.command_line`.
+
+Names in capitals are yours to fill in. Brackets mark what may be left out.
+
+| command | |
+|---|---|
 """
 
 
@@ -29,8 +34,8 @@ def describe_commands() -> str:
 
     load_commands([])
     commands: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
-    parts = [_HEAD, *(_describe(name, commands[name]) for name in COMMANDS)]
-    return "\n".join(parts)
+    index = "".join(f"| [{name}](#{name}) | {commands[name].short_help} |\n" for name in COMMANDS)
+    return "\n".join([_HEAD + index, *(_describe(name, commands[name]) for name in COMMANDS)])
 
 
 def _describe(name: str, command: Any) -> str:
@@ -40,7 +45,8 @@ def _describe(name: str, command: Any) -> str:
     panels: dict[str, list[str]] = {}
     for parameter in command.params:
         if parameter.name != "help":
-            panel = getattr(parameter, "rich_help_panel", None) or "Options"
+            general = "Options" if parameter.param_type_name == "option" else "Arguments"
+            panel = getattr(parameter, "rich_help_panel", None) or general
             panels.setdefault(panel, []).append(_row(parameter))
     for panel, rows in panels.items():
         lines += [f"| {panel} | | default |", "|---|---|---|", *rows, ""]
@@ -48,7 +54,7 @@ def _describe(name: str, command: Any) -> str:
 
 
 def _row(parameter: Any) -> str:
-    names = ", ".join(reversed([*parameter.opts, *parameter.secondary_opts]))
+    names = ", ".join([*reversed(parameter.opts), *parameter.secondary_opts])
     option = parameter.param_type_name == "option"
     shown = f"{names} {parameter.metavar or ''}".strip() if option else parameter.metavar
     unset = parameter.default is None or parameter.default is False or callable(parameter.default)

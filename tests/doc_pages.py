@@ -5,7 +5,7 @@
 
 A block that is marked `console` holds commands, each after `$ `, and what they print. All blocks of one page
 run in one folder, in order. A block marked `console long` needs a training run. Other blocks are not run,
-but for the tutorial's: `follow_tutorial` runs each command that stands there, in a folder of its own.
+but for the tutorial's, which `list_tutorial` returns: their figures are those of one processor.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import unified_diff
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +27,6 @@ _BLOCK = re.compile(r"^```console( long)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
 _VOLATILE = re.compile(
     r"\b[0-9a-f]{12,64}\b|[\d.,]+ ?(?:s|ms|µs|seconds|images/s|GB|MB|GiB)\b|\b20\d\d-\d\d-\d\d[T ]?[\d:.+Z]*"
 )
-_COMMAND = re.compile(r"^(?:\$ )?(wetread .*?)(?: +#.*)?$")
 # What an archive files an object by.
 _STUDY = {"StudyInstanceUID": "1.2.3.0", "SeriesInstanceUID": "1.2.3.0.1"}
 _NUMBER = re.compile(r"[-+]?\d+\.\d+(?:e[-+]?\d+)?")
@@ -144,11 +144,33 @@ def run_page(page: Page, folder: Path) -> str:
         return _BLOCK.sub(renew, page.text)
 
 
+def list_tutorial() -> dict[str, list[str]]:
+    """Return the tutorial's commands in order, each with the lines that the page shows for it, if any."""
+    text = (
+        (ROOT / "docs" / "tutorial.md")
+        .read_text(encoding="utf-8")
+        .partition("## Now with your own images")[0]
+    )
+    commands: dict[str, list[str]] = {}
+    for block in re.findall(r"^```(?:text|bash)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        first, *shown = block.splitlines()
+        command = first.removeprefix("$ ").partition(" | ")[0]
+        if not command.startswith("pip "):
+            commands.setdefault(command, []).extend(shown)
+    return commands
+
+
+def list_words(lines: list[str]) -> set[str]:
+    """Return the words with which lines begin: what stays when figures are of another processor."""
+    return {found[1] for line in lines if (found := re.match(r"[\s$]*([A-Za-z][\w./-]*)", line))}
+
+
 def compare_pages(page: str, now: str) -> list[str]:
     """Return the lines that differ, but for times, digests, and the last places of decimals."""
     left, right = page.splitlines(), now.splitlines()
-    lines = [f"{a!r} is now {b!r}" for a, b in zip(left, right, strict=False) if not _alike(a, b)]
-    return lines + ([f"{len(left)} lines are now {len(right)}"] if len(left) != len(right) else [])
+    if len(left) != len(right):
+        return list(unified_diff(left, right, "the page", "what its commands print", lineterm="", n=0))
+    return [f"{a!r} is now {b!r}" for a, b in zip(left, right, strict=True) if not _alike(a, b)]
 
 
 def _alike(left: str, right: str) -> bool:

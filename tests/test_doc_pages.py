@@ -8,9 +8,18 @@ import statistics
 import pytest
 
 from tests import doc_pages
-from tests.doc_pages import compare_pages, list_pages, prepare_folder, run_page
+from tests.doc_pages import (
+    compare_pages,
+    list_pages,
+    list_tutorial,
+    list_words,
+    prepare_folder,
+    run_commands,
+    run_page,
+)
 
 PAGES = list_pages()
+BLOCKS = re.MULTILINE | re.DOTALL
 # Enough to see that pages are true; `make test-all` runs the others.
 QUICK = {"README.md", "docs/reference/rows.md", "docs/reference/command-line.md", "docs/guides/python.md"}
 
@@ -34,14 +43,37 @@ def test_a_page_that_is_wrong_is_found():
     assert compare_pages("ok 0.98", "ok 0.98\nnote: more") != []
 
 
+@pytest.mark.long
+def test_the_tutorial_can_be_followed_in_a_new_folder(tmp_path):
+    for command, shown in list_tutorial().items():
+        *printed, code = run_commands(f"{command}; echo $?", tmp_path).splitlines()
+        assert code in ("0", "3"), (command, printed)
+        assert list_words(shown) - list_words(printed) == set(), command
+    assert (tmp_path / "where.png").stat().st_size > 10_000
+
+
 def test_paragraphs_are_short_and_examples_many():
-    words, blocks = [], 0
+    words, examples = [], 0
     for file in sorted((doc_pages.ROOT / "docs").rglob("*.md")):
         text = file.read_text(encoding="utf-8")
-        blocks += len(re.findall(r"^```\w", text, re.MULTILINE))
-        text = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        examples += sum(map(_shows_output, re.findall(r"^```\w[^\n]*\n(.*?)^```$", text, BLOCKS)))
+        text = re.sub(r"^```.*?^```$", "", text, flags=BLOCKS)
         paragraphs = [part for part in re.split(r"\n\s*\n", text) if part.strip()]
         prose = [part for part in paragraphs if not re.match(r"\s*(#|\||<|    |>|!\[)", part)]
         words += [len(part.split()) for part in prose]
     assert statistics.median(words) <= 35
-    assert blocks >= 120
+    assert examples >= 120
+
+
+@pytest.mark.parametrize("page", sorted((doc_pages.ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
+def test_each_page_begins_with_a_command_and_what_it_prints(page):
+    title, _, rest = page.read_text(encoding="utf-8").partition("\n\n")
+    assert title.startswith("# ")
+    first = re.match(r"```(?:console|console long|text)\n(.*?)^```$", rest, BLOCKS)
+    assert first and _shows_output(first[1]), rest[:200]
+
+
+def _shows_output(block: str) -> bool:
+    """Whether a block has a command and at least one line that it printed."""
+    lines = block.splitlines()
+    return any(line.startswith("$ ") for line in lines) and not all(line.startswith("$ ") for line in lines)

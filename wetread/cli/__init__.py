@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any, NoReturn
 
 from typer import TyperException
@@ -56,6 +57,14 @@ def load_commands(arguments: list[str]) -> None:
     asked = [name for name in arguments[:1] if name in COMMANDS]
     for name in asked or COMMANDS:
         import_module(f"wetread.cli.{name}")
+    for command in app.registered_commands:
+        command.help = _join_lines(command.callback.__doc__ or "")
+
+
+def _join_lines(text: str) -> str:
+    """Write each paragraph in one line: typer would break it where the source does, and at the edge."""
+    paragraphs = cleandoc(text).split("\n\n")
+    return "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
 
 
 def main() -> NoReturn:

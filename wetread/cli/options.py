@@ -18,6 +18,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
+from typer.models import OptionInfo
 
 from wetread.runtime.images.limits import MAX_MEMORY
 
@@ -150,12 +151,16 @@ def expand_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _list_parameters(group: Any) -> Iterator[inspect.Parameter]:
-    """List the fields of a dataclass as parameters, each option in the group's panel of the help."""
+    """List the fields of a dataclass as parameters, each option in the group's panel of the help.
+
+    Arguments have a panel of their own: typer prints them apart, and a panel's name would stand there twice.
+    """
     hints = get_type_hints(group, include_extras=True)
     for field in fields(group):
         kind, info = get_args(hints[field.name])
         info = copy(info)
-        info.rich_help_panel = info.rich_help_panel or group.panel
+        if isinstance(info, OptionInfo):
+            info.rich_help_panel = info.rich_help_panel or group.panel
         yield inspect.Parameter(
             field.name,
             inspect.Parameter.KEYWORD_ONLY,
