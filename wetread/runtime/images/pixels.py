@@ -8,6 +8,7 @@ scoring all come through `read_pixels`.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -18,6 +19,9 @@ from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, 
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
+
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
 
 Pixels = NDArray[np.uint8]
 
@@ -36,12 +40,13 @@ cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def read_pixels(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
+def read_pixels(data: bytes | DicomObject, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
     """Decode an image file and bring it to the model's size.
 
-    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. `max_memory`: bytes that reading it
-    may take beside those; what needs more is refused before it is decoded. Returns uint8 (height, width,
-    channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
+    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file, or a parsed DICOM object.
+    `max_memory`: bytes that reading it may take beside those; what needs more is refused before it is
+    decoded. Returns uint8 (height, width, channels), 0 to 255. Raises ImageError with the status of a file
+    that has no such array.
     """
     return _guard(data, recipe, max_memory, whole=False)
 
@@ -55,10 +60,11 @@ def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMO
     return _guard(data, recipe, max_memory, whole=True)
 
 
-def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, *, whole: bool) -> Pixels:
+def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, *, whole: bool) -> Pixels:
     """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
     try:
         header = read_header(data, max_memory=max_memory)
+        data = data if isinstance(data, bytes) else data.stream.body
         needed = _count_memory(len(data), header, recipe, whole=whole)
         check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
         try:
