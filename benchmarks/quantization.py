@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from tests.export.saturating import multiply_saturating
 from wetread.export import ExportOptions, export_run
 from wetread.export.contract import finish
-from wetread.export.emulation import Emulator, multiply_saturating
+from wetread.export.emulation import Emulator
 from wetread.export.images import ExportImages, read_run_images
 from wetread.export.judging import Gate, Judge, classify_all, measure_speeds
 from wetread.export.network import load_network, predict_network, wrap_network

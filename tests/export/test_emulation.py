@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tests.export.networks import draw_lamp, toy_spec
+from tests.export.saturating import multiply_saturating
 from tests.export.test_quantize import residual_graph
 from wetread.errors import MachineError
 from wetread.export.contract import finish
-from wetread.export.emulation import Emulator, multiply_exactly, multiply_saturating
+from wetread.export.emulation import Emulator, multiply_exactly
 from wetread.export.quantize import Settings, activation_names, quantize_graph
 from wetread.export.ranges import collect_histograms
 from wetread.export.selftest import choose_inputs, make_golden

@@ -14,10 +14,11 @@ import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING
+from tests.export.saturating import multiply_saturating
 from tests.export.test_emulation import quantize_naively
 from wetread.export import ExportOptions, export_run
 from wetread.export.contract import finish
-from wetread.export.emulation import Emulator, multiply_saturating
+from wetread.export.emulation import Emulator
 from wetread.export.images import read_run_images
 from wetread.export.judging import classify_all
 from wetread.export.network import load_network, predict_network, wrap_network

@@ -21,41 +21,11 @@ from wetread.export.graph import open_plain, optimize_graph
 Array = NDArray[Any]
 Product = Callable[[Array, Array], Array]
 
-_LIMIT = np.iinfo(np.int16)
-_ROWS = 4096
-
 
 def multiply_exactly(left: Array, right: Array) -> Array:
     """(M, K) by (K, N) whole numbers of 8 bits, added up exactly. int64 (M, N)."""
     # float64 holds every sum of fewer than 2**37 such products.
     return np.rint(left.astype(np.float64) @ right.astype(np.float64)).astype(np.int64)
-
-
-def multiply_saturating(left: Array, right: Array) -> Array:
-    """The same as AVX2 does it: neighbours along K are multiplied and added to 16 bits that saturate.
-
-    `left`: uint8 (or int8, which is moved up by 128 first, as onnxruntime does); `right`: int8. Products
-    with uint8 weights are widened first on every CPU, and so exact.
-    """
-    if right.dtype == np.uint8:
-        return multiply_exactly(left, right)
-    shift = 128 if left.dtype == np.int8 else 0
-    weights = right.astype(np.int32)
-    total = np.empty((left.shape[0], right.shape[1]), np.int64)
-    for start in range(0, left.shape[0], _ROWS):
-        raw = left[start : start + _ROWS].astype(np.int32) + shift
-        total[start : start + _ROWS] = _add_pairs(raw, weights)
-    return total - shift * weights.sum(axis=0, dtype=np.int64) if shift else total
-
-
-def _add_pairs(left: Array, right: Array) -> Array:
-    total = np.zeros((left.shape[0], right.shape[1]), np.int64)
-    for k in range(0, left.shape[1], 2):
-        pair = left[:, k, None] * right[k]
-        if k + 1 < left.shape[1]:
-            pair = pair + left[:, k + 1, None] * right[k + 1]
-        total += np.clip(pair, _LIMIT.min, _LIMIT.max)
-    return total
 
 
 class Emulator:
@@ -71,11 +41,6 @@ class Emulator:
         self._constants = {t.name: numpy_helper.to_array(t) for t in optimized.graph.initializer}
         self._sessions: dict[str, Any] = {}
         self._product = product
-
-    @property
-    def operations(self) -> list[str]:
-        """The kinds of the nodes that run, in order."""
-        return [node.op_type for node in self._nodes]
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 (N, K), of uint8 images (N, height, width, channels)."""

@@ -59,27 +59,27 @@ def test_other_words_stay():
 
 
 @pytest.mark.parametrize(
-    ("status", "kind", "throttled"),
+    ("status", "kind"),
     [
-        (400, "other", False),
-        (401, "credentials", False),
-        (403, "denied", False),
-        (404, "missing", False),
-        (408, "transient", False),
-        (410, "missing", False),
-        (412, "precondition", False),
-        (416, "other", False),
-        (429, "transient", True),
-        (500, "transient", False),
-        (502, "transient", False),
-        (503, "transient", True),
-        (504, "transient", False),
-        (599, "other", False),
+        (400, "other"),
+        (401, "credentials"),
+        (403, "denied"),
+        (404, "missing"),
+        (408, "transient"),
+        (410, "missing"),
+        (412, "precondition"),
+        (416, "other"),
+        (429, "transient"),
+        (500, "transient"),
+        (502, "transient"),
+        (503, "transient"),
+        (504, "transient"),
+        (599, "other"),
     ],
 )
-def test_statuses(status, kind, throttled):
+def test_statuses(status, kind):
     found = classify_status(status, 'x: {"error": {"message": "the server\'s \\"own\\" words"}}')
-    assert (found.kind, found.status, found.throttled) == (kind, status, throttled)
+    assert (found.kind, found.status) == (kind, status)
     assert "the server's" in found.words
 
 
@@ -124,10 +124,6 @@ def test_errors_of_every_package():
     }
     assert all(is_failure(error) for error in found.values())
     assert classify(found["status"]).words == "502 Bad Gateway: a bad gateway"
-
-
-def test_a_failure_without_a_status_is_not_throttling():
-    assert not Failure(kind="transient", status=0, words="").throttled
 
 
 @pytest.mark.filterwarnings("ignore:Please install grpcio-status:ImportWarning")

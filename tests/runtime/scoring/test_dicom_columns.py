@@ -153,3 +153,24 @@ def test_watching_writes_them_too(tmp_path, toy_model):
         "photo.jpg": "",
         "text.txt": "",
     }
+
+
+def test_each_file_is_parsed_once_whatever_becomes_of_it(source, tmp_path, toy_model, monkeypatch):
+    """A picture, one that is cut, and a structured report: each has its attributes, by one parse."""
+    from pydicom.data import get_testdata_file
+
+    from wetread.runtime.images.dicom import values
+
+    report = Path(str(get_testdata_file("reportsi.dcm"))).read_bytes()
+    (source / "report.dcm").write_bytes(report)
+    parsed = []
+    parse = values._parse_attributes
+    monkeypatch.setattr(values, "_parse_attributes", lambda stream: parsed.append(1) or parse(stream))
+    output = tmp_path / "out.csv"
+    assert score(source, "--model", toy_model, "--output", output, "--dicom-tags", TAGS) == 3
+    with output.open(newline="") as file:
+        rows = {Path(row["path"]).name: row for row in csv.DictReader(file)}
+    assert len(parsed) == 6
+    assert rows["2.dcm"]["status"] == "truncated" and rows["2.dcm"]["SOPInstanceUID"] == "1.2.3.2"
+    assert rows["report.dcm"]["status"] == "unsupported"
+    assert rows["report.dcm"]["Modality"] == "SR" and rows["report.dcm"]["SOPInstanceUID"]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, TypeVar
 
-from wetread.errors import SourceError, UsageError
+from wetread.errors import SetupError, SourceError, UsageError
 from wetread.packages import importing
 from wetread.runtime.entries import BUCKET_SCHEME
 from wetread.runtime.gcs.answers import AnswerError
@@ -22,6 +22,7 @@ from wetread.runtime.gcs.billing import find_project
 from wetread.runtime.gcs.failures import Failure, classify, is_failure, redact
 from wetread.runtime.gcs.retry import RetryPolicy, StorageError, is_transient
 
+READ_ROLE, WRITE_ROLE = "roles/storage.objectViewer", "roles/storage.objectUser"
 _SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
 _CONNECTIONS = 64
 _TIMEOUT = 60.0
@@ -158,6 +159,14 @@ class Storage:
         if os.environ.get(_EMULATOR):
             return words + f"Unset {_EMULATOR} to ask the real service."
         return words + "Check the network, the proxy (HTTPS_PROXY), and API_ENDPOINT_OVERRIDE if it is set."
+
+    @contextmanager
+    def explaining(self, location: str, *, need: str, role: str, raises: type[SetupError]) -> Iterator[None]:
+        """Turn a StorageError into an error of the kind `raises`, in the words of `explain`."""
+        try:
+            yield
+        except StorageError as error:
+            raise raises(self.explain(error.failure, location, need=need, role=role)) from error
 
     def _advise(self, bucket: str, who: str, role: str) -> str:
         if self.anonymous and "@" not in who:

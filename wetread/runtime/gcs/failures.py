@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-THROTTLED_STATUSES = frozenset({429, 503})
 
 _SECRETS = re.compile(
     r"(?i)(bearer\s+|access_token[\"']?\s*[=:]\s*[\"']?|refresh_token[\"']?\s*[=:]\s*[\"']?|upload_id=|"
@@ -51,11 +50,6 @@ class Failure:
     kind: str
     status: int
     words: str
-
-    @property
-    def throttled(self) -> bool:
-        """Whether the service asked for fewer requests."""
-        return self.status in THROTTLED_STATUSES
 
 
 @cache

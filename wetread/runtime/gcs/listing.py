@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from wetread.errors import SourceError, UsageError
@@ -28,7 +28,7 @@ from wetread.runtime.entries import (
 from wetread.runtime.files.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
 from wetread.runtime.files.reading import find_entry
 from wetread.runtime.gcs.answers import AnswerError, check_order, describe_entry, parse_page
-from wetread.runtime.gcs.client import Storage, split_location
+from wetread.runtime.gcs.client import READ_ROLE, Storage, split_location
 from wetread.runtime.gcs.reading import BucketReads
 from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.threads import map_in_order
@@ -38,7 +38,6 @@ _PAGE = 1000
 # Opening a location answers for itself soon: a wrong endpoint should not cost the deadline of a read.
 _OPEN_SECONDS = 30.0
 _LOOK_UPS, _NAMES_AHEAD = 16, 256
-_READ_ROLE = "roles/storage.objectViewer"
 
 
 class BucketFolder:
@@ -90,15 +89,9 @@ class BucketFolder:
             found, _ = fetch_page(self.reads.storage, self._bucket, prefix, size=1, deadline=_OPEN_SECONDS)
         return found[0] if found else None
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except StorageError as error:
-            words = self.reads.storage.explain(
-                error.failure, self.location, need="storage.objects.list", role=_READ_ROLE
-            )
-            raise SourceError(words) from error
+    def _explained(self) -> AbstractContextManager[None]:
+        need = "storage.objects.list"
+        return self.reads.storage.explaining(self.location, need=need, role=READ_ROLE, raises=SourceError)
 
     def _nothing(self) -> SourceError:
         return SourceError(
@@ -252,5 +245,5 @@ def look_up(storage: Storage, location: str) -> Entry:
     except StorageError as error:
         if error.failure.kind in ("denied", "missing", "other"):
             return Entry(location)
-        words = storage.explain(error.failure, location, need="storage.objects.get", role=_READ_ROLE)
+        words = storage.explain(error.failure, location, need="storage.objects.get", role=READ_ROLE)
         raise SourceError(words) from error

@@ -14,16 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wetread.errors import OutputError, SourceError, WetreadError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import find_entry
-
-if TYPE_CHECKING:
-    from wetread.runtime.gcs.client import Storage
-    from wetread.runtime.gcs.retry import StorageError
-    from wetread.runtime.gcs.writing import Written
+from wetread.runtime.gcs.client import READ_ROLE, WRITE_ROLE, Storage, split_location
+from wetread.runtime.gcs.listing import fetch_page
+from wetread.runtime.gcs.retry import StorageError
+from wetread.runtime.gcs.writing import Written, delete_object, find_object, read_object, write_object
 
 # What a RUN directory holds, but for its cache of arrays: that stays where it was made.
 RUN_FILES = (
@@ -68,8 +66,6 @@ def stage_folder(
     if not is_bucket_location(location):
         yield Staged(location, location, lambda: None)
         return
-    from wetread.runtime.gcs.client import Storage
-
     with tempfile.TemporaryDirectory(prefix="wetread-") as folder:
         mirror = _Mirror(Storage(project=project), location, Path(folder), last)
         mirror.fetch(names)
@@ -102,8 +98,6 @@ def stage_file(
     if not is_bucket_location(location):
         yield StagedFile(location, lambda path: os.fspath(path))
         return
-    from wetread.runtime.gcs.client import Storage
-
     above, _, name = location.rpartition("/")
     with tempfile.TemporaryDirectory(prefix="wetread-") as folder:
         mirror = _Mirror(Storage(project=project), above, Path(folder), name)
@@ -131,18 +125,9 @@ def file_exists(location: str | os.PathLike[str], *, project: str | None = None)
     location = os.fspath(location)
     if not is_bucket_location(location):
         return os.path.exists(location)
-    from wetread.runtime.gcs.client import Storage
-    from wetread.runtime.gcs.retry import StorageError
-    from wetread.runtime.gcs.writing import find_object
-
     storage = Storage(project=project)
-    try:
+    with storage.explaining(location, need="storage.objects.get", role=READ_ROLE, raises=SourceError):
         return find_object(storage, location) is not None
-    except StorageError as error:
-        words = storage.explain(
-            error.failure, location, need="storage.objects.get", role="roles/storage.objectViewer"
-        )
-        raise SourceError(words) from error
 
 
 def read_file(location: str | os.PathLike[str], *, project: str | None = None) -> bytes:
@@ -150,20 +135,14 @@ def read_file(location: str | os.PathLike[str], *, project: str | None = None) -
     location = os.fspath(location)
     if not is_bucket_location(location):
         return Path(location).read_bytes()
-    from wetread.runtime.gcs.client import Storage
-    from wetread.runtime.gcs.retry import StorageError
-    from wetread.runtime.gcs.writing import read_object
-
     storage = Storage(project=project)
-    try:
-        return read_object(storage, location)
-    except StorageError as error:
-        if error.failure.kind == "missing":
+    with storage.explaining(location, need="storage.objects.get", role=READ_ROLE, raises=SourceError):
+        try:
+            return read_object(storage, location)
+        except StorageError as error:
+            if error.failure.kind != "missing":
+                raise
             raise SourceError(f"Expected a file at {location!r}. Received {error}.") from error
-        words = storage.explain(
-            error.failure, location, need="storage.objects.get", role="roles/storage.objectViewer"
-        )
-        raise SourceError(words) from error
 
 
 class _Mirror:
@@ -179,10 +158,6 @@ class _Mirror:
 
     def fetch(self, names: Sequence[str]) -> None:
         """Bring what is in the bucket to this disk. Raises SourceError."""
-        from wetread.runtime.gcs.client import split_location
-        from wetread.runtime.gcs.listing import fetch_page
-        from wetread.runtime.gcs.retry import StorageError
-        from wetread.runtime.gcs.writing import read_object
 
         def fetch_one(name: str) -> None:
             path = self._folder / name
@@ -201,8 +176,6 @@ class _Mirror:
 
     def _meet(self, names: Sequence[str]) -> None:
         """Learn which of some files are there, to take their places knowingly. Raises StorageError."""
-        from wetread.runtime.gcs.writing import find_object
-
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             found = pool.map(lambda name: find_object(self._storage, self._root + name), names)
             self._there = {name: one for name, one in zip(names, found, strict=True) if one is not None}
@@ -212,7 +185,6 @@ class _Mirror:
 
         Of `companions`, those that are not in this folder go.
         """
-        from wetread.runtime.gcs.retry import StorageError
 
         files = (path for path in self._folder.rglob("*") if path.is_file())
         names = sorted({*companions, *(path.relative_to(self._folder).as_posix() for path in files)})
@@ -224,9 +196,6 @@ class _Mirror:
 
     def publish(self, names: Sequence[str]) -> None:
         """Send every file that changed since, and remove those that are gone. Raises OutputError."""
-        from wetread.runtime.gcs.retry import StorageError
-        from wetread.runtime.gcs.writing import delete_object, write_object
-
         now = self._look(names)
         changed = [name for name, state in now.items() if self._sent.get(name) != state]
         try:
@@ -242,8 +211,6 @@ class _Mirror:
         self._sent = now
 
     def _explain(self, error: StorageError, *, need: str) -> str:
-        from wetread.runtime.gcs.writing import WRITE_ROLE
-
         if error.failure.kind == "precondition":
             return (
                 f"Expected to be the only one that writes into {self._root!r}. Received files that somebody "

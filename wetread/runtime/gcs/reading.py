@@ -51,8 +51,8 @@ class BucketReads:
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Pass entries on, in order, while their bytes are fetched for `read`."""
-        most = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
-        ahead = ReadAhead(self.fetch, limits=Limits(most_requests=most))
+        requests = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
+        ahead = ReadAhead(self.fetch, limits=Limits(requests=requests))
         self._ahead.append(ahead)
         return ahead.entries(entries)
 
@@ -99,12 +99,9 @@ class BucketReads:
                     self._fast = None
 
     def count(self, failure: Failure) -> None:
-        """Count a failed request, and read ahead less where the service asks for it."""
+        """Count a failed request."""
         with self._lock:
             self._failed[str(failure.status or failure.kind)] += 1
-        if failure.throttled:
-            for ahead in self._ahead:
-                ahead.slow_down()
 
     def _give_up(self, entry: Entry, failure: Failure, *, attempts: int, since: float) -> WetreadError:
         """The error that an object's last failure amounts to: its row's status, or the end of the run."""
@@ -149,7 +146,6 @@ class BucketReads:
         }
         if self._ahead:
             found["most_requests_at_once"] = max(ahead.most_at_once for ahead in self._ahead)
-            found["seconds_idle"] = round(sum(ahead.idle_seconds for ahead in self._ahead), 3)
             found["seconds_listing"] = round(sum(ahead.listing_seconds for ahead in self._ahead), 3)
         return found
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
-from wetread.errors import OutputError, SetupError, SourceError
-from wetread.runtime.gcs.client import Storage
+from wetread.errors import OutputError, SourceError
+from wetread.runtime.gcs.client import READ_ROLE, WRITE_ROLE, Storage
 from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.gcs.writing import (
-    WRITE_ROLE,
     fetch_object,
     find_object,
     list_written,
@@ -20,20 +18,7 @@ from wetread.runtime.gcs.writing import (
     write_object,
 )
 
-_READ_ROLE = "roles/storage.objectViewer"
 _HELD_BYTES = 32 << 20
-
-
-@contextmanager
-def _explained(
-    storage: Storage, location: str, *, need: str, role: str, raises: type[SetupError]
-) -> Iterator[None]:
-    """Say in words, by an error of the kind `raises`, why a request failed and what it needs."""
-    try:
-        yield
-    except StorageError as error:
-        words = storage.explain(error.failure, location, need=need, role=role)
-        raise raises(words) from error
 
 
 class ObjectBytes:
@@ -55,7 +40,7 @@ class ObjectBytes:
 
     def _explained(self) -> AbstractContextManager[None]:
         need = "storage.objects.get"
-        return _explained(self._storage, self._location, need=need, role=_READ_ROLE, raises=SourceError)
+        return self._storage.explaining(self._location, need=need, role=READ_ROLE, raises=SourceError)
 
 
 class Prefix:
@@ -104,4 +89,4 @@ class Prefix:
 
     def _explained(self) -> AbstractContextManager[None]:
         need = "storage.objects.create"
-        return _explained(self._storage, self.location, need=need, role=WRITE_ROLE, raises=OutputError)
+        return self._storage.explaining(self.location, need=need, role=WRITE_ROLE, raises=OutputError)

@@ -18,7 +18,6 @@ from wetread.runtime.gcs.answers import AnswerError, describe_entry, parse_notes
 from wetread.runtime.gcs.client import Storage, split_location
 from wetread.runtime.gcs.retry import StorageError
 
-WRITE_ROLE = "roles/storage.objectUser"
 _MARK = "wetread-write"
 _TIMEOUT = 120.0
 # The service joins at most so many objects in one request.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, 
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
+
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
 
 Pixels = NDArray[np.uint8]
 _Reader = Callable[[bytes, Header, PixelRecipe], Pixels]
@@ -39,17 +43,18 @@ cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def read_pixels(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
+def read_pixels(data: bytes | DicomObject, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
     """Decode an image file and bring it to the model's size.
 
-    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file. `max_memory`: bytes that reading it
-    may take beside those; what needs more is refused before it is decoded. Returns uint8 (height, width,
-    channels), 0 to 255. Raises ImageError with the status of a file that has no such array.
+    `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file, or a parsed DICOM object.
+    `max_memory`: bytes that reading it may take beside those; what needs more is refused before it is
+    decoded. Returns uint8 (height, width, channels), 0 to 255. Raises ImageError with the status of a file
+    that has no such array.
     """
     return _guard(data, recipe, max_memory, _read)
 
 
-def read_input(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
+def read_input(data: bytes | DicomObject, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
     """Read the pixels of a file that is to be judged, or to be learned from.
 
     Arguments, result and errors as of `read_pixels`; 'blank' where there is nothing in them to judge.
@@ -66,10 +71,11 @@ def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMO
     return _guard(data, recipe, max_memory, _read_whole)
 
 
-def _guard(data: bytes, recipe: PixelRecipe, max_memory: int, read: _Reader) -> Pixels:
+def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read: _Reader) -> Pixels:
     """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
     try:
         header = read_header(data, max_memory=max_memory)
+        data = data if isinstance(data, bytes) else data.stream.body
         needed = _count_memory(len(data), header, recipe, whole=read is _read_whole)
         check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
         try:

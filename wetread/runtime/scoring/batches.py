@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +26,13 @@ from wetread.runtime.scoring.rows import Prediction, make_failure, make_predicti
 from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
 from wetread.runtime.threads import count_processors, map_in_order
 
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
+
 _CHUNKS_AHEAD = 2
 _SLOW_SECONDS = 60.0
 
-Read = Callable[[Entry], bytes | NDArray[np.uint8]]
+Read = Callable[[Entry], "bytes | DicomObject | NDArray[np.uint8]"]
 
 
 class Model(Protocol):
@@ -89,7 +92,8 @@ def score_chunks(
 ) -> Iterator[Chunk]:
     """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
 
-    `read` returns an entry's bytes, or the array of its pixels where they were kept, or raises ImageError.
+    `read` returns an entry's bytes, or its DICOM object where it was parsed, or the array of its pixels where
+    they were kept, or raises ImageError.
     `workers`: threads (default: the processors that this process may use). `max_memory`: bytes that decoding
     one image may take. Raises UsageError for a count below 1.
     """
@@ -169,7 +173,7 @@ def _watch_time(entry: Entry, seconds: float) -> float:
     return seconds
 
 
-def _read_entry(read: Read, entry: Entry) -> bytes | NDArray[np.uint8]:
+def _read_entry(read: Read, entry: Entry) -> bytes | DicomObject | NDArray[np.uint8]:
     """Read one input; what nobody foresaw of it is its row, as in decoding, and the others go on."""
     try:
         return read(entry)

@@ -21,10 +21,9 @@ from typing import Any
 
 from wetread.errors import OutputError
 from wetread.runtime.entries import PART_SUFFIX, RECORD_SUFFIX
-from wetread.runtime.gcs.client import Storage
+from wetread.runtime.gcs.client import WRITE_ROLE, Storage
 from wetread.runtime.gcs.retry import StorageError
 from wetread.runtime.gcs.writing import (
-    WRITE_ROLE,
     Written,
     delete_object,
     find_object,

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk
 
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.tags import Tag
+    from wetread.runtime.images.dicom.values import DicomObject
 
-def check_tags(keywords: tuple[str, ...]) -> None:
+
+def check_tags(keywords: tuple[str, ...]) -> tuple[Tag, ...]:
     """See that attributes may stand in a table. Raises UsageError and MissingExtraError as `choose_tags`."""
-    if keywords:  # whoever asks for none loads nothing for them
-        from wetread.runtime.images.dicom.tags import choose_tags
+    if not keywords:  # whoever asks for none loads nothing for them
+        return ()
+    from wetread.runtime.images.dicom.tags import choose_tags
 
-        choose_tags(keywords)
+    return choose_tags(keywords)
 
 
 class Tagging:
@@ -27,31 +33,28 @@ class Tagging:
     def __init__(
         self, keywords: tuple[str, ...], read: Callable[[Entry], bytes], *, max_memory: int = MAX_MEMORY
     ) -> None:
-        self._read_tags = _make_reader(keywords, max_memory) if keywords else None
-        self._read = read
+        self._tags = check_tags(keywords)
+        self._read, self._max_memory = read, max_memory
         # By the entry itself and not by its name: a list may name a file twice.
         self._found: dict[int, dict[str, str | None]] = {}
 
-    def read(self, entry: Entry) -> bytes:
-        """Return a file's bytes. Raises ImageError as `read` does."""
+    def read(self, entry: Entry) -> bytes | DicomObject:
+        """Return a file's bytes, or the object that was parsed for its attributes. Raises as `read` does."""
         data = self._read(entry)
-        if self._read_tags is not None:
-            self._found[id(entry)] = self._read_tags(data)
-        return data
+        if not self._tags:
+            return data
+        from wetread.runtime.images.dicom.tags import parse_once, read_tags
+
+        found = parse_once(data, max_memory=self._max_memory)
+        self._found[id(entry)] = read_tags(found, self._tags)
+        return found
 
     def attach(self, chunk: Chunk) -> Chunk:
         """Set what was found into a chunk's rows."""
-        if self._read_tags is None:
+        if not self._tags:
             return chunk
         rows = zip(chunk.entries, chunk.predictions, strict=True)
         tagged = [
             replace(row, optional={**row.optional, **self._found.pop(id(entry), {})}) for entry, row in rows
         ]
         return replace(chunk, predictions=tagged)
-
-
-def _make_reader(keywords: tuple[str, ...], max_memory: int) -> Callable[[bytes], dict[str, str | None]]:
-    from wetread.runtime.images.dicom.tags import choose_tags, read_tags
-
-    tags = choose_tags(keywords)
-    return lambda data: read_tags(data, tags, max_memory=max_memory)

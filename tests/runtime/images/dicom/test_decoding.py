@@ -38,8 +38,7 @@ from wetread.runtime.images.dicom import looks_like_dicom
 from wetread.runtime.images.dicom.decoding import read_gray_rule
 from wetread.runtime.images.dicom.frames import read_frame
 from wetread.runtime.images.dicom.pixel_format import read_format
-from wetread.runtime.images.dicom.stream import read_stream
-from wetread.runtime.images.dicom.values import parse_object
+from wetread.runtime.images.dicom.values import parse_file
 
 BUNDLED = Path(pydicom.__file__).parent / "data" / "test_files"
 WINDOW = {
@@ -52,8 +51,7 @@ WINDOW = {
 
 def expected_gray(file: bytes, stored: np.ndarray) -> np.ndarray:
     """What docs/guides/dicom.md makes of stored values, by the slow reference."""
-    stream = read_stream(file)
-    attributes, _ = parse_object(stream)
+    attributes = parse_file(file).attributes
     form = read_format(attributes)
     return reference_gray(stored, read_gray_rule(attributes, form, frame=0))[..., None]
 
@@ -336,9 +334,8 @@ def _voi_range(dataset: pydicom.Dataset, values: np.ndarray) -> tuple[float, flo
 
 
 def test_12_bit_extended_jpeg_has_the_values_that_its_makers_state():
-    stream = read_stream((BUNDLED / "JPGExtended.dcm").read_bytes())
-    attributes, pixels = parse_object(stream)
-    stored, form = read_frame(stream, pixels, read_format(attributes), index=0)
+    found = parse_file((BUNDLED / "JPGExtended.dcm").read_bytes())
+    stored, form = read_frame(found.stream, found.pixels, read_format(found.attributes), index=0)
     assert (stored[420, 140], stored[230, 120], form.stored) == (244, 95, 12)
 
 

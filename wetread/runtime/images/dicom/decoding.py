@@ -22,13 +22,14 @@ from wetread.runtime.images.dicom.gray import (
     make_lookup,
 )
 from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
-from wetread.runtime.images.dicom.stream import Stream, damaged, malformed, read_stream
+from wetread.runtime.images.dicom.stream import Stream, damaged, malformed
 from wetread.runtime.images.dicom.values import (
     PIXEL_DATA,
     Attributes,
+    DicomObject,
     PixelElement,
     import_pydicom,
-    parse_object,
+    parse_file,
 )
 from wetread.runtime.images.limits import MAX_MEMORY, Footprint
 
@@ -87,21 +88,24 @@ def _apply_rule(values: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
     return levels[..., None]
 
 
-def open_picture(data: bytes, *, max_memory: int = MAX_MEMORY) -> Picture:
-    """Read what a DICOM file says of its pixels, without decoding them. `max_memory`: as in `read_stream`.
+def open_picture(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> Picture:
+    """Read what a DICOM file, or its object, says of its pixels, without decoding them.
+
+    `max_memory`: as in `read_stream`.
 
     Raises ImageError: 'truncated' (cut short or damaged), 'unsupported' (an object without pixels, more
     than 16 bits, or a missing package), 'too_large' (inflated). No message quotes the file.
     """
-    stream = read_stream(data, max_memory=max_memory)
-    attributes, pixels = parse_object(stream)
+    found = data if isinstance(data, DicomObject) else parse_file(data, max_memory=max_memory)
+    found.check_pixels()
+    attributes, pixels = found.attributes, found.pixels
     if pixels is None:
-        raise _no_pixels(attributes, stream.sop_class)
+        raise _no_pixels(attributes, found.stream.sop_class)
     if pixels.tag != PIXEL_DATA:
         raise ImageError(
             Status.UNSUPPORTED, "Expected whole-number pixels. Received floating-point pixel data."
         )
-    return Picture(stream, attributes, pixels, read_format(attributes))
+    return Picture(found.stream, attributes, pixels, read_format(attributes))
 
 
 def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:

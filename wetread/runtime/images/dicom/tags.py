@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from wetread.errors import ImageError, UsageError
 from wetread.packages import importing
-from wetread.runtime.images.dicom.stream import looks_like_dicom, read_stream
-from wetread.runtime.images.dicom.values import Attributes, parse_attributes
+from wetread.runtime.images.dicom.stream import looks_like_dicom
+from wetread.runtime.images.dicom.values import Attributes, DicomObject, parse_file
 from wetread.runtime.images.limits import MAX_MEMORY
 
 # What a value of each type looks like (PS3.5, 6.2). One that does not is left out: it may be anything.
@@ -76,19 +76,26 @@ def _find_tag(keyword: str) -> Tag:
     return found
 
 
-def read_tags(data: bytes, tags: Iterable[Tag], *, max_memory: int = MAX_MEMORY) -> dict[str, str | None]:
-    """Read attributes of a file's object, by keyword, as they stand in it; several values keep their '\\'.
+def parse_once(data: bytes, *, max_memory: int = MAX_MEMORY) -> bytes | DicomObject:
+    """Parse a DICOM file for its attributes and its pixels; other files, and damaged ones, stay bytes.
 
-    `max_memory`: bytes that inflating the object may take, as in `read_pixels`. None where the attribute is
-    absent, empty or not of its type's form, and where the file is no DICOM, is damaged before its pixels, or
-    takes more memory.
+    `max_memory`: bytes that inflating the object may take, as in `read_pixels`.
     """
-    found: dict[str, str | None] = {tag.keyword: None for tag in tags}
     with suppress(ImageError):  # the row's status says so
         if looks_like_dicom(data):
-            attributes, _ = parse_attributes(read_stream(data, max_memory=max_memory))
-            return {tag.keyword: _read_tag(attributes, tag) for tag in tags}
-    return found
+            return parse_file(data, max_memory=max_memory)
+    return data
+
+
+def read_tags(data: bytes | DicomObject, tags: Iterable[Tag]) -> dict[str, str | None]:
+    """Read attributes of a file that `parse_once` parsed, by keyword, as they stand in it.
+
+    Several values keep their '\\'. None where the attribute is absent, empty or not of its type's form, and
+    where the file is no DICOM, is damaged before its pixels, or takes more memory.
+    """
+    if not isinstance(data, DicomObject):
+        return {tag.keyword: None for tag in tags}
+    return {tag.keyword: _read_tag(data.attributes, tag) for tag in tags}
 
 
 def _read_tag(attributes: Attributes, tag: Tag) -> str | None:

@@ -18,7 +18,15 @@ from typing import Any
 
 from wetread.errors import BrokenPackageError, ImageError, MissingExtraError, Status
 from wetread.packages import importing
-from wetread.runtime.images.dicom.stream import UNDEFINED, Stream, damaged, malformed, read_element
+from wetread.runtime.images.dicom.stream import (
+    UNDEFINED,
+    Stream,
+    damaged,
+    malformed,
+    read_element,
+    read_stream,
+)
+from wetread.runtime.images.limits import MAX_MEMORY
 
 PIXEL_DATA = 0x7FE00010
 _FIRST_PIXEL_TAG = 0x7FE00008  # Float and Double Float Pixel Data come before Pixel Data
@@ -135,22 +143,32 @@ def _too_many() -> ImageError:
     )
 
 
-def parse_object(stream: Stream) -> tuple[Attributes, PixelElement | None]:
-    """Find the attributes before the pixel data, and where those stand; see that all is there.
+@dataclass(frozen=True, slots=True)
+class DicomObject:
+    """A file's object, parsed: its attributes before the pixel data, and where those stand, if it has any."""
 
-    Raises ImageError: 'truncated' where the object does not hold together, 'unsupported' without pydicom.
+    stream: Stream
+    attributes: Attributes
+    pixels: PixelElement | None
+
+    def check_pixels(self) -> None:
+        """See that the pixel data and what follows them are there. Raises ImageError 'truncated'."""
+        pixels = self.pixels
+        if pixels is not None and pixels.length != UNDEFINED:
+            check_rest(self.stream, pixels.start + pixels.length, implicit=not pixels.kind)
+
+
+def parse_file(data: bytes, *, max_memory: int = MAX_MEMORY) -> DicomObject:
+    """Parse a DICOM file's object up to its pixels, once for all who ask. `max_memory`: as in `read_stream`.
+
+    Raises ImageError as `read_stream` does: 'truncated' where the attributes do not hold together,
+    'unsupported' without pydicom. What is cut in the pixels or behind them is found by `check_pixels`.
     """
-    attributes, pixels = parse_attributes(stream)
-    if pixels is not None and pixels.length != UNDEFINED:
-        check_rest(stream, pixels.start + pixels.length, implicit=not pixels.kind)
-    return attributes, pixels
+    stream = read_stream(data, max_memory=max_memory)
+    return DicomObject(stream, *_parse_attributes(stream))
 
 
-def parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
-    """Find the attributes before the pixel data, each of them whole, and where those stand.
-
-    Raises ImageError as `parse_object` does, but not for what is cut in the pixel data or behind them.
-    """
+def _parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
     read_dataset = import_pydicom("pydicom.filereader").read_dataset
     body = _CountedBytes(stream.body)
     found: list[PixelElement] = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom import has_preamble, looks_like_dicom
@@ -19,6 +20,9 @@ from wetread.runtime.images.formats.png import SIGNATURE, read_png
 from wetread.runtime.images.formats.tiff import read_tiff
 from wetread.runtime.images.formats.webp import read_webp
 from wetread.runtime.images.limits import MAX_MEMORY
+
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
 
 __all__ = [
     "Header",
@@ -54,12 +58,16 @@ _UNSUPPORTED = (
 )
 
 
-def read_header(data: bytes, *, max_memory: int = MAX_MEMORY) -> Header:
-    """Tell what image the bytes are. `max_memory`: bytes within which a deflated DICOM object is inflated.
+def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> Header:
+    """Tell what image the bytes, or a DICOM object that is parsed already, are.
+
+    `max_memory`: bytes within which a deflated DICOM object is inflated.
 
     Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short), 'malformed' (damaged), 'unsupported',
     or 'too_large' for sides that no decoder takes.
     """
+    if not isinstance(data, bytes):
+        return _read_dicom(data, max_memory)
     if not data:
         raise ImageError(Status.EMPTY, "Expected an image. Received 0 bytes.")
     if has_preamble(data):
@@ -82,7 +90,7 @@ def read_header(data: bytes, *, max_memory: int = MAX_MEMORY) -> Header:
     )
 
 
-def _read_dicom(data: bytes, max_memory: int) -> Header:
+def _read_dicom(data: bytes | DicomObject, max_memory: int) -> Header:
     """Read a DICOM file's header; what that takes is loaded when the first one comes."""
     from wetread.runtime.images.formats.dicom import read_dicom
 

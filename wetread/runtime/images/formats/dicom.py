@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from wetread.runtime.images.dicom import Picture, open_picture
+from wetread.runtime.images.dicom.values import DicomObject
 from wetread.runtime.images.formats.header import Header, Samples
 from wetread.runtime.images.limits import Footprint
 
@@ -24,7 +25,7 @@ class DicomHeader(Header):
         return Samples(self.picture.decode())
 
 
-def read_dicom(data: bytes, *, max_memory: int) -> DicomHeader:
-    """Read a DICOM file's header, inflated within `max_memory` bytes. Raises ImageError."""
+def read_dicom(data: bytes | DicomObject, *, max_memory: int) -> DicomHeader:
+    """Read a DICOM file's or object's header, inflated within `max_memory` bytes. Raises ImageError."""
     picture = open_picture(data, max_memory=max_memory)
     return DicomHeader("dicom", picture.form.rows, picture.form.columns, picture=picture)
