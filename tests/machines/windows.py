@@ -6,6 +6,7 @@ CPython 3.12 and newer crash in `platform` there (they ask WMI, which this Wine 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -87,6 +88,7 @@ def _fetch_python(folder: Path) -> None:
     with zipfile.ZipFile(folder / "unpacked" / name) as archive:
         archive.extractall(folder / "unpacked")
     (folder / "unpacked/cp311").rename(folder / "cpython")
+    shutil.rmtree(folder / "unpacked")
 
 
 def _complete_math(folder: Path, root: Path) -> None:

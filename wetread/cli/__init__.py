@@ -78,6 +78,7 @@ def run(arguments: list[str]) -> int:
     # TensorFlow tells of absent GPUs on standard error, where a command says only what its user must know.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        import_module("wetread.runtime")  # asks whether this processor runs numpy, before anything imports it
         load_commands(arguments)
         with _tidy_termination(), _plain_warnings():
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)
