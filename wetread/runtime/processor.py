@@ -31,8 +31,10 @@ def check_processor() -> None:
 
 
 def name_architecture() -> str:
-    """What the system calls this kind of processor; `platform` would ask Windows slowly."""
-    return os.environ.get("PROCESSOR_ARCHITECTURE", "") if sys.platform == "win32" else os.uname().machine
+    """What the system calls this kind of processor (`platform` would ask Windows slowly)."""
+    if sys.platform == "win32":
+        return os.environ.get("PROCESSOR_ARCHITECTURE", "")
+    return os.uname().machine
 
 
 def find_missing() -> tuple[str, ...]:
