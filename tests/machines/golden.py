@@ -128,7 +128,9 @@ def score(place: str, folder: Path, model: str) -> Iterator[tuple[str, Scored]]:
     """The row of each file that a model scores."""
     file = MODELS[model]
     classifier = Classifier(None if file is None else folder / file, device="cpu")
-    for found in classifier.score(sorted(Path(place).iterdir())[:: EVERY[model]]):
+    # By name: Windows sorts paths without regard to case.
+    paths = sorted(Path(place).iterdir(), key=lambda path: path.name)
+    for found in classifier.score(paths[:: EVERY[model]]):
         yield Path(found.path).name, (str(found.status), found.label or "", found.probabilities)
 
 

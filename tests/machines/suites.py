@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from tests.machines.machine import ROOT, Machine
 
-_DEPENDENCIES = ("pytest", "hypothesis", "pillow", "onnx", "packaging", "pip")
+_DEPENDENCIES = ("pytest", "hypothesis", "pillow", "onnx", "packaging", "pip", "google-crc32c")
 SUITES = (
     "tests/machines/test_golden.py",
     "tests/runtime/files",
@@ -23,7 +23,6 @@ SUITES = (
     "tests/runtime/images/test_formats.py",
     "tests/runtime/images/test_pixels.py",
     "tests/runtime/images/test_tiff.py",
-    "tests/test_windows.py",
     "tests/test_streams.py",
     "tests/test_cli.py",
     "tests/bundle",

@@ -26,6 +26,8 @@ _NEEDED = {
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
     "gcc": "gcc",
 }
+# Windows 10; and no display, which Wine would tell of on standard error as onnxruntime asks for graphics cards.
+_SETTINGS = (("", "Version", "win10"), (r"\Direct3D", "renderer", "no3d"))
 # arch_prctl(ARCH_REQ_XCOMP_PERM, 18): Linux gives AMX to whoever asks, Windows to everybody, and onnxruntime
 # for Windows asks nobody. Wine does not ask for its programs: an int8 model ends in an illegal instruction.
 _AMX = """
@@ -54,9 +56,9 @@ def build(folder: Path) -> Machine:
         command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-O1", "-o", str(root / "usr/local/lib/amx.so")]
         run([*command, str(folder / "amx.c")], log=log)
     machine.start(["wineboot", "-i"], log=log)
-    machine.start(
-        ["wine", "reg", "add", r"HKCU\Software\Wine", "/v", "Version", "/d", "win10", "/f"], log=log
-    )
+    for key, name, value in _SETTINGS:
+        setting = [rf"HKCU\Software\Wine{key}", "/v", name, "/d", value, "/f"]
+        machine.start(["wine", "reg", "add", *setting], log=log)
     machine.start(["wineserver", "-w"], log=log)
     _complete_math(folder, root)
     (folder / "ready").touch()

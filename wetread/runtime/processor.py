@@ -26,7 +26,7 @@ def check_processor() -> None:
         names = ", ".join(name.upper().replace("_", ".") for name in missing)
         raise SetupError(
             "Expected a processor with SSE4.2 (Intel since 2008, AMD since 2011). Received one without "
-            f"{names}: numpy, OpenCV and onnxruntime end in an illegal instruction there. Use another machine."
+            f"{names}: numpy, OpenCV and onnxruntime end in an illegal instruction. Use another machine."
         )
 
 
