@@ -6,7 +6,9 @@ EXTRAS := cpu,train,tune,parquet,gcs,dicom,node,sign,ray
 DATA ?=
 WORKERS ?= 2
 
-.PHONY: demo model test test-all lint format bench clean
+MACHINES ?= ../wetread-machines
+
+.PHONY: demo model test test-all test-machines lint format bench clean
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Expected Python 3.11 or newer. Received " + sys.version.split()[0] + \
@@ -30,6 +32,10 @@ test: lint
 
 test-all: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'long or not long'
+
+# A Windows (Wine), an ARM 64 and older processors (qemu), made in MACHINES out of packages. As root, on Debian.
+test-machines: $(READY)
+	$(BIN)/python -m tests.machines --folder '$(MACHINES)'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -48,6 +48,7 @@ MAY_IMPORT = {
 # The rooms of the runtime, lowest first: a module imports from rooms before its own, or from its own.
 RUNTIME_ORDER = (
     "entries",
+    "processor",
     "threads",
     "machine",
     "files",

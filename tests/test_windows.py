@@ -27,6 +27,7 @@ LACKING = {
 }
 ASKED_FIRST = {
     ("runtime/machine.py", "sysconf"),
+    ("runtime/processor.py", "uname"),
     ("runtime/threads.py", "sched_getaffinity"),
     ("runtime/images/cache.py", "posix_fallocate"),
 }

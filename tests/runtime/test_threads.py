@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wetread.runtime.threads import map_in_order
+from wetread.runtime import threads
+from wetread.runtime.threads import count_processors, map_in_order, read_quota
 
 
 @given(items=st.lists(st.integers()), threads=st.integers(1, 4), ahead=st.integers(1, 9))
@@ -39,3 +45,64 @@ def test_a_caller_that_goes_away_ends_the_threads():
     assert next(results) == "0"
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("leaves")]
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "expected"),
+    [
+        ("0::/\n", {"cpu.max": "150000 100000"}, 1.5),
+        ("0::/\n", {"cpu.max": "max 100000"}, None),
+        ("0::/a/b\n", {"a/cpu.max": "50000 100000", "a/b/cpu.max": "max 100000"}, 0.5),
+        ("0::/of/the/host\n", {"cpu.max": "200000 100000"}, 2.0),
+        ("3:cpu,cpuacct:/x\n2:memory:/x\n", {"cpu,cpuacct/x/cpu.cfs_quota_us": "300000"}, 3.0),
+        ("3:cpu:/\n0::/\n", {"cpu/cpu.cfs_quota_us": "-1"}, None),
+        ("3:cpu:/\n0::/\n", {"cpu.max": "broken"}, None),
+        ("", {}, None),
+    ],
+)
+def test_what_a_container_allows(tmp_path, own, files, expected):
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{text}\n")
+        if "quota" in name:
+            file.with_name("cpu.cfs_period_us").write_text("100000\n")
+    assert read_quota(str(tmp_path), str(tmp_path / "own")) == expected
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores", "expected"), [(0.5, 8, 1), (1.5, 8, 2), (9.0, 2, 2), (None, 4, 4)]
+)
+def test_a_quota_counts_whole_processors(monkeypatch, quota, cores, expected):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr(threads, "read_quota", lambda: quota)
+    assert count_processors() == expected
+
+
+@pytest.fixture
+def limited() -> Iterator[Path]:
+    """A control group of this machine's that allows half a processor, by either version of them."""
+    for root in (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup")):
+        group = root / f"wetread-test-{os.getpid()}"
+        try:
+            group.mkdir()
+            if (group / "cpu.max").exists():
+                (group / "cpu.max").write_text("50000 100000")
+            else:
+                (group / "cpu.cfs_quota_us").write_text("50000")
+        except OSError:
+            if group.is_dir():
+                group.rmdir()
+            continue
+        yield group
+        group.rmdir()
+        return
+    pytest.skip("no control group may be made here")
+
+
+def test_a_real_quota_is_counted(limited):
+    code = "from wetread.runtime import threads; print(threads.read_quota(), threads.count_processors())"
+    begin = f'echo $$ >{limited}/cgroup.procs && exec "$0" -c "$1"'
+    done = subprocess.run(["sh", "-c", begin, sys.executable, code], capture_output=True, text=True)
+    assert done.stdout == "0.5 1\n", done.stderr

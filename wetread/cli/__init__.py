@@ -90,6 +90,7 @@ def run(arguments: list[str]) -> int:
     # TensorFlow reports absent GPUs on standard error, which is for what the user must know.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
+        import_module("wetread.runtime")  # asks whether this processor runs numpy, before anything imports it
         load_commands(arguments)
         with _tidy_termination(), _plain_warnings(), _plain_faults(arguments):
             code = app(arguments, prog_name="wetread", standalone_mode=False, windows_expand_args=False)

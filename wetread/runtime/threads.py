@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -37,8 +39,65 @@ def map_in_order(
 
 
 def count_processors() -> int:
-    """Return the number of processors that this process may use."""
+    """Return the number of processors that this process may use, by its affinity and its container's quota.
+
+    A quota of 1.5 processors counts as 2.
+    """
     try:
-        return len(os.sched_getaffinity(0))
+        count = len(os.sched_getaffinity(0))
     except AttributeError:  # not on Windows and macOS
         return os.cpu_count() or 1
+    quota = read_quota()
+    return count if quota is None else max(1, min(count, math.ceil(quota)))
+
+
+def read_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float | None:
+    """Read how many processors Linux's control groups allow this process; None where they set no limit.
+
+    Each group above its own may set one, and the least counts. Version 2 has `cpu.max` ("150000 100000"),
+    version 1 two files.
+    """
+    allowed = [
+        limit
+        for folder in _list_groups(root, own)
+        for limit in (_read_limit(folder / "cpu.max"), _read_old_limit(folder))
+        if limit is not None
+    ]
+    return min(allowed, default=None)
+
+
+def _list_groups(root: str, own: str) -> Iterator[Path]:
+    """The folders of this process's control groups, and of those above them."""
+    try:
+        lines = Path(own).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
+            mount = Path(root, controllers)
+            group = Path(name.strip("/"))
+            # Within a container the name is the host's, and the container's own group is the root.
+            yield from (mount / place for place in (group, *group.parents))
+
+
+def _read_limit(file: Path) -> float | None:
+    return _divide(*_read_words(file)[:2])
+
+
+def _read_old_limit(folder: Path) -> float | None:
+    return _divide(*_read_words(folder / "cpu.cfs_quota_us"), *_read_words(folder / "cpu.cfs_period_us"))
+
+
+def _read_words(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except OSError:
+        return []
+
+
+def _divide(*words: str) -> float | None:
+    """A quota over its period; None for `max`, -1 and whatever else is no limit."""
+    if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
+        return None
+    return int(words[0]) / int(words[1])
