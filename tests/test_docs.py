@@ -41,7 +41,7 @@ def test_commands_in_the_pages_have_the_options_that_they_show(name):
     shown = set()
     for page in PAGES.values():
         for line in re.findall(rf"wetread {name} ([^\n`]*)", page):
-            shown |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", line.split("#")[0].split(" ; ")[0]))
+            shown |= set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", re.split(r"#|;", line)[0]))
     assert shown - known == set()
 
 
