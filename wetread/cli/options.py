@@ -108,6 +108,13 @@ class ColumnOptions:
         typer.Option(metavar="A,B,...", help="DICOM attributes as columns: SOPInstanceUID,StudyDate,..."),
     ] = None
 
+    refuse_outside: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-outside", help="No probability for what is outside the model's scope: 'out_of_scope'."
+        ),
+    ] = False
+
     @property
     def keywords(self) -> tuple[str, ...]:
         """The attributes of `dicom_tags`, split at the commas."""

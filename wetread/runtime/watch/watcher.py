@@ -22,8 +22,9 @@ from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
-from wetread.runtime.scoring.rows import UNCERTAIN, Prediction, check_band, choose_format
-from wetread.runtime.scoring.run import Stop, Tally, Watch
+from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
+from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
+from wetread.runtime.scoring.scope_columns import check_scope
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch.arrivals import Arrivals
@@ -42,7 +43,7 @@ class WatchOptions:
 
     `done` and `failed`: folders that files are moved to once their rows are written, with a score and
     without one. `poll`: seconds between two looks, 0.05 or more. `settle` and `patience` as in `Arrivals`.
-    `uncertain` and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
+    `uncertain`, `dicom_tags` and `refuse_outside` as in `ScoreOptions`.
     """
 
     folder: str
@@ -58,11 +59,7 @@ class WatchOptions:
     max_memory: int = MAX_MEMORY
     uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """The columns after `error` that were asked for."""
-        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
+    refuse_outside: bool = False
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
@@ -108,8 +105,11 @@ def watch_folder(
     that cannot be reached: it is tried again). Raises OutputError when the output cannot be begun, and
     SourceError when another watch moves files of the folder.
     """
+    spec = classifier.spec
     if options.uncertain:
-        check_band(classifier.spec)
+        check_band(spec)
+    if options.refuse_outside:
+        check_scope(spec)
     # Not the versions or --max-memory: a watch goes on after either has changed, for the files to come.
     identity = {
         "model": classifier.digest,
@@ -118,16 +118,17 @@ def watch_folder(
         "include": options.include,
         "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
+        "refuse_outside": options.refuse_outside or None,
     }
     moves = options.done is not None or options.failed is not None
     with ExitStack() as held:
         held.enter_context(lock_folder(options.folder, moves=moves))
         journal = Journal(
             options.output,
-            labels=classifier.spec.labels,
+            labels=spec.labels,
             kind=choose_format(options.output),
             identity=identity,
-            optional=options.optional,
+            optional=list_optional(spec, uncertain=options.uncertain, dicom_tags=options.dicom_tags),
         )
         held.enter_context(open_journal(journal))
         watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
@@ -218,7 +219,7 @@ class _Watcher:
             max_memory=self.options.max_memory,
         )
         for chunk in chunks:
-            self._finish(tagging.attach(chunk))
+            self._finish(tagging.attach(refuse_chunk(chunk) if self.options.refuse_outside else chunk))
             if self.stop():
                 return
 

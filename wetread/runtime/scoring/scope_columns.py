@@ -1,0 +1,137 @@
+"""Whether an input is what the model is for: the columns `scope` and `scope_reason`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import Status, UsageError
+from wetread.runtime.model.scope import ATTRIBUTES, INSIDE, OUTSIDE, UNLIKE, Unlike, find_breach
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction
+
+Images = NDArray[np.uint8]
+Check = Callable[[bytes | Images], str]
+# How a changed picture is undone, by what a scope calls the change, and what its reason says.
+_UNDONE: dict[str, tuple[tuple[str, Callable[[Images], Images]], ...]] = {
+    "turned": (
+        ("turned by 90 degrees to the right", lambda image: np.rot90(image)),
+        ("turned by 180 degrees", lambda image: np.rot90(image, 2)),
+        ("turned by 90 degrees to the left", lambda image: np.rot90(image, 3)),
+    ),
+    "negative": (("a negative", lambda image: np.invert(image)),),
+    "mirrored": (("mirrored", lambda image: image[:, ::-1]),),
+}
+
+
+class Judge(Protocol):
+    """What telling a change needs of a model."""
+
+    spec: ModelSpec
+
+    def judge(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute probabilities (N, K) and how unlike the training images each is (N,)."""
+        ...
+
+
+def check_scope(spec: ModelSpec) -> None:
+    """Make sure that a model can say what is outside its scope. Raises UsageError."""
+    if spec.scope is None:
+        raise UsageError(
+            "Expected a model with a scope with --refuse-outside. Received one without. Export it with "
+            "--scope FILE.toml."
+        )
+
+
+def make_attribute_check(spec: ModelSpec, *, max_memory: int) -> Check:
+    """Return what says how a file's DICOM attributes break the model's rules; '' where they do not.
+
+    What is no DICOM file, or is damaged before its pixels, breaks none.
+    """
+    if spec.scope is None or not spec.scope.attributes:
+        return lambda _: ""
+    from wetread.runtime.images.dicom.stream import looks_like_dicom
+    from wetread.runtime.images.dicom.tags import Tag, read_tags
+
+    rules = spec.scope.attributes
+    tags = [Tag(rule.keyword, *ATTRIBUTES[rule.keyword]) for rule in rules]
+
+    def check(data: bytes | Images) -> str:
+        if not isinstance(data, bytes) or not looks_like_dicom(data):
+            return ""
+        found = read_tags(data, tags, max_memory=max_memory)
+        values = (found[rule.keyword] for rule in rules)
+        pairs = (
+            (rule, [] if said is None else said.split("\\")) for rule, said in zip(rules, values, strict=True)
+        )
+        return "; ".join(filter(None, (find_breach(rule, said) for rule, said in pairs)))
+
+    return check
+
+
+def _split(said: str | None) -> list[str]:
+    return [] if said is None else said.split("\\")
+
+
+def judge_scope(
+    model: Judge,
+    predictions: Sequence[Prediction],
+    images: Images,
+    unlike: NDArray[np.float32] | None,
+    breaches: Sequence[str],
+) -> list[Prediction]:
+    """Say of each prediction whether its input is inside the scope, and if not, why.
+
+    `images`: uint8 (N, H, W, C); `unlike`: float32 (N,), None where the graph has no such output; `breaches`:
+    how each input's attributes break the rules.
+    """
+    rule = None if model.spec.scope is None else model.spec.scope.unlike
+    judged = []
+    for at, (prediction, breach) in enumerate(zip(predictions, breaches, strict=True)):
+        reasons = [breach] if breach else []
+        # NaN, of a graph that overflowed on a picture like no other, is outside too.
+        if rule is not None and unlike is not None and not unlike[at] <= np.float32(rule.threshold):
+            reasons.append(tell_change(model, rule, images[at]))
+        judged.append(_set_scope(prediction, "; ".join(reasons)))
+    return judged
+
+
+def tell_change(model: Judge, rule: Unlike, image: Images) -> str:
+    """Say why an image, uint8 (H, W, C), is unlike the training images, as far as undoing a change tells."""
+    square = image.shape[0] == image.shape[1]
+    tried = [
+        (name, np.ascontiguousarray(undo(image)))
+        for change in rule.changes
+        for name, undo in _UNDONE[change]
+        if square or undo(image).shape == image.shape
+    ]
+    if tried:
+        _, unlike = model.judge(np.stack([undone for _, undone in tried]))
+        best = int(np.argmin(unlike))
+        if unlike[best] <= np.float32(rule.threshold):
+            return f"{UNLIKE}: looks {tried[best][0]}"
+    return UNLIKE
+
+
+def _set_scope(prediction: Prediction, reason: str) -> Prediction:
+    scope = {SCOPE: OUTSIDE if reason else INSIDE, SCOPE_REASON: reason or None}
+    return replace(prediction, optional={**prediction.optional, **scope})
+
+
+def refuse_outside(predictions: Iterable[Prediction]) -> list[Prediction]:
+    """Take label and probabilities from what is outside the scope: its status says so instead."""
+    return [_refuse(prediction) if prediction.scope == OUTSIDE else prediction for prediction in predictions]
+
+
+def _refuse(prediction: Prediction) -> Prediction:
+    kept = {name: prediction.optional[name] for name in (SCOPE, SCOPE_REASON)}
+    return Prediction(
+        prediction.path,
+        Status.OUT_OF_SCOPE,
+        error=f"Expected what the model is for. Received what is not: {prediction.scope_reason}.",
+        optional=kept,
+    )
