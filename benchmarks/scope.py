@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from wetread.errors import ImageError
 from wetread.export.graph import INPUT, LOGITS, add_outputs, open_plain
 from wetread.export.unlike import choose_maps
-from wetread.export.unlike_graph import FeatureMap, compute_features
+from wetread.export.unlike_graph import FeatureMap, compute_features, detach_unlike
 from wetread.runtime.images.pixels import read_input, read_picture, resize
 from wetread.runtime.scoring.classifier import Classifier
 
@@ -50,7 +50,7 @@ class Measures:
     def __init__(self, model: Path, training: Images) -> None:
         self.classifier = Classifier(model, device="cpu")
         self.spec = self.classifier.spec
-        self._graph = onnx.load(model)
+        self._graph = detach_unlike(onnx.load(model))
         last = choose_maps(self._graph, training[:2])[-1]
         sides = compute_sides(self._graph, last, training[:1])
         self._map = (FeatureMap(last.name, last.step, sides),)

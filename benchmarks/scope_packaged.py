@@ -25,7 +25,7 @@ from wetread.export.contract import finish
 from wetread.export.scope_file import read_scope
 from wetread.export.selftest import add_unlike_answers
 from wetread.export.unlike import fit_unlike
-from wetread.export.unlike_graph import attach_unlike
+from wetread.export.unlike_graph import attach_unlike, detach_unlike
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.model.spec import NO_DIGEST, ModelSpec, read_spec
 from wetread.runtime.scoring.classifier import Classifier
@@ -64,7 +64,7 @@ def deal_images(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def give_scope(model: bytes, spec: ModelSpec, file: Path, images: tuple[np.ndarray, np.ndarray]) -> bytes:
     """Return the file's bytes with the scope's output, words, rules, threshold and golden answers."""
-    request, graph = read_scope(file), onnx.load_from_string(model)
+    request, graph = read_scope(file), detach_unlike(onnx.load_from_string(model))
     if request.unlike is None or spec.golden is None:
         raise SystemExit("Expected a scope with [unlike], and a model with a self-test.")
     measure, unlike = fit_unlike(graph, request.unlike, fit=images[0], held_out=images[1])

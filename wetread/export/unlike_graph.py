@@ -19,6 +19,7 @@ from wetread.export.graph import (
     find_outputs,
     name_nodes,
     open_plain,
+    prune,
 )
 from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.model.session import UNLIKE
@@ -90,6 +91,16 @@ def attach_unlike(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto:
     copy.graph.node.extend([*_make_features(copy, measure.maps), *_make_measure(copy, measure)])
     copy.graph.output.insert(1, helper.make_tensor_value_info(UNLIKE, TensorProto.FLOAT, ["N"]))
     name_nodes(copy)
+    return copy
+
+
+def detach_unlike(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a graph without the output `unlike` and what computes it alone."""
+    copy = copy_model(model)
+    kept = [output for output in copy.graph.output if output.name != UNLIKE]
+    del copy.graph.output[:]
+    copy.graph.output.extend(kept)
+    prune(copy, [output.name for output in kept])
     return copy
 
 
