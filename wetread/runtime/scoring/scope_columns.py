@@ -77,6 +77,29 @@ def _split(said: str | None) -> list[str]:
     return [] if said is None else said.split("\\")
 
 
+def find_reason(model: Judge, data: bytes, pixels: Images, *, max_memory: int) -> str | None:
+    """Say why one file is outside the scope; '' inside, None where the model has none.
+
+    `data`: the file's bytes; `pixels`: uint8 (H, W, C), what `read_input` made of them.
+    """
+    scope = model.spec.scope
+    if scope is None:
+        return None
+    unlike = None if scope.unlike is None else model.judge(pixels[None])[1]
+    breach = make_attribute_check(model.spec, max_memory=max_memory)(data)
+    return _list_reasons(model, pixels, breach, None if unlike is None else unlike[0])
+
+
+def _list_reasons(model: Judge, image: Images, breach: str, unlike: np.float32 | None) -> str:
+    """All that speaks against an image, '' if nothing does."""
+    rule = None if model.spec.scope is None else model.spec.scope.unlike
+    reasons = [breach] if breach else []
+    # NaN, of a graph that overflowed on a picture like no other, is outside too.
+    if rule is not None and unlike is not None and not unlike <= np.float32(rule.threshold):
+        reasons.append(tell_change(model, rule, image))
+    return "; ".join(reasons)
+
+
 def judge_scope(
     model: Judge,
     predictions: Sequence[Prediction],
@@ -86,18 +109,13 @@ def judge_scope(
 ) -> list[Prediction]:
     """Say of each prediction whether its input is inside the scope, and if not, why.
 
-    `images`: uint8 (N, H, W, C); `unlike`: float32 (N,), None where the graph has no such output; `breaches`:
-    how each input's attributes break the rules.
+    `images`: uint8 (N or more, H, W, C); `unlike`: float32 of as many, None where the graph has no such
+    output; `breaches`: how each input's attributes break the rules.
     """
-    rule = None if model.spec.scope is None else model.spec.scope.unlike
-    judged = []
-    for at, (prediction, breach) in enumerate(zip(predictions, breaches, strict=True)):
-        reasons = [breach] if breach else []
-        # NaN, of a graph that overflowed on a picture like no other, is outside too.
-        if rule is not None and unlike is not None and not unlike[at] <= np.float32(rule.threshold):
-            reasons.append(tell_change(model, rule, images[at]))
-        judged.append(_set_scope(prediction, "; ".join(reasons)))
-    return judged
+    return [
+        _set_scope(prediction, _list_reasons(model, image, breach, None if unlike is None else unlike[at]))
+        for at, (prediction, image, breach) in enumerate(zip(predictions, images, breaches, strict=False))
+    ]
 
 
 def tell_change(model: Judge, rule: Unlike, image: Images) -> str:
