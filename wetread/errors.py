@@ -49,6 +49,7 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
     BLANK = "blank"
+    OUT_OF_SCOPE = "out_of_scope"
 
     def __repr__(self) -> str:
         return repr(self.value)  # a Prediction that is printed reads as its row does

@@ -42,6 +42,10 @@ class FormOptions:
         bool,
         typer.Option("--with-activation", help="Add a second output for `wetread explain --method cam`."),
     ] = False
+    scope: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.toml", help="What the model is for; what is not is told when it scores."),
+    ] = None
     sign: Annotated[
         str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
     ] = None
@@ -243,6 +247,7 @@ def export(
         gate=Gate(max_flips=form.max_flips, max_auc_change=form.max_auc_change),
         sign=form.sign,
         with_activation=form.with_activation,
+        scope=form.scope,
         operating=operating.request(),
         on_progress=None if quiet else _tell,
     )
@@ -344,10 +349,12 @@ def _print_result(result: ExportResult, name_of: Callable[[Path], str]) -> None:
     if result.candidates:
         _print_candidates(result.candidates)
         print()
+    shown = {"decision", "uncertain", "temperature"}
+    shown |= set() if result.spec.scope is None else {"scope", "scope unlike"}
     rows = [
         ("model", f"{name_of(result.path)} ({result.size:,} bytes, {result.spec.precision})"),
         *_describe_difference(result),
-        *(row for row in describe_spec(result.spec) if row[0] in ("decision", "uncertain", "temperature")),
+        *(row for row in describe_spec(result.spec) if row[0] in shown),
         ("digest", result.spec.digest),
     ]
     if result.report:

@@ -114,6 +114,13 @@ class ColumnOptions:
         ),
     ] = None
 
+    refuse_outside: Annotated[
+        bool,
+        typer.Option(
+            "--refuse-outside", help="No probability for what is outside the model's scope: 'out_of_scope'."
+        ),
+    ] = False
+
     @property
     def keywords(self) -> tuple[str, ...]:
         """The attributes of `dicom_tags`, split at the commas."""

@@ -160,6 +160,7 @@ def score(
         project=project,
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,
+        refuse_outside=columns.refuse_outside,
     )
     if options.output is None:
         open_output()  # fail before the model is loaded
@@ -268,6 +269,8 @@ def _say_interrupted(output: str | None, *, in_shards: bool) -> None:
 def say_done(tally: Tally, output: str | None) -> None:
     """Print a summary on standard error."""
     found = ", ".join(f"{count:,} {status}" for status, count in sorted(tally.counts.items()))
+    if outside := tally.scope.get("outside"):
+        found += f", {outside:,} outside the model's scope"
     resumed = f" ({tally.resumed:,} of an earlier run)" if tally.resumed else ""
     where = f" -> {output}" if output else ""
     print(f"wetread: {tally.rows:,} inputs{resumed}: {found or 'nothing to score'}{where}", file=sys.stderr)

@@ -89,6 +89,7 @@ def watch(
         max_memory=max_memory << 20,
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,
+        refuse_outside=columns.refuse_outside,
     )
     classifier = chosen.load(quiet=quiet)
     if not quiet:

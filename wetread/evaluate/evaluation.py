@@ -18,6 +18,7 @@ from wetread.evaluate.listing import Image, Listing, list_judged
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
 from wetread.evaluate.runs import Run, read_run
+from wetread.evaluate.scope import describe_scope, note_scope
 from wetread.evaluate.scores import OnProgress, Scores, score_images
 from wetread.runtime.images.cache import list_caches
 from wetread.runtime.scoring.classifier import Classifier
@@ -102,6 +103,7 @@ class Evaluation:
             "metrics": self.metrics.to_dict(),
             "calibration": describe_temperature(self.scores),
             "uncertain": describe_doubt(self.scores),
+            "scope": describe_scope(self.scores),
             "bootstrap": {
                 "by": "patient",
                 "resamples": options.resamples,
@@ -151,6 +153,7 @@ def evaluate(
             *_find_notes(scores, listing, options, run),
             *_find_strangers(listing.images, groups),
             *_find_certainties(scores, metrics),
+            *note_scope(scores),
         ),
         run=run,
         other=compared,

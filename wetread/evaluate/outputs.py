@@ -11,7 +11,7 @@ from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.scores import Scores
 from wetread.runtime.files.atomic import write_file
-from wetread.runtime.scoring.rows import columns, encode_csv
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, columns, encode_csv
 
 METRICS, PREDICTIONS, OTHER_PREDICTIONS = "metrics.json", "predictions.csv", "predictions.compared.csv"
 REPORT = "report.html"
@@ -66,9 +66,10 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def encode_predictions(scores: Scores) -> bytes:
-    """Write a row for each image: the columns of `wetread score`, then the truth and the patient."""
+    """Write a row for each image: the columns of `wetread score`, the truth, the patient, and the scope's."""
     labels = scores.spec.labels
-    rows: list[list[Any]] = [[*columns(labels), "truth", "patient"]]
+    scope = () if scores.spec.scope is None else (SCOPE, SCOPE_REASON)
+    rows: list[list[Any]] = [[*columns(labels), "truth", "patient", *scope]]
     for image, found, group in zip(scores.images, scores.predictions, scores.groups, strict=True):
         values: Iterable[Any] = found.probabilities or [""] * len(labels)
         rows.append(
@@ -81,6 +82,7 @@ def encode_predictions(scores: Scores) -> bytes:
                 found.error,
                 image.label,
                 group,
+                *(found.optional.get(name) for name in scope),
             ]
         )
     return encode_csv(rows)

@@ -85,7 +85,10 @@ def score_images(
     """
     digests: dict[str, str] = {}
     listed = [image.entry for image in listing.images]
-    kept = find_images(listed, model.spec.pixels, folders=listing.caches, root=listing.root)
+    # Rules of DICOM attributes need the files themselves.
+    needs_files = model.spec.scope is not None and bool(model.spec.scope.attributes)
+    folders = () if needs_files else listing.caches
+    kept = find_images(listed, model.spec.pixels, folders=folders, root=listing.root)
 
     def read(entry: Entry) -> bytes | NDArray[np.uint8]:
         if kept is not None:

@@ -29,8 +29,11 @@ from wetread.export.description import PROBES, NetworkDescription, describe_netw
 from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
-from wetread.export.selftest import Inputs, choose_inputs, make_golden
+from wetread.export.scope import attach_scope, note_unmeasured
+from wetread.export.scope_file import ScopeRequest, read_scope
+from wetread.export.selftest import Inputs, add_unlike_answers, choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
+from wetread.export.unlike import FIT_IMAGES
 from wetread.packages import find_versions
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
@@ -54,8 +57,8 @@ class ExportOptions:
 
     `calibration`: a folder of images (or where a RUN's images stand now). `gate`: how far int8 and float16
     may depart from Keras. `sign`: a PEM file with an Ed25519 private key. `operating`: another temperature,
-    threshold or band than a RUN's own, fitted on its held-out predictions. `with_activation`: a second
-    output, for `wetread explain --method cam`.
+    threshold or band than a RUN's own, fitted on its held-out predictions. `with_activation`: a further
+    output, for `wetread explain --method cam`. `scope`: a file that says what the model is for.
     """
 
     precision: str = "float32"
@@ -63,6 +66,7 @@ class ExportOptions:
     gate: Gate = field(default_factory=Gate)
     sign: str | os.PathLike[str] | None = None
     with_activation: bool = False
+    scope: str | os.PathLike[str] | None = None
     operating: OperatingRequest = field(default_factory=OperatingRequest)
     on_progress: Progress | None = None
 
@@ -107,14 +111,20 @@ def export_run(
     """
     options = options or ExportOptions()
     _check_places(Path(output), options)
-    run = Path(run)
+    run, request = Path(run), read_request(options)
     spec = set_operating_point(run, read_run_spec(run), options.operating)
     model = network.load_network(run / "model.keras")
     images = None
     if options.precision != "float32" or _has_images(run, options):
         options.tell("reading images")
-        images = read_run_images(run, spec, calibration=options.calibration)
+        training = FIT_IMAGES if request is not None and request.unlike is not None else 0
+        images = read_run_images(run, spec, calibration=options.calibration, training=training)
     return _export(model, spec, images, Path(output), options)
+
+
+def read_request(options: ExportOptions) -> ScopeRequest | None:
+    """Read the scope's file, before the work; None without one. Raises ConfigError."""
+    return None if options.scope is None else read_scope(options.scope)
 
 
 def _has_images(run: Path, options: ExportOptions) -> bool:
@@ -138,6 +148,7 @@ def export_keras(
     """Export a `.keras` file that was trained anywhere. Raises as `export_run`, and ConfigError."""
     options = options or ExportOptions()
     _check_places(Path(output), options)
+    read_request(options)
     model = network.load_network(file)
     spec = describe_network(model, network_description)
     images = None
@@ -176,6 +187,7 @@ def _export(
     calibration = None if images is None else images.calibration.pixels
     inputs = choose_inputs(float_graph, spec.pixels, calibration)
     spec = dataclasses.replace(spec, precision=options.precision, quantization=facts)
+    chosen, spec = attach_scope(chosen, spec, images, read_request(options), source=float_graph)
     if options.with_activation:
         chosen = attach_activation(chosen, spec, source=float_graph, images=probes[:PROBES])
     data = _finish(chosen, spec, inputs, lambda pixels: network.predict_network(wrapped, pixels, spec))
@@ -191,6 +203,7 @@ def _export(
             *note_only_answer(keras[PROBES:], spec, images),
             *_note_temperature(spec, options.operating),
             *take_notes(candidates, options.gate),
+            *note_unmeasured(spec),
         ),
     )
     return _write(data, result, options)
@@ -291,7 +304,10 @@ def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any)
     """The file's bytes, its self-test inside."""
     bare = contract.finish(model, dataclasses.replace(spec, golden=None))
     golden = make_golden(bare, inputs, spec.pixels, precision=spec.precision, keras=keras)
-    return contract.finish(model, dataclasses.replace(spec, golden=golden))
+    spec = dataclasses.replace(spec, golden=golden)
+    if spec.scope is not None and spec.scope.unlike is not None:
+        spec = dataclasses.replace(spec, golden=add_unlike_answers(bare, spec))
+    return contract.finish(model, spec)
 
 
 def list_companions(output: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -44,10 +44,14 @@ class Emulator:
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, float32 (N, K), of uint8 images (N, height, width, channels)."""
-        parts = [self._run(images[start : start + 16]) for start in range(0, len(images), 16)]
+        return self.compute(images, "probabilities")
+
+    def compute(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
+        """One output of uint8 images (N, height, width, channels), float32 (N, ...)."""
+        parts = [self._run(images[start : start + 16], output) for start in range(0, len(images), 16)]
         return np.concatenate(parts)
 
-    def _run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
         values: dict[str, Array] = {**self._constants, "image": images}
         for node in self._nodes:
             inputs = [values[name] if name else None for name in node.input]
@@ -55,7 +59,7 @@ class Emulator:
                 values[node.output[0]] = _INTEGER_LAYERS[node.op_type](node, inputs, self._product)
             else:
                 values.update(zip(node.output, self._run_node(node, values), strict=True))
-        return values["probabilities"]
+        return values[output]
 
     def _run_node(self, node: onnx.NodeProto, values: dict[str, Array]) -> list[Array]:
         names = list(dict.fromkeys(name for name in node.input if name))

@@ -47,10 +47,14 @@ class Images:
 
 @dataclass(frozen=True)
 class ExportImages:
-    """Images that calibrate, and held-out ones that judge what came of it."""
+    """Images that calibrate, and held-out ones that judge what came of it.
+
+    `training`: more of those that trained the network, where they were asked for and are known.
+    """
 
     calibration: Images
     validation: Images
+    training: Images | None = None
 
 
 @dataclass(frozen=True)
@@ -107,9 +111,9 @@ def read_images(
 
 
 def read_run_images(
-    run: Path, spec: ModelSpec, *, calibration: str | os.PathLike[str] | None = None
+    run: Path, spec: ModelSpec, *, calibration: str | os.PathLike[str] | None = None, training: int = 0
 ) -> ExportImages:
-    """The calibration files that a RUN lists, and its validation files.
+    """The calibration files that a RUN lists, its validation files, and so many of its training files.
 
     `calibration`: where the data set stands now, if not where it was trained from; or another folder, whose
     images then calibrate and judge. Raises ExportError where the files are not found.
@@ -138,6 +142,7 @@ def read_run_images(
     images = ExportImages(
         read_names([os.fsdecode(line) for line in listed if line], CALIBRATION_IMAGES),
         read_names(held_out, VALIDATION_IMAGES),
+        read_names([row["name"] for row in rows if row["split"] == "train"], training) if training else None,
     )
     _need_both(images, root)
     return images

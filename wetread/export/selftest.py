@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,8 @@ from wetread.runtime.model.golden import (
     draw_inputs,
 )
 from wetread.runtime.model.providers import import_onnxruntime
-from wetread.runtime.model.spec import Golden
+from wetread.runtime.model.session import UNLIKE
+from wetread.runtime.model.spec import Golden, ModelSpec
 
 Classify = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 
@@ -34,6 +36,7 @@ _CANDIDATES = 40
 _MAX_LAYERS = 64
 _MAX_NUMBERS = 700  # golden answers in a spec of at most 20,000 bytes
 # The least tolerance: other processors add floats in another order, and the spec keeps 7 decimals.
+_UNLIKE_FLOORS = {"float32": 1e-3, "int8": 0.01, "float16": 0.05}
 _FLOORS = {"float32": 1e-4, "int8": 1e-4, "float16": 5e-3}
 
 
@@ -168,13 +171,34 @@ def make_golden(
     )
 
 
+def add_unlike_answers(model: bytes, spec: ModelSpec) -> Golden:
+    """Work out what the output `unlike` must give for the self-test's inputs, beside the answers it has.
+
+    `model`: the bytes of a file that is finished but for these. The tolerance is a share of each answer's
+    size: four times what rounding in another order changes.
+    """
+    assert spec.golden is not None
+    images, _ = draw_inputs(spec.golden, spec.pixels)
+    plain = _run_plainly(model, images, UNLIKE)
+    exact = Emulator(model).compute(images, UNLIKE) if spec.precision == "int8" else plain
+    here = open_plain(model).run([UNLIKE], {INPUT: images})[0]
+    apart = np.maximum(np.abs(exact - plain), np.abs(exact - here)) / np.maximum(np.abs(exact), 1e-3)
+    tolerance = min(max(_UNLIKE_FLOORS[spec.precision], 4 * float(apart.max())), 0.2)
+    answers = tuple(float(f"{value:.7g}") for value in exact)
+    return dataclasses.replace(spec.golden, unlike=answers, unlike_tolerance=float(f"{tolerance:.2g}"))
+
+
 def _classify_plainly(model: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return _run_plainly(model, images, OUTPUT)
+
+
+def _run_plainly(model: bytes, images: NDArray[np.uint8], output: str) -> NDArray[np.float32]:
     """Run the graph node by node as it is written, in float32: nothing fused, nothing rearranged."""
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    result: NDArray[np.float32] = open_plain(model, options).run([OUTPUT], {INPUT: images})[0]
+    result: NDArray[np.float32] = open_plain(model, options).run([output], {INPUT: images})[0]
     return result
 
 

@@ -23,7 +23,10 @@ from wetread.errors import UsageError
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import Pixels, inner_size, read_input, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.scope import INSIDE, OUTSIDE
 from wetread.runtime.scoring.batches import Model
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON
+from wetread.runtime.scoring.scope_columns import find_reason
 from wetread.runtime.threads import count_processors
 
 METHODS = ("occlusion", "cam")
@@ -67,7 +70,8 @@ class Explanation:
     log-odds fall when a place is hidden; by class activation, its log-odds if all places looked like this
     one. Above 0 it speaks for the label, below 0 against it. `box` is where the map lies on `picture`, uint8
     (H, W, 1 or 3): the original, upright, at its own size. `patches`: what was hidden; or `grid`: the places
-    of the class activation.
+    of the class activation. `outside`: why the image is outside the model's scope; '' inside, None without a
+    scope.
     """
 
     method: str
@@ -79,6 +83,7 @@ class Explanation:
     picture: Pixels
     patches: tuple[tuple[int, int], ...] = ()
     grid: tuple[int, int] | None = None
+    outside: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return what JSON holds: the map as rows of numbers, the picture by its size alone."""
@@ -90,10 +95,16 @@ class Explanation:
             "unit": _UNITS[self.method],
             **({"patches": [list(patch) for patch in self.patches]} if self.patches else {}),
             **({"grid": list(self.grid)} if self.grid else {}),
+            **self._describe_scope(),
             "picture": {"height": self.picture.shape[0], "width": self.picture.shape[1]},
             "box": [self.box.top, self.box.left, self.box.height, self.box.width],
             "map": [[float(f"{value:.6g}") for value in row] for row in self.map],
         }
+
+    def _describe_scope(self) -> dict[str, str | None]:
+        if self.outside is None:
+            return {}
+        return {SCOPE: OUTSIDE if self.outside else INSIDE, SCOPE_REASON: self.outside or None}
 
 
 def explain_image(
@@ -138,6 +149,7 @@ def explain_image(
         picture=picture,
         patches=patches,
         grid=grid,
+        outside=find_reason(model, data, pixels, max_memory=max_memory),
     )
 
 

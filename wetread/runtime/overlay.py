@@ -3,6 +3,7 @@ with a colour scale below."""
 
 from __future__ import annotations
 
+import textwrap
 from functools import lru_cache
 
 import cv2
@@ -15,6 +16,7 @@ from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.images.text import draw_text
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
+_WARNING = (160, 20, 20)
 _STRONGEST = 0.62  # opacity of the strongest colour
 _STRIP_PIXELS = 1 << 20
 _SCALE_WIDTH = 320  # a narrower image gets a margin, so that the scale is legible
@@ -24,7 +26,9 @@ _FAINTEST = 0.01
 
 
 def draw_explanation(found: Explanation) -> Pixels:
-    """Draw the map over the original, with its scale. Returns uint8 (H + scale, W, 3) RGB.
+    """Draw the map over the original, with its scale, and a warning where the image is outside the scope.
+
+    Returns uint8 (H + scale, W, 3) RGB.
 
     The original is at the top left, pixel for pixel; the strongest colour is the map's largest value.
     """
@@ -36,7 +40,7 @@ def draw_explanation(found: Explanation) -> Pixels:
     canvas[:height, :width] = found.picture  # one channel spreads over three
     tint(canvas[:height, :width], found, limit=limit)
     canvas[height:] = scale
-    return canvas
+    return np.concatenate([canvas, _draw_warning(found.outside, wide)]) if found.outside else canvas
 
 
 def encode_png(picture: Pixels) -> bytes:
@@ -107,6 +111,19 @@ def _draw_scale(found: Explanation, limit: float, width: int) -> Pixels:
     for share, text in ((0.0, f"-{limit:.2g} against"), (0.5, "0"), (1.0, f"for +{limit:.2g}")):
         wide = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.42 * size, 1)[0][0]
         _write(strip, text, (round(margin + share * (width - 2 * margin - wide)), below), size)
+    return strip
+
+
+def _draw_warning(reason: str, width: int) -> Pixels:
+    """Strips that say that the image is none of the model's business: its answer means little."""
+    size = max(1.0, width / 900)
+    line, margin = round(20 * size), round(12 * size)
+    room = max(int((width - 2 * margin) / (8 * size)), 20)
+    words = textwrap.wrap(f"Outside the model's scope: {reason}", room)
+    strip = np.full((len(words) * line + margin, width, 3), 255, np.uint8)
+    for row, text in enumerate(words):
+        place = (margin, round(row * line + 13 * size))
+        draw_text(strip, text, place, scale=0.42 * size, ink=_WARNING, thick=max(1, round(size)))
     return strip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.file import read_model
+from wetread.runtime.model.scope import CHANGES, Scope, Unlike
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 
 _HELD_OUT = "held_out"
@@ -26,6 +27,7 @@ def describe_spec(spec: ModelSpec) -> list[tuple[str, str]]:
         ("labels", ", ".join(spec.labels)),
         ("decision", _describe_decision(spec)),
         *_describe_band(spec),
+        *_describe_scope(spec.scope),
         ("pixels", _describe_pixels(spec.pixels)),
         ("scaling", f"pixel x {_numbers(spec.scale)} + {_numbers(spec.offset)}, inside the graph"),
         ("temperature", f"{spec.temperature:g}, inside the graph"),
@@ -49,6 +51,25 @@ def _describe_band(spec: ModelSpec) -> list[tuple[str, str]]:
     if band is None:
         return []
     return [("uncertain", f"{spec.positive} from {band.low:g} to {band.high:g} (rule: {band.rule})")]
+
+
+def _describe_scope(scope: Scope | None) -> list[tuple[str, str]]:
+    if scope is None:
+        return [("scope", "none: nothing tells what is none of this model's business")]
+    rows = [("scope", scope.purpose)]
+    rows += [(f"scope {rule.keyword}", rule.describe()) for rule in scope.attributes]
+    return [*rows, ("scope unlike", _describe_unlike(scope.unlike))]
+
+
+def _describe_unlike(unlike: Unlike | None) -> str:
+    if unlike is None:
+        return "not measured"
+    changes = f"; finds {', '.join(CHANGES[name] for name in unlike.changes)}" if unlike.changes else ""
+    fitted, held_out = (f"{count:,}" for count in unlike.images)
+    return (
+        f"{unlike.method} of {', '.join(unlike.features)}, fitted on {fitted} images; outside above "
+        f"{unlike.threshold:g}, which keeps {unlike.kept:.1%} of {held_out} held-out images{changes}"
+    )
 
 
 def _describe_pixels(recipe: PixelRecipe) -> str:

@@ -19,7 +19,7 @@ from wetread.runtime.model.verify import check_machine
 if TYPE_CHECKING:
     pass
 
-ACTIVATION = "activation"
+ACTIVATION, UNLIKE = "activation", "unlike"
 # A core's own cache holds what the layers make of so many images; more at once take longer each.
 _CPU_BATCH = 4
 
@@ -55,7 +55,7 @@ class ModelSession:
         self.session = opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
         _check_interface(self.session, self.spec, self.name)
-        check_machine(self.spec, self.classify, name=self.name, provider=self.provider)
+        check_machine(self.spec, self.classify, name=self.name, provider=self.provider, judge=self.judge)
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute the probabilities of images that `read_pixels` brought to the model's size.
@@ -63,19 +63,36 @@ class ModelSession:
         `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in
         the order of `spec.labels`. Raises ModelError on another shape or dtype.
         """
+        return self._run(images, ["probabilities"])[0]
+
+    def judge(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute the probabilities (N, K), and how unlike the training images each image is, float32 (N,).
+
+        `images` as in `classify`. Raises ModelError where the model's scope has no such output.
+        """
+        if self.spec.scope is None or self.spec.scope.unlike is None:
+            raise ModelError(
+                f"{self.name}: Expected a model with the output '{UNLIKE}'. Received one without. Export it "
+                "with --scope FILE.toml and images."
+            )
+        probabilities, unlike = self._run(images, ["probabilities", UNLIKE])
+        return probabilities, unlike
+
+    def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
+        """Compute outputs, float32 (N, ...) each, of which the first are the probabilities."""
         if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
             raise ModelError(
                 f"Expected uint8 images of shape (N, {', '.join(map(str, self.spec.pixels.shape))}). "
                 f"Received {images.dtype} {images.shape}. Read files with wetread's read_pixels."
             )
         if not len(images):
-            return np.empty((0, len(self.spec.labels)), np.float32)
+            return [np.empty((0, len(self.spec.labels)), np.float32), np.empty(0, np.float32)][: len(outputs)]
         at_once = _CPU_BATCH if self.device == "cpu" else len(images)
-        parts: list[NDArray[np.float32]] = [
-            self.session.run(["probabilities"], {"image": images[at : at + at_once]})[0]
+        parts: list[list[NDArray[np.float32]]] = [
+            self.session.run(outputs, {"image": images[at : at + at_once]})
             for at in range(0, len(images), at_once)
         ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     @property
     def has_activation(self) -> bool:
@@ -111,3 +128,9 @@ def _check_interface(session: object, spec: ModelSpec, name: str) -> None:
             f"{name}: Expected the first output 'probabilities', float32 (N, {len(spec.labels)}). "
             f"Received {first}."
         )
+    if spec.scope is not None and spec.scope.unlike is not None:
+        second = [(output.name, output.type, len(output.shape)) for output in outputs[1:2]]
+        if second != [(UNLIKE, "tensor(float)", 1)]:
+            raise ModelError(
+                f"{name}: Expected the second output '{UNLIKE}', float32 (N,). Received {second}."
+            )

@@ -19,9 +19,11 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ModelError, TamperedModelError
 from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.scope import Scope, strip_scope
 
 METADATA_KEY = "wetread.spec"
-FORMAT_VERSION = 1
+# Files without a scope are of the first version, as ever: whoever cannot check a scope must refuse one.
+FORMAT_VERSION, SCOPE_VERSION = 1, 2
 MAX_JSON_BYTES = 20_000
 NO_DIGEST = "0" * 64
 # A metadata entry in the file's protobuf: field 1, the key; field 2, the value, led by its length.
@@ -36,7 +38,9 @@ class Golden:
     `jpeg` is the name of the drawn JPEG and `pixels` the SHA-256 of what the recipe makes of it; each of
     `seeds` draws one more input, its gray levels spread like `intensities`, 17 quantiles of the training
     images. `exact` are this file's own probabilities in exact arithmetic and `keras` those of the network
-    that it came from, one row of K for each input, to 7 decimals.
+    that it came from, one row of K for each input, to 7 decimals. `unlike` are this file's own
+    answers of the output of that name, one for each input, where it has one; their tolerance is a share of
+    their size.
     """
 
     jpeg: str
@@ -47,6 +51,8 @@ class Golden:
     keras: tuple[tuple[float, ...], ...]
     exact_tolerance: float
     keras_tolerance: float
+    unlike: tuple[float, ...] = ()
+    unlike_tolerance: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,8 @@ class ModelSpec:
     for each channel) and `head` ('logits', 'sigmoid' or 'softmax': what the Keras network ends in) and
     `temperature` are inside the ONNX graph already; they stand here for people and for parity tests.
     With two labels, `positive` is chosen when its probability is at or above `threshold`; with more, the
-    largest wins. Within the band `uncertain`, if there is one, the label is doubtful.
+    largest wins. Within the band `uncertain`, if there is one, the label is doubtful. `scope`, if there is
+    one, says what the model is for; a spec with one is of format version 2.
     """
 
     labels: tuple[str, ...]
@@ -87,15 +94,15 @@ class ModelSpec:
     training: dict[str, Any] = field(default_factory=dict)
     quantization: dict[str, Any] = field(default_factory=dict)
     tools: dict[str, str] = field(default_factory=dict)
+    scope: Scope | None = None
     golden: Golden | None = None
     digest: str = NO_DIGEST
 
     def __post_init__(self) -> None:
-        if self.version != FORMAT_VERSION:
-            raise ModelError(
-                f"Expected a model of format version {FORMAT_VERSION}. Received version {self.version}. "
-                "Use the wetread that wrote it, or export it again."
-            )
+        if self.scope is not None and self.version == FORMAT_VERSION:
+            object.__setattr__(self, "version", SCOPE_VERSION)
+        if self.version != (FORMAT_VERSION if self.scope is None else SCOPE_VERSION):
+            raise _refuse_version(self.version)
         _check_labels(self.labels)
         if len(self.labels) == 2 and self.positive is None:
             object.__setattr__(self, "positive", self.labels[-1])
@@ -152,7 +159,7 @@ class ModelSpec:
         values = dataclasses.asdict(self)
         if self.uncertain is None:
             del values["uncertain"]  # a reader that does not know the band needs none
-        text = json.dumps(values, separators=(",", ":"), ensure_ascii=True)
+        text = json.dumps(strip_scope(values), separators=(",", ":"), ensure_ascii=True)
         if len(text) > MAX_JSON_BYTES:
             raise ModelError(f"Expected a spec of at most {MAX_JSON_BYTES:,} bytes. Received {len(text):,}.")
         return text
@@ -164,15 +171,26 @@ class ModelSpec:
             values = json.loads(text)
         except ValueError as error:
             raise ModelError(f"Expected a spec in JSON. Received text that is not: {error}.") from error
-        if isinstance(values, dict) and values.get("version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise ModelError(
-                f"Expected a model of format version {FORMAT_VERSION}. Received version "
-                f"{values['version']!r}. Use the wetread that wrote it, or export it again."
-            )
+        if isinstance(values, dict):
+            _check_version(values)
         try:
             return build_dataclass(cls, values)
         except ConfigError as error:
             raise ModelError(f"Expected a spec that this wetread understands. {error}") from error
+
+
+def _check_version(values: dict[str, Any]) -> None:
+    """Raise ModelError for a version that is unknown, or that its fields are not of."""
+    version = values.get("version", FORMAT_VERSION)
+    if version not in (FORMAT_VERSION, SCOPE_VERSION) or (version == SCOPE_VERSION) != ("scope" in values):
+        raise _refuse_version(version)
+
+
+def _refuse_version(version: Any) -> ModelError:
+    return ModelError(
+        f"Expected a model of format version {FORMAT_VERSION}, or {SCOPE_VERSION} with a scope. Received "
+        f"version {version!r}. Use the wetread that wrote it, or export it again."
+    )
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:

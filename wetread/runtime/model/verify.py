@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wetread.runtime.model.saturation import LayerProof
 
 Classify = Callable[[Pixels], NDArray[np.float32]]
+Judge = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class SelfTest:
     """What the golden inputs gave here, beside what the model's author saw.
 
     `exact` and `keras` are the largest differences of a probability for each input. `same_pixels` says
-    whether the drawn JPEG and the resized pictures came out with the author's digest.
+    whether the drawn JPEG and the resized pictures came out with the author's digest. `unlike`: how far that
+    output is from the author's for each input, as a share of its size; () where the model has none.
     """
 
     same_pixels: bool
@@ -38,11 +40,18 @@ class SelfTest:
     exact_tolerance: float
     keras_tolerance: float
     seconds: float
+    unlike: tuple[float, ...] = ()
+    unlike_tolerance: float = 0.0
 
     @property
     def passed(self) -> bool:
-        """Whether pixels and probabilities are the author's."""
-        return self.same_pixels and self.exact_holds and self.keras_holds
+        """Whether pixels, probabilities and what tells the scope are the author's."""
+        return self.same_pixels and self.exact_holds and self.keras_holds and self.unlike_holds
+
+    @property
+    def unlike_holds(self) -> bool:
+        """Whether the scope's output is the file's own. NaN is not."""
+        return all(difference <= self.unlike_tolerance for difference in self.unlike)
 
     @property
     def exact_holds(self) -> bool:
@@ -88,17 +97,19 @@ class VerifyReport:
         return all(check.passed for check in self.checks)
 
 
-def run_self_test(spec: ModelSpec, classify: Classify) -> SelfTest | None:
+def run_self_test(spec: ModelSpec, classify: Classify, *, judge: Judge | None = None) -> SelfTest | None:
     """Run a model's golden self-test; None for a model without one.
 
-    `classify`: uint8 images (N, height, width, channels) to float32 probabilities (N, K).
+    `classify`: uint8 images (N, height, width, channels) to float32 probabilities (N, K); `judge`: to those
+    and the output `unlike`, float32 (N,), of a model that has it.
     """
     golden = spec.golden
     if golden is None:
         return None
     start = time.perf_counter()
     inputs, pixels = draw_inputs(golden, spec.pixels)
-    found = classify(inputs).astype(np.float64)
+    probabilities, unlike = _compute_golden(spec, inputs, classify, judge)
+    found = probabilities.astype(np.float64)
     return SelfTest(
         same_pixels=pixels == golden.pixels,
         exact=_differences(found, golden.exact),
@@ -106,7 +117,23 @@ def run_self_test(spec: ModelSpec, classify: Classify) -> SelfTest | None:
         exact_tolerance=golden.exact_tolerance,
         keras_tolerance=golden.keras_tolerance,
         seconds=time.perf_counter() - start,
+        unlike=unlike,
+        unlike_tolerance=golden.unlike_tolerance,
     )
+
+
+def _compute_golden(
+    spec: ModelSpec, inputs: Pixels, classify: Classify, judge: Judge | None
+) -> tuple[NDArray[np.float32], tuple[float, ...]]:
+    """The probabilities of the golden inputs, and how far the output `unlike` is from the author's."""
+    wanted = np.asarray(() if spec.golden is None else spec.golden.unlike, np.float64)
+    if judge is None or not len(wanted):
+        return classify(inputs), ()
+    probabilities, found = judge(inputs)
+    if found.shape != wanted.shape:
+        raise ModelError(f"Expected golden answers of shape {found.shape}. Received {wanted.shape}.")
+    shares = np.abs(found.astype(np.float64) - wanted) / np.maximum(np.abs(wanted), 1e-3)
+    return probabilities, tuple(float(share) for share in shares)
 
 
 def _differences(found: NDArray[np.float64], expected: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
@@ -116,13 +143,15 @@ def _differences(found: NDArray[np.float64], expected: tuple[tuple[float, ...], 
     return tuple(float(difference) for difference in np.abs(found - wanted).max(axis=1))
 
 
-def check_machine(spec: ModelSpec, classify: Classify, *, name: str, provider: str) -> SelfTest | None:
+def check_machine(
+    spec: ModelSpec, classify: Classify, *, name: str, provider: str, judge: Judge | None = None
+) -> SelfTest | None:
     """Refuse a machine that computes something else from a model than its author saw.
 
     `Classifier` calls it at every load. Returns None for a model without a self-test. Raises MachineError
     naming the file, the provider, the processor, and what to do.
     """
-    result = run_self_test(spec, classify)
+    result = run_self_test(spec, classify, judge=judge)
     if result is None or result.passed:
         return result
     raise MachineError(f"{name}: {_explain(result, spec, provider)}")
@@ -137,6 +166,13 @@ def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
             "Expected the pixels that its author's machine made of the drawn test picture. Received others: "
             f"this machine's image libraries decode or resize differently ({machine}). Install the versions "
             "of opencv-python-headless and simplejpeg that wetread asks for, and run `wetread doctor`."
+        )
+    if result.exact_holds and result.keras_holds:
+        return (
+            f"Expected the output 'unlike' within {result.unlike_tolerance:.1%} of its own exact answers. "
+            f"Received ones that are off by {max(result.unlike):.1%} with {machine}: what is outside the "
+            "model's scope would be told otherwise here. Use another provider (--device cpu), or another "
+            "version of onnxruntime."
         )
     off, limit, whose = max(result.exact), result.exact_tolerance, "its own exact answers"
     if result.exact_holds:
@@ -210,7 +246,11 @@ def _compute(
     from wetread.runtime.model.saturation import prove_layers
 
     opened = open_session(data, device=device)
-    result = run_self_test(spec, lambda images: opened.session.run(["probabilities"], {"image": images})[0])
+    result = run_self_test(
+        spec,
+        lambda images: opened.session.run(["probabilities"], {"image": images})[0],
+        judge=lambda images: tuple(opened.session.run(["probabilities", "unlike"], {"image": images})),
+    )
     return opened.provider, result, prove_layers(data)
 
 
@@ -246,7 +286,16 @@ def _check_answers(result: SelfTest | None) -> list[Check]:
         ),
         Check("exact answers", result.exact_holds, f"within {result.exact_tolerance:.1g}", f"{exact:.1e}"),
         Check("Keras' answers", result.keras_holds, f"within {result.keras_tolerance:.1g}", f"{keras:.1e}"),
+        *_check_unlike(result),
     ]
+
+
+def _check_unlike(result: SelfTest) -> list[Check]:
+    """What tells the scope; nothing of a model without it."""
+    if not result.unlike:
+        return []
+    expected, received = f"within {result.unlike_tolerance:.1%}", f"{max(result.unlike):.1e}"
+    return [Check("scope", result.unlike_holds, expected, received)]
 
 
 def _check_layers(layers: tuple[LayerProof, ...]) -> list[Check]:

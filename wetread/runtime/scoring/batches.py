@@ -20,9 +20,9 @@ from wetread.errors import ImageError, SlowImageWarning, UsageError, WetreadErro
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import read_input
-from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import Prediction, make_failure, make_predictions
+from wetread.runtime.scoring.scope_columns import AttributeCheck, judge_scope
 from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
 from wetread.runtime.threads import count_processors, map_in_order
 
@@ -43,6 +43,10 @@ class Model(Protocol):
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Compute float32 probabilities (N, K) of uint8 images (N, H, W, C)."""
+        ...
+
+    def judge(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute probabilities, and how unlike the training images each is (N,), where the spec has that."""
         ...
 
 
@@ -120,46 +124,71 @@ def _score_chunk(
     # A provider that tunes itself to each shape gets one shape: a whole batch, the rest of it black.
     padded = model.device in ("cuda", "tensorrt")
     batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
-    rows, reading, decoding = _fill_batch(batch, entries, read, model.spec.pixels, max_memory)
-    good = [entry.name for entry, row in zip(entries, rows, strict=True) if row is None]
+    filled = _fill_batch(batch, entries, read, model.spec, max_memory)
+    good = [entry.name for entry, row in zip(entries, filled.rows, strict=True) if row is None]
     start = perf_counter()
     predictions: Iterator[Prediction] = iter(())
     if good:
-        probabilities = model.classify(batch if padded else batch[: len(good)])
-        predictions = iter(make_predictions(good, probabilities[: len(good)], model.spec))
-    ordered = [next(predictions) if row is None else row for row in rows]
-    return Chunk(entries, ordered, Seconds(reading, decoding, perf_counter() - start))
+        predictions = iter(_predict(model, good, batch if padded else batch[: len(good)], filled.breaches))
+    ordered = [next(predictions) if row is None else row for row in filled.rows]
+    return Chunk(entries, ordered, Seconds(filled.reading, filled.decoding, perf_counter() - start))
+
+
+def _predict(
+    model: Model, names: list[str], batch: NDArray[np.uint8], breaches: list[str]
+) -> list[Prediction]:
+    """The Prediction of each of the named images, which stand at the front of a batch."""
+    spec, unlike = model.spec, None
+    if spec.scope is not None and spec.scope.unlike is not None:
+        probabilities, unlike = model.judge(batch)
+    else:
+        probabilities = model.classify(batch)
+    found = make_predictions(names, probabilities[: len(names)], spec)
+    return found if spec.scope is None else judge_scope(model, found, batch, unlike, breaches)
+
+
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What became of a chunk's entries: None, or the Prediction of its failure; and the seconds it took.
+
+    `breaches`: of each image that could be read, how its attributes break the rules of the scope.
+    """
+
+    rows: list[Prediction | None]
+    breaches: list[str]
+    reading: float
+    decoding: float
 
 
 def _fill_batch(
     batch: NDArray[np.uint8],
     entries: list[Entry],
     read: Read,
-    recipe: PixelRecipe,
+    spec: ModelSpec,
     max_memory: int,
-) -> tuple[list[Prediction | None], float, float]:
-    """Put the images that can be read side by side at the front of a batch.
-
-    Returns, for each entry, None or the Prediction of its failure; then the seconds of reading and decoding.
-    """
+) -> _Filled:
+    """Put the images that can be read side by side at the front of a batch."""
+    check = AttributeCheck(spec, max_memory=max_memory)
     rows: list[Prediction | None] = []
+    breaches: list[str] = []
     reading = decoding = 0.0
-    found = 0
     for entry in entries:
         start = middle = perf_counter()
         try:
             data = _read_entry(read, entry)
             middle = perf_counter()
-            if not isinstance(data, np.ndarray):
-                data = read_input(data, recipe, max_memory=max_memory)
-            batch[found] = data
-            found += 1
+            if isinstance(data, np.ndarray):
+                batch[len(breaches)] = data
+            else:
+                data = check.parse(data)
+                batch[len(breaches)] = read_input(data, spec.pixels, max_memory=max_memory)
+            breaches.append(check.find_breaches(data))
             rows.append(None)
         except ImageError as error:
             rows.append(make_failure(entry.name, error))
         reading += middle - start
         decoding += _watch_time(entry, perf_counter() - middle)
-    return rows, reading, decoding
+    return _Filled(rows, breaches, reading, decoding)
 
 
 def _watch_time(entry: Entry, seconds: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.input_digest import mark_entry
-from wetread.runtime.scoring.rows import encode_rows
+from wetread.runtime.scoring.rows import count_scope, encode_rows
 
 
 def encode_chunk(
@@ -23,7 +23,8 @@ def encode_chunk(
         counts[prediction.status] = counts.get(prediction.status, 0) + 1
     marks = "".join(mark_entry(entry) for entry in chunk.entries)
     line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
-    return data, line | {"counts": counts, "marks": marks}
+    scope = count_scope(chunk.predictions)
+    return data, line | {"counts": counts, "marks": marks} | ({"scope": scope} if scope else {})
 
 
 def encode_line(value: Mapping[str, Any]) -> bytes:

@@ -32,7 +32,7 @@ _COPY_BYTES = 1 << 20
 
 @dataclass
 class Progress:
-    """Where an output stands: rows and bytes written, rows by status, and what its inputs were.
+    """Where an output stands: rows and bytes written, rows by status and by scope, and what its inputs were.
 
     `marks` are those of resumed inputs, one text for each chunk, eight characters an input; `inputs` is the
     digest of all of them.
@@ -41,6 +41,7 @@ class Progress:
     rows: int = 0
     bytes: int = 0
     counts: dict[str, int] = field(default_factory=dict)
+    scope: dict[str, int] = field(default_factory=dict)
     marks: list[str] = field(default_factory=list)
     inputs: InputDigest = field(default_factory=InputDigest)
 
@@ -157,8 +158,9 @@ class Output:
         self.progress.rows += line["rows"]
         self.progress.inputs.add(line["marks"])
         self.progress.bytes += line["bytes"]
-        for status, count in line["counts"].items():
-            self.progress.counts[status] = self.progress.counts.get(status, 0) + count
+        for name, total in (("counts", self.progress.counts), ("scope", self.progress.scope)):
+            for word, count in line.get(name, {}).items():
+                total[word] = total.get(word, 0) + count
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """Give the output its name, with its record beside it. Raises OutputError.

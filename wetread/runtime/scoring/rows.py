@@ -22,6 +22,7 @@ from wetread.runtime.model.spec import ModelSpec
 
 FORMATS = ("csv", "jsonl", "parquet")
 UNCERTAIN = "uncertain"
+SCOPE, SCOPE_REASON = "scope", "scope_reason"
 _PARQUET_ROWS = 20_000
 _INT64, _EXACT_FLOAT = 2**63, 2**53
 Value = str | bool | int | float | None
@@ -52,6 +53,18 @@ class Prediction:
         found = self.optional.get(UNCERTAIN)
         return found if isinstance(found, bool) else None
 
+    @property
+    def scope(self) -> str | None:
+        """Whether it is what the model is for: 'inside' or 'outside'; None without a scope or a score."""
+        found = self.optional.get(SCOPE)
+        return None if found is None else str(found)
+
+    @property
+    def scope_reason(self) -> str | None:
+        """Why it is outside the model's scope; None unless it is."""
+        found = self.optional.get(SCOPE_REASON)
+        return None if found is None else str(found)
+
 
 def make_predictions(
     paths: list[str], probabilities: NDArray[np.float32], spec: ModelSpec
@@ -77,6 +90,20 @@ def check_band(spec: ModelSpec) -> None:
             "Expected a model with a band around its threshold with --uncertain. Received one without. "
             "Export it with --uncertain-band, or train it with --calibration-split."
         )
+
+
+def list_optional(spec: ModelSpec, *, uncertain: bool, dicom_tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns after `error`: those that were asked for, and the scope's where the model has one."""
+    scope = () if spec.scope is None else (SCOPE, SCOPE_REASON)
+    return (*([UNCERTAIN] if uncertain else []), *scope, *dicom_tags)
+
+
+def count_scope(predictions: Iterable[Prediction]) -> dict[str, int]:
+    """Count what is inside and what is outside the model's scope; {} without one."""
+    counts: dict[str, int] = {}
+    for scope in filter(None, (prediction.scope for prediction in predictions)):
+        counts[scope] = counts.get(scope, 0) + 1
+    return counts
 
 
 def make_failure(path: str, error: ImageError) -> Prediction:
@@ -214,12 +241,13 @@ def import_parquet() -> tuple[Any, Any]:
 
 def _find_types(spool: str | os.PathLike[str], optional: tuple[str, ...]) -> dict[str, str]:
     """The Parquet type of each optional column: the narrowest that holds every value as it is."""
-    found: dict[str, set[str]] = {name: set() for name in optional if name != UNCERTAIN}
+    known = {UNCERTAIN: "bool_", SCOPE: "string", SCOPE_REASON: "string"}
+    found: dict[str, set[str]] = {name: set() for name in optional if name not in known}
     for rows in _read_spool(spool) if found else ():
         for row, name in itertools.product(rows, found):
             found[name] |= _list_types(row[name])
-    types = {name: _choose_type(kinds) for name, kinds in found.items()}
-    return {name: types.get(name, "bool_") for name in optional}
+    types = known | {name: _choose_type(kinds) for name, kinds in found.items()}
+    return {name: types[name] for name in optional}
 
 
 def _list_types(value: Value) -> set[str]:

@@ -20,19 +20,22 @@ from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.rows import (
-    UNCERTAIN,
     check_band,
     choose_format,
+    count_scope,
     encode_header,
     encode_rows,
     import_parquet,
+    list_optional,
 )
+from wetread.runtime.scoring.scope_columns import check_scope, refuse_outside
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.name_list import NameList, read_name_list
 from wetread.runtime.sources.opening import open_sources
 from wetread.runtime.threads import count_processors
 
 if TYPE_CHECKING:
+    from wetread.runtime.model.spec import ModelSpec
     from wetread.runtime.sources.manifest import Manifest
 
 
@@ -44,7 +47,8 @@ class ScoreOptions:
     line; or `from_manifest` a manifest. One that lists nothing is an error, unless `allow_empty`. Without
     `output`, rows go to a stream. `max_memory`: bytes that decoding one image may take.
     `project` is billed where a bucket's requesters pay. Columns after `error`: `uncertain` where it is asked
-    for, and attributes by their keywords, `dicom_tags`.
+    for, and attributes by their keywords, `dicom_tags`. `refuse_outside`: what is outside the model's scope
+    gets a status and no probability.
     """
 
     sources: tuple[str, ...] = ()
@@ -61,11 +65,18 @@ class ScoreOptions:
     project: str | None = None
     uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
+    refuse_outside: bool = False
 
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """The columns after `error` that were asked for."""
-        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
+    def list_optional(self, spec: ModelSpec) -> tuple[str, ...]:
+        """The columns after `error` of this run with a model."""
+        return list_optional(spec, uncertain=self.uncertain, dicom_tags=self.dicom_tags)
+
+    def check_model(self, spec: ModelSpec) -> None:
+        """Make sure that a model can say what is asked of it. Raises UsageError."""
+        if self.uncertain:
+            check_band(spec)
+        if self.refuse_outside:
+            check_scope(spec)
 
     def __post_init__(self) -> None:
         given = {"SOURCE": self.sources, "--from-file": self.from_file, "--from-manifest": self.from_manifest}
@@ -90,12 +101,14 @@ class ScoreOptions:
 
 @dataclass
 class Tally:
-    """What a run has done: rows by status, those of an earlier run that it resumed, seconds by stage.
+    """What a run has done: rows by status and by scope, those of an earlier run that it resumed, seconds by
+    stage.
 
     `seconds` of read, decode and infer add up over the workers; list and write are the main thread's.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
+    scope: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     interrupted: bool = False
@@ -114,6 +127,8 @@ class Tally:
         """Count a chunk's rows and seconds."""
         for prediction in chunk.predictions:
             self.counts[prediction.status] = self.counts.get(prediction.status, 0) + 1
+        for word, count in count_scope(chunk.predictions).items():
+            self.scope[word] = self.scope.get(word, 0) + count
         for stage, seconds in asdict(chunk.seconds).items():
             self.add_seconds(stage, seconds)
 
@@ -137,8 +152,7 @@ def score_to_file(
     if options.output is None:
         raise UsageError("Expected an output. Received none.")
     kind, identity = choose_format(options.output), run_identity(classifier, options)
-    if options.uncertain:
-        check_band(classifier.spec)
+    options.check_model(classifier.spec)
     if kind == "parquet":
         import_parquet()  # before the work, not after it
     labels, project = classifier.spec.labels, options.project
@@ -147,7 +161,7 @@ def score_to_file(
         labels=labels,
         kind=kind,
         identity=identity,
-        optional=options.optional,
+        optional=options.list_optional(classifier.spec),
         project=project,
     )
     if options.resume and output.is_finished():
@@ -157,7 +171,8 @@ def score_to_file(
     check_free(output, resume=options.resume, overwrite=options.overwrite)
     listed = _list_inputs(source, tally, options)
     with open_output(output, resume=options.resume), _mark_resumable(output):
-        tally.counts, tally.resumed = dict(output.progress.counts), output.progress.rows
+        tally.counts, tally.scope = dict(output.progress.counts), dict(output.progress.scope)
+        tally.resumed = output.progress.rows
         entries = skip_written(listed, output.progress.marks, output=output.path)
         for chunk in score_source(classifier, entries, source, options):
             start = perf_counter()
@@ -191,13 +206,13 @@ def score_to_stream(
     stop: Stop | None = None,
 ) -> Tally:
     """Score everything as CSV into an open binary stream. Arguments and errors as in `score_to_file`."""
-    if options.uncertain:
-        check_band(classifier.spec)
+    options.check_model(classifier.spec)
+    optional = options.list_optional(classifier.spec)
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
     listed = _list_inputs(source, tally, options)
-    stream.write(encode_header(labels, kind="csv", optional=options.optional))
+    stream.write(encode_header(labels, kind="csv", optional=optional))
     for chunk in score_source(classifier, listed, source, options):
-        stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=options.optional))
+        stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=optional))
         stream.flush()
         if advance(tally, chunk, watch, stop):
             return tally
@@ -241,6 +256,7 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
         "batch_size": options.batch_size,
         "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
+        "refuse_outside": options.refuse_outside or None,
         "provider": classifier.provider,
         "versions": versions(),
     }
@@ -277,6 +293,7 @@ def make_record(
         },
         "rows": tally.rows,
         "counts": dict(sorted(tally.counts.items())),
+        **({} if classifier.spec.scope is None else {"scope": dict(sorted(tally.scope.items()))}),
         "rows_resumed": tally.resumed,
         "images_per_second": round(scored_now / seconds, 1) if seconds else None,
         "seconds": {stage: round(value, 3) for stage, value in tally.seconds.items()},
@@ -298,7 +315,12 @@ def score_source(
         batch_size=options.batch_size,
         max_memory=options.max_memory,
     )
-    return map(tagging.attach, chunks)
+    return map(tagging.attach, map(refuse_chunk, chunks) if options.refuse_outside else chunks)
+
+
+def refuse_chunk(chunk: Chunk) -> Chunk:
+    """Give what is outside the scope its status in place of a probability."""
+    return replace(chunk, predictions=refuse_outside(chunk.predictions))
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:
@@ -343,4 +365,9 @@ def _finished_tally(output: Output, options: ScoreOptions) -> Tally:
         output.check(record["output"])
     if "inputs" in record:
         check_inputs(open_options(options).entries(), record["inputs"], output=output.path)
-    return Tally(counts=dict(record["counts"]), resumed=record["rows"])
+    return recall_tally(record)
+
+
+def recall_tally(record: dict[str, Any]) -> Tally:
+    """The counts that a finished output's record, or a shard's, tells."""
+    return Tally(counts=dict(record["counts"]), scope=dict(record.get("scope", {})), resumed=record["rows"])

@@ -158,6 +158,7 @@ class _Reader:
             "shards": self._shards,
             "rows": tally.rows,
             "counts": dict(sorted(tally.counts.items())),
+            **({"scope": dict(sorted(tally.scope.items()))} if "scope" in self._first else {}),
             "seconds": self._seconds,
             "started": self._times[0],
             "ended": self._times[1],

@@ -22,7 +22,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import SHARD_SUFFIX, require_inputs
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.rows import check_band, encode_rows
+from wetread.runtime.scoring.rows import encode_rows
 from wetread.runtime.scoring.run import (
     ScoreOptions,
     Stop,
@@ -30,6 +30,7 @@ from wetread.runtime.scoring.run import (
     Watch,
     advance,
     make_record,
+    recall_tally,
     run_identity,
     score_source,
 )
@@ -104,8 +105,7 @@ class ShardScorer:
 
     def __init__(self, classifier: Classifier, options: ScoreOptions) -> None:
         location, folder = check_options(options)
-        if options.uncertain:
-            check_band(classifier.spec)
+        options.check_model(classifier.spec)
         self._classifier, self._options = classifier, options
         self.manifest = open_manifest(location, options)
         self._place = open_place(folder, project=options.project)
@@ -116,7 +116,7 @@ class ShardScorer:
         found = read_shard(self._place, shard)
         if found is not None:
             self._check(found, shard)
-            return Tally(counts=dict(found.record["counts"]), resumed=found.record["rows"])
+            return recall_tally(found.record)
         with tempfile.TemporaryDirectory(prefix="wetread-shard-") as folder:
             spool = Path(folder) / shard.name
             tally, digest = self._score_into(spool, shard, watch, stop)
@@ -130,7 +130,7 @@ class ShardScorer:
         started, tally, digest = datetime.now(UTC), Tally(), hashlib.sha256()
         first, last = cut_shard(self.manifest, shard, batch_size=self._options.batch_size)
         entries, labels = self.manifest.list_range(first, last), self._classifier.spec.labels
-        optional = self._options.optional
+        optional = self._options.list_optional(self._classifier.spec)
         with spool.open("wb") as file:
             for chunk in score_source(self._classifier, entries, self.manifest, self._options):
                 start = perf_counter()

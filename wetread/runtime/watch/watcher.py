@@ -22,8 +22,9 @@ from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
-from wetread.runtime.scoring.rows import UNCERTAIN, Prediction, check_band, choose_format
-from wetread.runtime.scoring.run import Stop, Tally, Watch
+from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
+from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
+from wetread.runtime.scoring.scope_columns import check_scope
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch.arrivals import Arrivals
@@ -41,8 +42,8 @@ class WatchOptions:
     """The options of `wetread watch`.
 
     `done` and `failed`: folders to move files to once their rows are written, with and without a score.
-    `poll`: seconds between two listings, 0.05 or more. `settle` and `patience` as in `Arrivals`. `uncertain`
-    and `dicom_tags`: columns after `error`, as in `ScoreOptions`.
+    `poll`: seconds between two listings, 0.05 or more. `settle` and `patience` as in `Arrivals`. `uncertain`,
+    `dicom_tags` and `refuse_outside` as in `ScoreOptions`.
     """
 
     folder: str
@@ -58,11 +59,7 @@ class WatchOptions:
     max_memory: int = MAX_MEMORY
     uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """The requested columns after `error`."""
-        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
+    refuse_outside: bool = False
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
@@ -106,8 +103,11 @@ def watch_folder(
     reached; it is tried again). Raises OutputError if the output cannot be begun, and SourceError if another
     watch moves files of the folder.
     """
+    spec = classifier.spec
     if options.uncertain:
-        check_band(classifier.spec)
+        check_band(spec)
+    if options.refuse_outside:
+        check_scope(spec)
     # Not the versions or --max-memory: a watch may go on with other ones, for the files to come.
     identity = {
         "model": classifier.digest,
@@ -116,16 +116,17 @@ def watch_folder(
         "include": options.include,
         "uncertain": options.uncertain or None,
         "dicom_tags": list(options.dicom_tags) or None,
+        "refuse_outside": options.refuse_outside or None,
     }
     moves = options.done is not None or options.failed is not None
     with ExitStack() as held:
         held.enter_context(lock_folder(options.folder, moves=moves))
         journal = Journal(
             options.output,
-            labels=classifier.spec.labels,
+            labels=spec.labels,
             kind=choose_format(options.output),
             identity=identity,
-            optional=options.optional,
+            optional=list_optional(spec, uncertain=options.uncertain, dicom_tags=options.dicom_tags),
         )
         held.enter_context(open_journal(journal))
         watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
@@ -213,7 +214,7 @@ class _Watcher:
             max_memory=self.options.max_memory,
         )
         for chunk in chunks:
-            self._finish(tagging.attach(chunk))
+            self._finish(tagging.attach(refuse_chunk(chunk) if self.options.refuse_outside else chunk))
             if self.stop():
                 return
 

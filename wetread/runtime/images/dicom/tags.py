@@ -18,6 +18,7 @@ from wetread.runtime.images.limits import MAX_MEMORY
 _TEXTS: Mapping[str, re.Pattern[str]] = {
     "UI": re.compile(r"[0-9.]{1,64}"),
     "CS": re.compile(r"[A-Za-z0-9_ ]{1,16}"),
+    "AS": re.compile(r"\d{3}[DWMY]"),
     "DA": re.compile(r"\d{8}|\d{4}\.\d\d\.\d\d"),
     "TM": re.compile(r"\d{2}(:?\d\d(:?\d\d(\.\d{1,6})?)?)?"),
     "DT": re.compile(r"\d{4,14}(\.\d{1,6})?([+-]\d{4})?"),

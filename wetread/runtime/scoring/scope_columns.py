@@ -1,0 +1,161 @@
+"""Whether an input is what the model is for: the columns `scope` and `scope_reason`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import Status, UsageError
+from wetread.runtime.model.scope import ATTRIBUTES, INSIDE, OUTSIDE, UNLIKE, Unlike, find_breach
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction
+
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
+
+Images = NDArray[np.uint8]
+# How a changed picture is undone, by what a scope calls the change, and what its reason says.
+_UNDONE: dict[str, tuple[tuple[str, Callable[[Images], Images]], ...]] = {
+    "turned": (
+        ("turned by 90 degrees to the right", lambda image: np.rot90(image)),
+        ("turned by 180 degrees", lambda image: np.rot90(image, 2)),
+        ("turned by 90 degrees to the left", lambda image: np.rot90(image, 3)),
+    ),
+    "negative": (("a negative", lambda image: np.invert(image)),),
+    "mirrored": (("mirrored", lambda image: image[:, ::-1]),),
+}
+
+
+class Judge(Protocol):
+    """What telling a change needs of a model."""
+
+    spec: ModelSpec
+
+    def judge(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Compute probabilities (N, K) and how unlike the training images each is (N,)."""
+        ...
+
+
+def check_scope(spec: ModelSpec) -> None:
+    """Make sure that a model can say what is outside its scope. Raises UsageError."""
+    if spec.scope is None:
+        raise UsageError(
+            "Expected a model with a scope with --refuse-outside. Received one without. Export it with "
+            "--scope FILE.toml."
+        )
+
+
+class AttributeCheck:
+    """Tells how files' DICOM attributes break the rules of a model's scope.
+
+    What is no DICOM file, or is damaged before its pixels, breaks none.
+    """
+
+    def __init__(self, spec: ModelSpec, *, max_memory: int) -> None:
+        self._rules = () if spec.scope is None else spec.scope.attributes
+        self._max_memory = max_memory
+
+    def parse(self, data: bytes | DicomObject) -> bytes | DicomObject:
+        """Parse a DICOM file once, for its attributes and its pixels, where there are rules."""
+        if not self._rules or not isinstance(data, bytes):
+            return data
+        from wetread.runtime.images.dicom.tags import parse_once
+
+        return parse_once(data, max_memory=self._max_memory)
+
+    def find_breaches(self, data: bytes | DicomObject | Images) -> str:
+        """Say how what `parse` returned breaks the rules; '' where it does not."""
+        if not self._rules or isinstance(data, bytes | np.ndarray):
+            return ""
+        from wetread.runtime.images.dicom.tags import Tag, read_tags
+
+        found = read_tags(data, [Tag(rule.keyword, *ATTRIBUTES[rule.keyword]) for rule in self._rules])
+        breaches = (find_breach(rule, _split(found[rule.keyword])) for rule in self._rules)
+        return "; ".join(filter(None, breaches))
+
+
+def _split(said: str | None) -> list[str]:
+    return [] if said is None else said.split("\\")
+
+
+def find_reason(model: Judge, data: bytes, pixels: Images, *, max_memory: int) -> str | None:
+    """Say why one file is outside the scope; '' inside, None where the model has none.
+
+    `data`: the file's bytes; `pixels`: uint8 (H, W, C), what `read_input` made of them.
+    """
+    scope = model.spec.scope
+    if scope is None:
+        return None
+    unlike = None if scope.unlike is None else model.judge(pixels[None])[1]
+    check = AttributeCheck(model.spec, max_memory=max_memory)
+    breach = check.find_breaches(check.parse(data))
+    return _list_reasons(model, pixels, breach, None if unlike is None else unlike[0])
+
+
+def _list_reasons(model: Judge, image: Images, breach: str, unlike: np.float32 | None) -> str:
+    """All that speaks against an image, '' if nothing does."""
+    rule = None if model.spec.scope is None else model.spec.scope.unlike
+    reasons = [breach] if breach else []
+    # NaN, of a graph that overflowed on a picture like no other, is outside too.
+    if rule is not None and unlike is not None and not unlike <= np.float32(rule.threshold):
+        reasons.append(tell_change(model, rule, image))
+    return "; ".join(reasons)
+
+
+def judge_scope(
+    model: Judge,
+    predictions: Sequence[Prediction],
+    images: Images,
+    unlike: NDArray[np.float32] | None,
+    breaches: Sequence[str],
+) -> list[Prediction]:
+    """Say of each prediction whether its input is inside the scope, and if not, why.
+
+    `images`: uint8 (N or more, H, W, C); `unlike`: float32 of as many, None where the graph has no such
+    output; `breaches`: how each input's attributes break the rules.
+    """
+    return [
+        _set_scope(prediction, _list_reasons(model, image, breach, None if unlike is None else unlike[at]))
+        for at, (prediction, image, breach) in enumerate(zip(predictions, images, breaches, strict=False))
+    ]
+
+
+def tell_change(model: Judge, rule: Unlike, image: Images) -> str:
+    """Say why an image, uint8 (H, W, C), is unlike the training images, as far as undoing a change tells."""
+    square = image.shape[0] == image.shape[1]
+    tried = [
+        (name, np.ascontiguousarray(undo(image)))
+        for change in rule.changes
+        for name, undo in _UNDONE[change]
+        if square or undo(image).shape == image.shape
+    ]
+    if tried:
+        _, unlike = model.judge(np.stack([undone for _, undone in tried]))
+        best = int(np.argmin(unlike))
+        if unlike[best] <= np.float32(rule.threshold):
+            return f"{UNLIKE}: looks {tried[best][0]}"
+    return UNLIKE
+
+
+def _set_scope(prediction: Prediction, reason: str) -> Prediction:
+    scope = {SCOPE: OUTSIDE if reason else INSIDE, SCOPE_REASON: reason or None}
+    return replace(prediction, optional={**prediction.optional, **scope})
+
+
+def refuse_outside(predictions: Iterable[Prediction]) -> list[Prediction]:
+    """Take label and probabilities from what is outside the scope: its status says so instead."""
+    return [_refuse(prediction) if prediction.scope == OUTSIDE else prediction for prediction in predictions]
+
+
+def _refuse(prediction: Prediction) -> Prediction:
+    kept = {name: prediction.optional[name] for name in (SCOPE, SCOPE_REASON)}
+    return Prediction(
+        prediction.path,
+        Status.OUT_OF_SCOPE,
+        error=f"Expected what the model is for. Received what is not: {prediction.scope_reason}.",
+        optional=kept,
+    )
