@@ -131,6 +131,7 @@ def node(
         max_memory=max_memory << 20,
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,
+        refuse_outside=columns.refuse_outside,
     )
     classifier = chosen.load(quiet=quiet)
 

@@ -11,7 +11,7 @@ from wetread.errors import SetupError, UsageError
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.dicom_columns import check_tags
-from wetread.runtime.scoring.rows import UNCERTAIN, choose_format
+from wetread.runtime.scoring.rows import choose_format
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 
 RESULTS = ("sr", "sc")
@@ -90,12 +90,8 @@ class NodeOptions:
     max_memory: int = MAX_MEMORY
     uncertain: bool = False
     dicom_tags: tuple[str, ...] = ()
+    refuse_outside: bool = False
     retry_seconds: tuple[float, float] = field(default=(1.0, 300.0))
-
-    @property
-    def optional(self) -> tuple[str, ...]:
-        """The columns after `error` that were asked for."""
-        return (*([UNCERTAIN] if self.uncertain else []), *self.dicom_tags)
 
     def __post_init__(self) -> None:
         if not _TITLE.fullmatch(self.ae_title):

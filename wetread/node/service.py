@@ -26,8 +26,9 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Chunk, score_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging
-from wetread.runtime.scoring.rows import Prediction, check_band, choose_format
-from wetread.runtime.scoring.run import Stop, Tally, Watch
+from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
+from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
+from wetread.runtime.scoring.scope_columns import check_scope
 from wetread.runtime.watch.journal import Journal, open_journal
 
 _WAIT = 0.2
@@ -48,8 +49,11 @@ def run_node(
     `watch` is called after each batch of rows, `report` with what is in the way, `started` with the port.
     Raises OutputError when the output or the store cannot be used, SetupError when the node cannot listen.
     """
+    spec = classifier.spec
     if options.uncertain:
-        check_band(classifier.spec)
+        check_band(spec)
+    if options.refuse_outside:
+        check_scope(spec)
     identity = {"model": classifier.digest, "store": str(Path(options.store).resolve())}
     with ExitStack() as held:
         held.enter_context(warnings.catch_warnings())
@@ -59,10 +63,11 @@ def run_node(
         held.callback(store.close)
         journal = Journal(
             options.output,
-            labels=classifier.spec.labels,
+            labels=spec.labels,
             kind=choose_format(options.output),
-            identity=identity | {"uncertain": options.uncertain, "dicom_tags": list(options.dicom_tags)},
-            optional=options.optional,
+            identity=identity
+            | {"columns": [options.uncertain, *options.dicom_tags], "refuse_outside": options.refuse_outside},
+            optional=list_optional(spec, uncertain=options.uncertain, dicom_tags=options.dicom_tags),
         )
         held.enter_context(open_journal(journal))
         node = _Node(classifier, options, store, journal, stop, watch, report or (lambda _: None))
@@ -136,7 +141,7 @@ class _Node:
             max_memory=self.options.max_memory,
         )
         for chunk in chunks:
-            self._finish(tagging.attach(chunk))
+            self._finish(tagging.attach(refuse_chunk(chunk) if self.options.refuse_outside else chunk))
 
     def _read(self, entry: Entry) -> bytes:
         name = Path(entry.name).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,10 @@ from wetread.node.store import Store
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import read_input
+from wetread.runtime.model.scope import INSIDE, OUTSIDE
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.rows import Prediction, make_predictions
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction, make_predictions
+from wetread.runtime.scoring.scope_columns import find_reason
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -50,6 +53,10 @@ def make_result(
     spec, name = classifier.spec, Path(classifier.name).stem
     pixels = read_input(data, spec.pixels, max_memory=max_memory)
     (prediction,) = make_predictions([path], classifier.classify(pixels[None]), spec)
+    reason = find_reason(classifier, data, pixels, max_memory=max_memory)
+    if reason is not None:
+        scope = {SCOPE: OUTSIDE if reason else INSIDE, SCOPE_REASON: reason or None}
+        prediction = replace(prediction, optional={**prediction.optional, **scope})
     if kind == "sr":
         return make_report(origin, prediction, spec=spec, model_name=name)
     return _capture(classifier, origin, prediction, data, name, max_memory)
