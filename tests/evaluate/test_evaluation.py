@@ -273,7 +273,7 @@ def test_the_command_prints_and_writes(toy_model, data, tmp_path, capsys) -> Non
     assert "--overwrite" in capsys.readouterr().err
     (data / "NORMAL" / "empty.jpg").write_bytes(b"")
     assert run_command(data, "--model", toy_model, "--output", output, "--overwrite", "--resamples", 0) == 3
-    assert "empty.jpg: Expected an image. Received 0 bytes." in capsys.readouterr().out
+    assert "empty.jpg: The file is empty: it has 0 bytes." in capsys.readouterr().out
     assert run_command(data, "--model", toy_model, "--overwrite") == 2
 
 

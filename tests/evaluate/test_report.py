@@ -121,7 +121,7 @@ def test_the_page_is_whole_in_itself(evaluation) -> None:
     assert sources and all(source.startswith("data:") for source in sources)
     for heading in ("Metrics", "Confusion", "Ranking", "Probabilities", "Two models", "Worst mistakes"):
         assert f"<h2>{heading}</h2>" in page
-    assert "empty.jpg" in page and "Expected an image. Received 0 bytes." in page
+    assert "empty.jpg" in page and "The file is empty: it has 0 bytes." in page
 
 
 def test_temperature_and_band_are_drawn(tmp_path) -> None:

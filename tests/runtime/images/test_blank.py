@@ -37,7 +37,7 @@ def find_status(data: bytes, recipe: PixelRecipe = PixelRecipe()) -> str:  # noq
     try:
         read_input(data, recipe)
     except ImageError as error:
-        assert "Expected a picture of something" in str(error)
+        assert "This is a blank picture" in str(error)
         return str(error.status)
     return "ok"
 

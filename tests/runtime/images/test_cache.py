@@ -83,7 +83,7 @@ def test_it_is_found_again_under_another_spelling(images: Path, tmp_path: Path, 
     again = Reads(Path("images"))
     cache = cache_images(again.entries, RECIPE, source=again, folder="cache", root="images/")
     assert again.names == []
-    assert cache.failures[149] == Failure("empty", "Expected an image. Received 0 bytes.")
+    assert cache.failures[149] == Failure("empty", "The file is empty: it has 0 bytes.")
 
 
 def test_it_is_made_again_when_files_or_recipe_change(images: Path, tmp_path: Path) -> None:

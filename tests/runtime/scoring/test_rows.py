@@ -49,8 +49,8 @@ def test_predictions_carry_the_shortest_decimals_of_their_float32():
 
 
 def test_a_failure_has_a_status_and_no_probability():
-    failure = make_failure("x", ImageError("empty", "Received 0 bytes."))
-    assert failure == Prediction("x", "empty", None, None, (), "Received 0 bytes.")
+    failure = make_failure("x", ImageError("empty", "The file is empty."))
+    assert failure == Prediction("x", "empty", None, None, (), "The file is empty.")
 
 
 def test_csv_rows():

@@ -1,1 +1,1 @@
-"""From the bytes of an image file to the uint8 array that the network sees."""
+"""Turn the bytes of an image file into the uint8 array that the network sees."""

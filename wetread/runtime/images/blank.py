@@ -1,4 +1,4 @@
-"""Blank pictures: what the model would see of them carries nothing."""
+"""Refuse blank images: at the model's size they have almost a single level."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status
 
-# What noise of a sensor or of JPEG leaves after area averaging stays within so many neighbouring levels.
+# After area averaging, noise of a sensor or of JPEG spans fewer neighbouring levels than this.
 BLANK_LEVELS = 8
 
 
 def check_content(image: NDArray[np.uint8]) -> None:
-    """Refuse a picture whose levels are all the same or nearly so.
+    """Refuse an image whose levels are all the same or nearly so.
 
     `image`: uint8 (H, W, C), 0 to 255, at the model's size, before equalization and padding: equalization
-    would spread the noise of a blank picture over all levels, and padding would add a second one. Raises
-    ImageError 'blank' where in every channel the levels lie within 8 neighbouring ones.
+    would spread the noise of a blank image over all levels, and padding would add a second level. Raises
+    ImageError('blank') if in every channel the levels are within 8 neighbouring ones.
     """
     if image.shape[0] * image.shape[1] == 1:
-        return  # a model of one pixel sees one level of everything
+        return  # at one pixel every image has a single level
     lowest, highest = int(image.min()), int(image.max())
     if highest - lowest >= BLANK_LEVELS and _find_span(image) >= BLANK_LEVELS:
         return
@@ -27,7 +27,7 @@ def check_content(image: NDArray[np.uint8]) -> None:
 
 
 def _find_span(image: NDArray[np.uint8]) -> int:
-    """The widest range of levels of any channel."""
+    """Return the widest range of levels of any channel."""
     return max(int(np.ptp(image[..., channel])) for channel in range(image.shape[2]))
 
 
@@ -40,8 +40,8 @@ def _describe(lowest: int, highest: int) -> str:
 
 
 def blank(received: str) -> ImageError:
-    """The error of a picture that carries nothing; `received` says what it is."""
+    """Make the error of a blank image; `received` describes it, as in 'one that is black'."""
     return ImageError(
         Status.BLANK,
-        f"Expected a picture of something. Received {received}. Check how it was made or exported.",
+        f"This is a blank picture, {received}. Check how it was made or exported.",
     )

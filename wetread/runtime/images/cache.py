@@ -1,12 +1,11 @@
-"""A folder's images as one memory-mapped array at the model's size, kept so that it is made once.
+"""Cache a folder's images as one memory-mapped array at the model's size.
 
-Training, calibration and judging read the same files again and again; this reads each once, through
-`images.pixels`, into `pixels.npy`, and finds it again while the listing (names, sizes, versions)
-and the recipe are the same. Whoever reads some of them only, to calibrate or to judge, finds them there too.
-It holds a few chunks in memory, however large the data set, and a file without pixels is an entry in
-`failures`, not an error.
+Training, calibration and evaluation read the same files again and again. This reads each file once, through
+`images.pixels`, into `pixels.npy`, and finds it again while the listing (names, sizes, versions) and the
+recipe are the same. A part of the images, for calibration or evaluation, is found too. Only a few chunks are
+in memory, however large the data set is. A file without pixels is an entry in `failures`, not an error.
 
-A cache holds patients' pixels: it lies where its caller says, readable by its user alone.
+A cache contains patients' pixels: it is written only where the caller says, readable only by its user.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from wetread.runtime.images.pixels import read_input
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.threads import count_processors, map_in_order
 
-_LAYOUT = 4  # of the files below; a change of it makes every cache new
+_LAYOUT = 4  # version of the file layout; a new version invalidates all caches
 _PIXELS, _DIGESTS, _FAILURES, _ENTRIES = "pixels.npy", "digests.npy", "failures.json", "entries.npy"
 _MARK = 20
 _CHUNK = 64
@@ -42,7 +41,7 @@ _CHUNKS_AHEAD = 4
 
 @dataclass(frozen=True)
 class Failure:
-    """One file without pixels: the short status word of its row, and what was wrong."""
+    """One file without pixels: its status and what is wrong with it."""
 
     status: str
     message: str
@@ -52,8 +51,8 @@ class Failure:
 class ImageCache:
     """Images in listing order.
 
-    `pixels`: uint8 (N, height, width, channels), memory-mapped, read-only; zeros where `failures` has the
-    index. `digests`: SHA-256 of each file's bytes, 64 hex characters; empty where they could not be read.
+    `pixels`: uint8 (N, height, width, channels), memory-mapped, read-only; zeros for indices in `failures`.
+    `digests`: SHA-256 of each file's bytes, 64 hex characters; empty if they could not be read.
     """
 
     pixels: NDArray[np.uint8]
@@ -63,7 +62,7 @@ class ImageCache:
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Images of a listing that were kept by another reading of it; `rows` by name."""
+    """Images of a listing that are in a cache; `rows` maps names to rows of the array."""
 
     cache: ImageCache
     rows: dict[str, int]
@@ -83,10 +82,10 @@ class KeptImages:
 
 
 def list_caches(run: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
-    """Name the folders that may keep images: $WETREAD_CACHE, and those of a RUN directory."""
+    """List the folders that may contain caches: $WETREAD_CACHE, and those of a RUN directory."""
     found = [os.environ.get("WETREAD_CACHE")]
     if run is not None:
-        with suppress(OSError, ValueError, AttributeError):  # whoever needs the configuration says so
+        with suppress(OSError, ValueError, AttributeError):  # code that needs the configuration reports it
             found.append(json.loads((Path(run) / "config.json").read_text(encoding="utf-8")).get("cache"))
         found.append(os.path.join(run, "cache"))
     return tuple(Path(folder) for folder in found if folder)
@@ -95,10 +94,10 @@ def list_caches(run: str | os.PathLike[str] | None = None) -> tuple[Path, ...]:
 def find_images(
     entries: Sequence[Entry], recipe: PixelRecipe, *, folders: Sequence[Path], root: str = ""
 ) -> KeptImages | None:
-    """Find the images of a listing, or of a part of one, in what `cache_images` made; None: read them.
+    """Find the images of a listing, or of a part of one, in a cache; None if they must be read.
 
-    All of them or none: they come from one cache in one of the `folders`, of the same names below `root`,
-    sizes, versions and recipe. An image that was unreadable then is not found.
+    All images or none: they come from one cache in one of the `folders`, with the same names below `root`,
+    sizes, versions and recipe. An image that was unreadable when cached is not found.
     """
     wanted = [_mark_entry(entry, root) for entry in entries]
     for place in _list_places(folders, recipe):
@@ -113,7 +112,7 @@ def find_images(
 
 
 def _list_places(folders: Sequence[Path], recipe: PixelRecipe) -> Iterator[Path]:
-    """The caches of a recipe in some folders."""
+    """List the caches of a recipe in these folders."""
     for folder in folders:
         yield from sorted(folder.glob(f"{_name_recipe(recipe)}-*"))
 
@@ -127,12 +126,12 @@ def cache_images(
     root: str = "",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> ImageCache:
-    """Read the images of a listing, from the cache in `folder` where it has them.
+    """Read the images of a listing, from the cache in `folder` if it has them.
 
-    `source` reads the entries. `root`: the part of the names that is left out of the key, so that a listing
-    is found again under another spelling of its folder. `on_progress` is told (images done, images in all).
-    A cache in which a file was unreadable is made again: that may have passed. Raises OutputError when the
-    cache cannot be written.
+    `source` reads the entries. `root`: the part of the names that is not in the key, so that a listing is
+    found again under another spelling of its folder. `on_progress` is called with (images done, all images).
+    A cache in which a file was unreadable is made again, because it may be readable now. Raises OutputError
+    if the cache cannot be written.
     """
     place = Path(folder) / _find_key(entries, recipe, root)
     found = _open_cache(place)
@@ -142,17 +141,17 @@ def cache_images(
         _make_cache(place, entries, recipe, source=source, root=root, on_progress=on_progress)
     except OSError as error:
         raise OutputError(
-            f"Expected to write {len(entries):,} images of {recipe.shape} into {os.fspath(folder)!r}. "
-            f"Received: {error.strerror or error}. Make room there, or choose another folder."
+            f"The cache of {len(entries):,} images of {recipe.shape} cannot be written to "
+            f"{os.fspath(folder)!r}: {error.strerror or error}. Make room there, or choose another folder."
         ) from error
     made = _open_cache(place)
     if made is None:
-        raise OutputError(f"Expected the cache that was just made in {os.fspath(place)!r}. Received none.")
+        raise OutputError(f"The cache that was just written to {os.fspath(place)!r} cannot be read again.")
     return made
 
 
 def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
-    """Name a cache by all that its content depends on."""
+    """Return a cache's key: a digest of everything that its content depends on."""
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(_mark_entry(entry, root))
@@ -165,7 +164,7 @@ def _name_recipe(recipe: PixelRecipe) -> str:
 
 
 def _mark_entry(entry: Entry, root: str) -> bytes:
-    """Twenty bytes that stand for one file as listed: its name below the root, its size and version."""
+    """Return twenty bytes that identify a file as listed: its name below the root, size and version."""
     return hashlib.sha256(entry.identify(root)).digest()[:_MARK]
 
 
@@ -187,7 +186,7 @@ def _make_cache(
     root: str,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    """Fill a folder of a passing name (mode 700), then give it its own: nobody sees half a cache."""
+    """Fill a folder with a temporary name (mode 700), then rename it: no one can read half a cache."""
     place.parent.mkdir(parents=True, exist_ok=True)
     passing = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
     try:
@@ -237,7 +236,7 @@ def _fill(
 
 
 def _reserve(path: Path) -> None:
-    """Take the file's room now: on a full disk, writing to mapped memory would kill the process."""
+    """Allocate the file's space now: on a full disk, writing to mapped memory would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -1,7 +1,7 @@
-"""What one image may cost: the memory and the time that decoding it takes, known before it is decoded.
+"""Limits of memory and time for one image, checked before it is decoded.
 
-A file of two megabytes can claim 17,000 x 17,000 pixels of four 16-bit channels. So each format counts, from
-its header, the bytes that its decoder and the steps after it will hold; docs/reference/pixels.md has the
+A file of two megabytes can claim 17,000 x 17,000 pixels of four 16-bit channels. So each format computes,
+from its header, the bytes that its decoder and the steps after it need; docs/reference/pixels.md has the
 measured table.
 """
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 
 from wetread.errors import ImageError, Status
 
-# Bytes beside the file's own.
+# Bytes in addition to the file itself.
 MAX_MEMORY = 1 << 30
 # A scan of a progressive JPEG visits every block: a few kilobytes of scans can take hours.
 MAX_SCANNED_PIXELS = 1 << 34
 
 
 class Footprint(NamedTuple):
-    """Bytes of memory that a decoder needs at most, and bytes that its samples keep when it is done."""
+    """The bytes of memory that a decoder needs at most, and those of its samples when it is done."""
 
     decoding: int
     samples: int
@@ -39,6 +39,6 @@ def check_scans(pixels: int) -> None:
     if pixels > MAX_SCANNED_PIXELS:
         raise ImageError(
             Status.UNSUPPORTED,
-            f"Expected a JPEG whose scans visit at most {MAX_SCANNED_PIXELS:,} pixels. Received {pixels:,}: "
-            "save it as a JPEG of one scan.",
+            f"The scans of this JPEG visit {pixels:,} pixels, and {MAX_SCANNED_PIXELS:,} are allowed: save "
+            "it as a JPEG of one scan.",
         )

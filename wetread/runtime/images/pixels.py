@@ -1,8 +1,8 @@
-"""Bytes to the uint8 array that the network sees: the only pixel code in the project.
+"""Turn the bytes of a file into the uint8 array that the network sees: the only pixel code in wetread.
 
-After the decoder every step is whole-number arithmetic, so the same samples give the same array on every
-machine: `docs/reference/pixels.md` states the rules and the argument. Training, calibration, parity and
-scoring all come through `read_input`, which is `read_pixels` of a picture that is not blank.
+After the decoder every step is integer arithmetic, so the same samples give the same array on every machine;
+`docs/reference/pixels.md` states the rules and the argument. Training, calibration, parity and scoring all
+use `read_input`, which is `read_pixels` with a check for blank images.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _DCT_SCALES = (1, 2, 4)
 _DEPTHS = (8, 10, 12, 14, 16)
 # Rec. 601 in 65,536ths.
 _RED, _GREEN, _BLUE, _HALF = np.uint32(19595), np.uint32(38470), np.uint32(7471), np.uint32(32768)
-# Arithmetic wider than a byte runs over this many pixels at a time.
+# Arithmetic wider than a byte is done for this many pixels at a time.
 _STRIP_PIXELS, _STRIP_BYTES = 1 << 16, 32
-# For people, a picture is drawn upon: a canvas of three channels, a copy of it, and both as a PNG.
+# An overlay for people needs a canvas of three channels, a copy of it, and both as a PNG.
 _DRAWN_BYTES = 13
 
-# A worker owns its core, and a broken file is a row: OpenCV starts no threads and prints nothing.
+# Each worker has its own core, and a broken file is a row: OpenCV must start no threads and print nothing.
 cv2.setNumThreads(0)
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
@@ -47,23 +47,23 @@ def read_pixels(data: bytes | DicomObject, recipe: PixelRecipe, *, max_memory: i
     """Decode an image file and bring it to the model's size.
 
     `data`: the bytes of a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM file, or a parsed DICOM object.
-    `max_memory`: bytes that reading it may take beside those; what needs more is refused before it is
+    `max_memory`: bytes that reading it may need in addition; a file that needs more is refused before it is
     decoded. Returns uint8 (height, width, channels), 0 to 255. Raises ImageError with the status of a file
-    that has no such array.
+    that cannot be read.
     """
     return _guard(data, recipe, max_memory, _read)
 
 
 def read_input(data: bytes | DicomObject, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
-    """Read the pixels of a file that is to be judged, or to be learned from.
+    """Read the pixels of a file to score or to train on.
 
-    Arguments, result and errors as of `read_pixels`; 'blank' where there is nothing in them to judge.
+    Arguments, result and errors as in `read_pixels`, and ImageError('blank') for a blank image.
     """
     return _guard(data, recipe, max_memory, _read_filled)
 
 
 def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMORY) -> Pixels:
-    """Decode an image file at its own size, upright as the recipe sees it: what is drawn upon for people.
+    """Decode an image file at its own size, upright if the recipe says so, to draw an overlay on it.
 
     Returns uint8 (H, W, channels), 0 to 255, without the recipe's size and equalization. Raises as
     `read_pixels` does.
@@ -81,11 +81,11 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
         try:
             return read(data, header, recipe)
         except (MemoryError, cv2.error) as error:
-            # What a decoder finds wrong its own module has caught: memory and OpenCV's limits are left.
+            # Errors of the data are caught in the formats' modules: memory and OpenCV's limits remain.
             raise ImageError(
                 Status.TOO_LARGE,
-                "Expected an image that fits in memory and in OpenCV's limits. "
-                f"Received {header.width:,} x {header.height:,} pixels.",
+                f"An image of {header.width:,} x {header.height:,} pixels does not fit in memory, or exceeds "
+                "OpenCV's limits.",
             ) from error
     except (WetreadError, MemoryError):
         raise
@@ -94,7 +94,7 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
 
 
 def _count_memory(size: int, header: Header, recipe: PixelRecipe, *, whole: bool) -> int:
-    """Count the bytes that reading a file of `size` bytes needs: in decoding, or in the steps after it."""
+    """Count the bytes that reading a file of `size` bytes needs: in the decoder or in the steps after it."""
     eighths = PARTS if whole else _choose_eighths(header, recipe)
     if isinstance(header, JpegHeader):
         decoding, samples = header.count_scaled_memory(size, eighths=eighths, gray=recipe.color == "gray")
@@ -130,7 +130,7 @@ def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
 
 
 def _read_filled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
-    """`_read`, where the picture is one of something."""
+    """Read as `_read` does, and refuse a blank image."""
     image = _read_scaled(data, header, recipe)
     check_content(image)
     return _to_channels(_fill(image, recipe), recipe)
@@ -138,7 +138,7 @@ def _read_filled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
 
 def _read_scaled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     eighths = _choose_eighths(header, recipe)
-    # No name keeps the samples once the image is made of them.
+    # No variable refers to the samples any more once the image is computed.
     image = _convert(_decode(data, header, recipe, eighths), recipe)
     return _scale(image, _plan_image(header, recipe, eighths), _choose_orientation(header, recipe))
 
@@ -161,9 +161,10 @@ def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
 def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
     """Choose how many eighths of its size a JPEG is decoded at: 1, 2, 4 or 8.
 
-    The fewest that leave `recipe.scaled_decoding` decoded pixels for each of the model's, along each side.
+    It is the smallest scale that leaves `recipe.scaled_decoding` decoded pixels for each pixel of the model,
+    along each side.
     """
-    # Under 8 pixels different scales give the same size, and simplejpeg is asked by size.
+    # Under 8 pixels different scales give the same size, and simplejpeg takes a size.
     if not recipe.scaled_decoding or max(header.height, header.width) < PARTS:
         return PARTS
     if recipe.orientation == "exif" and header.orientation >= 5:
@@ -178,7 +179,10 @@ def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
 
 
 def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
-    """Bring samples to 8 bits, over black, and to gray if the recipe says so. Returns (H, W, 1 or 3)."""
+    """Convert samples to 8 bits, composite over black, and convert to gray if the recipe says so.
+
+    Returns (H, W, 1 or 3).
+    """
     color, alpha, white_is_zero = samples
     to_gray = recipe.color == "gray" and color.shape[2] == 3
     if color.itemsize == 1 and alpha is None and not white_is_zero and not to_gray:
@@ -203,9 +207,9 @@ def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
 
 
 def _find_top(samples: Stored | None) -> int:
-    """The largest value of the fewest of 8, 10, 12, 14 or 16 bits that hold every sample.
+    """Return the largest value of the smallest depth (8, 10, 12, 14 or 16 bits) that holds every sample.
 
-    A 12-bit X-ray in a 16-bit file would come out nearly black by its high byte.
+    The high byte of a 12-bit X-ray in a 16-bit file would be nearly black.
     """
     if samples is None or samples.itemsize == 1:
         return 255
@@ -220,7 +224,7 @@ def _to_eight_bits(plane: Stored, top: int) -> Pixels:
 
 
 def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixels:
-    """Turn a plane's white the right way round, and multiply it by its alpha or its black ink."""
+    """Invert a plane whose white is 0, and multiply it by its alpha or its black ink."""
     if white_is_zero:
         plane = np.invert(plane)
     if share is None:
@@ -229,7 +233,7 @@ def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixe
 
 
 def _to_gray(red: Pixels, green: Pixels, blue: Pixels) -> Pixels:
-    """Rec. 601, rounded half up."""
+    """Convert to gray by Rec. 601, rounded half up."""
     gray = red * _RED
     gray += green * _GREEN
     gray += blue * _BLUE
@@ -239,7 +243,7 @@ def _to_gray(red: Pixels, green: Pixels, blue: Pixels) -> Pixels:
 
 
 def inner_size(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[int, int]:
-    """The (height, width) to which an image of `sides` is scaled before it is padded or cropped."""
+    """Return the (height, width) to which an image of `sides` is scaled before padding or cropping."""
     return _inner_size(sides, recipe.height, recipe.width, recipe.resize)
 
 
@@ -253,19 +257,19 @@ def _inner_size(sides: tuple[int, int], height: int, width: int, mode: str) -> t
 
 
 def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
-    """Bring an image to the model's size: stretched, fitted on black, or cropped at the centre.
+    """Scale an image to the model's size: stretched, padded with black, or cropped at the centre.
 
-    `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact area average of
-    what it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
+    `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact average of the area
+    that it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
     """
     lengths = (PARTS * image.shape[0], PARTS * image.shape[1])
     return _fill(_scale(image, _plan(lengths, 1, recipe.height, recipe.width, recipe.resize), 1), recipe)
 
 
 def _scale(image: Pixels, spans: tuple[Span, Span], orientation: int) -> Pixels:
-    """Scale the rows and columns of an image as stored as `spans` say.
+    """Scale the rows and columns of an image as stored, by `spans`, and then rotate it upright.
 
-    It is turned upright when it is small: averages are the same from either end.
+    It is rotated after scaling, when it is small: averages are the same from either end.
     """
     image = scale(image, *spans)
     return _orient(image, orientation) if orientation > 1 else image
@@ -282,7 +286,7 @@ def _fill(image: Pixels, recipe: PixelRecipe) -> Pixels:
 def _plan(
     lengths: tuple[int, int], orientation: int, height: int, width: int, mode: str
 ) -> tuple[Span, Span]:
-    """How the rows and columns of an image as stored are scaled for a model of `height` and `width`."""
+    """Return how the rows and columns of an image as stored are scaled to `height` and `width`."""
     upright = lengths if orientation < 5 else lengths[::-1]
     sizes = _inner_size(upright, height, width, mode)
     rows, columns = (
@@ -295,7 +299,7 @@ def _plan(
 
 
 def _orient(image: Pixels, orientation: int) -> Pixels:
-    """Turn an image upright by its EXIF orientation."""
+    """Rotate an image upright by its EXIF orientation."""
     if orientation >= 5:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -315,7 +319,7 @@ def _pad(image: Pixels, recipe: PixelRecipe) -> Pixels:
 
 
 def equalize(image: Pixels) -> Pixels:
-    """Spread each channel's histogram evenly over 0 to 255, in whole numbers. uint8 (H, W, C) to the same."""
+    """Equalize each channel's histogram over 0 to 255, in integers. uint8 (H, W, C) to the same."""
     planes = []
     for channel in range(image.shape[2]):
         plane = image[..., channel]

@@ -1,8 +1,7 @@
-"""Write text on a picture, in any script that this OpenCV has letters for; the rest as escapes.
+"""Draw text on an image, in any script that this OpenCV has a font for; other characters as escapes.
 
-OpenCV's own letters are ASCII. From version 5 on its wheels hold a font of many scripts as well, and a build
-may come without it: what cannot be drawn is written as Python would escape it, so that no two labels look
-alike and none looks like another.
+OpenCV's own letters are ASCII. Since version 5 its wheels also have a font of many scripts, but a build may
+lack it. A character that cannot be drawn is written as Python's escape, so two labels never look the same.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ import numpy as np
 from wetread.runtime.images.pixels import Pixels
 
 _FONT = "uni"
-_MISSING = "\uffff"  # no character: its picture is that of every letter that a font lacks
-_PIXELS = 31  # the font's size at which its letters are as tall as OpenCV's own at scale 1
-_RIGHT_TO_LEFT = ("R", "AL")  # OpenCV sets such letters the other way round
+_MISSING = "\uffff"  # not a character: it is drawn like every letter that a font lacks
+_PIXELS = 31  # the size at which the font's letters are as tall as OpenCV's own at scale 1
+_RIGHT_TO_LEFT = ("R", "AL")  # OpenCV draws such letters in the wrong order
 
 
 def draw_text(
     picture: Pixels, text: str, place: tuple[int, int], *, scale: float, ink: tuple[int, int, int], thick: int
 ) -> None:
-    """Write a line on uint8 (H, W, 3), in place; `place`: the left end of its baseline.
+    """Draw a line of text on uint8 (H, W, 3), in place; `place`: the left end of its baseline.
 
-    `scale`: that of OpenCV's own letters, which draw what is ASCII alone.
+    `scale`: of OpenCV's own letters, which are used if the text is ASCII.
     """
     line = escape_text(text)
     if line.isascii():
@@ -37,7 +36,7 @@ def draw_text(
 
 
 def escape_text(text: str) -> str:
-    """Return a text with what cannot be drawn here as escapes: '\\u200b', '\\x07'."""
+    """Return a text with characters that cannot be drawn here as escapes: '\\u200b', '\\x07'."""
     return "".join(letter if _can_draw(letter) else _escape(letter) for letter in text)
 
 
@@ -65,7 +64,7 @@ def _draw_letter(letter: str) -> bytes:
 
 @lru_cache(maxsize=1)
 def _find_face() -> Any:
-    """The font of many scripts; None where this OpenCV has none."""
+    """Return the font of many scripts; None if this OpenCV has none."""
     kind = getattr(cv2, "FontFace", None)
     face = None if kind is None else kind(_FONT)
     return face if face is not None and face.getName() else None

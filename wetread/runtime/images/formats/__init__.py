@@ -1,7 +1,7 @@
-"""Image files: the kind, the size, the orientation, whether the file is whole, and its samples.
+"""Image formats: detect the kind of a file, read its header, check that it is complete, decode it.
 
-Read before anything is decoded, so that a cut or a lying file is found by its own structure and an
-oversized one costs nothing. Each reader raises ImageError: what cannot be an input is a status.
+The header is read before anything is decoded, so that a cut file, or one with a wrong header, is found from
+its structure, and a file that is too large costs nothing. Each reader raises ImageError with a status.
 `docs/reference/pixels.md` states the rules.
 """
 
@@ -59,17 +59,17 @@ _UNSUPPORTED = (
 
 
 def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> Header:
-    """Tell what image the bytes, or a DICOM object that is parsed already, are.
+    """Read the header of an image, from its bytes or from a parsed DICOM object.
 
-    `max_memory`: bytes within which a deflated DICOM object is inflated.
+    `max_memory`: the limit, in bytes, for inflating a deflated DICOM object.
 
     Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short), 'malformed' (damaged), 'unsupported',
-    or 'too_large' for sides that no decoder takes.
+    or 'too_large' for sides that no decoder accepts.
     """
     if not isinstance(data, bytes):
         return _read_dicom(data, max_memory)
     if not data:
-        raise ImageError(Status.EMPTY, "Expected an image. Received 0 bytes.")
+        raise ImageError(Status.EMPTY, "The file is empty: it has 0 bytes.")
     if has_preamble(data):
         return _read_dicom(data, max_memory)
     for magic, reader in _READERS:
@@ -85,13 +85,11 @@ def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> H
         return _read_dicom(data, max_memory)
     if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
         raise truncated("its header ends early")
-    raise ImageError(
-        Status.NOT_AN_IMAGE, "Expected JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM. Received something else."
-    )
+    raise ImageError(Status.NOT_AN_IMAGE, "The file is not a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM image.")
 
 
 def _read_dicom(data: bytes | DicomObject, max_memory: int) -> Header:
-    """Read a DICOM file's header; what that takes is loaded when the first one comes."""
+    """Read a DICOM file's header; the modules for it are imported with the first one."""
     from wetread.runtime.images.formats.dicom import read_dicom
 
     return read_dicom(data, max_memory=max_memory)

@@ -1,4 +1,4 @@
-"""BMP and PNM: formats so plain that numpy reads them."""
+"""BMP and PNM, read with numpy."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _BYTE_MASKS = {0xFF << shift: shift // 8 for shift in (0, 8, 16, 24)}
 
 @dataclass(frozen=True)
 class BmpHeader(Header):
-    """A BMP's header: where its rows stand, and what they are made of.
+    """A BMP's header: where its rows are, and how they are stored.
 
-    `masks` are those of red, green, blue and alpha (0: none) of 32 bits; `palette` (start, size of an
-    entry, entries); `upward` that the last row comes first.
+    `masks`: of red, green, blue and alpha (0: none), for 32 bits; `palette`: (start, size of an entry,
+    entries); `upward`: the last row comes first.
     """
 
     offset: int = 0
@@ -43,7 +43,7 @@ class BmpHeader(Header):
     upward: bool = True
 
     def count_memory(self, size: int) -> Footprint:
-        """Rows stand in the file; indices are unpacked and looked up, and four bytes taken apart."""
+        """Count unpacked indices and their colors, or the separated channels of four bytes."""
         held = {24: 0, 32: 3}.get(self.bits, 4) * self.pixels
         return Footprint(held + (3 * self.pixels if self.bits <= 8 else 0), held)
 
@@ -76,9 +76,7 @@ def read_bmp(data: bytes) -> BmpHeader:
     """
     offset, size = struct.unpack_from("<II", data, 10)
     if size not in _HEADERS:
-        raise ImageError(
-            Status.NOT_AN_IMAGE, "Expected an image. Received a file that only starts like a BMP."
-        )
+        raise ImageError(Status.NOT_AN_IMAGE, "The file starts like a BMP, but is not one.")
     compression = colors = 0
     if size == _CORE_HEADER:
         width, height, _, bits = struct.unpack_from("<HHHH", data, 18)
@@ -99,7 +97,7 @@ def read_bmp(data: bytes) -> BmpHeader:
 
 
 def _read_masks(data: bytes, size: int, compression: int) -> tuple[int, ...]:
-    """The masks of red, green, blue and alpha: inside a long header, or after one of 40 bytes."""
+    """Read the masks of red, green, blue and alpha: in a long header, or after one of 40 bytes."""
     if not compression:
         return _BGR_MASKS
     count = 4 if size >= 56 or compression == 6 else 3
@@ -110,7 +108,7 @@ def _read_masks(data: bytes, size: int, compression: int) -> tuple[int, ...]:
 
 
 def _place_palette(data: bytes, size: int, bits: int, colors: int) -> tuple[int, int, int]:
-    """(start, bytes of an entry, entries) of the palette; no entries above 8 bits."""
+    """Return (start, bytes of an entry, entries) of the palette; no entries above 8 bits."""
     if bits > 8:
         return (0, 4, 0)
     entry = 3 if size == _CORE_HEADER else 4
@@ -127,25 +125,25 @@ _PNM_START = re.compile(rb"P[56](?:\s|#[^\n]*(?:\n|$))+[\d\s]*$|P[56](?:\s|#[^\n
 
 @dataclass(frozen=True)
 class PnmHeader(Header):
-    """A binary PGM's or PPM's header: where its samples start, how many a pixel, and the largest value."""
+    """A binary PGM's or PPM's header: start of the samples, samples a pixel, and the largest value."""
 
     offset: int = 0
     channels: int = 1
     top: int = 255
 
     def count_memory(self, size: int) -> Footprint:
-        """Samples stand in the file; numpy looks them up by indices of 8 bytes."""
+        """Count numpy's look-up of the samples, by indices of 8 bytes."""
         samples = self.pixels * self.channels
         return Footprint(0, 0) if self.top in (255, 65535) else Footprint(9 * samples, samples)
 
     def decode(self, data: bytes) -> Samples:
-        """Arrange the samples, those of a top other than 255 and 65,535 stretched to 255."""
+        """Arrange the samples; if the largest value is neither 255 nor 65,535, it is scaled to 255."""
         kind = np.dtype(">u2" if self.top > 255 else np.uint8)
         count = self.height * self.width * self.channels
         samples: Stored = np.frombuffer(data, kind, count, self.offset)
         samples = samples.reshape(self.height, self.width, self.channels)
         if int(samples.max()) > self.top:
-            raise malformed("a pixel is above the largest value that its header tells of")
+            raise malformed("a pixel is above the largest value in its header")
         if self.top in (255, 65535):
             return Samples(samples)
         table: NDArray[np.int64] = (np.arange(self.top + 1) * 255 + self.top // 2) // self.top
@@ -158,7 +156,7 @@ def read_pnm(data: bytes) -> PnmHeader:
     if found is None:
         if _PNM_START.match(data[:4096]):
             raise truncated("its header ends early")
-        raise ImageError(Status.NOT_AN_IMAGE, "Expected an image. Received a text that starts like a PNM.")
+        raise ImageError(Status.NOT_AN_IMAGE, "The file is a text that starts like a PNM, but is not one.")
     width, height, top = (int(number) for number in found.groups()[1:])
     channels = 3 if found[1] == b"6" else 1
     if not 1 <= top <= 65535:

@@ -1,4 +1,4 @@
-"""DICOM as one of the formats: `wetread.runtime.images.dicom` reads it, with the extra `dicom`."""
+"""DICOM as one of the formats, read by `wetread.runtime.images.dicom` with the extra `dicom`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from wetread.runtime.images.limits import Footprint
 
 @dataclass(frozen=True)
 class DicomHeader(Header):
-    """What a DICOM file says of itself."""
+    """A DICOM file's header."""
 
     picture: Picture = field(kw_only=True)
 
     def count_memory(self, size: int) -> Footprint:
-        """Count what decoding the object needs; it has a copy of its own, inflated where it is deflated."""
+        """Count what decoding needs, with a copy of the object, inflated if it is deflated."""
         return self.picture.count_memory()
 
     def decode(self, data: bytes) -> Samples:

@@ -1,4 +1,4 @@
-"""What every image format has in common: a header, samples, and the errors of a broken file."""
+"""Shared by all image formats: header, samples, and the errors of a broken file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STRIP_PIXELS = 1 << 16
 
 
 class Samples(NamedTuple):
-    """A decoded picture, as stored: uint8 or uint16 (H, W, 1 or 3), gray or RGB; the same (H, W, 1) of alpha.
+    """A decoded image, as stored: uint8 or uint16 (H, W, 1 or 3), gray or RGB; alpha as (H, W, 1).
 
     `white_is_zero`: 0 is white, and the largest value of the sample's significant bits is black.
     """
@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself: kind, height and width in pixels as stored, EXIF orientation 1 to 8."""
+    """A file's header: kind, height and width in pixels as stored, EXIF orientation 1 to 8."""
 
     kind: str
     height: int
@@ -48,7 +48,7 @@ class Header:
         return self.height * self.width
 
     def count_memory(self, size: int) -> Footprint:
-        """Count the bytes that `decode` needs for a file of `size` bytes, beside the file's own."""
+        """Count the bytes that `decode` needs for a file of `size` bytes, without the file itself."""
         raise NotImplementedError
 
     def decode(self, data: bytes) -> Samples:
@@ -57,24 +57,22 @@ class Header:
 
 
 def truncated(reason: str) -> ImageError:
-    """The error of a file that is cut short: its end, or a part of its compressed data, is missing."""
-    return ImageError(Status.TRUNCATED, f"Expected a whole image. Received one that is cut short: {reason}.")
+    """Make the error of a file that is cut short: its end, or a part of its compressed data, is missing."""
+    return ImageError(Status.TRUNCATED, f"The image is cut short: {reason}.")
 
 
 def malformed(reason: str) -> ImageError:
-    """The error of a file that has its end, but is damaged or contradicts itself."""
-    return ImageError(Status.MALFORMED, f"Expected a whole image. Received one that is damaged: {reason}.")
+    """Make the error of a file that is complete, but damaged or contradictory."""
+    return ImageError(Status.MALFORMED, f"The image is damaged: {reason}.")
 
 
 def unsupported(received: str) -> ImageError:
-    """The error of an image of a kind that wetread does not read: `received` says what, and what to do."""
-    return ImageError(
-        Status.UNSUPPORTED, f"Expected a kind of image that wetread reads. Received {received}."
-    )
+    """Make the error of a kind of image that is not supported: `received` names it and says what to do."""
+    return ImageError(Status.UNSUPPORTED, f"wetread does not read {received}.")
 
 
 def read_orientation(tiff: bytes) -> int:
-    """Read tag 274 (Orientation) from an EXIF block; 1 where it is absent, damaged or out of range."""
+    """Read tag 274 (Orientation) from an EXIF block; 1 if it is absent, damaged or out of range."""
     tiff = tiff.removeprefix(EXIF_MARK)
     try:
         order = {b"II": "<", b"MM": ">"}[tiff[:2]]
@@ -90,14 +88,14 @@ def read_orientation(tiff: bytes) -> int:
 
 
 def valid_orientation(value: int) -> int:
-    """1 to 8 as it is; 1 for any other number."""
+    """Return 1 to 8 unchanged; 1 for any other number."""
     return value if 1 <= value <= 8 else 1
 
 
 def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Look up (H, W) indices in a table of colors (N, 3). Returns uint8 (H, W, 3), or (H, W, 1) if all gray.
 
-    Raises ImageError('malformed') where an index is past the table's end.
+    Raises ImageError('malformed') if an index is past the table's end.
     """
     if int(indices.max()) >= len(table):
         raise malformed("a pixel has a color that its palette lacks")
@@ -113,7 +111,7 @@ def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArr
 def decode_by_opencv(data: bytes) -> Stored:
     """Decode a file as it is stored: (H, W) or (H, W, C) in OpenCV's order. Raises ImageError('malformed').
 
-    Past a limit of OpenCV (OPENCV_IO_MAX_IMAGE_PIXELS, ...) or of memory it raises cv2.error.
+    Beyond a limit of OpenCV (OPENCV_IO_MAX_IMAGE_PIXELS, ...) or of memory it raises cv2.error.
     """
     try:
         image: Stored | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -122,12 +120,12 @@ def decode_by_opencv(data: bytes) -> Stored:
             raise
         image = None
     if image is None:
-        raise malformed("its decoder gave up")
+        raise malformed("its decoder failed")
     return image
 
 
 def order_rgb(image: Stored) -> Stored:
-    """Turn OpenCV's blue, green, red (and alpha) into red, green, blue, in place: (H, W, 3 or 4)."""
+    """Change OpenCV's blue, green, red (and alpha) to red, green, blue, in place: (H, W, 3 or 4)."""
     code = cv2.COLOR_BGR2RGB if image.shape[2] == 3 else cv2.COLOR_BGRA2RGBA
     rows = max(_STRIP_PIXELS // image.shape[1], 1)
     for top in range(0, len(image), rows):

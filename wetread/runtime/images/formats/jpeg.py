@@ -1,4 +1,4 @@
-"""JPEG: the markers up to the scan, the scans of a progressive file, and strict scaled decoding."""
+"""JPEG: read the markers, check the scans of a progressive file, and decode strictly at a scale."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from wetread.runtime.images.formats.jpeg_markers import (
 from wetread.runtime.images.limits import Footprint, check_scans
 
 MAX_SIDE = 65_500  # libjpeg's own
-# A block takes a bit or more, and a unit of up to 32 x 32 pixels four blocks or more: a few bytes that claim
-# to be a huge image are found before memory is set aside for it.
+# A block needs at least one bit, and a unit of up to 32 x 32 pixels at least four blocks. So a small file
+# that claims to be a huge image is found before memory is allocated for it.
 _PIXELS_PER_BYTE = 2048
-# Rows of pixels that libjpeg converts at a time, with those around them.
+# Rows of pixels that libjpeg converts at a time, with their neighbours.
 _ROWS = 64
 _SEGMENT = struct.Struct(">BBH")
 _FRAME = struct.Struct(">BHHB")
@@ -47,7 +47,7 @@ _TELLING = _FRAMES | {SOS, _APP1, EOI, 0xFF}
 class JpegHeader(Header):
     """A JPEG's header: 1 (gray), 3 (color) or 4 (inks) components.
 
-    `coefficients`: of all blocks, where there are several scans, which libjpeg then keeps; `visited`: the
+    `coefficients`: of all blocks, if there are several scans, because libjpeg then keeps them; `visited`: the
     pixels of all scans together.
     """
 
@@ -59,7 +59,7 @@ class JpegHeader(Header):
         """Count as `count_memory` does, for `decode_scaled`: coefficients of 2 bytes and the image."""
         height, width = (-(-side * eighths // 8) for side in (self.height, self.width))
         image = height * width * (4 if self.components == 4 else 1 if gray else 3)
-        # A file that is mended is taken apart, and joined again.
+        # A file that is repaired is split and joined again.
         return Footprint(
             2 * self.coefficients + image + _ROWS * self.width * self.components + 5 * size, image
         )
@@ -68,9 +68,9 @@ class JpegHeader(Header):
         """Decode strictly, each 8 x 8 block as `eighths` x `eighths` pixels (1, 2, 4 or 8).
 
         Returns uint8 samples, (ceil(height * eighths / 8), ceil(width * eighths / 8), 1 if `gray` else 3).
-        Inks are taken as Adobe stores them, 255 for none, with or without its marker, as other decoders do;
-        their color is to be multiplied by their black, as if that were alpha. What libjpeg warns of although
-        no pixel hangs on it is mended first (`jpeg_markers`). Raises ImageError: 'truncated' or 'malformed'.
+        CMYK is taken as Adobe stores it, 255 for no ink, with or without its marker, as other decoders do;
+        its color must be multiplied by its black, like by alpha. Harmless causes of libjpeg's warnings are
+        repaired first (`jpeg_markers`). Raises ImageError: 'truncated' or 'malformed'.
         """
         shape = (-(-self.height * eighths // 8), -(-self.width * eighths // 8))
         least = shape if eighths < 8 else (0, 0)
@@ -90,7 +90,7 @@ class JpegHeader(Header):
         return Samples(image[..., :3], image[..., 3:])
 
     def _mend(self, data: bytes, warning: str) -> bytes:
-        """The file without what libjpeg warns of needlessly. Raises ImageError where it is more than that."""
+        """Remove harmless causes of libjpeg's warnings from a file. Raises ImageError for any other cause."""
         if not is_harmless(warning):
             raise describe_fault(warning)
         mended = mend_markers(data, components=self.components, pixels=max(self.visited, self.pixels))
@@ -101,7 +101,7 @@ class JpegHeader(Header):
 
 
 def read_jpeg(data: bytes) -> JpegHeader:
-    """Read the marker segments up to the first scan, and the headers of all scans where there are several."""
+    """Read the marker segments up to the first scan, and the headers of all scans if there are several."""
     at, orientation, frame = 2, 0, 0
     while True:
         start, marker, size = _SEGMENT.unpack_from(data, at)
@@ -129,17 +129,18 @@ def read_jpeg(data: bytes) -> JpegHeader:
 
 
 def _read_frame(data: bytes, frame: int, scan: int, orientation: int) -> JpegHeader:
-    """The header of a frame segment that libjpeg decodes without guessing."""
+    """Read a frame segment. Raises ImageError for kinds that libjpeg does not decode strictly."""
     kind = data[frame + 1]
     bits, height, width, components = _FRAME.unpack_from(data, frame + 4)
     if kind not in (_BASELINE, _EXTENDED, _PROGRESSIVE):
-        # Arithmetic coding among them: its decoder makes up what a cut file lacks, without a word.
+        # Including arithmetic coding: its decoder invents what a cut file lacks, without a warning.
         raise unsupported("a lossless, hierarchical or arithmetic-coded JPEG: save it as PNG")
     if bits != 8 or components not in (1, 3, 4):
         raise unsupported(f"a JPEG of {components} x {bits} bits: save it as 16-bit PNG")
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            Status.TOO_LARGE, f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}."
+            Status.TOO_LARGE,
+            f"A JPEG may have sides of at most {MAX_SIDE:,} pixels, and this has {width:,} x {height:,}.",
         )
     if height * width > _PIXELS_PER_BYTE * len(data):
         raise truncated("it is too short for its size")
@@ -153,7 +154,7 @@ def _read_frame(data: bytes, frame: int, scan: int, orientation: int) -> JpegHea
 
 
 def _count_coefficients(height: int, width: int, sampling: bytes) -> list[int]:
-    """The coefficients of each component's blocks: padded to whole units, as libjpeg keeps them."""
+    """Count the coefficients of each component's blocks, padded to whole units as in libjpeg."""
     factors = [(max(both >> 4, 1), max(both & 15, 1)) for both in sampling]
     most = [max(sides) for sides in zip(*factors, strict=True)]
     units = -(-width // (8 * most[0])) * -(-height // (8 * most[1]))
@@ -161,16 +162,16 @@ def _count_coefficients(height: int, width: int, sampling: bytes) -> list[int]:
 
 
 def _check_scans(data: bytes, at: int, components: dict[int, int], *, progressive: bool) -> int:
-    """Hold a file of several scans to the end: every coefficient of every component, to its last bit.
+    """Check that the scans of a file contain every coefficient of every component, to its last bit.
 
     `components`: the coefficients of each, by its name. Returns how many all scans visit together.
 
-    A progressive file that is cut between two scans and closed with an end marker is a valid, blurred
-    JPEG to libjpeg, which says nothing.
+    A progressive file that is cut between two scans and closed with an end marker is a valid, blurred JPEG to
+    libjpeg, which does not warn.
     """
     missing = {component: [1] * 64 for component in components}
     visited = 0
-    # A second start is that of another JPEG: libjpeg gives up there, or says that the end is missing.
+    # A second start is that of another JPEG: libjpeg fails there, or reports that the end is missing.
     while (marker := data[at + 1]) not in (EOI, SOI):
         (size,) = struct.unpack_from(">H", data, at + 2)
         if marker == SOS:
@@ -180,7 +181,7 @@ def _check_scans(data: bytes, at: int, components: dict[int, int], *, progressiv
             check_scans(visited)
         found = NEXT_MARKER.search(data, at + 2 + size)
         if found is None:
-            break  # libjpeg says that the end is missing
+            break  # libjpeg reports that the end is missing
         at = found.start()
     if any(any(bits) for bits in missing.values()):
         raise truncated("some of its scans are missing")
@@ -188,7 +189,7 @@ def _check_scans(data: bytes, at: int, components: dict[int, int], *, progressiv
 
 
 def _mark_scan(scan: bytes, missing: dict[int, list[int]]) -> None:
-    """Note, for each coefficient that a scan's header names, how many low bits are still to come."""
+    """Record, for each coefficient in a scan's header, how many low bits are still missing."""
     first, last, low = scan[-3], min(scan[-2], 63), scan[-1] & 15
     for component in scan[1:-3:2]:
         if component in missing:

@@ -1,11 +1,10 @@
-"""JPEG markers that libjpeg warns of although no picture hangs on them: mended in a copy, with a proof.
+"""Repair JPEG markers that make libjpeg warn although they do not affect the image, with a proof.
 
-Strict decoding raises at every warning, and some warnings are about a version number, or about bytes that
-stand where none should. Only after such a warning is the file taken apart here. Its markers are written
-anew, and bytes between its coded data and the next marker are dropped where two things can be shown: the
-decoder finds every block without them and lacks some as soon as one byte more is taken away, and they
-cannot be coded data themselves. The copy is then decoded as strictly as any file. Nothing is ever decoded
-leniently.
+Strict decoding raises at every warning, and some warnings are only about a version number, or about stray
+bytes. Only after such a warning is the file repaired here, in a copy. Its markers are written again, and
+bytes between its coded data and the next marker are dropped if two things can be shown: the decoder finds
+every block without them, but not if one more byte is removed, and they cannot be coded data themselves. The
+copy is then decoded as strictly as any file. Nothing is ever decoded leniently.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from wetread.runtime.images.formats.header import malformed, truncated
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 _PROGRESSIVE = 0xC2
 _APP0, _APP14, _APP15, _COM = 0xE0, 0xEE, 0xEF, 0xFE
-# After FF: 00 is a stuffed byte of coded data, FF a fill byte, D0 to D7 restarts inside coded data.
+# After FF: 00 is a stuffed byte of coded data, FF a fill byte, D0 to D7 are restarts inside coded data.
 _MARKER = re.compile(rb"\xff[^\x00\xff]", re.DOTALL)
 NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _RESTART = re.compile(rb"(\xff[\xd0-\xd7])")
@@ -33,33 +32,33 @@ _HARMLESS = re.compile(
     "|extraneous bytes before|Premature end of JPEG file|two SOI markers"
 )
 _EXTRANEOUS, _SHORT = "extraneous bytes", "premature end of data segment"
-# Data or restart intervals that libjpeg looked for and that are not there.
+# Data or restart intervals that libjpeg expected and that are missing.
 _MISSING = re.compile(f"{_SHORT}|Premature end|marker 0xd9 instead of RST")
-# Fill: a run of one byte, or what a camera leaves (a few zeros, then mostly text). Fewer are not evidence.
+# Fill: a run of one byte, or a camera's trailer (a few zeros, then mostly text). Fewer bytes are no evidence.
 _LEAST_RUN, _LEAST_TEXT = 4, 8
-# A trailer is told from its first bytes, and looked for in the last of the coded data.
+# A trailer is recognized by its first bytes, and searched for at the end of the coded data.
 _TRAILER_BYTES, _REACH = 4096, 64
 _TEXT = bytes((*b"\t\n\r", *range(0x20, 0x7F)))
-_UNEXPLAINED = "between its markers stand bytes that may belong to its picture"
+_UNEXPLAINED = "there are bytes between its markers that may belong to its picture"
 _MOST_RESTARTS = 1 << 17
-# What the proof may cost: in bytes decoded, a pixel counting for a sixteenth.
+# The limit of the proof's cost, in decoded bytes; a pixel counts as a sixteenth.
 _BUDGET, _BUDGET_PER_BYTE, _PIXELS_PER_BYTE = 64 << 20, 64, 16
 
 
 def is_harmless(warning: str) -> bool:
-    """Tell whether a warning of libjpeg may be about markers alone."""
+    """Whether a warning of libjpeg may be only about markers."""
     return _HARMLESS.search(warning) is not None
 
 
 def describe_fault(warning: str) -> ImageError:
-    """The ImageError of a file that libjpeg warns of: 'truncated' where coded data or the end are missing."""
+    """Make the ImageError for a warning of libjpeg: 'truncated' if coded data or the end are missing."""
     return (truncated if _MISSING.search(warning) else malformed)(warning)
 
 
 def skip_strays(data: bytes, at: int) -> int:
-    """Find the marker that follows the bytes at `at`, where none should stand. Returns its place.
+    """Find the marker after the stray bytes at `at`. Returns its position.
 
-    Raises ImageError('malformed') unless they are one byte repeated: a wrong length leads to other bytes.
+    Raises ImageError('malformed') unless they are one byte repeated: other bytes come from a wrong length.
     """
     found = _MARKER.search(data, at)
     if found is None:
@@ -71,11 +70,11 @@ def skip_strays(data: bytes, at: int) -> int:
 
 
 def mend_markers(data: bytes, *, components: int, pixels: int) -> bytes:
-    """Write a JPEG anew without what libjpeg warns of needlessly.
+    """Write a JPEG again without harmless causes of libjpeg's warnings.
 
-    `components`, `pixels`: those of its header. Returns a file to be decoded strictly. Raises ImageError:
-    'truncated' where coded data or the end are missing, 'malformed' where bytes may be coded data that are
-    out of place.
+    `components`, `pixels`: from its header. Returns a file to be decoded strictly. Raises ImageError:
+    'truncated' if coded data or the end are missing, 'malformed' if bytes may be coded data that are out of
+    place.
     """
     pieces, coded, ended = _take_apart(data, components)
     if not coded:
@@ -90,9 +89,9 @@ def mend_markers(data: bytes, *, components: int, pixels: int) -> bytes:
 
 
 def _take_apart(data: bytes, components: int) -> tuple[list[bytes], list[int], bool]:
-    """Mended segments, coded data and restarts; which of them are coded data; whether an end marker follows.
+    """Split into repaired segments, coded data and restarts; also which are coded data, and if it has an end.
 
-    The start of another file is as good as an end marker.
+    The start of another file counts as an end marker.
     """
     pieces: list[bytes] = [b"\xff\xd8"]
     coded: list[int] = []
@@ -122,19 +121,19 @@ def _take_apart(data: bytes, components: int) -> tuple[list[bytes], list[int], b
                 coded += [] if _RESTART.fullmatch(piece) else [len(pieces)]
                 pieces.append(piece)
             at = end
-    # Strays may come from a wrong length, and lead into a thumbnail: the picture would follow its end.
+    # Strays may come from a wrong length, and lead into a thumbnail: then the image follows the end.
     if strays and b"\xff\xda" in data[start:]:
         raise malformed("its markers are out of step")
     return pieces, coded, True
 
 
 def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
-    """A segment without what libjpeg warns of; nothing for one that it does not need."""
+    """Return a segment without harmless causes of warnings; empty for one that is not needed."""
     marker, body = segment[1], segment[4:]
     if marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 14:
         return segment[:9] + b"\1\2" + segment[11:]
     if marker == _APP14 and body.startswith(b"Adobe") and len(body) >= 12:
-        # As libjpeg takes an unknown transform: YCbCr of three components, YCCK of four.
+        # libjpeg's choice for an unknown transform: YCbCr for three components, YCCK for four.
         known = {3: (0, 1), 4: (0, 2)}.get(components, (0,))
         return segment if body[11] in known else segment[:15] + bytes((known[-1],)) + segment[16:]
     if _APP0 <= marker <= _APP15 or marker == _COM:
@@ -145,14 +144,14 @@ def _mend_segment(segment: bytes, components: int, progressive: bool) -> bytes:
 
 
 def _count_flips(one: bytes, other: bytes) -> int:
-    """Count the bits that differ: if it is one, damage is likelier than a careless writer."""
+    """Count the bits that differ: if only one does, damage is more likely than a careless writer."""
     return (int.from_bytes(one, "big") ^ int.from_bytes(other, "big")).bit_count()
 
 
 class _Proof:
-    """What strict decoding says of the start of a file that is closed with an end marker.
+    """Decodes the start of a file strictly, closed with an end marker, to see how many bytes it needs.
 
-    `budget`: how many bytes may be decoded; `price`: what one decoding costs beside its bytes.
+    `budget`: how many bytes may be decoded; `price`: the cost of one decoding in addition to its bytes.
     """
 
     def __init__(self, pieces: list[bytes], components: int, budget: int, price: int) -> None:
@@ -162,10 +161,10 @@ class _Proof:
         self._price = price
 
     def cut_long(self, coded: list[int]) -> None:
-        """Cut all coded data that are followed by bytes which no block needs. Raises ImageError unless fill.
+        """Cut bytes that no block needs from all coded data. Raises ImageError unless they are fill.
 
-        Before a restart libjpeg only counts bytes that it has read ahead, and warns of them at the scan's
-        end: so what it warns of may stand further up.
+        Before a restart libjpeg only counts bytes that it has read ahead, and warns about them at the scan's
+        end. So the bytes that it warns about may be earlier in the file.
         """
         while coded and self._is_long(coded[-1]):
             first = bisect_left(coded, True, key=self._is_long)
@@ -173,7 +172,7 @@ class _Proof:
                 raise malformed(_UNEXPLAINED)
 
     def cut(self, index: int, *, unended: bool = False) -> bool:
-        """Cut coded data to the bytes that their blocks need. Returns whether there were more.
+        """Cut coded data to the bytes that its blocks need. Returns whether there were more.
 
         Raises ImageError unless the rest is fill. `unended`: no marker follows.
         """
@@ -192,10 +191,10 @@ class _Proof:
         return True
 
     def _is_settled(self, index: int, coded: bytes) -> bool:
-        """Tell whether coded data that end in one zero byte end there, and not in zeros that follow.
+        """Whether coded data that end in one zero byte really end there, not in the zeros that follow.
 
-        The blocks of both colors take eight zeros or fewer in a gray picture that is stored in color: there
-        that byte is common, and it is right. The bits that are left over are ones, so all of it is needed.
+        In a gray image that is stored in color, the blocks of both color channels take at most eight zeros:
+        there such a byte is common and right. Unused bits are ones, so all of the byte is needed.
         """
         scans = [piece for piece in self._pieces if piece.startswith(b"\xff\xda")]
         if not coded.endswith(b"\0") or coded.endswith((b"\0\0", b"\xff\0")):
@@ -232,17 +231,17 @@ class _Proof:
 
 
 def is_fill(coded: bytes, rest: bytes, *, settled: bool = False) -> bool:
-    """Tell whether bytes after coded data cannot be a part of them that is out of place.
+    """Whether bytes after coded data are fill, and cannot be coded data that is out of place.
 
-    They are one byte repeated, or zeros and then mostly text. Neither may reach back into the coded data:
-    a decoder takes as many of them for coded data as a cut picture lacks. `settled`: the last coded byte is
-    known to be one, although what follows is the same.
+    Fill is one byte repeated, or zeros and then mostly text. It must not extend back into the coded data: a
+    decoder would take as many of its bytes for coded data as a cut image lacks. `settled`: the last coded
+    byte is known to be coded data, although the same byte follows.
     """
     before = 0xFF if coded.endswith(b"\xff\0") else coded[-1] if coded else rest[0]
     if before == rest[0] and not settled:
         return False
     if not rest.strip(rest[:1]):
-        # Coded data hardly ever end in a zero: the bits that are left over are ones.
+        # Coded data hardly ever end in a zero: unused bits are ones.
         return rest[0] == 0 or len(rest) >= _LEAST_RUN
     rest = rest[:_TRAILER_BYTES]
     near = coded[-_REACH:]

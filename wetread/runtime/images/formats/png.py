@@ -1,9 +1,8 @@
-"""PNG: every chunk held to its checksum, every pixel counted, and a rebuilt file for OpenCV to unfilter.
+"""PNG: check every chunk's checksum and the number of pixels, and let OpenCV unfilter a rebuilt file.
 
-libpng prints what it finds wrong on standard error and OpenCV ignores the transparency of a gray PNG. So
-the chunks are read and the data inflated here, where the filter bytes and the length are checked; OpenCV
-gets a file that holds the header and the checked data and nothing else, and the palette and the transparent
-color are applied here.
+libpng prints errors on standard error, and OpenCV ignores the transparency of a gray PNG. So the chunks are
+read and inflated here, and the filter bytes and the length are checked. OpenCV gets a file with only the
+header and the checked data; palette and transparent color are applied here.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ _DEPTHS = {_GRAY: (1, 2, 4, 8, 16), _PALETTE: (1, 2, 4, 8)}
 _ANIMATION, _ONE_FRAME = (b"acTL", b"fcTL", b"fdAT"), b"\0\0\0\1"
 # Adam7: first column, first row, column step, row step.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-# Up to here the inflated data are kept and wrapped again uncompressed, so that they are inflated once.
+# Up to this size the inflated data are kept and stored uncompressed in the new file: they are inflated once.
 _KEEP_BYTES = 16 << 20
 _PIECE_BYTES = 1 << 20
 _STRIP_PIXELS = 1 << 16
@@ -47,7 +46,7 @@ _STRIP_PIXELS = 1 << 16
 
 @dataclass(frozen=True)
 class PngHeader(Header):
-    """A PNG's header: `ihdr` as stored, PLTE and tRNS bodies, and where the IDAT bodies stand in the file."""
+    """A PNG's header: `ihdr` as stored, PLTE and tRNS bodies, and the positions of the IDAT bodies."""
 
     ihdr: bytes = b""
     palette: bytes = b""
@@ -56,7 +55,7 @@ class PngHeader(Header):
 
     @property
     def depth(self) -> int:
-        """Bits of a sample."""
+        """The bits of a sample."""
         return self.ihdr[8]
 
     @property
@@ -65,12 +64,12 @@ class PngHeader(Header):
         return self.ihdr[9]
 
     def count_memory(self, size: int) -> Footprint:
-        """OpenCV keeps two copies, and turns gray with alpha into four channels."""
+        """Count OpenCV's two copies; gray with alpha becomes four channels."""
         kind, sample = self.kind_of_color, 2 if self.depth == 16 else 1
         image = self.pixels * sample * (4 if kind == _GRAY_ALPHA else _CHANNELS[kind])
         rows = sum(count * length for count, length in _list_rows(self))
         kept = 5 * rows if rows <= _KEEP_BYTES else 0
-        # A palette's colors, and one plane of them, beside the indices.
+        # The indices, and a palette's colors with one plane of them.
         colors = 4 * self.pixels if kind == _PALETTE else 0
         decoding = max(2 * image + max(kept - image, 0), image + colors) + 2 * size + 2 * _PIECE_BYTES
         return Footprint(decoding, max(image, colors))
@@ -78,7 +77,7 @@ class PngHeader(Header):
     def decode(self, data: bytes) -> Samples:
         """Inflate and check the data, unfilter by OpenCV, apply palette and transparency."""
         stream = _inflate(data, self)
-        # An index is a gray sample of its depth as far as filters and interlacing go.
+        # For filters and interlacing an index is the same as a gray sample of its depth.
         kind = _GRAY if self.kind_of_color == _PALETTE else self.kind_of_color
         ihdr = self.ihdr[:9] + bytes((kind,)) + self.ihdr[10:]
         png = b"".join([SIGNATURE, _chunk(b"IHDR", ihdr), stream, _chunk(b"IEND", b"")])
@@ -122,7 +121,7 @@ def read_png(data: bytes) -> PngHeader:
 
 
 def _walk_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, end) of each chunk's body, held to its checksum, up to and with IEND."""
+    """Yield (name, start, end) of each chunk's body, with its checksum verified, including IEND."""
     at, view = len(SIGNATURE), memoryview(data)
     while at + 12 <= len(data):
         (size,) = struct.unpack_from(">I", data, at)
@@ -149,19 +148,20 @@ def _check_ihdr(ihdr: bytes) -> None:
         raise malformed("its header is damaged")
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            Status.TOO_LARGE, f"Expected sides up to {MAX_SIDE:,}. Received {width:,} x {height:,}."
+            Status.TOO_LARGE,
+            f"A PNG may have sides of at most {MAX_SIDE:,} pixels, and this has {width:,} x {height:,}.",
         )
 
 
 def _check_animation(chunks: list[tuple[bytes, bytes]], ihdr: bytes) -> None:
-    """Refuse more than the one picture of IDAT, whose only frame, if it is one, is as large as the file says.
+    """Refuse animations, except one whose only frame is the image of IDAT, at its full size.
 
-    How that frame is disposed of and blended makes no difference: nothing comes before or after it.
+    That frame's disposal and blending make no difference: nothing comes before or after it.
     """
     names = [name for name, _ in chunks]
     counts = [body[:4] for name, body in chunks if name == b"acTL"]
     if not counts:
-        return  # not an animated PNG: decoders pass such chunks over
+        return  # not an animated PNG: decoders ignore such chunks
     if b"fdAT" in names or names.count(b"fcTL") > 1 or max(counts) > _ONE_FRAME:
         raise unsupported("an animated PNG: save the picture that counts as a PNG of its own")
     for name, body in chunks:
@@ -176,7 +176,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _list_rows(header: PngHeader) -> list[tuple[int, int]]:
-    """(rows, bytes of a row with its filter byte) of each pass that has pixels."""
+    """List (rows, bytes of a row with its filter byte) of each pass that has pixels."""
     bits = header.depth * _CHANNELS[header.kind_of_color]
     passes = _PASSES if header.ihdr[12] else ((0, 0, 1, 1),)
     sizes = [
@@ -187,7 +187,7 @@ def _list_rows(header: PngHeader) -> list[tuple[int, int]]:
 
 
 def _inflate(data: bytes, header: PngHeader) -> bytes:
-    """Check that the data inflate to exactly the rows that the header tells of. Returns IDAT chunks."""
+    """Check that the data inflate to exactly the rows of the header. Returns IDAT chunks."""
     rows = _list_rows(header)
     expected = sum(count * size for count, size in rows)
     kept: list[bytes] = []
@@ -196,11 +196,11 @@ def _inflate(data: bytes, header: PngHeader) -> bytes:
         _check_filters(piece, position, rows)
         position += len(piece)
         if position > expected:
-            raise malformed("it holds more pixels than its header tells of")
+            raise malformed("it has more pixels than its header says")
         if expected <= _KEEP_BYTES:
             kept.append(piece)
     if position < expected:
-        raise truncated("it holds fewer pixels than its header tells of")
+        raise truncated("it has fewer pixels than its header says")
     if kept:
         return _chunk(b"IDAT", zlib.compress(b"".join(kept), 0))
     return b"".join([data[start - 8 : end + 4] for start, end in header.spans])
@@ -225,7 +225,7 @@ def _inflate_pieces(data: bytes, spans: tuple[tuple[int, int], ...]) -> Iterator
 
 
 def _check_filters(piece: bytes, position: int, rows: list[tuple[int, int]]) -> None:
-    """Each row starts with the number of its filter, 0 to 4; `position` is where the piece stands."""
+    """Check that each row starts with the number of a filter, 0 to 4; `position` is that of the piece."""
     start = 0
     for count, size in rows:
         end = start + count * size
@@ -237,10 +237,10 @@ def _check_filters(piece: bytes, position: int, rows: list[tuple[int, int]]) -> 
 
 
 def _arrange(image: Stored, header: PngHeader) -> Samples:
-    """OpenCV's (H, W, 1, 3 or 4) in blue, green, red order to samples; palette and transparent color."""
+    """Convert OpenCV's (H, W, 1, 3 or 4), BGR, to samples, with palette and transparent color."""
     if header.kind_of_color == _PALETTE:
         indices = image[..., 0]
-        if header.depth < 8:  # OpenCV stretches gray of few bits to 255
+        if header.depth < 8:  # OpenCV scales gray of few bits to 255
             indices //= np.uint8(255 // ((1 << header.depth) - 1))
         return Samples(apply_palette(indices, _read_palette(header)))
     if header.kind_of_color == _GRAY_ALPHA:
@@ -256,7 +256,7 @@ def _arrange(image: Stored, header: PngHeader) -> Samples:
 
 
 def _read_palette(header: PngHeader) -> NDArray[np.uint8]:
-    """The colors (N, 3) of a palette, composited over black by its tRNS."""
+    """Return the colors (N, 3) of a palette, composited over black by its tRNS."""
     colors = np.frombuffer(header.palette[: len(header.palette) // 3 * 3], np.uint8).reshape(-1, 3)
     if not 1 <= len(colors) <= 256:
         raise malformed("its palette is missing or damaged")

@@ -1,8 +1,8 @@
 """TIFF: one page, 1 to 16 bits, gray, RGB or palette, in strips or tiles, plain or losslessly compressed.
 
-numpy arranges the samples. Deflate is zlib's; LZW and PackBits are libtiff's, which OpenCV brings along: it
-is handed each block as a gray TIFF of its own, since its own reading of a whole file turns, inverts,
-multiplies and cuts by rules that change between versions.
+numpy arranges the samples. zlib inflates Deflate; libtiff, which is in OpenCV, unpacks LZW and PackBits. It
+gets each block as a separate gray TIFF, because OpenCV's reading of a whole file rotates, inverts, multiplies
+and crops by rules that change between versions.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _COLORMAP, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS, _EXTRA, _FORM
 )  # fmt: skip
 _DEFAULTS = {_BITS: 1, _COMPRESSION: 1, _CHANNELS: 1, _PLANAR: 1, _PREDICTOR: 1, _FILL: 1, _FORMAT: 1}
 _PLACES = (_OFFSETS, _COUNTS, _TILE_OFFSETS, _TILE_COUNTS)
-# Each is a call of a decoder; their list is held as Python's numbers.
+# Each block is a call of a decoder, and their list is kept in memory.
 _MAX_BLOCKS, _BYTES_PER_PLACE = 1 << 18, 200
-# Of a tag that is no list of places: a palette of 8 bits.
+# For tags that are not lists of offsets: a palette of 8 bits.
 _MAX_VALUES = 3 << 8
-# Tiles may reach past the image, and overlap in the file, as far as an honest writer makes them.
+# Tiles may extend past the image, and overlap in the file, as much as regular writers do.
 _MAX_SPARE, _SPARE_PIXELS, _SPARE_BYTES = 16, 1 << 26, 1 << 26
 _READ = {
     *_DEFAULTS, _SUBFILE, _WIDTH, _HEIGHT, _PHOTOMETRIC, _OFFSETS, _ORIENTATION, _ROWS, _COUNTS, _COLORMAP,
@@ -54,7 +54,7 @@ _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE = 0, 1, 2, 3
 _NOT_PAGES = 1 | 4  # a reduced copy, a transparency mask
 _MAX_DIRECTORIES = 64
 _NUMBERS = {1: "B", 3: "H", 4: "I"}
-# Bytes of a value of each of TIFF's types.
+# The size in bytes of each of TIFF's types.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _REVERSED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _OPENCV_MAX_WIDTH = 1 << 20
@@ -75,7 +75,7 @@ class TiffHeader(Header):
         return self.tags.get(tag, (_DEFAULTS.get(tag, 0),))[0]
 
     def count_memory(self, size: int) -> Footprint:
-        """The image, its colors where it has a palette, and of one strip or tile what unpacking it needs."""
+        """Count the image, its colors if it has a palette, and what unpacking one strip or tile needs."""
         sample = 2 if self.get(_BITS) == 16 else 1
         image = self.pixels * self.get(_CHANNELS) * sample
         height, width = _block_sides(self)
@@ -95,7 +95,7 @@ class TiffHeader(Header):
         if bits < 8:
             image *= np.uint8(255 // ((1 << bits) - 1))
         base = 3 if photometric == _RGB else 1
-        # 1 is color already multiplied by alpha, 0 is nothing in particular: both stand as they are.
+        # 1 is color already multiplied by alpha, 0 is unspecified: both are left as they are.
         alpha = image[..., base:] if self.get(_EXTRA) == 2 and image.shape[2] > base else None
         return Samples(image[..., :base], alpha, photometric == _WHITE_IS_ZERO)
 
@@ -124,10 +124,10 @@ def read_tiff(data: bytes) -> TiffHeader:
 
 
 def _read_pages(data: bytes, order: str) -> tuple[list[tuple[int, Tags]], ImageError | None]:
-    """(place, tags) of each page's directory, and why a directory after the first cannot be one.
+    """Return (position, tags) of each page's directory, and why a directory after the first is invalid.
 
-    Some writers leave rubbish where the place of the next directory stands. That is told from a file of
-    several pages that is cut by what else there is in the file: nothing.
+    Some writers leave garbage instead of the next directory's position. Such a file is told apart from a cut
+    file of several pages by its size: nothing else is in it.
     """
     (at,) = struct.unpack_from(order + "I", data, 4)
     pages: list[tuple[int, Tags]] = []
@@ -151,7 +151,7 @@ def _read_pages(data: bytes, order: str) -> tuple[list[tuple[int, Tags]], ImageE
 
 
 def _find_end(data: bytes, header: TiffHeader) -> int:
-    """Where the page's directory, its values and its strips or tiles end."""
+    """Return the end of the page's directory, its values and its strips or tiles."""
     (count,) = struct.unpack_from(header.order + "H", data, header.directory)
     first = header.directory + 2
     end: int = first + 12 * count + 4
@@ -163,13 +163,13 @@ def _find_end(data: bytes, header: TiffHeader) -> int:
 
 
 def _read_directory(data: bytes, at: int, order: str) -> tuple[Tags, int]:
-    """One image file directory: its whole-number tags, and where the next one stands (0: nowhere)."""
+    """Read one image file directory: its whole-number tags, and the position of the next one (0: none)."""
     (count,) = struct.unpack_from(order + "H", data, at)
     tags: Tags = {}
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind, length = struct.unpack_from(order + "HHI", data, entry)
         letter = _NUMBERS.get(kind)
-        # As libtiff, of a tag that stands twice the first counts.
+        # If a tag is there twice, the first one counts, as in libtiff.
         if letter is None or not length or tag not in _READ or tag in tags:
             continue
         start = entry + 8
@@ -185,7 +185,7 @@ def _read_directory(data: bytes, at: int, order: str) -> tuple[Tags, int]:
 
 
 def _check_kind(header: TiffHeader) -> None:
-    """Refuse by name what this module does not read."""
+    """Refuse, by name, features that this module does not read."""
     bits, channels, photometric = (header.get(tag) for tag in (_BITS, _CHANNELS, _PHOTOMETRIC))
     base = 3 if photometric == _RGB else 1
     depths = {_RGB: (8, 16), _PALETTE: (1, 2, 4, 8)}.get(photometric, (1, 2, 4, 8, 16))
@@ -212,7 +212,7 @@ def _has_predictor(header: TiffHeader) -> bool:
 
 
 def _block_sides(header: TiffHeader) -> tuple[int, int]:
-    """(height, width) of a full strip or tile."""
+    """Return (height, width) of a full strip or tile."""
     if _TILE_WIDTH in header.tags:
         return header.get(_TILE_HEIGHT), header.get(_TILE_WIDTH)
     rows = header.tags.get(_ROWS, (header.height,))[0]
@@ -220,10 +220,10 @@ def _block_sides(header: TiffHeader) -> tuple[int, int]:
 
 
 def _block_places(header: TiffHeader, size: int) -> list[tuple[int, int]]:
-    """(offset, bytes) of each strip or tile in a file of `size` bytes.
+    """Return (offset, bytes) of each strip or tile in a file of `size` bytes.
 
-    The size of an uncompressed block is known. So it may be missing, or too large for the file, as libtiff
-    allows; that of a compressed one may be missing, and then it reaches to the next, or to the file's end.
+    The size of an uncompressed block is known, so its entry may be missing or too large, as in libtiff. If
+    the size of a compressed block is missing, it extends to the next block or to the file's end.
     """
     tags = (_TILE_OFFSETS, _TILE_COUNTS) if _TILE_WIDTH in header.tags else (_OFFSETS, _COUNTS)
     offsets, counts = (header.tags.get(tag, ()) for tag in tags)
@@ -242,7 +242,7 @@ def _block_places(header: TiffHeader, size: int) -> list[tuple[int, int]]:
 
 
 def _check_blocks(header: TiffHeader, size: int) -> None:
-    """Hold the list of strips or tiles to the size of the image and of the file."""
+    """Check the list of strips or tiles against the size of the image and of the file."""
     height, width = _block_sides(header)
     if not height or not width or height * width > 4 * header.height * header.width + (1 << 20):
         raise malformed("its strips or tiles have no sensible size")
@@ -279,15 +279,15 @@ def _arrange_blocks(data: bytes, header: TiffHeader) -> Stored:
 
 
 def _read_block(packed: bytes, header: TiffHeader, sides: tuple[int, int]) -> Stored:
-    """One strip or tile: uint8 or uint16 (rows, width, channels)."""
+    """Read one strip or tile: uint8 or uint16 (rows, width, channels)."""
     (height, width), bits = sides, header.get(_BITS)
     channels = 1 if header.get(_PLANAR) == 2 else header.get(_CHANNELS)
     row = (width * channels * bits + 7) // 8
     if header.get(_FILL) == 2:
-        packed = packed.translate(_REVERSED)  # before it is unpacked, whatever its depth, as libtiff
+        packed = packed.translate(_REVERSED)  # before unpacking and at any depth, as in libtiff
     raw = _UNPACKERS[header.get(_COMPRESSION)](packed, (height, row), header.get(_COMPRESSION))
     if len(raw) < height * row:
-        raise truncated("a strip or tile holds fewer pixels than it should")
+        raise truncated("a strip or tile has too few pixels")
     rows = np.frombuffer(raw, np.uint8, height * row).reshape(height, row)
     block: Stored
     if bits == 16:
@@ -295,7 +295,7 @@ def _read_block(packed: bytes, header: TiffHeader, sides: tuple[int, int]) -> St
     else:
         block = unpack_bits(rows, bits, width * channels)
     block = block.reshape(height, width, channels)
-    # As libtiff: a predictor belongs to LZW and Deflate; beside any other compression the tag is a leftover.
+    # As in libtiff, a predictor belongs to LZW and Deflate; with any other compression the tag is ignored.
     predicted = header.get(_PREDICTOR) == 2 and header.get(_COMPRESSION) in _PREDICTED
     return np.cumsum(block, axis=1, dtype=block.dtype) if predicted else block
 
@@ -305,7 +305,7 @@ def _copy(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
 
 
 def _inflate(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
-    """Inflate as much as the block needs; what ends there must end with the right checksum."""
+    """Inflate as much as the block needs; if the stream ends there, its checksum must be right."""
     stream = zlib.decompressobj()
     try:
         raw = stream.decompress(packed, sides[0] * sides[1])
@@ -318,10 +318,10 @@ def _inflate(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
 
 
 def _unpack_by_opencv(packed: bytes, sides: tuple[int, int], compression: int) -> bytes:
-    """Unpack LZW or PackBits. OpenCV reads 16-bit samples strictly, and makes up missing ones of 8 bits.
+    """Unpack LZW or PackBits. OpenCV reads 16-bit samples strictly, but invents missing 8-bit samples.
 
-    So bytes are read in pairs; where their number is odd, the last one (of a block above 2 MB: the last
-    row) is read as 8 bits.
+    So bytes are read in pairs. If their number is odd, the last one (in a block above 2 MB: the last row) is
+    read as 8 bits.
     """
     height, row = sides
     size = height * row
@@ -349,7 +349,7 @@ def _decode_gray(packed: bytes, shape: tuple[int, int], kind: tuple[int, int]) -
     try:
         image = decode_by_opencv(file)
     except ImageError as error:
-        # LZW and PackBits have no checksum: nearly all that libtiff finds is that pixels are missing.
+        # LZW and PackBits have no checksum: nearly always libtiff fails because pixels are missing.
         raise truncated("a strip or tile ends early") from error
     if image.shape != shape or image.itemsize * 8 != kind[0]:
         raise truncated("a strip or tile ends early")
@@ -366,7 +366,7 @@ _UNPACKERS = {
 
 
 def _read_colormap(header: TiffHeader) -> NDArray[np.uint8]:
-    """The colors (N, 3) of a palette: 16 bits each, or 8 in files of careless writers."""
+    """Return the colors (N, 3) of a palette: 16 bits each, or 8 in files of careless writers."""
     values = np.array(header.tags.get(_COLORMAP, ()), np.int64)
     if len(values) != 3 << header.get(_BITS):
         raise malformed("its palette is missing or damaged")

@@ -1,4 +1,4 @@
-"""WebP: its chunks, read before libwebp sees them."""
+"""WebP: check the chunks before libwebp decodes them."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from wetread.runtime.images.formats.header import (
 from wetread.runtime.images.limits import Footprint
 
 _ANIMATED, _HAS_ALPHA = 2, 0x10
-# Of a lossless picture, or of lossless alpha: each group of five Huffman codes has tables of its own.
+# In a lossless image, or lossless alpha, each group of five Huffman codes has its own tables.
 _MAX_GROUPS, _PIXELS_PER_GROUP, _BITS_PER_GROUP, _GROUP_BYTES = 1 << 16, 16, 20, 5760
 _FRAME_HEADER = 16  # left, top, width, height, duration: three bytes each; flags
 
 
 @dataclass(frozen=True)
 class WebpHeader(Header):
-    """A WebP's header: of an animation of one frame also that frame's chunks (name, start, end).
+    """A WebP's header; for an animation of one frame also that frame's chunks (name, start, end).
 
-    `lossless`: its pixels or its alpha may be coded without loss, which needs tables.
+    `lossless`: pixels or alpha may be lossless, which needs tables.
     """
 
     frame: tuple[tuple[bytes, int, int], ...] = ()
     lossless: bool = False
 
     def count_memory(self, size: int) -> Footprint:
-        """libwebp's pixels and alpha, the image and its copy, and tables of up to 65,536 groups of codes."""
+        """Count libwebp's pixels and alpha, the image and its copy, and tables of up to 65,536 groups."""
         if not self.lossless:
             return Footprint(7 * self.pixels + 2 * size, 3 * self.pixels)
         groups = min(_MAX_GROUPS, self.pixels // _PIXELS_PER_GROUP, 8 * size // _BITS_PER_GROUP)
         return Footprint(11 * self.pixels + groups * _GROUP_BYTES + 2 * size, 4 * self.pixels)
 
     def decode(self, data: bytes) -> Samples:
-        """Decode by OpenCV (libwebp), which gives up on a damaged stream. Raises ImageError('malformed')."""
+        """Decode with OpenCV (libwebp), which fails on a damaged stream. Raises ImageError('malformed')."""
         image = decode_by_opencv(self._make_still(data) if self.frame else data)
         if image.ndim != 3 or image.shape[:2] != (self.height, self.width):
             raise malformed("its size is not the one in its header")
@@ -51,7 +51,7 @@ class WebpHeader(Header):
         return Samples(image[..., :3], image[..., 3:] if image.shape[2] == 4 else None)
 
     def _make_still(self, data: bytes) -> bytes:
-        """The one frame as a WebP of its own."""
+        """Return the only frame as a separate WebP file."""
         sides = b"".join((side - 1).to_bytes(3, "little") for side in (self.width, self.height))
         chunks = [_chunk(name, data[start:end]) for name, start, end in self.frame]
         if any(name == b"ALPH" for name, _, _ in self.frame):
@@ -62,7 +62,7 @@ class WebpHeader(Header):
 def read_webp(data: bytes) -> WebpHeader:
     """Read the RIFF chunks. Raises ImageError: 'truncated', 'malformed', 'unsupported', 'not_an_image'."""
     if data[8:12] not in (b"WEBP", b""):
-        raise ImageError(Status.NOT_AN_IMAGE, "Expected an image. Received a RIFF file of another kind.")
+        raise ImageError(Status.NOT_AN_IMAGE, "The file is a RIFF file, but not a WebP image.")
     (size,) = struct.unpack_from("<I", data, 4)
     if size + 8 > len(data):
         raise truncated("its data end early")
@@ -86,16 +86,16 @@ def read_webp(data: bytes) -> WebpHeader:
 def _find_frame(
     data: bytes, chunks: list[tuple[bytes, int, int]], canvas: tuple[int, int] | None
 ) -> tuple[tuple[bytes, int, int], ...]:
-    """The chunks of an animation's only frame, which must cover its canvas.
+    """Return the chunks of an animation's only frame, which must cover its canvas.
 
-    What surrounds a smaller frame is left to each viewer. How a frame is disposed of and blended makes no
-    difference: nothing comes before or after it.
+    Around a smaller frame, viewers differ. The frame's disposal and blending make no difference: nothing
+    comes before or after it.
     """
     frames = [(start, end) for name, start, end in chunks if name == b"ANMF"]
     if len(frames) > 1:
         raise unsupported("an animated WebP: save the picture that counts as a file of its own")
     if not frames or canvas is None or any(name in (b"VP8 ", b"VP8L") for name, _, _ in chunks):
-        raise malformed("it says that it is animated, and its frames do not follow")
+        raise malformed("its header says that it is animated, but it has no frames")
     start, end = frames[0]
     left, top, width, height = (
         int.from_bytes(data[start + at : start + at + 3], "little") for at in (0, 3, 6, 9)
@@ -116,7 +116,7 @@ def _chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _walk_chunks(data: bytes, at: int, stop: int) -> Iterator[tuple[bytes, int, int]]:
-    """(name, start, end) of each chunk's body, from `at` to `stop`."""
+    """Yield (name, start, end) of each chunk's body, from `at` to `stop`."""
     while at + 8 <= stop:
         (length,) = struct.unpack_from("<I", data, at + 4)
         if at + 8 + length > stop:
