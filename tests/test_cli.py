@@ -140,7 +140,7 @@ def test_every_command_that_reads_with_a_model_can_demand_its_signature(toy_mode
     for command in commands:
         done = wetread(*command, "--public-key", other)
         assert (done.returncode, done.stdout) == (1, b"")
-        assert "not of this key over this file" in error_line(done)
+        assert "over this file" in error_line(done)
     assert not (tmp_path / "rows.csv").exists()
 
 
@@ -158,7 +158,7 @@ def test_wrong_use_leaves_nothing_behind(toy_model, image_folder, tmp_path):
         assert list(tmp_path.iterdir()) == [image_folder]
     lost = wetread(*score, tmp_path / "nowhere" / "s.csv", "--quiet")
     assert lost.returncode == 1
-    assert error_line(lost).endswith("Make its folder, or choose another --output.")
+    assert error_line(lost).endswith("Create its folder, or choose another --output.")
 
 
 def test_version_and_a_reader_that_goes_away(toy_model, image_folder):
@@ -206,7 +206,7 @@ def test_an_interrupt_keeps_rows_and_says_how_to_go_on(toy_model, many, tmp_path
     process.send_signal(number)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
-    assert b"ending after the images at hand" in stderr
+    assert b"stopping after the current images" in stderr
     assert b"--resume" in stderr
     assert b"Traceback" not in stderr
     assert not output.exists()
@@ -342,7 +342,7 @@ def test_a_manifest_its_shards_and_their_merge(toy_model, image_folder, tmp_path
         (("x", "--shard", "0/2", "-o", "y"), "Shards need --from-manifest M and --output FOLDER"),
         (("--from-manifest", "m", "--shard", "2/2", "-o", "y"), "--shard I/N needs I from 0 to N-1"),
         (("--from-manifest", "m", "--shard", "two", "-o", "y"), "--shard must be I/N, such as 0/7"),
-        (("x", "--from-manifest", "m"), "Received SOURCE and --from-manifest"),
+        (("x", "--from-manifest", "m"), "SOURCE and --from-manifest cannot be used together"),
         (("x", "--engine", "ray", "-o", "y"), "Shards need --from-manifest M and --output FOLDER"),
         (("--from-manifest", "m", "--engine", "ray", "--shard", "0/2", "-o", "y"), "be used with --shard"),
         (("--from-manifest", "m", "--engine", "beam", "-o", "y"), "--engine must be ray"),

@@ -6,7 +6,7 @@
     for prediction in classifier.score("folder"):
         print(prediction.path, prediction.label, prediction.probability)
 
-The same answer from file to probability, on every machine, and never a silently wrong one.
+The same file gives the same probability on every machine, and never a silently wrong one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a name's module when it is first used: `import wetread` alone loads nothing heavy."""
+    """Import a name's module when it is first used: `import wetread` alone imports nothing heavy."""
     if name == "errors":
         return import_module("wetread.errors")
     if name not in _HOMES:

@@ -98,7 +98,7 @@ def importing(package: str, *, extra: str) -> Iterator[None]:
 
 
 def is_absent(error: BaseException, package: str) -> bool:
-    """Tell whether an import failed because the package itself, not one that it needs, is not there."""
+    """Whether an import failed because the package itself, not one that it needs, is missing."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return False
     if "None in sys.modules" in str(error):  # it was hidden on purpose

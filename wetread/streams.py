@@ -29,7 +29,7 @@ def open_missing() -> None:
 
 
 def is_open(number: int) -> bool:
-    """Tell whether a file descriptor is open."""
+    """Whether a file descriptor is open."""
     try:
         os.fstat(number)
     except OSError:

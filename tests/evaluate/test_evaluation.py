@@ -281,7 +281,7 @@ def test_the_packaged_model_is_judged_where_none_is_named(data, capsys) -> None:
     assert run_command(data, "--resamples", 0) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0].split()[:3] == ["model", "chest-xray.onnx", "(int8,"]
-    assert printed.err.startswith("wetread: no --model given: the packaged chest-xray.onnx reads.")
+    assert printed.err.startswith("wetread: no --model given: using the packaged chest-xray.onnx,")
 
 
 def test_the_command_compares_and_knows_three_labels(tmp_path, capsys) -> None:

@@ -174,7 +174,7 @@ def test_an_unfinished_run_and_a_bad_output_are_refused(toy, tmp_path):
             export_run(tmp_path / "no run", output=tmp_path / name)  # said before anything is read
     with pytest.raises(ConfigError, match="Expected a precision"):
         ExportOptions(precision="int4")
-    with pytest.raises(ConfigError, match="Expected an Ed25519 private key"):
+    with pytest.raises(ConfigError, match="No Ed25519 private key can be read"):
         options = ExportOptions(sign=tmp_path / "key.pem")
         export_run(tmp_path / "no run", output=tmp_path / "model.onnx", options=options)
 

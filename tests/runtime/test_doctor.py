@@ -85,7 +85,7 @@ def test_what_an_interrupted_pip_leaves_is_a_note(tmp_path, monkeypatch, text):
         (info / "METADATA").write_bytes(text.encode("utf-8", "surrogateescape"))
     monkeypatch.syspath_prepend(tmp_path)
     findings = by_topic(doctor.examine(folder=str(tmp_path)))
-    assert (findings["packages"].level, findings["packages"].found) == (NOTE, f"{info} says no name")
+    assert (findings["packages"].level, findings["packages"].found) == (NOTE, f"{info} has no name")
     assert "delete it" in findings["packages"].advice
     assert [f for f in findings.values() if f.level == PROBLEM] == []
 

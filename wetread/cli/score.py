@@ -242,7 +242,7 @@ def catch_signals(*, quiet: bool = True) -> Iterator[list[int]]:
             signal.raise_signal(number)
         caught.append(number)
         if not quiet:  # not through sys.stderr, whose write the signal may have interrupted
-            os.write(2, b"wetread: ending after the images at hand; once more to end at once\n")
+            os.write(2, b"wetread: stopping after the current images; interrupt again to stop at once\n")
 
     # SIGBREAK is Ctrl-Break: Windows sends it to a process that has no console of its own.
     names = ("SIGINT", "SIGTERM", "SIGBREAK")

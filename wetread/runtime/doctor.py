@@ -1,4 +1,4 @@
-"""What is installed here, what clashes, and what really works; each finding says what to do."""
+"""Check an installation: packages, conflicts, devices that really work; each finding says what to do."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import DEVICES, import_onnxruntime, installed_packages, open_session
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
-# A 2 x 2 cast and matrix product, enough to see a provider start and compute.
+# A cast and a 2 x 2 matrix product: enough to check that a provider starts and computes.
 _PROBE = base64.b64decode(
     "CAgSADpZChcKAXgSAWYiBENhc3QqCQoCdG8YAaABAgoRCgFmCgFmEgF5IgZNYXRNdWwSAWRaEwoBeBIOCgwIAhIICgIIAgoCCAJi"
     "EwoBeRIOCgwIARIICgIIAgoCCAJCBAoAEBE="
 )
-# Extras that a bundle may bring: an installation from one has no index to take others from.
+# Extras that a bundle may include: an installation from a bundle has no index to install others from.
 _BUNDLED = ("dicom", "node", "parquet", "sign")
-# A requirement as a wheel's metadata has it: onnxruntime-gpu[cuda,cudnn]<2,>=1.22; extra == "gpu"
+# A requirement in a wheel's metadata, such as: onnxruntime-gpu[cuda,cudnn]<2,>=1.22; extra == "gpu"
 _REQUIREMENT = re.compile(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]")
 _IMPORT_SECONDS = 60
-# A line of JSON for each module: its kind of error, or nothing.
+# Prints a line of JSON for each module: the type of its import error, or ''.
 _IMPORT = """
 import importlib, json, sys, warnings
 warnings.simplefilter("ignore")
@@ -52,7 +52,7 @@ _DISK_WANTED = 1 << 30
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: its topic, 'ok', 'note' or 'problem', what was found, what to do."""
+    """One result: its topic, 'ok', 'note' or 'problem', what was found, and what to do."""
 
     topic: str
     level: str
@@ -61,9 +61,9 @@ class Finding:
 
 
 def examine(model: str | os.PathLike[str] | None = None, *, folder: str = ".") -> list[Finding]:
-    """Look at this machine and installation, and at a model file: the one named, or the packaged one.
+    """Check this machine and installation, and a model file: the given or the packaged one.
 
-    `folder`: whose disk is looked at. A part that cannot be looked at is a finding, not an error.
+    `folder`: whose disk is checked. A part that cannot be checked is a finding, not an error.
     """
     findings = [
         *_examine_python(),
@@ -77,12 +77,12 @@ def examine(model: str | os.PathLike[str] | None = None, *, folder: str = ".") -
 
 
 def count_problems(findings: list[Finding]) -> int:
-    """Count what must be mended before results can be trusted."""
+    """Count the findings that must be fixed before results can be trusted."""
     return sum(finding.level == PROBLEM for finding in findings)
 
 
 def to_record(findings: list[Finding]) -> dict[str, object]:
-    """Lay findings out for JSON."""
+    """Return findings as JSON values."""
     return {"problems": count_problems(findings), "findings": [asdict(finding) for finding in findings]}
 
 
@@ -111,15 +111,15 @@ def _judge_processor(processor: machine.Processor) -> Finding:
         return Finding(
             "processor",
             NOTE,
-            f"{found}; no VNNI or the like",
-            "Nothing to mend: answers are the same. A float32 model is as fast here as int8; prefer it.",
+            f"{found}; no VNNI or similar",
+            "Nothing to fix: results are the same. A float32 model is as fast here as int8; prefer it.",
         )
     return Finding("processor", OK, f"{found}; int8 runs on {processor.integer_dot_product}")
 
 
 def _judge_size(topic: str, size: int | None, *, wanted: int, advice: str) -> Finding:
     if size is None:
-        return Finding(topic, NOTE, "unknown", f"See to {wanted >> 30} GB or more.")
+        return Finding(topic, NOTE, "unknown", f"Make sure that there are {wanted >> 30} GB or more.")
     found = f"{size / (1 << 30):.1f} GB"
     return Finding(topic, OK, found) if size >= wanted else Finding(topic, NOTE, f"only {found}", advice)
 
@@ -130,7 +130,7 @@ def _examine_visual_cpp() -> Iterator[Finding]:
 
 
 def judge_visual_cpp(libraries: Mapping[str, bool]) -> Finding:
-    """Judge which libraries of the Visual C++ runtime Windows can load."""
+    """Check that Windows can load the libraries of the Visual C++ runtime."""
     missing = [name for name, present in libraries.items() if not present]
     if missing:
         return Finding("visual c++", PROBLEM, f"without {', '.join(missing)}", f"Install {VISUAL_CPP}.")
@@ -175,7 +175,7 @@ def _judge_package(name: str) -> Finding:
 
 
 def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
-    """Import installed packages in a process of their own, for one may end it; return those that fail."""
+    """Import installed packages in another process, because one may end it; return those that fail."""
     broken: dict[str, BrokenPackageError] = {}
     if not packages:
         return broken
@@ -195,7 +195,7 @@ def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
     for package, line in zip(packages, lines, strict=False):
         if line["kind"]:
             broken[package] = describe_broken(package, type(line["kind"], (Exception,), {})(line["words"]))
-    if len(lines) < len(packages):  # a library may end the process: an instruction that the processor lacks
+    if len(lines) < len(packages):  # the process ended: a library may use a missing processor instruction
         last = packages[len(lines)]
         broken[last] = describe_broken(last, OSError(f"its import ends the process ({done.returncode})"))
         broken |= try_imports(packages[len(lines) + 1 :])
@@ -203,9 +203,9 @@ def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
 
 
 def _describe_package(package: metadata.Distribution) -> tuple[str, str] | None:
-    """A package's name and version; None for the empty folder that an interrupted pip leaves."""
+    """Return a package's name and version; None for the empty folder that an interrupted pip leaves."""
     try:
-        described: Any = package.metadata or {}  # later Pythons return None, or raise, where there is none
+        described: Any = package.metadata or {}  # newer Pythons return None, or raise, without metadata
     except (OSError, ValueError):
         return None
     if "Name" in described and "Version" in described:
@@ -214,23 +214,23 @@ def _describe_package(package: metadata.Distribution) -> tuple[str, str] | None:
 
 
 def _examine_nameless() -> Iterator[Finding]:
-    """What stands among the installed packages and does not say what it is."""
+    """Find installed packages without a name in their metadata."""
     for package in metadata.distributions():
         if _describe_package(package) is None:
-            found = f"{getattr(package, '_path', 'one of them')} says no name"
+            found = f"{getattr(package, '_path', 'one of them')} has no name"
             advice = "An interrupted pip leaves such a folder: delete it, or install that package again."
             yield Finding("packages", NOTE, found, advice)
 
 
 def installed_like(prefix: str) -> list[str]:
-    """Names and versions of the installed packages whose names start so."""
+    """Return names and versions of the installed packages whose names start with a prefix."""
     described = filter(None, map(_describe_package, metadata.distributions()))
     names = {(name.lower(), version) for name, version in described}
     return sorted(f"{name} {version}" for name, version in names if name.startswith(prefix))
 
 
 def judge_rivals(topic: str, packages: list[str], *, advice: str) -> Finding:
-    """Judge packages that install over one another: exactly one is right."""
+    """Check packages that overwrite one another: exactly one must be installed."""
     if len(packages) == 1:
         return Finding(topic, OK, packages[0])
     if not packages:
@@ -240,7 +240,7 @@ def judge_rivals(topic: str, packages: list[str], *, advice: str) -> Finding:
 
 def _examine_providers() -> Iterator[Finding]:
     if len(installed_packages()) != 1:
-        return  # said already
+        return  # already reported
     package = installed_packages()[0].partition(" ")[0]
     for error in try_imports([package]).values():
         yield _does_not_load("onnxruntime", package, error)
@@ -256,7 +256,7 @@ def _examine_providers() -> Iterator[Finding]:
 
 
 def _try_device(device: str) -> Finding:
-    """Start a session on a device and compute with it."""
+    """Start a session on a device and compute something."""
     topic = f"device {device}"
     try:
         import numpy as np
@@ -272,7 +272,7 @@ def _try_device(device: str) -> Finding:
 
 
 def list_extras() -> dict[str, tuple[str, ...]]:
-    """Name the packages of each of wetread's extras, as its metadata list them."""
+    """List the packages of each of wetread's extras, from its metadata."""
     extras: dict[str, tuple[str, ...]] = {}
     for text in metadata.requires("wetread") or ():
         if found := _REQUIREMENT.match(text):
@@ -312,7 +312,7 @@ def _is_installed(package: str) -> bool:
 
 
 def examine_model(model: str | os.PathLike[str] | None) -> list[Finding]:
-    """Load a model, or the packaged one, as scoring does: its digest, spec and self-test on this machine."""
+    """Load a model, or the packaged one, as scoring does, with digest, spec and self-test."""
     try:
         from wetread.runtime.scoring.classifier import Classifier
 

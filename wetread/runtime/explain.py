@@ -1,12 +1,14 @@
-"""Where a model looked: hide a patch, score again, and see how far the label's log-odds fall.
+"""Explain a prediction: which parts of an image speak for a label, by occlusion or class activation.
 
-Occlusion (Zeiler and Fergus, ECCV 2014) needs the ONNX file alone, whatever the network. Two sizes of patch
-slide over the image at the model's size; each pixel of the map is the mean fall over the patches that cover
-it, and the nearer its middle the more a patch counts. Log-odds, because a probability that is nearly 1 stays
-so while evidence goes. The same file and model give the same map.
+Occlusion (Zeiler and Fergus, ECCV 2014) works with every ONNX file. Patches of two sizes slide over the image
+at the model's size, and each time the image is scored again. A pixel of the map is the mean fall of the
+label's log-odds over the patches that cover it, weighted by the distance from a patch's centre. It uses
+log-odds because a probability near 1 hardly changes while evidence is lost. The same file and model give the
+same map.
 
-Class activation (Zhou et al., CVPR 2016) needs a model that was exported with a second output, and one run:
-what the network would say of an image that looks everywhere as this place does, in log-odds.
+Class activation (Zhou et al., CVPR 2016) needs a model that was exported with a second output, and only one
+run. Each value of the map is the log-odds that the label would have if the whole image looked like this
+place.
 """
 
 from __future__ import annotations
@@ -34,21 +36,21 @@ _UNITS = {
     "occlusion": "fall of the label's log-odds when a place is hidden",
     "cam": "log-odds of the label if all places looked like this one",
 }
-# Patches with sides of these parts of the image's, each moved by this part of it.
+# The sides of the patches as fractions of the image's, and the step as a fraction of a patch.
 _PARTS = (4, 8)
 _STEP_PART = 16
 _BATCH = 64
-# float32 tells probabilities from 0 and 1 down to about this.
+# The smallest distance from 0 and 1 that float32 can express, about.
 _SMALLEST = 1e-7
 
 Floats = NDArray[np.float32]
 
 
 class Activatable(Model, Protocol):
-    """What a class activation needs of a classifier."""
+    """The part of a classifier that class activation uses."""
 
     def activate(self, images: NDArray[np.uint8]) -> Floats:
-        """Compute float32 logits (N, K, h, w) of the places of uint8 images (N, H, W, C)."""
+        """Compute float32 logits (N, K, h, w) for the positions of uint8 images (N, H, W, C)."""
         ...
 
 
@@ -86,7 +88,7 @@ class Explanation:
     outside: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what JSON holds: the map as rows of numbers, the picture by its size alone."""
+        """Return the content of the JSON: the map as rows of numbers, and only the size of the picture."""
         return {
             "method": self.method,
             "label": self.label,
@@ -115,17 +117,17 @@ def explain_image(
     method: str = "occlusion",
     max_memory: int = MAX_MEMORY,
 ) -> Explanation:
-    """Find what in an image speaks for a label (by default the one that the model chooses).
+    """Find the parts of an image that speak for a label (default: the predicted one).
 
-    `data`: the bytes of an image file. `method`: 'occlusion' or 'cam'. Raises ImageError when it has no
-    pixels, UsageError for a label that the model does not have, and ModelError for a class activation that
-    it was not exported with.
+    `data`: the bytes of an image file. `method`: 'occlusion' or 'cam'. Raises ImageError if it has no pixels,
+    UsageError for a label that the model does not have, and ModelError for 'cam' if the model was exported
+    without it.
     """
     spec = model.spec
     if label is not None and label not in spec.labels:
-        raise UsageError(f"Expected --label to be one of {', '.join(spec.labels)}. Received {label!r}.")
+        raise UsageError(f"--label must be one of {', '.join(spec.labels)}, not {label!r}.")
     if method not in METHODS:
-        raise UsageError(f"Expected --method {' or '.join(METHODS)}. Received {method!r}.")
+        raise UsageError(f"--method must be {' or '.join(METHODS)}, not {method!r}.")
     pixels = read_input(data, spec.pixels, max_memory=max_memory)
     found = model.classify(pixels[None])
     column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
@@ -154,9 +156,9 @@ def explain_image(
 
 
 def map_activation(model: Activatable, pixels: Pixels, *, column: int) -> tuple[Floats, tuple[int, int]]:
-    """Measure a label's log-odds at each place of the last feature maps, and name their height and width.
+    """Compute a label's log-odds at each position of the last feature maps, and their height and width.
 
-    `pixels`: uint8 (H, W, C) at the model's size. Returns float32 (H, W), linear between the places' middles.
+    `pixels`: uint8 (H, W, C) at the model's size. Returns float32 (H, W), interpolated linearly.
     """
     logits = model.activate(pixels[None])[0].astype(np.float64)
     others = np.delete(logits, column, axis=0)
@@ -168,7 +170,7 @@ def map_activation(model: Activatable, pixels: Pixels, *, column: int) -> tuple[
 
 
 def choose_patches(recipe: PixelRecipe) -> tuple[tuple[int, int], ...]:
-    """The (height, width) of the patches: a quarter and an eighth of the model's sides."""
+    """Return the (height, width) of the patches: a quarter and an eighth of the model's sides."""
     sizes = ((max(1, recipe.height // part), max(1, recipe.width // part)) for part in _PARTS)
     return tuple(dict.fromkeys(sizes))
 
@@ -194,10 +196,10 @@ def map_occlusion(
 def _spread_falls(
     falls: NDArray[np.float64], spots: list[tuple[int, int]], patch: tuple[int, int], sides: tuple[int, int]
 ) -> NDArray[np.float64]:
-    """Give each pixel the mean fall of the patches over it, weighted by a tent over each."""
+    """Compute for each pixel the mean fall over its patches, weighted by a tent function over each."""
     tents = [np.minimum(np.arange(size) + 0.5, size - 0.5 - np.arange(size)) for size in patch]
     tent = np.outer(*tents)
-    # Wide enough for the patches that go over an edge.
+    # Large enough for the patches that extend over an edge.
     fall = np.zeros((sides[0] + 2 * patch[0], sides[1] + 2 * patch[1]))
     weight = np.zeros_like(fall)
     for (top, left), value in zip(spots, falls, strict=True):
@@ -210,7 +212,7 @@ def _spread_falls(
 
 
 def _list_spots(sides: tuple[int, int], patch: tuple[int, int]) -> list[tuple[int, int]]:
-    """Where the patch's top left corner goes: past every edge too, so that edges are hidden as often."""
+    """List the top left corners of the patches, also beyond the edges, so that edges are hidden as often."""
     tops, lefts = (
         range(step - size, side, step)
         for side, size, step in zip(sides, patch, (max(1, side // _STEP_PART) for side in sides), strict=True)
@@ -221,11 +223,11 @@ def _list_spots(sides: tuple[int, int], patch: tuple[int, int]) -> list[tuple[in
 def _classify_hidden(
     model: Model, pixels: Pixels, spots: list[tuple[int, int]], patch: tuple[int, int], fill: Pixels
 ) -> Floats:
-    """Score the image once for each spot that is hidden. Returns float32 (spots, K)."""
+    """Score the image once for each hidden patch. Returns float32 (patches, K)."""
 
     def classify(first: int) -> Floats:
         chosen = spots[first : first + _BATCH]
-        # Always whole batches: a provider may compute another shape in another order.
+        # Always whole batches: a provider may compute another shape with other rounding.
         batch = np.repeat(pixels[None], _BATCH, axis=0)
         for image, (top, left) in zip(batch, chosen, strict=False):
             image[max(0, top) : top + patch[0], max(0, left) : left + patch[1]] = fill
@@ -236,7 +238,7 @@ def _classify_hidden(
 
 
 def _log_odds(probabilities: Floats, column: int) -> NDArray[np.float64]:
-    """log(p / (1 - p)) of one label, 1 - p taken from the other labels, which float32 holds better."""
+    """Return log(p / (1 - p)) of a label; 1 - p is the sum of the other labels, which is more precise."""
     exact = probabilities.astype(np.float64)
     others = np.delete(exact, column, axis=1).sum(axis=1)
     odds: NDArray[np.float64] = np.log(np.maximum(exact[:, column], _SMALLEST))
@@ -245,7 +247,7 @@ def _log_odds(probabilities: Floats, column: int) -> NDArray[np.float64]:
 
 
 def place_map(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[tuple[slice, slice], Box]:
-    """Tell which part of the model's image shows the original, and which part of the original that is.
+    """Find which part of the model's image shows the original (not padding), and its box on the original.
 
     `sides`: (height, width) of the upright original. Returns slices of the model's rows and columns, and
     their box on the original.
@@ -261,7 +263,7 @@ def place_map(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[tuple[slice,
 
 
 def _place_side(side: int, size: int, wanted: int) -> tuple[slice, float, float]:
-    """One side of the original, scaled to `size` and cut or padded to `wanted`."""
+    """Place one side of the original, scaled to `size` and cropped or padded to `wanted`."""
     if size <= wanted:
         before = (wanted - size) // 2
         return slice(before, before + size), 0.0, float(side)

@@ -1,6 +1,6 @@
-"""Whether this processor runs the wheels at all: numpy's ends in an illegal instruction on an older one.
+"""Check that this processor can run the wheels: on an older one numpy ends with an illegal instruction.
 
-Asked before anything of numpy's is imported, and without it.
+The check runs before numpy is imported, and without it.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from wetread.errors import SetupError
 # What numpy's wheels for x86-64 are compiled for (x86-64-v2), as Linux names it: its bit in ECX of CPUID's
 # leaf 1, and the number that Windows' IsProcessorFeaturePresent knows it by.
 _NEEDED = {"ssse3": (9, 36), "sse4_1": (19, 37), "sse4_2": (20, 38)}
-# Windows 10, version 2004: older ones say no to every question that they do not know.
+# Windows 10, version 2004: older ones answer no for every feature that they do not know.
 _WINDOWS_BUILD = 19041
 
 
 def check_processor() -> None:
-    """Raise SetupError on an x86-64 processor that lacks instructions which numpy's wheels are made of."""
+    """Raise SetupError on an x86-64 processor that lacks instructions which numpy's wheels use."""
     missing = find_missing() if name_architecture() in ("x86_64", "AMD64") else ()
     if missing:
         names = ", ".join(name.upper().replace("_", ".") for name in missing)
         raise SetupError(
-            "Expected a processor with SSE4.2 (Intel since 2008, AMD since 2011). Received one without "
-            f"{names}: numpy, OpenCV and onnxruntime end in an illegal instruction. Use another machine."
+            f"This processor lacks {names}, so numpy, OpenCV and onnxruntime end with an illegal "
+            "instruction. Use a machine with SSE4.2 (Intel since 2008, AMD since 2011)."
         )
 
 
 def name_architecture() -> str:
-    """What the system calls this kind of processor (`platform` would ask Windows slowly)."""
+    """Return the system's name for this architecture (`platform` is slow on Windows)."""
     if sys.platform == "win32":
         return os.environ.get("PROCESSOR_ARCHITECTURE", "")
     return os.uname().machine
 
 
 def find_missing() -> tuple[str, ...]:
-    """Name the instructions that are missing; none where nobody can tell."""
+    """Return the missing instructions; none if they cannot be found out."""
     if sys.platform == "win32":
         return _ask_windows()
     flags = _ask_c_library()
@@ -55,7 +55,7 @@ def _ask_windows() -> tuple[str, ...]:
 
 
 def _ask_c_library() -> set[str] | None:
-    """What CPUID says, by glibc 2.33 and newer: under an emulator /proc/cpuinfo is the host's."""
+    """Read CPUID with glibc 2.33 or newer: under an emulator /proc/cpuinfo is the host's."""
     try:
         leaf = ctypes.CDLL(None).__x86_get_cpuid_feature_leaf
     except (AttributeError, OSError, TypeError):

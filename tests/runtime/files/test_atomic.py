@@ -123,7 +123,7 @@ def test_a_failure_at_any_renaming_puts_everything_back(tmp_path, monkeypatch, s
 
     with monkeypatch.context() as patched:
         on_call(patched, act)
-        with pytest.raises(OutputError, match=r"Permission denied.*Close the program that holds it.*is kept"):
+        with pytest.raises(OutputError, match=r"Permission denied.*Close the program that has.*is kept"):
             score(path, "new")
     assert read_pair(path) == (begun, begun)
     score(path, "new", resume=True)
@@ -146,7 +146,7 @@ def test_what_another_program_holds_leaves_the_output_with_its_record(tmp_path, 
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replace)
-        with pytest.raises(OutputError, match="Close the program that holds it"):
+        with pytest.raises(OutputError, match="Close the program that has it open"):
             score(path, "new")
     assert (path.read_bytes(), Path(f"{path}.run.json").read_bytes()) == before
     score(path, "new", resume=True)

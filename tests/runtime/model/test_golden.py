@@ -118,5 +118,5 @@ def test_every_way_of_resizing_is_tried_whatever_the_models_size(monkeypatch):
 
 def test_an_unknown_picture_is_refused():
     for name in ("golden-99.jpg", "../spec.py", "spec.py"):
-        with pytest.raises(ModelError, match="self-test with golden-1.jpg"):
+        with pytest.raises(ModelError, match="this wetread has golden-1.jpg"):
             read_golden_jpeg(name)

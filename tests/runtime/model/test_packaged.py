@@ -86,11 +86,11 @@ def test_the_other_commands_use_it_too(tmp_path):
 def test_where_a_bundle_installed_it_the_bundles_model_reads_and_no_other(tmp_path, monkeypatch, toy_model):
     (tmp_path / "bundle.json").write_text("{}")
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "env"))
-    with pytest.raises(ModelError, match="the bundle's model"):
+    with pytest.raises(ModelError, match="The bundle's model is missing"):
         choose_model(None)
     (tmp_path / "model.onnx").write_bytes(toy_model.read_bytes())
     assert choose_model(None) == str(tmp_path / "model.onnx")
-    assert packaged.say_packaged().endswith(f"the bundle's reads, {tmp_path / 'model.onnx'}")
+    assert packaged.say_packaged().endswith(f"using the bundle's, {tmp_path / 'model.onnx'}")
     assert choose_model("other.onnx") == "other.onnx"
 
 

@@ -70,7 +70,7 @@ def test_other_answers_are_refused_with_file_provider_processor_and_advice(good)
     message = str(caught.value)
     for word in ("the model:", "0.0001 of its own exact answers", "0.01", "CPUExecutionProvider", "--device"):
         assert word in message
-    with pytest.raises(MachineError, match=r"0\.001 of the Keras network's answers"):
+    with pytest.raises(MachineError, match=r"differ from the Keras network's answers by .*most 0\.001 is"):
         Classifier(with_golden(keras=shift(golden.keras, 0.01)), device="cpu")
     int8 = dataclasses.replace(extract_spec(good, name="good"), precision="int8")
     off = dataclasses.replace(int8, golden=dataclasses.replace(golden, exact=shift(golden.exact, 0.01)))
@@ -90,7 +90,7 @@ def test_other_pixels_are_refused():
 
 
 def test_a_self_test_that_does_not_fit_its_model_is_refused():
-    with pytest.raises(ModelError, match="golden answers of shape"):
+    with pytest.raises(ModelError, match="golden answers must have the shape"):
         Classifier(with_golden(exact=((0.5, 0.5),)), device="cpu")
 
 
@@ -145,14 +145,14 @@ def test_verify_blames_the_file_where_changed_bytes_do_not_start(good, tmp_path,
     assert "pip install" not in said.out + said.err
     assert run(["verify", str(path), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["provider"] is None
-    with pytest.raises(ConfigError, match="Expected a device"):
+    with pytest.raises(ConfigError, match="--device must be"):
         verify_model(path, device="abacus")
 
 
 def test_verify_blames_the_machine_where_good_bytes_do_not_start(good, tmp_path):
     spec = extract_spec(good, name="good")
     (tmp_path / "other.onnx").write_bytes(restamp(flip(good, b"Softmax"), spec))
-    with pytest.raises(ProviderError, match="Expected to run on cpu"):
+    with pytest.raises(ProviderError, match="cpu cannot be used"):
         verify_model(tmp_path / "other.onnx")
 
 

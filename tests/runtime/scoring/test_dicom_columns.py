@@ -94,7 +94,7 @@ def test_a_run_resumes_only_with_the_same_ones(source, tmp_path, toy_model, caps
     assert score_to_file(classifier, options(), stop=lambda: True).interrupted
     again = ["--model", toy_model, "--output", tmp_path / "out.csv", "--batch-size", 2, "--resume"]
     assert score(source, *again) == 1
-    assert "the same dicom_tags: ['Modality']. Received None" in capsys.readouterr().err
+    assert "begun with another dicom_tags: ['Modality'], not None" in capsys.readouterr().err
     score_to_file(classifier, options(resume=True))
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     record = json.loads((tmp_path / "out.csv.run.json").read_text())

@@ -65,7 +65,7 @@ def test_an_interrupted_score_is_not_begun_anew(classifier, images, manifest, sc
     chosen = ScoreOptions(**named, output=str(path), batch_size=8, workers=1)
     assert score_to_file(classifier, chosen, stop=lambda: True).interrupted
     before = read_all(tmp_path)
-    with pytest.raises(OutputError, match="Received an unfinished one. Use --overwrite"):
+    with pytest.raises(OutputError, match="an unfinished output. Use --overwrite"):
         merge(scored, path)
     assert read_all(tmp_path) == before
     resumed = ScoreOptions(**named, output=str(path), batch_size=8, workers=1, resume=True)
@@ -81,7 +81,7 @@ def test_an_interrupted_merge_is_begun_anew_and_not_resumed_by_a_score(
     path = tmp_path / f"s.{kind}"
     chosen = MergeOptions(folder=str(scored), output=str(path))
     assert merge_shards(chosen, stop=lambda: True).interrupted
-    with pytest.raises(OutputError, match="with the same merged"):
+    with pytest.raises(OutputError, match="begun with another merged"):
         score_to_file(
             classifier, ScoreOptions(from_manifest=manifest, output=str(path), batch_size=8, resume=True)
         )
@@ -101,7 +101,7 @@ def test_one_that_was_killed_before_its_first_row_is_begun_anew(scored, tmp_path
             assert merge(scored, path).rows == COUNT
         else:
             before = read_all(tmp_path)
-            with pytest.raises(OutputError, match="an unfinished one"):
+            with pytest.raises(OutputError, match="an unfinished output"):
                 merge(scored, path)
             assert read_all(tmp_path) == before
 
@@ -135,7 +135,7 @@ def test_in_a_bucket_too(cloud, classifier, images, manifest, scored):
     chosen = ScoreOptions(from_manifest=manifest, output=output, batch_size=8, workers=1)
     assert score_to_file(classifier, chosen, stop=lambda: True).interrupted
     before = cloud.buckets.names("out")
-    with pytest.raises(OutputError, match="Received an unfinished one. Use --overwrite"):
+    with pytest.raises(OutputError, match="an unfinished output. Use --overwrite"):
         merge(scored, output)
     assert cloud.buckets.names("out") == before
     interrupted = MergeOptions(folder=str(scored), output=output, overwrite=True)

@@ -353,7 +353,7 @@ def test_options_that_shards_do_not_have(classifier, manifest, tmp_path):
         ShardScorer(classifier, ScoreOptions(sources=("x",), output="y"))
     with pytest.raises(UsageError, match="--include"):
         options(manifest, tmp_path, include="*")
-    with pytest.raises(UsageError, match="Received SOURCE and --from-manifest"):
+    with pytest.raises(UsageError, match="SOURCE and --from-manifest cannot be used together"):
         options(manifest, tmp_path, sources=("x",))
 
 

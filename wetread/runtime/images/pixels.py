@@ -72,7 +72,7 @@ def read_picture(data: bytes, recipe: PixelRecipe, *, max_memory: int = MAX_MEMO
 
 
 def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read: _Reader) -> Pixels:
-    """Refuse what is too large, by its header or by what happens; one file's fault of ours is that file's."""
+    """Read a file; refuse one that is too large, and turn an unforeseen exception into the file's error."""
     try:
         header = read_header(data, max_memory=max_memory)
         data = data if isinstance(data, bytes) else data.stream.body

@@ -1,4 +1,4 @@
-"""What a model file says of itself, for people; without starting a session."""
+"""Describe a model file for people, without starting a session."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def inspect_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, int]:
 
 
 def describe_spec(spec: ModelSpec) -> list[tuple[str, str]]:
-    """Lay a spec out as rows of name and value."""
+    """Return a spec as rows of name and value."""
     return [
         ("labels", ", ".join(spec.labels)),
         ("decision", _describe_decision(spec)),
@@ -92,7 +92,7 @@ def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]
 
 
 def _say_held_out(value: Any) -> str:
-    """What a threshold was chosen by: a pair is before and after the temperature, three are an interval."""
+    """Format a metric of held-out images: a pair is before and after temperature, three are an interval."""
     if not isinstance(value, list):
         return _say(value)
     if len(value) == 3:
@@ -101,7 +101,7 @@ def _say_held_out(value: Any) -> str:
 
 
 def _say(value: Any) -> str:
-    """A value of a spec's free fields: numbers, words, lists and tables of them."""
+    """Format a value of a spec's free fields: numbers, words, lists and tables of them."""
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_say(one)}" for name, one in value.items())
     if isinstance(value, list):

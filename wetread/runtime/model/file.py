@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
-    """Return a model's bytes and the name to call it by. Raises ModelError."""
+    """Return a model's bytes and its name for messages. Raises ModelError."""
     if isinstance(model, bytes):
         return model, "the model"
     try:
@@ -27,5 +27,5 @@ def read_model(model: str | os.PathLike[str] | bytes) -> tuple[bytes, str]:
         raise ModelError(str(error)) from error
     except OSError as error:
         raise ModelError(
-            f"Expected a model file. Received {os.fspath(model)!r}: {error.strerror}. Check the name."
+            f"The model {os.fspath(model)!r} cannot be read: {error.strerror}. Check the name."
         ) from error

@@ -1,6 +1,6 @@
-"""Drawn inputs of the golden self-test: the same bytes on every machine, from a seed, and no patient's.
+"""Draw the inputs of the golden self-test: the same bytes on every machine, from a seed, without patients.
 
-Whole numbers only, and a generator of our own (SplitMix64), so that no library's random numbers, no
+They are drawn with integers and wetread's own generator (SplitMix64), so that no library's random numbers, no
 floating point and no instruction set can change them.
 """
 
@@ -24,9 +24,9 @@ QUANTILES = 17
 EVEN_INTENSITIES = tuple(min(16 * step, 255) for step in range(QUANTILES))
 # Lattices of smooth noise: cells along each side, and how much each counts.
 _OCTAVES = ((2, 12), (4, 8), (8, 5), (16, 3), (32, 2))
-# Larger pictures are drawn in blocks: every load draws them anew, and has 50 ms for all of it.
+# Larger images are drawn in blocks: every load draws them again, and has 50 ms for everything.
 _MAX_DRAWN = 112
-# Old and new sides that carry out each way of `pixels.resize`: OpenCV's, the exact sums, and growing.
+# Old and new sides that run each branch of `pixels.resize`: OpenCV's, the exact sums, and enlarging.
 _RESIZES = ((48, 80, 16), (50, 71, 16), (10, 13, 24))
 
 
@@ -42,10 +42,10 @@ def draw_noise(seed: int, count: int) -> NDArray[np.uint64]:
 def draw_image(
     seed: int, *, shape: tuple[int, int, int], intensities: tuple[int, ...] = EVEN_INTENSITIES
 ) -> Pixels:
-    """Draw one smooth picture whose gray levels are spread like `intensities`.
+    """Draw one smooth image whose gray levels are distributed like `intensities`.
 
     `shape`: (height, width, channels). `intensities`: 17 quantiles, 0 to 255, rising. Returns uint8 of
-    `shape`; the same for the same arguments, everywhere.
+    `shape`; the same arguments give the same image on every machine.
     """
     height, width, channels = shape
     block = -(-max(height, width) // _MAX_DRAWN)
@@ -59,7 +59,7 @@ def draw_image(
 
 
 def _smooth_field(seed: int, height: int, width: int) -> NDArray[np.int64]:
-    """Add lattices of noise, each grown to (height, width) by whole-number bilinear weights."""
+    """Add lattices of noise, each enlarged to (height, width) with integer bilinear weights."""
     total: NDArray[np.int64] = np.zeros((height, width), np.int64)
     for index, (cells, weight) in enumerate(_OCTAVES):
         noise = draw_noise(seed * 8 + index, (cells + 1) ** 2) >> np.uint64(56)
@@ -73,20 +73,20 @@ def _smooth_field(seed: int, height: int, width: int) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=32)
 def _lattice_weights(size: int, cells: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """For each pixel the cell that it falls in, and how far into it, in 256ths."""
+    """Return for each pixel its cell, and its position in the cell, in 256ths."""
     at = np.arange(size, dtype=np.int64) * (cells * 256) // max(size, 2)
     return at // 256, at % 256
 
 
 def _spread(field: NDArray[np.int64], seed: int, intensities: tuple[int, ...]) -> Pixels:
-    """Map a field to gray levels whose histogram follows the quantiles, exposed by the seed."""
+    """Map a field to gray levels whose histogram follows the quantiles, with an exposure from the seed."""
     low, high = int(field.min()), int(field.max())
     levels = (field - low) * 1023 // max(high - low, 1)
     below = np.cumsum(np.bincount(levels.ravel(), minlength=1024)) * 4096 // field.size
     curve = np.asarray(intensities, np.int64)
     cell, part = np.minimum(below // 256, 15), below - np.minimum(below // 256, 15) * 256
     gray = (curve[cell] * (256 - part) + curve[cell + 1] * part) // 256
-    # Under- and overexposed pictures too: half to one and a half times as bright.
+    # Including under- and overexposed images: half to one and a half times as bright.
     exposure = 128 + int(draw_noise(seed, 1)[0] % np.uint64(257)) if seed % 2 else 256
     table = np.minimum(gray * exposure // 256, 255).astype(np.uint8)
     spread: Pixels = table[levels]
@@ -95,21 +95,22 @@ def _spread(field: NDArray[np.int64], seed: int, intensities: tuple[int, ...]) -
 
 @lru_cache(maxsize=2)
 def read_golden_jpeg(name: str) -> bytes:
-    """The bytes of the drawn JPEG that ships with wetread. Raises ModelError for a name it does not know."""
+    """Return the bytes of the drawn JPEG that is part of wetread. Raises ModelError for an unknown name."""
     file = Path(__file__).parent / name
     if "/" in name or not name.startswith("golden-") or not file.is_file():
         raise ModelError(
-            f"Expected a self-test with {JPEG}. Received {name!r}. Install the wetread that made the model."
+            f"The self-test needs {name!r}, and this wetread has {JPEG}. Install the wetread that made the "
+            "model."
         )
     return file.read_bytes()
 
 
 def draw_inputs(golden: Golden, recipe: PixelRecipe) -> tuple[Pixels, str]:
-    """The self-test's inputs, and the digest of the pixels that this machine makes.
+    """Return the self-test's inputs, and the digest of the pixels that this machine computes.
 
-    Inputs: the drawn JPEG as the recipe reads it, then one picture for each seed; uint8 (N, height, width,
-    channels). The SHA-256 is that of the first input and of fixed pictures resized in every way that
-    `pixels.resize` has, so that each model tries all of that code whatever its own size.
+    Inputs: the drawn JPEG as the recipe reads it, then one image for each seed; uint8 (N, height, width,
+    channels). The SHA-256 is of the first input and of fixed images resized by every branch of
+    `pixels.resize`, so that each model tests all of that code, whatever its size.
     """
     first = read_pixels(read_golden_jpeg(golden.jpeg), recipe)
     drawn = [draw_image(seed, shape=recipe.shape, intensities=golden.intensities) for seed in golden.seeds]

@@ -1,7 +1,7 @@
-"""Read an ONNX file's graph from its bytes: nodes and initializers, as far as proofs about it need.
+"""Read the nodes and initializers of an ONNX file from its bytes.
 
-The runtime has no onnx package, and onnxruntime does not show a model's weights. The wire format is
-Protocol Buffers (protobuf.dev/programming-guides/encoding), the field numbers are onnx.proto's.
+The runtime has no onnx package, and onnxruntime does not give access to a model's weights. The format is
+Protocol Buffers (protobuf.dev/programming-guides/encoding), the field numbers are those of onnx.proto.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KINDS = {1: "<f4", 2: "|u1", 3: "|i1", 6: "<i4", 7: "<i8", 10: "<f2", 11: "<f8"
 class Tensor:
     """An initializer: its name, numpy dtype ('' for one that is not read here), shape and values.
 
-    `array` is None where the values are not in the file's `raw_data`.
+    `array` is None if the values are not in the file's `raw_data`.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """An operation: its name, kind, the names of what it reads and makes, and its whole-number attributes."""
+    """An operation: its name, kind, names of inputs and outputs, and integer attributes."""
 
     name: str
     operation: str
@@ -52,7 +52,7 @@ class Graph:
 
 
 def read_graph(model: bytes) -> Graph:
-    """Read the graph of a model's bytes. Raises ModelError where they are no ONNX model."""
+    """Read the graph of a model's bytes. Raises ModelError if they are not an ONNX model."""
     try:
         graph = next(value for number, value in _fields(memoryview(model)) if number == 7)
         nodes, tensors = [], {}
@@ -63,7 +63,7 @@ def read_graph(model: bytes) -> Graph:
                 tensor = _read_tensor(value)
                 tensors[tensor.name] = tensor
     except (StopIteration, IndexError, ValueError, TypeError) as error:
-        raise ModelError("Expected an ONNX model. Received bytes that are none.") from error
+        raise ModelError("The bytes are not an ONNX model.") from error
     return Graph(tuple(nodes), tensors)
 
 

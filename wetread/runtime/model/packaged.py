@@ -1,4 +1,4 @@
-"""The model that comes with wetread: what reads where no other is named."""
+"""The model that is part of wetread, used if no other is named."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PACKAGED_MODEL = "chest-xray.onnx"
 
 
 def find_packaged_model() -> str:
-    """Return the path of the packaged model. Raises ModelError when this installation lacks it."""
+    """Return the path of the packaged model. Raises ModelError if this installation lacks it."""
     path = Path(__file__).parents[2] / "models" / PACKAGED_MODEL
     if not path.is_file():
         raise ModelError(
-            f"Expected the packaged model {PACKAGED_MODEL} in this installation. Received none at {path}. "
+            f"This installation lacks the packaged model {PACKAGED_MODEL}: there is none at {path}. "
             "Install wetread again, or name a model with --model MODEL.onnx."
         )
     return str(path)
@@ -33,21 +33,21 @@ def choose_model(model: str | os.PathLike[str] | None) -> str:
 
 
 def _find_bundled_model() -> str:
-    """The model that a bundle brought: whoever made the bundle chose it, and no other may take its place."""
+    """Return the model of a bundle: the bundle's author chose it, and no other may take its place."""
     path = Path(sys.prefix).parent / "model.onnx"
     if not path.is_file():
         raise ModelError(
-            f"Expected the bundle's model at {path}. Received none. "
+            f"The bundle's model is missing: there is none at {path}. "
             "Install the bundle again, or name a model with --model MODEL.onnx."
         )
     return str(path)
 
 
 def say_packaged() -> str:
-    """Return the sentence that tells a user which model reads, and what it is for."""
+    """Return a sentence that says which model is used without --model, and what it is for."""
     if is_from_bundle():
-        return f"no --model given: the bundle's reads, {_find_bundled_model()}"
+        return f"no --model given: using the bundle's, {_find_bundled_model()}"
     return (
-        f"no --model given: the packaged {PACKAGED_MODEL} reads. It knows children's chest X-rays, NORMAL or "
-        "PNEUMONIA, and is not a medical device"
+        f"no --model given: using the packaged {PACKAGED_MODEL}, for children's chest X-rays, NORMAL or "
+        "PNEUMONIA. It is not a medical device"
     )

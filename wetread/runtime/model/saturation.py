@@ -1,8 +1,8 @@
 """Prove from a model's bytes that no CPU saturates in its integer products.
 
-Without VNNI, x86 adds two products of uint8 and int8 to 16 bits (VPMADDUBSW), and 255 x 127 x 2 does not
-fit: the same file then gives another answer than on a newer CPU. It cannot happen where, in every output
-channel, the two weights of the largest size sum to at most 128: 255 x 128 = 32,640 < 32,767.
+Without VNNI, x86 adds two products of uint8 and int8 in 16 bits (VPMADDUBSW), and 255 x 127 x 2 does not fit:
+the same file then gives other results than on a newer CPU. It cannot happen if, in every output channel, the
+two largest absolute weights sum to at most 128: 255 x 128 = 32,640 < 32,767.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wetread.runtime.model.onnx_graph import Graph, Node, read_graph
 
 PAIR_BOUND = 128
-# Layers that onnxruntime multiplies in integers: which input is the weight.
+# Layers that onnxruntime multiplies in integers, and which of their inputs is the weight.
 _WEIGHT_INPUT = {
     "Conv": 1,
     "Gemm": 1,
@@ -31,17 +31,17 @@ _WEIGHT_INPUT = {
 }
 _CONVOLUTIONS = ("Conv", "QLinearConv", "ConvInteger")
 _REQUANTIZED = ("Conv", "ConvTranspose", "Gemm")
-# What may stand between them and their QuantizeLinear or DequantizeLinear: onnxruntime moves those.
+# Operations that may be between them and their QuantizeLinear or DequantizeLinear: onnxruntime moves those.
 _CLAMPS = ("Relu", "Clip")
 _MOVED_THROUGH = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "Gather")
 
 
 @dataclass(frozen=True)
 class LayerProof:
-    """What the file shows of one layer: its weights' type, and the largest sum of two sizes in a channel.
+    """The proof for one layer: the type of its weights, and the largest sum of two absolute weights.
 
     `kind`: 'int8', 'uint8' (multiplied in 16 bits everywhere, so exact), or 'float32' for a layer whose
-    weights onnxruntime would quantize at load by itself, out of the file's sight.
+    weights onnxruntime would itself quantize when it loads the file.
     """
 
     layer: str
@@ -54,7 +54,7 @@ class LayerProof:
 def prove_layers(model: bytes) -> tuple[LayerProof, ...]:
     """Examine every layer of a model's bytes that may multiply 8-bit integers; none for a float model.
 
-    Raises ModelError where the bytes are no ONNX model.
+    Raises ModelError if the bytes are not an ONNX model.
     """
     graph = read_graph(model)
     makers = {name: node for node in graph.nodes for name in node.outputs}
@@ -67,7 +67,7 @@ def prove_layers(model: bytes) -> tuple[LayerProof, ...]:
 
 
 def _prove_layer(node: Node, graph: Graph, makers: Mapping[str, Node]) -> LayerProof | None:
-    """The proof of a layer with 8-bit weights; None for one without."""
+    """Return the proof for a layer with 8-bit weights; None for another layer."""
     index = _WEIGHT_INPUT.get(node.operation)
     if index is None or index >= len(node.inputs):
         return None
@@ -93,7 +93,7 @@ def _prove_layer(node: Node, graph: Graph, makers: Mapping[str, Node]) -> LayerP
 
 
 def largest_pair(weight: NDArray[np.int8], *, axis: int | None) -> int:
-    """The largest sum of the sizes of two weights in one output channel (in all of it, without an axis)."""
+    """Return the largest sum of two absolute weights in one output channel (overall, without an axis)."""
     sizes = np.abs(weight.astype(np.int16))
     rows = (
         sizes.reshape(1, -1) if axis is None else np.moveaxis(sizes, axis, 0).reshape(sizes.shape[axis], -1)
@@ -110,7 +110,7 @@ def _output_axis(node: Node, rank: int) -> int:
 
 
 def _find_requantized(node: Node, graph: Graph, makers: Mapping[str, Node]) -> LayerProof | None:
-    """A float layer between a DequantizeLinear and a QuantizeLinear, each of one scale for the whole tensor.
+    """Find a float layer between a DequantizeLinear and a QuantizeLinear, both with one scale per tensor.
 
     onnxruntime's WeightBiasQuantization gives its weights the full range of int8 when it loads the file.
     """

@@ -1,4 +1,4 @@
-"""ModelSession: one checked model file, one shared session, arrays to probabilities."""
+"""ModelSession: a verified model file and its session, which computes probabilities of arrays."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     pass
 
 ACTIVATION, UNLIKE = "activation", "unlike"
-# A core's own cache holds what the layers make of so many images; more at once take longer each.
+# The activations of this many images fit in a core's cache; with more at once each takes longer.
 _CPU_BATCH = 4
 
 
 class ModelSession:
-    """A model that is ready to compute: its spec is known, its bytes and this machine are checked.
+    """A model that is ready to compute: its spec is read, its bytes and this machine are verified.
 
-    `model`: the name of an ONNX file that `wetread export` wrote, on this disk or in a bucket, or its bytes;
-    without one, the packaged model, as in the commands.
-    `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml. `public_key`, a PEM file, demands its
-    signature beside the model. Raises ModelError for a file that is not wetread's or is of an unknown
-    version, TamperedModelError for one that changed, MachineError on a machine that computes something else
-    from it, ProviderError when the device does not start.
+    `model`: the name of an ONNX file of `wetread export`, local or in a bucket, or its bytes; without one,
+    the packaged model, as in the commands. `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml.
+    `public_key`: a PEM file; the model must then have a signature by this key. Raises ModelError for a file
+    that is not wetread's or is of an unknown version, TamperedModelError for one that has changed,
+    MachineError on a machine that computes something else from it, ProviderError if the device does not
+    start.
 
-    Safe to share between threads: the session is one, and each call runs on its caller's thread.
+    It may be shared between threads: there is one session, and each call runs on its caller's thread.
     """
 
     def __init__(
@@ -58,10 +58,10 @@ class ModelSession:
         check_machine(self.spec, self.classify, name=self.name, provider=self.provider, judge=self.judge)
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute the probabilities of images that `read_pixels` brought to the model's size.
+        """Compute the probabilities of images from `read_pixels`.
 
-        `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in
-        the order of `spec.labels`. Raises ModelError on another shape or dtype.
+        `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in the
+        order of `spec.labels`. Raises ModelError for another shape or dtype.
         """
         return self._run(images, ["probabilities"])[0]
 
@@ -82,8 +82,8 @@ class ModelSession:
         """Compute outputs, float32 (N, ...) each, of which the first are the probabilities."""
         if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
             raise ModelError(
-                f"Expected uint8 images of shape (N, {', '.join(map(str, self.spec.pixels.shape))}). "
-                f"Received {images.dtype} {images.shape}. Read files with wetread's read_pixels."
+                f"The images must be uint8 of shape (N, {', '.join(map(str, self.spec.pixels.shape))}), not "
+                f"{images.dtype} {images.shape}. Read files with wetread's read_pixels."
             )
         if not len(images):
             return [np.empty((0, len(self.spec.labels)), np.float32), np.empty(0, np.float32)][: len(outputs)]
@@ -100,33 +100,33 @@ class ModelSession:
         return any(output.name == ACTIVATION for output in self.session.get_outputs())
 
     def activate(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Compute what each place of the last feature maps says for each label, float32 (N, K, h, w).
+        """Compute the class activation maps of the last feature maps, float32 (N, K, h, w).
 
-        Logits, at the model's temperature: their mean over the places is what the softmax takes. `images` as
-        in `classify`. Raises ModelError where the model has no such output.
+        They are logits, at the model's temperature; the softmax takes their mean over all positions. `images`
+        as in `classify`. Raises ModelError if the model has no such output.
         """
         if not self.has_activation:
             raise ModelError(
-                f"{self.name}: Expected a model with the output '{ACTIVATION}'. Received one without. Export "
-                "it with --with-activation, or explain by occlusion."
+                f"{self.name} has no output '{ACTIVATION}', which --method cam needs. Export it with "
+                "--with-activation, or use --method occlusion."
             )
         result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
         return result
 
 
 def _check_interface(session: object, spec: ModelSpec, name: str) -> None:
-    """Hold the graph to the contract: `image` uint8 (N, H, W, C) in, `probabilities` float (N, K) out."""
+    """Check the graph's interface: input `image`, uint8 (N, H, W, C); output `probabilities`, (N, K)."""
     (image, *others), outputs = session.get_inputs(), session.get_outputs()  # type: ignore[attr-defined]
     received = (image.name, image.type, tuple(image.shape[1:]), len(others))
     if received != ("image", "tensor(uint8)", spec.pixels.shape, 0):
         raise ModelError(
-            f"{name}: Expected one input 'image', uint8 (N, {spec.pixels.shape}). Received {received}."
+            f"{name} must have one input 'image', uint8 (N, {spec.pixels.shape}), and has {received}."
         )
     first = (outputs[0].name, outputs[0].type, outputs[0].shape[-1])
     if first != ("probabilities", "tensor(float)", len(spec.labels)):
         raise ModelError(
-            f"{name}: Expected the first output 'probabilities', float32 (N, {len(spec.labels)}). "
-            f"Received {first}."
+            f"The first output of {name} must be 'probabilities', float32 (N, {len(spec.labels)}), and is "
+            f"{first}."
         )
     if spec.scope is not None and spec.scope.unlike is not None:
         second = [(output.name, output.type, len(output.shape)) for output in outputs[1:2]]

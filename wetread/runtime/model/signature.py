@@ -1,6 +1,6 @@
-"""Who exported a model: a detached Ed25519 signature beside it, in `MODEL.onnx.sig`.
+"""Sign models and verify their signatures: detached, Ed25519, in `MODEL.onnx.sig` beside the model.
 
-The 64 bytes sign the whole file, so that other tools can check it too:
+The 64 bytes are a signature of the whole file, so that other tools can verify it too:
 `openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in model.onnx -sigfile model.onnx.sig`.
 Keys are PEM files: `openssl genpkey -algorithm ed25519 -out private.pem`, then
 `openssl pkey -in private.pem -pubout -out public.pem`.
@@ -20,7 +20,7 @@ SUFFIX = ".sig"
 
 
 def signature_path(model: str | os.PathLike[str]) -> Path:
-    """The name of a model's signature: its own with `.sig` after it."""
+    """Return the name of a model's signature: the model's name with `.sig` appended."""
     return Path(f"{os.fspath(model)}{SUFFIX}")
 
 
@@ -36,32 +36,32 @@ def sign_model(model: bytes, *, key: str | os.PathLike[str]) -> bytes:
 def check_signature(
     model: bytes, *, name: str, signature: bytes | None, public_key: str | os.PathLike[str]
 ) -> None:
-    """Hold a model's bytes to a signature by the Ed25519 public key in a PEM file.
+    """Verify the signature of a model's bytes with the Ed25519 public key in a PEM file.
 
-    Raises TamperedModelError where `signature` is None or not that key's over these bytes, and ConfigError
-    for a file without such a key; MissingExtraError without the extra `sign`.
+    Raises TamperedModelError if `signature` is None or not by that key over these bytes, ConfigError for a
+    file without such a key, and MissingExtraError without the extra `sign`.
     """
     public = _load_key(public_key, "public")
     from cryptography.exceptions import InvalidSignature
 
     if signature is None:
         raise TamperedModelError(
-            f"{name}: Expected a signature in {Path(name).name}{SUFFIX} beside it. Received none. Get it "
-            "from who exported the model, or export again with --sign."
+            f"{name} has no signature: there is no {Path(name).name}{SUFFIX} beside it. Get it from whoever "
+            "exported the model, or export again with --sign."
         )
     try:
         public.verify(signature, model)
     except InvalidSignature as error:
         raise TamperedModelError(
-            f"{name}: Expected the signature of {os.fspath(public_key)}. Received one that is not of this "
-            "key over this file. Copy model and signature again from where they were made; check the key."
+            f"The signature of {name} is not by the key {os.fspath(public_key)} over this file. Copy model "
+            "and signature again from where they were made, and check the key."
         ) from error
 
 
 def read_signature(model: str | os.PathLike[str]) -> bytes | None:
-    """The bytes of a model's signature; None where there is none beside it.
+    """Return the bytes of a model's signature; None if there is none beside it.
 
-    Raises TamperedModelError where the model is in a bucket and its signature cannot be had there.
+    Raises TamperedModelError if the model is in a bucket and its signature cannot be read there.
     """
     if is_bucket_location(model):
         from wetread.runtime.gcs.mirror import read_file
@@ -84,13 +84,11 @@ def _load_key(path: str | os.PathLike[str], kind: str) -> Any:
         data = Path(path).read_bytes()
         key = load_pem_private_key(data, None) if kind == "private" else load_pem_public_key(data)
     except (OSError, ValueError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or "no such PEM key, or one with a password"
-        raise ConfigError(
-            f"Expected an Ed25519 {kind} key in {os.fspath(path)}. Received: {reason}."
-        ) from error
+        reason = getattr(error, "strerror", None) or "it has no such PEM key, or one with a password"
+        raise ConfigError(f"No Ed25519 {kind} key can be read from {os.fspath(path)}: {reason}.") from error
     wanted = ed25519.Ed25519PrivateKey if kind == "private" else ed25519.Ed25519PublicKey
     if not isinstance(key, wanted):
         raise ConfigError(
-            f"Expected an Ed25519 {kind} key in {os.fspath(path)}. Received another kind of key."
+            f"No Ed25519 {kind} key can be read from {os.fspath(path)}: it has another kind of key."
         )
     return key

@@ -1,4 +1,4 @@
-"""Does this machine compute what the model's author saw? Asked at every load, and by `wetread verify`."""
+"""Verify at every load, and with `wetread verify`, that this machine computes a model's recorded results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.model.golden import draw_inputs
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 
-# Every load comes through here: what only a failure or `wetread verify` needs is imported there.
+# This is imported at every load, so imports that only a failure or `wetread verify` needs are inside
+# functions.
 if TYPE_CHECKING:
     from wetread.runtime.machine import Processor
     from wetread.runtime.model.saturation import LayerProof
@@ -55,18 +56,18 @@ class SelfTest:
 
     @property
     def exact_holds(self) -> bool:
-        """Whether every probability is the file's own, in exact arithmetic. NaN is not."""
+        """Whether every probability matches the file's in exact arithmetic. NaN does not."""
         return all(difference <= self.exact_tolerance for difference in self.exact)
 
     @property
     def keras_holds(self) -> bool:
-        """Whether every probability is near the Keras network's."""
+        """Whether every probability is close to the Keras network's."""
         return all(difference <= self.keras_tolerance for difference in self.keras)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One line of `wetread verify`: what was checked, what was found, and whether it is as it should be."""
+    """One line of `wetread verify`: what was checked, what was found, and whether it passed."""
 
     name: str
     passed: bool
@@ -76,9 +77,9 @@ class Check:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What `verify_model` found. `passed` when every check did.
+    """The result of `verify_model`. It passed if every check did.
 
-    `provider` is None where nothing could be computed from bytes that changed.
+    `provider` is None if nothing could be computed, because the bytes have changed.
     """
 
     model: str
@@ -146,10 +147,10 @@ def _differences(found: NDArray[np.float64], expected: tuple[tuple[float, ...], 
 def check_machine(
     spec: ModelSpec, classify: Classify, *, name: str, provider: str, judge: Judge | None = None
 ) -> SelfTest | None:
-    """Refuse a machine that computes something else from a model than its author saw.
+    """Refuse a machine that does not compute a model's recorded results.
 
-    `Classifier` calls it at every load. Returns None for a model without a self-test. Raises MachineError
-    naming the file, the provider, the processor, and what to do.
+    `Classifier` calls it at every load. Returns None for a model without a self-test. Raises MachineError,
+    which names the file, the provider, the processor, and what to do.
     """
     result = run_self_test(spec, classify, judge=judge)
     if result is None or result.passed:
@@ -163,8 +164,8 @@ def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
     machine = f"{provider} on {describe_processor(read_processor())}"
     if not result.same_pixels:
         return (
-            "Expected the pixels that its author's machine made of the drawn test picture. Received others: "
-            f"this machine's image libraries decode or resize differently ({machine}). Install the versions "
+            "the drawn test image has other pixels here than on its author's machine, because this machine's "
+            f"image libraries decode or resize differently ({machine}). Install the versions "
             "of opencv-python-headless and simplejpeg that wetread asks for, and run `wetread doctor`."
         )
     if result.exact_holds and result.keras_holds:
@@ -183,13 +184,13 @@ def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
         else "Use another provider (--device cpu)"
     )
     return (
-        f"Expected probabilities within {limit:.1g} of {whose}. Received ones that are off by {off:.2g} with "
-        f"{machine}. {other}, or another version of onnxruntime; `wetread verify` shows every input."
+        f"its probabilities with {machine} differ from {whose} by {off:.2g}, and at most {limit:.1g} is "
+        f"allowed. {other}, or another version of onnxruntime; `wetread verify` shows every input."
     )
 
 
 def describe_processor(processor: Processor) -> str:
-    """A processor in a few words: architecture, features, and whether an x86 lacks exact 8-bit products."""
+    """Describe a processor: architecture, features, and whether an x86 lacks exact 8-bit products."""
     features = ", ".join(processor.features) or "features unknown"
     intel = processor.architecture.lower() in ("x86_64", "amd64", "i386", "x86")
     missing = ", no VNNI" if intel and not processor.integer_dot_product else ""
@@ -199,11 +200,11 @@ def describe_processor(processor: Processor) -> str:
 def verify_model(
     model: str | os.PathLike[str], *, device: str = "cpu", public_key: str | os.PathLike[str] | None = None
 ) -> VerifyReport:
-    """Check all that can be checked of a model on this machine: bytes, signature, pixels, answers, integers.
+    """Verify a model on this machine: bytes, signature, pixels, answers, integers.
 
-    Unlike a `Classifier` it does not stop at the first failure: what cannot be computed from bytes that
-    changed is a failed check. Raises ModelError for a file that is not wetread's, TamperedModelError for
-    one that changed where it says what it is, and ProviderError where the device does not start.
+    Unlike a `Classifier` it does not stop at the first failure: if the bytes have changed and nothing can be
+    computed, that is a failed check. Raises ModelError for a file that is not wetread's, TamperedModelError
+    for one whose spec has changed, and ProviderError if the device does not start.
     """
     from wetread.runtime.machine import read_processor
     from wetread.runtime.model.file import read_model
@@ -220,7 +221,7 @@ def verify_model(
     except (ConfigError, MissingExtraError, BrokenPackageError):
         raise
     except Exception:
-        # Of damaged bytes, onnxruntime may say and raise anything, and blames the machine.
+        # With damaged bytes, onnxruntime may raise anything, and blames the machine.
         if checks[0].passed:
             raise
         provider, result, layers = None, None, ()
@@ -241,7 +242,7 @@ def verify_model(
 def _compute(
     data: bytes, spec: ModelSpec, device: str
 ) -> tuple[str, SelfTest | None, tuple[LayerProof, ...]]:
-    """The provider that runs a model, its self-test, and what its layers show."""
+    """Return the provider that runs a model, its self-test, and the proofs of its layers."""
     from wetread.runtime.model.providers import open_session
     from wetread.runtime.model.saturation import prove_layers
 
@@ -299,7 +300,7 @@ def _check_unlike(result: SelfTest) -> list[Check]:
 
 
 def _check_layers(layers: tuple[LayerProof, ...]) -> list[Check]:
-    """Integer layers only: a float model has nothing that saturates."""
+    """Check integer layers only: a float model cannot saturate."""
     if not layers:
         return []
     failing = [proof for proof in layers if not proof.holds]

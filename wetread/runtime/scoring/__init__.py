@@ -1,1 +1,1 @@
-"""From a source to rows: batches, workers, outputs that can be resumed."""
+"""Score a source: batches, workers, rows, and outputs that can be resumed."""

@@ -1,8 +1,8 @@
-"""A source to predictions: chunks, workers, order, bounded memory.
+"""Turn a source into predictions, in chunks, on several workers, in order and with bounded memory.
 
-A worker owns a whole chunk from bytes to probabilities: no queue stands between decoding and inference,
-and the session is shared. Chunks end where the listing says (a number of files, or of bytes, so that
-large images spread over the workers), never where a worker was faster: a run can be repeated.
+A worker processes a whole chunk from bytes to probabilities: there is no queue between decoding and
+inference, and all workers share the session. The end of a chunk depends only on the listing (a number of
+files, or of bytes, so that large images are spread over the workers), never on timing: a run can be repeated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Read = Callable[[Entry], "bytes | DicomObject | NDArray[np.uint8]"]
 
 
 class Model(Protocol):
-    """What scoring needs of a classifier."""
+    """The part of a classifier that scoring uses."""
 
     spec: ModelSpec
     device: str
@@ -104,7 +104,7 @@ def score_chunks(
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
         if value < 1:
-            raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+            raise UsageError(f"{name} must be 1 or more, not {value}.")
 
     def work(chunk: list[Entry]) -> Chunk:
         return _score_chunk(model, chunk, read, max_memory, batch_size)
@@ -120,8 +120,8 @@ def _score_chunk(
     max_memory: int,
     batch_size: int,
 ) -> Chunk:
-    """One worker's work: every entry of a chunk from bytes to its Prediction."""
-    # A provider that tunes itself to each shape gets one shape: a whole batch, the rest of it black.
+    """Score a chunk on one worker, from bytes to predictions."""
+    # Some providers tune themselves to each shape, so they get only one: a whole batch, the rest of it black.
     padded = model.device in ("cuda", "tensorrt")
     batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
     filled = _fill_batch(batch, entries, read, model.spec, max_memory)
@@ -192,7 +192,7 @@ def _fill_batch(
 
 
 def _watch_time(entry: Entry, seconds: float) -> float:
-    """Warn of an input that took too long to decode: its name is what somebody needs to find it."""
+    """Warn about an input that took too long to decode, with its name, so that it can be found."""
     if seconds > _SLOW_SECONDS:
         warnings.warn(
             f"{entry.name} took {seconds:.0f} s to decode. Check that file: it may be made to be slow.",
@@ -203,7 +203,7 @@ def _watch_time(entry: Entry, seconds: float) -> float:
 
 
 def _read_entry(read: Read, entry: Entry) -> bytes | DicomObject | NDArray[np.uint8]:
-    """Read one input; what nobody foresaw of it is its row, as in decoding, and the others go on."""
+    """Read one input; an unforeseen exception becomes its row, as in decoding, and the run continues."""
     try:
         return read(entry)
     except (WetreadError, MemoryError, OSError):

@@ -1,10 +1,10 @@
-"""An output in a bucket: it appears under its name when it is whole, and can be resumed until then.
+"""An output in a bucket: it appears under its name when it is complete, and can be resumed until then.
 
-Nothing is kept on the machine that runs: it may be gone when the run goes on. While a run goes on, rows
-stand in part objects under `scores.csv.part/RUN/`, each with a state object that vouches for it, written
-after it; `scores.csv.part/head` says what the run is. At the end the service joins the parts under the
-output's name in one step. Whoever resumes writes the head anew, and every write names the generation that it
-may replace: of two runs that do not know of one another, one goes on and the other is told.
+Nothing is kept on the machine, which may be gone when the run is resumed. During a run, rows are in part
+objects under `scores.csv.part/RUN/`. After each part, a state object with its checksum is written; only parts
+with one count. `scores.csv.part/head` identifies the run. At the end the service composes the parts under the
+output's name in one step. A run that resumes rewrites the head, and every write names the generation that it
+may replace: of two runs at the same time, one continues and the other fails with an error.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from wetread.runtime.scoring.rows import convert_to_parquet
 
 _HEAD_VERSION = 1
 _RUN_NOTE = "wetread-run"
-# A part is written when it holds this much, or when what a kill would lose grew to this many seconds: a
-# fiftieth of the run so far, so that a long run has hundreds of parts and not thousands.
+# A part is written when it has this many bytes, or when a kill would lose this many seconds: a fiftieth of
+# the run so far, so that a long run has hundreds of parts and not thousands.
 _PART_BYTES = 8 << 20
 _PART_SECONDS = 5.0
 _PART_SHARE = 0.02
@@ -52,7 +52,7 @@ _KINDS = {
 
 
 class BucketOutput(Output):
-    """The one writer of an output in a bucket. Arguments as of `Output`; use `make_output`."""
+    """The only writer of an output in a bucket. Arguments as in `Output`; use `make_output`."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class BucketOutput(Output):
         self._held_since = self._started = monotonic()
 
     def look(self) -> tuple[bool, bool]:
-        """Tell whether the output is there under its name, and whether an unfinished one is."""
+        """Return whether a finished output exists, and whether an unfinished one does."""
         with self._explained():
             final = find_object(self._storage, self.path)
             self._replaces = final.generation if final else 0
@@ -84,7 +84,7 @@ class BucketOutput(Output):
         return final is not None, self._head is not None
 
     def is_finished(self) -> bool:
-        """Tell whether the output is whole; what a finished run left lying is cleared away."""
+        """Whether the output is complete; leftovers of a finished run are removed."""
         exists, unfinished = self.look()
         if not exists or not unfinished:
             return exists
@@ -97,7 +97,7 @@ class BucketOutput(Output):
         return True
 
     def read_record(self) -> dict[str, Any] | None:
-        """Read the record beside the output; None where there is none that can be read."""
+        """Read the record beside the output; None if it does not exist or cannot be read."""
         try:
             record = json.loads(read_object(self._storage, self.path + RECORD_SUFFIX))
         except StorageError as error:
@@ -109,21 +109,21 @@ class BucketOutput(Output):
         return record if isinstance(record, dict) else None
 
     def is_own_leftover(self) -> bool:
-        """Tell whether what a run left unfinished is of this identity."""
+        """Whether an unfinished output has this run's identity."""
         with self._explained():
             return bool(self._read_head().get("identity") == self.identity)
 
     def _measure(self) -> dict[str, Any]:
-        """Ask the size and checksum of what stands under the output's name: nothing is read."""
+        """Get the size and checksum of the output from its metadata, without reading it."""
         with self._explained():
             final = find_object(self._storage, self.path)
         return _measured(final) if final else {"bytes": 0}
 
     def hold(self) -> None:
-        """Nothing is held in a bucket: the head's generation tells whose the output is."""
+        """Do nothing: in a bucket the head's generation takes the place of a lock."""
 
     def start(self) -> None:
-        """Begin anew, taking the place of what an unfinished run left."""
+        """Start again, replacing an unfinished output."""
         self._run = uuid.uuid4().hex
         head = {
             "version": _HEAD_VERSION,
@@ -153,9 +153,9 @@ class BucketOutput(Output):
         self._held_since = self._started = monotonic()
 
     def resume(self) -> None:
-        """Continue after the last part that a state vouches for, as the only run from now on.
+        """Continue after the last part that has a state, as the only run from now on.
 
-        Raises OutputError, naming the difference, when the run's identity is another one.
+        Raises OutputError, which names the difference, if the unfinished run has another identity.
         """
         if self._head is None:
             self.start()
@@ -172,13 +172,13 @@ class BucketOutput(Output):
         head = json.loads(read_object(self._storage, self._folder + "head"))
         if not isinstance(head, dict) or head.get("version") != _HEAD_VERSION:
             raise OutputError(
-                f"Expected an unfinished output of this wetread at {self.path!r}. Received one of another "
-                "version. Use --overwrite to start again."
+                f"The unfinished output at {self.path!r} is from another version of wetread. Use --overwrite "
+                "to start again."
             )
         return head
 
     def _read_parts(self) -> None:
-        """Take over every part whose state is there; remove the rows that nothing vouches for."""
+        """Take over every part that has a state; remove the others."""
         found = {written.location: written for written in list_written(self._storage, self._folder)}
         states = [location for location in found if location.endswith(".state")]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -188,8 +188,8 @@ class BucketOutput(Output):
             rows = found.get(first["rows"])
             if location != self._state_name(number) or not rows or rows.generation != first["generation"]:
                 raise OutputError(
-                    f"Expected the parts of {self.path!r} as they were written. Received others at "
-                    f"{location!r}. Use --overwrite to start again."
+                    f"A part of {self.path!r} has changed since it was written: {location!r}. Use "
+                    "--overwrite to start again."
                 )
             self._parts.append(rows)
             self.progress.bytes += first["header"]
@@ -205,7 +205,7 @@ class BucketOutput(Output):
         return f"{self._folder}{self._run}/{number:08d}.state"
 
     def write_chunk(self, chunk: Chunk) -> None:
-        """Take a chunk's rows; every so often, write them as a part. Raises OutputError."""
+        """Add a chunk's rows; at intervals, write them as a part. Raises OutputError."""
         data, line = self._encode(chunk)
         self._rows_held += data
         self._lines.append(line)
@@ -216,7 +216,7 @@ class BucketOutput(Output):
             self._flush()
 
     def _flush(self) -> None:
-        """Write the rows held as one part, then vouch for it."""
+        """Write the collected rows as one part, then its state."""
         if not self._rows_held:
             return
         number, data = len(self._parts), bytes(self._rows_held)
@@ -238,9 +238,9 @@ class BucketOutput(Output):
             raise self._taken()
 
     def finish(self, record: Mapping[str, Any]) -> None:
-        """Give the output its name, then its record, and clear the parts away. Raises OutputError.
+        """Give the output its name, then its record, and remove the parts. Raises OutputError.
 
-        The record tells the output's size and checksum besides what is given.
+        The output's size and checksum are added to `record`.
         """
         self._flush()
         with self._explained():
@@ -249,7 +249,7 @@ class BucketOutput(Output):
             if final is None or final.notes.get(_RUN_NOTE) != self._run:
                 if (final.generation if final else 0) != self._replaces:
                     raise self._taken()
-                if old is not None:  # no run's record stands beside another's rows, wherever this is killed
+                if old is not None:  # if killed here, no run's record is beside another's rows
                     delete_object(self._storage, old)
                 final, old = self._appear(), None
             text = json.dumps({**record, "run": self._run, "output": _measured(final)}, indent=2) + "\n"
@@ -264,14 +264,14 @@ class BucketOutput(Output):
         return self.path + RECORD_SUFFIX
 
     def _appear(self) -> Written:
-        """Make the whole output visible in one step, in place of what stood there when the run began."""
+        """Make the complete output visible in one step, replacing the one that existed when the run began."""
         storage, path, match, notes = self._storage, self.path, self._replaces, {_RUN_NOTE: self._run}
         kind = _KINDS[self.kind]
         if self.kind == "parquet":
             with tempfile.TemporaryDirectory() as folder:
                 whole = self._convert(Path(folder))
                 return write_object(storage, path, whole, match=match, kind=kind, notes=notes)
-        if not self._parts:  # JSON Lines of nothing
+        if not self._parts:  # JSON Lines without rows
             return write_object(storage, path, b"", match=match, kind=kind, notes=notes)
         return join_objects(storage, path, self._parts, match=match, kind=kind, notes=notes)
 
@@ -284,7 +284,7 @@ class BucketOutput(Output):
         return whole
 
     def _clear(self) -> None:
-        """Remove what resuming needed, the head last: until then, the rest is known to be ours."""
+        """Remove what resuming needed, the head last: until then, the rest is known to be this run's."""
         with self._explained():
             left = list_written(self._storage, self._folder)
             heads = [written for written in left if written.location.endswith("/head")]
@@ -296,7 +296,7 @@ class BucketOutput(Output):
         self._head = None
 
     def close(self) -> None:
-        """Write what is held, so that it can be resumed."""
+        """Write the collected rows, so that the run can be resumed."""
         if self._head is not None:
             self._flush()
 
@@ -315,8 +315,8 @@ class BucketOutput(Output):
     def _taken(self) -> OutputError:
         self._head = None
         return OutputError(
-            f"Expected to be the only run that writes {self.path!r}. Received another one's writing since "
-            "this one began. Let that one end, or choose another output."
+            f"Another run has written to {self.path!r} since this one began. Let that one end, or choose "
+            "another output."
         )
 
 

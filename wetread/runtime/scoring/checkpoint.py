@@ -1,4 +1,4 @@
-"""The lines of an output's state: JSON, one for each chunk of rows, which it vouches for."""
+"""The state of an unfinished output: one line of JSON, with a checksum, for each chunk of rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wetread.runtime.scoring.rows import count_scope, encode_rows
 def encode_chunk(
     chunk: Chunk, labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()
 ) -> tuple[bytes, dict[str, Any]]:
-    """Write a chunk's rows as they are spooled, and the line of state that vouches for them."""
+    """Encode a chunk's rows as they are spooled, and their line of state."""
     spooled = "csv" if kind == "csv" else "jsonl"
     data = encode_rows(chunk.predictions, labels, kind=spooled, optional=optional)
     counts: dict[str, int] = {}
@@ -28,12 +28,12 @@ def encode_chunk(
 
 
 def encode_line(value: Mapping[str, Any]) -> bytes:
-    """Write a line of state."""
+    """Encode a line of state."""
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def read_lines(state: BinaryIO) -> Iterator[tuple[dict[str, Any], int]]:
-    """Whole JSON lines and their lengths, up to the first that is cut or damaged."""
+    """Yield complete JSON lines and their lengths, up to the first that is cut or damaged."""
     with open(state.fileno(), "rb", closefd=False) as buffered:
         for line in buffered:
             try:

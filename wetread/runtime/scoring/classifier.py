@@ -15,7 +15,7 @@ from wetread.runtime.sources.opening import open_sources
 class Classifier(ModelSession):
     """A model that is ready to score images from files as well as from arrays.
 
-    Arguments and errors as of `ModelSession`.
+    Arguments and errors as in `ModelSession`.
     """
 
     def score(
@@ -30,8 +30,8 @@ class Classifier(ModelSession):
         """Score a file, folder or glob, or several: one Prediction for each input, in listing order, lazily.
 
         A broken file is a Prediction with a status and no probability. `max_memory`: bytes that decoding one
-        image may take beside its file; one that needs more is 'too_large'. Raises SourceError when the source
-        is not there.
+        image may need in addition to its file; one that needs more is 'too_large'. Raises SourceError if the
+        source does not exist.
         """
         sources = [source] if isinstance(source, str | os.PathLike) else source
         opened = open_sources(sources, include=include)

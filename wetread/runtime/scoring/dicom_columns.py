@@ -1,4 +1,4 @@
-"""DICOM attributes beside the scores: read from the bytes that are scored, and set into their rows."""
+"""DICOM attributes as columns: read from the same bytes that are scored, and added to their rows."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def check_tags(keywords: tuple[str, ...]) -> tuple[Tag, ...]:
-    """See that attributes may stand in a table. Raises UsageError and MissingExtraError as `choose_tags`."""
-    if not keywords:  # whoever asks for none loads nothing for them
+    """Check that attributes may be columns. Raises UsageError and MissingExtraError as `choose_tags`."""
+    if not keywords:  # without attributes nothing is imported for them
         return ()
     from wetread.runtime.images.dicom.tags import choose_tags
 
@@ -25,7 +25,7 @@ def check_tags(keywords: tuple[str, ...]) -> tuple[Tag, ...]:
 
 
 class Tagging:
-    """Reads inputs as `read` does, and remembers what their attributes say until their rows are there.
+    """Reads inputs as `read` does, and keeps their attributes until their rows are made.
 
     Raises UsageError and MissingExtraError as `choose_tags` does.
     """
@@ -35,7 +35,7 @@ class Tagging:
     ) -> None:
         self._tags = check_tags(keywords)
         self._read, self._max_memory = read, max_memory
-        # By the entry itself and not by its name: a list may name a file twice.
+        # The key is the entry itself, not its name: a list may name a file twice.
         self._found: dict[int, dict[str, str | None]] = {}
 
     def read(self, entry: Entry) -> bytes | DicomObject:
@@ -50,7 +50,7 @@ class Tagging:
         return found
 
     def attach(self, chunk: Chunk) -> Chunk:
-        """Set what was found into a chunk's rows."""
+        """Add the attributes to a chunk's rows."""
         if not self._tags:
             return chunk
         rows = zip(chunk.entries, chunk.predictions, strict=True)

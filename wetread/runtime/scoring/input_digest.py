@@ -1,4 +1,4 @@
-"""What a run's inputs were: a mark for each, and a digest of all that tells whether one is another now."""
+"""Detect inputs that changed between two runs: a short digest for each input, and one of all of them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from wetread.errors import OutputError
 from wetread.runtime.entries import Entry
 
 _MARK = 8
-# A digest keeps from half as many to so many milestones, whatever the number of inputs.
+# A digest keeps between half this many and this many milestones, whatever the number of inputs.
 _MILESTONES = 512
 
 
 def mark_entry(entry: Entry) -> str:
-    """Eight hex digits that change with an input's name, size or version."""
+    """Return eight hex digits that depend on an input's name, size and version."""
     return f"{zlib.crc32(entry.identify()):08x}"
 
 
 class InputDigest:
-    """A digest of inputs' marks in their order, with milestones: what it was after every so many.
+    """A digest of the inputs' marks in order, with milestones: intermediate digests at intervals.
 
-    By the milestones a listing that became another is told where it did, and need not be read to its end.
+    The milestones show where a listing changed, and it need not be read to its end.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class InputDigest:
         self._milestones: list[str] = []
 
     def add(self, marks: str) -> None:
-        """Take in the marks of the inputs that follow, eight characters each."""
+        """Add the marks of the next inputs, eight characters each."""
         at = 0
         while at < len(marks):
             piece = marks[at : at + _MARK * (self._every - self._count % self._every)]
@@ -48,7 +48,7 @@ class InputDigest:
             self._milestones, self._every = self._milestones[1::2], 2 * self._every
 
     def describe(self) -> dict[str, Any]:
-        """What a finished output's record keeps, for `check_inputs`."""
+        """Return what a finished output's record keeps, for `check_inputs`."""
         return {
             "count": self._count,
             "sha256": self._digest.hexdigest(),
@@ -58,14 +58,14 @@ class InputDigest:
 
 
 def check_inputs(entries: Iterator[Entry], kept: Mapping[str, Any], *, output: str) -> None:
-    """Hold a listing to what a finished output's record keeps of its inputs; nothing is read.
+    """Compare a listing with the inputs in a finished output's record; no file is read.
 
-    Raises OutputError naming the input, or those among which it is, where the listing is another.
+    Raises OutputError if the listing has changed; it names the input, or the range that the input is in.
     """
     digest, count, when = hashlib.sha256(), 0, f"{output!r} was written"
     for entry in entries:
         if count == kept["count"]:
-            raise _changed(entry, f"the listing's end after input {count:,}", when)
+            raise _changed(entry, f"The listing's end after input {count:,}", when)
         digest.update(mark_entry(entry).encode())
         count += 1
         due = _find_due(kept, count)
@@ -76,7 +76,7 @@ def check_inputs(entries: Iterator[Entry], kept: Mapping[str, Any], *, output: s
 
 
 def _find_due(kept: Mapping[str, Any], count: int) -> str:
-    """What the digest of so many inputs begins with; nothing where that was not kept."""
+    """Return the beginning of the digest after this many inputs; empty if it was not kept."""
     if count == kept["count"]:
         return str(kept["sha256"])
     number, rest = divmod(count, kept["every"])
@@ -84,31 +84,33 @@ def _find_due(kept: Mapping[str, Any], count: int) -> str:
 
 
 def _span(kept: Mapping[str, Any], count: int) -> str:
-    """Say which inputs have not been told to be the same yet, up to this one."""
+    """Name the inputs up to this one that have not been compared yet."""
     first = (count - 1) // kept["every"] * kept["every"] + 1
-    return f"input {count:,}" if first == count else f"inputs {first:,} to {count:,}"
+    return f"Input {count:,}" if first == count else f"Inputs {first:,} to {count:,}"
 
 
 def skip_written(entries: Iterator[Entry], marks: list[str], *, output: str) -> Iterator[Entry]:
-    """Pass over the inputs whose rows stand already, holding each to its mark; then clear the marks.
+    """Skip the inputs whose rows are written, and compare each with its mark; then clear the marks.
 
-    `marks` holds one text for each chunk, eight characters an input. Raises OutputError naming the input
+    `marks`: one text for each chunk, eight characters an input. Raises OutputError, which names the input
     that is gone, new, or changed in size or modification time.
     """
     each = (chunk[at : at + _MARK] for chunk in marks for at in range(0, len(chunk), _MARK))
     for row, mark in enumerate(each):
         entry = next(entries, None)
         if entry is None or mark_entry(entry) != mark:
-            raise _changed(entry, f"input {row + 1:,}", f"{output!r} was begun")
+            raise _changed(entry, f"Input {row + 1:,}", f"{output!r} was begun")
     marks.clear()
     yield from entries
 
 
 def _changed(entry: Entry | None, which: str, when: str) -> OutputError:
     found = f"{entry.name!r} (size {entry.size})" if entry else "the end of the listing"
-    if which.startswith("inputs"):
-        found = f"others, or one of another size or time, up to {found}"
+    if which.startswith("Inputs"):
+        found = f"one of them differs in name, size or time, up to {found}"
+    else:
+        found = f"now {found}"
     return OutputError(
-        f"Expected {which} to be as it was when {when}. Received {found}: a file was added, removed, renamed "
-        "or changed. Use --overwrite to start again, or another output."
+        f"{which} changed since {when}: {found}. A file was added, removed, renamed or changed. "
+        "Use --overwrite to start again, or another output."
     )

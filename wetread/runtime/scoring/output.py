@@ -1,9 +1,9 @@
-"""An output file that appears under its name when it is whole, and can be resumed until then.
+"""An output file that appears under its name when it is complete, and can be resumed until then.
 
-While a run goes on, rows grow in `scores.csv.part`, and `scores.csv.part.state` beside it holds what
-resuming needs: one JSON line for the run's identity, then one for each chunk of rows, written after the
-rows themselves. What the state does not vouch for (a half-written chunk, after a kill or a power cut) is
-cut off when the run resumes.
+During a run, rows are appended to `scores.csv.part`. `scores.csv.part.state` beside it has what resuming
+needs: one JSON line for the run's identity, then one for each chunk of rows, written after the rows
+themselves. Rows without such a line (a half-written chunk, after a kill or a power failure) are cut off when
+the run resumes.
 """
 
 from __future__ import annotations
@@ -47,11 +47,10 @@ class Progress:
 
 
 class Output:
-    """The one writer of an output file.
+    """The only writer of an output file.
 
-    `path` ends in .csv, .jsonl or .parquet. `identity` is all that the rows depend on apart from the
-    inputs; a run that resumes must have the same. `optional` names the columns after `error`. Use
-    `open_output`.
+    `path` ends in .csv, .jsonl or .parquet. `identity`: everything that the rows depend on except the inputs;
+    a run that resumes must have the same. `optional`: the columns after `error`. Use `open_output`.
     """
 
     def __init__(
@@ -75,15 +74,12 @@ class Output:
         self._state: BinaryIO
 
     def look(self) -> tuple[bool, bool]:
-        """Tell whether the output is there under its name, and whether an unfinished one is.
+        """Return whether a finished output exists, and whether an unfinished one does.
 
-        Raises OutputError for a folder, and for one that `wetread watch` writes.
+        Raises OutputError for a folder, and for an output of `wetread watch`.
         """
         if os.path.isdir(self.path) and not os.path.islink(self.path):
-            raise OutputError(
-                f"Expected a file's name for the output. Received {self.path!r}, a folder. Choose another "
-                "output."
-            )
+            raise OutputError(f"The output {self.path!r} is a folder. Choose the name of a file.")
         self._refuse_watched()
         return os.path.exists(self.path), os.path.exists(self.path + PART_SUFFIX)
 
@@ -91,23 +87,23 @@ class Output:
         journal = self.path + JOURNAL_SUFFIX
         if os.path.exists(journal):
             raise OutputError(
-                f"Expected an output of its own. Received {self.path!r}, which belongs to `wetread watch`. "
-                f"Choose another output; or end that watch, and move {journal!r} and the output away."
+                f"{self.path!r} belongs to `wetread watch`. Choose another output, or end that watch and "
+                f"move {journal!r} and the output away."
             )
 
     def is_finished(self) -> bool:
-        """Tell whether the output is whole: it has its name, and nothing of it is under way."""
+        """Whether the output is complete: it has its name, and there is no unfinished one."""
         exists, unfinished = self.look()
         if exists and not unfinished:
             remove_aside(self.path)
         return exists and not unfinished
 
     def read_record(self) -> dict[str, Any] | None:
-        """Read the record beside the output; None where there is none that can be read."""
+        """Read the record beside the output; None if it does not exist or cannot be read."""
         return read_record(self.path)
 
     def is_own_leftover(self) -> bool:
-        """Tell whether what a run left unfinished is of this identity; without any row it is as good."""
+        """Whether an unfinished output has this run's identity, or has no rows at all."""
         head = None
         with _explained(self.path):
             with suppress(FileNotFoundError), open(self.path + STATE_SUFFIX, "rb") as state:
@@ -117,12 +113,12 @@ class Output:
         return bool(head[0].get("identity") == self.identity)
 
     def check(self, kept: Mapping[str, Any]) -> None:
-        """Hold the finished output to the size and checksum in its record. Raises OutputError."""
+        """Compare the finished output with the size and checksum in its record. Raises OutputError."""
         found = self._measure()
         if found != kept:
             raise OutputError(
-                f"Expected {self.path!r} as it was written: {_words(kept)}. Received {_words(found)}: "
-                "it was cut or changed since. Use --overwrite to write it again, or another output."
+                f"{self.path!r} was cut or changed since it was written: {_words(kept)} then, "
+                f"{_words(found)} now. Use --overwrite to write it again, or another output."
             )
 
     def _measure(self) -> dict[str, Any]:
@@ -130,20 +126,20 @@ class Output:
             return _measure_file(self.path)
         except OSError as error:
             raise OutputError(
-                f"Expected to read {self.path!r}. Received: {error.strerror or error}. Give read permission, "
-                "or choose another output."
+                f"{self.path!r} cannot be read: {error.strerror or error}. Give read permission, or choose "
+                "another output."
             ) from error
 
     def write_chunk(self, chunk: Chunk) -> None:
-        """Append a chunk's rows, then vouch for them. Raises OutputError when the disk will not take them."""
+        """Append a chunk's rows, then their line of state. Raises OutputError if they cannot be written."""
         data, line = self._encode(chunk)
         with _explained(self.path):
             _write_all(self._rows, data)
             _write_all(self._state, encode_line(line))
             if not os.path.exists(self.path + PART_SUFFIX):
                 raise OutputError(
-                    f"Expected {self.path + PART_SUFFIX!r} to stay where it is. Received its removal during "
-                    "the run. Restore the folder and run again."
+                    f"{self.path + PART_SUFFIX!r} was removed during the run. Restore the folder and run "
+                    "again."
                 )
         self._checksum = zlib.crc32(data, self._checksum)
         self._advance(line)
@@ -165,7 +161,7 @@ class Output:
     def finish(self, record: Mapping[str, Any]) -> None:
         """Give the output its name, with its record beside it. Raises OutputError.
 
-        The record tells the output's size and checksum besides what is given.
+        The output's size and checksum are added to `record`.
         """
         self._refuse_watched()
         whole = self.path + PART_SUFFIX
@@ -187,21 +183,21 @@ class Output:
         return whole
 
     def _clear(self) -> None:
-        """Remove what resuming needed, the rows first: what a kill leaves then does not look unfinished."""
+        """Remove what resuming needed, the rows first: after a kill the rest does not look unfinished."""
         with suppress(FileNotFoundError):
             os.remove(self.path + PART_SUFFIX)
-        if os.name == "nt":  # it removes no open file; elsewhere the lock is kept until nothing is left
+        if os.name == "nt":  # it cannot remove an open file; elsewhere the lock is kept until the end
             self.close()
         with suppress(OSError):
             os.remove(self.path + STATE_SUFFIX)
         self.close()
 
     def close(self) -> None:
-        """Close the files as they stand; what was vouched for can be resumed."""
+        """Close the files as they are; rows with a line of state can be resumed."""
         self._files.close()
 
     def start(self) -> None:
-        """Begin with the header alone."""
+        """Begin with only the header."""
         data = self._header()
         with _explained(self.path):
             self._rows = self._open(PART_SUFFIX, "wb")
@@ -213,24 +209,23 @@ class Output:
         self.progress.bytes, self._checksum = len(data), zlib.crc32(data)
 
     def hold(self) -> None:
-        """Become the only writer. Raises OutputError when another run writes this output."""
+        """Become the only writer. Raises OutputError if another run is writing this output."""
         with _explained(self.path):
             self._state = self._open(STATE_SUFFIX, "a+b")
             if not (lock_file(self._state) and is_named(self._state, self.path + STATE_SUFFIX)):
                 self.close()
                 raise OutputError(
-                    f"Expected to be the only run that writes {self.path!r}. Received another one at work. "
-                    "Wait for it to end, or choose another output."
+                    f"Another run is writing {self.path!r}. Wait for it to end, or choose another output."
                 )
 
     def _open(self, suffix: str, mode: str) -> BinaryIO:
-        """Open a file beside the output, unbuffered: what is written is the system's at once."""
+        """Open a file beside the output, unbuffered: every write goes to the system at once."""
         return self._files.enter_context(open(self.path + suffix, mode, buffering=0))  # type: ignore[return-value]
 
     def resume(self) -> None:
-        """Continue after the last chunk that the state vouches for.
+        """Continue after the last chunk that has a line of state.
 
-        Raises OutputError, naming the difference, when the run's identity is another one.
+        Raises OutputError, which names the difference, if the unfinished run has another identity.
         """
         with _explained(self.path):
             self._state.seek(0)
@@ -243,16 +238,16 @@ class Output:
             self._rows = self._open(PART_SUFFIX, "r+b")
             if (
                 self._rows.read(head[0]["header"]) != self._header()
-            ):  # a power cut took it: nothing can follow
+            ):  # lost in a power failure: nothing can follow
                 self._rows.close()
                 self.start()
                 return
-            self._cut_to_vouched(lines, header=head[0]["header"], state_bytes=head[1])
+            self._cut_to_state(lines, header=head[0]["header"], state_bytes=head[1])
 
-    def _cut_to_vouched(
+    def _cut_to_state(
         self, lines: Iterator[tuple[dict[str, Any], int]], *, header: int, state_bytes: int
     ) -> None:
-        """Keep the chunks whose rows are all there, byte for byte, and cut the rest off both files."""
+        """Keep the chunks whose rows are complete, byte for byte, and cut the rest off both files."""
         self.progress.bytes, self._checksum = header, zlib.crc32(self._header())
         for line, length in lines:
             data = self._rows.read(line["bytes"])
@@ -268,24 +263,24 @@ class Output:
 
 
 def check_free(
-    output: Output, *, resume: bool, overwrite: bool, advice: str = "--resume to go on with it, "
+    output: Output, *, resume: bool, overwrite: bool, advice: str = "--resume to continue it, "
 ) -> None:
-    """Raise OutputError when an output exists and may not be touched.
+    """Raise OutputError if an output exists and must not be changed.
 
-    `advice`: what else than overwriting its command has to offer.
+    `advice`: what its command offers in addition to overwriting.
     """
     exists, unfinished = output.look()
     if (exists or unfinished) and not (resume or overwrite):
-        kind = "a finished output" if exists else "an unfinished one"
+        kind = "a finished" if exists else "an unfinished"
         raise OutputError(
-            f"Expected no output at {output.path!r} yet. Received {kind}. "
+            f"{output.path!r} is already there, {kind} output. "
             f"Use {advice}--overwrite to replace it, or another name."
         )
 
 
 @contextmanager
 def open_output(output: Output, *, resume: bool) -> Iterator[Output]:
-    """Hold an output that is free for the length of a run. Raises OutputError where another run writes it."""
+    """Open an output for the length of a run. Raises OutputError if another run is writing it."""
     output.hold()
     try:
         if resume:
@@ -298,17 +293,17 @@ def open_output(output: Output, *, resume: bool) -> Iterator[Output]:
 
 
 def check_identity(old: Mapping[str, Any], new: Mapping[str, Any], *, output: str) -> None:
-    """Raise OutputError naming the first thing that differs between two runs of one output."""
+    """Raise OutputError, which names the first difference, if two runs of one output differ."""
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             raise OutputError(
-                f"Expected to resume {output!r} with the same {name}: {old.get(name)!r}. "
-                f"Received {new.get(name)!r}. Use --overwrite to start again, or another output."
+                f"{output!r} was begun with another {name}: {old.get(name)!r}, not {new.get(name)!r}. "
+                "Use --overwrite to start again, or another output."
             )
 
 
 def read_record(path: str) -> dict[str, Any] | None:
-    """Read the record beside a finished output; None where there is none that can be read."""
+    """Read the record beside a finished output; None if it does not exist or cannot be read."""
     try:
         with open(path + RECORD_SUFFIX, encoding="utf-8") as file:
             record = json.load(file)
@@ -318,7 +313,7 @@ def read_record(path: str) -> dict[str, Any] | None:
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write every byte: an unbuffered file may take fewer (a nearly full disk does)."""
+    """Write every byte: an unbuffered write may write fewer (on a nearly full disk)."""
     view = memoryview(data)
     while view:
         view = view[file.write(view) :]
@@ -330,7 +325,7 @@ def _words(measured: Mapping[str, Any]) -> str:
 
 
 def _measure_file(path: str) -> dict[str, Any]:
-    """A file's size and CRC-32, a piece of it in memory at a time."""
+    """Return a file's size and CRC-32, reading it in pieces."""
     size = checksum = 0
     with open(path, "rb") as file:
         while data := file.read(_COPY_BYTES):
@@ -345,10 +340,10 @@ def _explained(path: str) -> Iterator[None]:
     except OSError as error:
         if not os.path.exists(path + PART_SUFFIX):
             raise OutputError(
-                f"Expected to write {path!r}. Received: {error.strerror or error}. Make its folder, or "
-                "choose another --output."
+                f"{path!r} cannot be written: {error.strerror or error}. Create its folder, or choose "
+                "another --output."
             ) from error
         raise OutputError(
-            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
-            f"it, free the disk or restore the folder, then run again: {path + PART_SUFFIX!r} is kept."
+            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
+            f"free disk space or restore the folder, then run again: {path + PART_SUFFIX!r} is kept."
         ) from error

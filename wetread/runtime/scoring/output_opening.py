@@ -1,4 +1,4 @@
-"""Make the writer of an output: a local file, or an object in a bucket."""
+"""Choose the writer of an output: for a local file, or for an object in a bucket."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def make_output(
     optional: tuple[str, ...] = (),
     project: str | None = None,
 ) -> Output:
-    """Make the writer of a local output or one in a bucket, without touching anything yet.
+    """Create the writer of a local output or one in a bucket, without reading or writing anything yet.
 
-    Arguments as of `Output`; `project` is billed where a bucket's requesters pay. Raises MissingExtraError
-    and SourceError as opening a `gs://` source does.
+    Arguments as in `Output`; `project` is billed for requester-pays buckets. Raises MissingExtraError and
+    SourceError like opening a `gs://` source.
     """
     if not is_bucket_location(path):
         return Output(path, labels=labels, kind=kind, identity=identity, optional=optional)

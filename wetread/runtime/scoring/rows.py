@@ -1,4 +1,4 @@
-"""Prediction, and its rows: CSV, JSON Lines and Parquet, which say the same of the same input."""
+"""Prediction, and its rows in CSV, JSON Lines and Parquet, which have the same values."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ Value = str | bool | int | float | None
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What one input is: a label with its probability, or a status that says why there is none.
+    """The result for one input: a label with its probability, or a status that says why there is none.
 
-    `path` is the input's name as listed. `probabilities` holds K floats, 0 to 1, in the order of the
-    model's labels, each the shortest decimal that reads back as the model's float32; it is empty, and
-    `label` and `probability` are None, unless `status` is OK. `error` says what was wrong. `optional` holds
-    the values of the columns after `error`, by name, as far as they are known; a float that is not finite is
-    written as no value.
+    `path`: the input's name as listed. `probabilities`: K floats, 0 to 1, in the order of the model's labels,
+    each the shortest decimal that is read back as the model's float32. Unless `status` is OK, it is empty,
+    and `label` and `probability` are None. `error`: what is wrong. `optional`: the known values of the
+    columns after `error`, by name; a float that is not finite is written as no value.
     """
 
     path: str
@@ -49,7 +48,7 @@ class Prediction:
 
     @property
     def uncertain(self) -> bool | None:
-        """Whether it lies in the model's band around the threshold; None without a band or a score."""
+        """Whether it is in the model's band around the threshold; None without a band or a score."""
         found = self.optional.get(UNCERTAIN)
         return found if isinstance(found, bool) else None
 
@@ -69,7 +68,7 @@ class Prediction:
 def make_predictions(
     paths: list[str], probabilities: NDArray[np.float32], spec: ModelSpec
 ) -> list[Prediction]:
-    """Turn float32 probabilities (N, K) into a Prediction for each of N paths."""
+    """Make a Prediction for each of N paths from float32 probabilities (N, K)."""
     chosen = spec.decide(probabilities).tolist()
     known: list[dict[str, bool]] = [{} for _ in paths]
     if spec.uncertain is not None:
@@ -84,10 +83,10 @@ def make_predictions(
 
 
 def check_band(spec: ModelSpec) -> None:
-    """Make sure that a model can say what is uncertain. Raises UsageError."""
+    """Check that a model has an uncertainty band. Raises UsageError."""
     if spec.uncertain is None:
         raise UsageError(
-            "Expected a model with a band around its threshold with --uncertain. Received one without. "
+            "--uncertain needs a model with a band around its threshold, and this one has none. "
             "Export it with --uncertain-band, or train it with --calibration-split."
         )
 
@@ -107,28 +106,28 @@ def count_scope(predictions: Iterable[Prediction]) -> dict[str, int]:
 
 
 def make_failure(path: str, error: ImageError) -> Prediction:
-    """The Prediction of an input that has no pixels."""
+    """Make the Prediction of an input that has no pixels."""
     return Prediction(path, error.status, error=str(error))
 
 
 def columns(labels: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[str]:
-    """The names of the columns: path, status, label, probability, one p_<label> each, error, optional."""
+    """Return the names of the columns: path, status, label, probability, p_<label>..., error, optional."""
     values = [f"p_{label}" for label in labels]
     return ["path", "status", "label", "probability", *values, "error", *optional]
 
 
 def choose_format(output: str | None) -> str:
-    """Tell the format from an output's name; CSV for standard output. Raises UsageError."""
+    """Choose the format by an output's name; CSV for standard output. Raises UsageError."""
     if output is None:
         return "csv"
     suffix = output.rpartition(".")[2].lower()
     if suffix not in FORMATS:
-        raise UsageError(f"Expected an output that ends in .csv, .jsonl or .parquet. Received {output!r}.")
+        raise UsageError(f"The output must be a name that ends in .csv, .jsonl or .parquet, not {output!r}.")
     return suffix
 
 
 def encode_header(labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()) -> bytes:
-    """The bytes before the first row: the column names in CSV, nothing in JSON Lines."""
+    """Return the bytes before the first row: the column names in CSV, nothing in JSON Lines."""
     return encode_csv([columns(labels, optional)]) if kind == "csv" else b""
 
 
@@ -139,10 +138,10 @@ def encode_rows(
     kind: str,
     optional: tuple[str, ...] = (),
 ) -> bytes:
-    """Write rows as CSV or JSON Lines (Parquet is spooled as JSON Lines until it is whole).
+    """Encode rows as CSV or JSON Lines (Parquet is spooled as JSON Lines until it is complete).
 
-    `optional` names the columns after `error`. A name that is not UTF-8 keeps its bytes in CSV and its
-    surrogate escapes in JSON Lines.
+    `optional`: the columns after `error`. A name that is not UTF-8 keeps its bytes in CSV and its surrogate
+    escapes in JSON Lines.
     """
     if kind == "csv":
         return encode_csv(_csv_row(prediction, labels, optional) for prediction in predictions)
@@ -157,30 +156,30 @@ def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[st
 
 
 def _optional_values(prediction: Prediction, optional: tuple[str, ...]) -> Iterator[Value]:
-    """The values after `error`; none for a float that is not finite, for which JSON has no word."""
+    """Return the values after `error`; None for a float that is not finite, which JSON cannot express."""
     for name in optional:
         value = prediction.optional.get(name)
         yield None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_bool(value: Value) -> Value:
-    """A truth in CSV as JSON writes it."""
+    """Write a boolean in CSV as in JSON."""
     return str(value).lower() if isinstance(value, bool) else value
 
 
 def encode_csv(rows: Iterable[Sequence[Any]]) -> bytes:
-    """Write rows as CSV (RFC 4180 but for its line ends); names that are not UTF-8 keep their bytes."""
+    """Encode rows as CSV (RFC 4180, but with \\n); names that are not UTF-8 keep their bytes."""
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
-        # The plain writer leaves a lone carriage return bare, and readers take it for the row's end.
+        # Python's csv does not quote a lone carriage return, which readers take for the end of the row.
         (quoted if any(type(cell) is str and "\r" in cell for cell in row) else plain).writerow(row)
     return encode_name(text.getvalue())
 
 
 def encode_name(text: str) -> bytes:
-    """UTF-8, with the bytes of names that are not (Linux) and unpaired surrogates (Windows) as they were."""
+    """Encode as UTF-8; other bytes of names (Linux) and unpaired surrogates (Windows) stay unchanged."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -203,7 +202,7 @@ def _json_values(prediction: Prediction, values: Iterable[float | None]) -> list
 
 
 def decode_row(line: bytes, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()) -> Prediction:
-    """Read a row of JSON Lines back: the Prediction that `encode_rows` wrote, with the same arguments."""
+    """Decode a row of JSON Lines: the Prediction that `encode_rows` wrote, with the same arguments."""
     row = json.loads(line)
     head = (row["path"], Status(row["status"]), row["label"], row["probability"])
     values = tuple(row[f"p_{label}"] for label in labels) if row["status"] == Status.OK else ()
@@ -213,11 +212,11 @@ def decode_row(line: bytes, labels: tuple[str, ...], *, optional: tuple[str, ...
 def convert_to_parquet(
     spool: str | os.PathLike[str], output: str, labels: tuple[str, ...], *, optional: tuple[str, ...] = ()
 ) -> None:
-    """Write a spool of JSON Lines as Parquet, a bounded number of rows at a time.
+    """Convert a spool of JSON Lines to Parquet, a limited number of rows at a time.
 
-    Probabilities are float32. An optional column has the type of its values: text where there are none, or
-    of several types. Text has U+FFFD for bytes that are not UTF-8; `path_bytes` holds the path's own bytes.
-    Raises MissingExtraError without pyarrow.
+    Probabilities are float32. An optional column has the type of its values; text if there are none, or
+    several types. In text, bytes that are not UTF-8 become U+FFFD; `path_bytes` has the path's bytes. Raises
+    MissingExtraError without pyarrow.
     """
     pyarrow, parquet = import_parquet()
     types = _find_types(spool, optional)
@@ -240,7 +239,7 @@ def import_parquet() -> tuple[Any, Any]:
 
 
 def _find_types(spool: str | os.PathLike[str], optional: tuple[str, ...]) -> dict[str, str]:
-    """The Parquet type of each optional column: the narrowest that holds every value as it is."""
+    """Find the Parquet type of each optional column: the narrowest that holds every value exactly."""
     known = {UNCERTAIN: "bool_", SCOPE: "string", SCOPE_REASON: "string"}
     found: dict[str, set[str]] = {name: set() for name in optional if name not in known}
     for rows in _read_spool(spool) if found else ():
@@ -251,7 +250,7 @@ def _find_types(spool: str | os.PathLike[str], optional: tuple[str, ...]) -> dic
 
 
 def _list_types(value: Value) -> set[str]:
-    """What a value needs of its column's type."""
+    """List what a value requires of its column's type."""
     if isinstance(value, int) and not isinstance(value, bool):
         sizes = {"beyond int64": not -_INT64 <= value < _INT64, "beyond float64": abs(value) > _EXACT_FLOAT}
         return {"int", *(size for size, is_so in sizes.items() if is_so)}
@@ -267,7 +266,7 @@ def _choose_type(kinds: set[str]) -> str:
 
 
 def _parquet_text(value: Value) -> str | None:
-    """A value in a column of texts: as CSV writes it, with U+FFFD for what is not UTF-8."""
+    """Write a value for a text column: as in CSV, with U+FFFD for bytes that are not UTF-8."""
     if value is None:
         return None
     return encode_name(str(_write_bool(value))).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""One scoring run: sources, model, output, record; resumed or begun, finished or interrupted."""
+"""A scoring run: open sources and output, score, write the record; it can be resumed and interrupted."""
 
 from __future__ import annotations
 
@@ -82,20 +82,20 @@ class ScoreOptions:
         given = {"SOURCE": self.sources, "--from-file": self.from_file, "--from-manifest": self.from_manifest}
         named = [name for name, value in given.items() if value]
         if len(named) != 1:
-            raise UsageError(
-                "Expected a SOURCE, or --from-file LIST, or --from-manifest M. "
-                f"Received {' and '.join(named) or 'none'}."
-            )
+            found = f"{' and '.join(named)} cannot be used together. " if named else ""
+            raise UsageError(f"{found}Give one of: a SOURCE, --from-file LIST, --from-manifest M.")
         counts = {"--workers": self.workers, "--batch-size": self.batch_size, "--max-memory": self.max_memory}
         for name, value in counts.items():
             if value is not None and value < 1:
-                raise UsageError(f"Expected {name} of 1 or more. Received {value}.")
+                raise UsageError(f"{name} must be 1 or more, not {value}.")
         if self.include and not self.sources:
-            raise UsageError(f"Expected no --include with {named[0]}: the list is made. Received it.")
+            raise UsageError(f"--include cannot be used with {named[0]}: the list already names the inputs.")
         if self.resume and self.overwrite:
-            raise UsageError("Expected --resume or --overwrite. Received both.")
+            raise UsageError(
+                "--resume cannot be used with --overwrite, which starts again. Give one of them."
+            )
         if self.output is None and (self.resume or self.overwrite):
-            raise UsageError("Expected --output with --resume and --overwrite. Received none.")
+            raise UsageError("--resume and --overwrite need --output FILE.")
         check_tags(self.dicom_tags)
 
 
@@ -144,17 +144,17 @@ Stop = Callable[[], bool]
 def score_to_file(
     classifier: Classifier, options: ScoreOptions, *, watch: Watch | None = None, stop: Stop | None = None
 ) -> Tally:
-    """Score everything into `options.output`, which appears when it is whole, its record beside it.
+    """Score everything into `options.output`, which appears when it is complete, with its record.
 
-    `watch` is called after each chunk; when `stop` says so, the run ends after the chunk at hand and can be
-    resumed. Raises SourceError, OutputError or UsageError; what was written by then can be resumed.
+    `watch` is called after each chunk. When `stop` returns true, the run ends after the current chunk and can
+    be resumed. Raises SourceError, OutputError or UsageError; the rows written until then can be resumed.
     """
     if options.output is None:
-        raise UsageError("Expected an output. Received none.")
+        raise UsageError("Give an output to write to.")
     kind, identity = choose_format(options.output), run_identity(classifier, options)
     options.check_model(classifier.spec)
     if kind == "parquet":
-        import_parquet()  # before the work, not after it
+        import_parquet()  # fail before the work, not after it
     labels, project = classifier.spec.labels, options.project
     output = make_output(
         options.output,
@@ -189,7 +189,7 @@ def score_to_file(
 
 @contextmanager
 def _mark_resumable(output: Output) -> Iterator[None]:
-    """Say of an error that ends a run whether rows were written, with which another run can go on."""
+    """Mark an error that ends a run as resumable if rows were written."""
     try:
         yield
     except WetreadError as error:
@@ -221,7 +221,7 @@ def score_to_stream(
 
 
 def open_options(options: ScoreOptions) -> Source:
-    """Open what the options name as one source. Raises SourceError."""
+    """Open the inputs that the options name as one source. Raises SourceError."""
     if options.from_manifest is not None:
         return _open_manifest(options)
     if options.from_file is not None:
@@ -235,7 +235,7 @@ def open_options(options: ScoreOptions) -> Source:
 
 
 def _open_manifest(options: ScoreOptions) -> Manifest:
-    """Open the manifest that the options name; most runs have none, and do without its module."""
+    """Open the manifest that the options name; its module is imported only here."""
     from wetread.runtime.sources.manifest import Manifest
 
     assert options.from_manifest is not None
@@ -243,7 +243,7 @@ def _open_manifest(options: ScoreOptions) -> Manifest:
 
 
 def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any]:
-    """All that a run's rows depend on, apart from the inputs; of those, a manifest's digest."""
+    """Return everything that a run's rows depend on, except the inputs (but with a manifest's digest)."""
     manifest: dict[str, Any] = {}
     if options.from_manifest is not None:
         manifest = {"manifest": _open_manifest(options).digest}
@@ -263,14 +263,14 @@ def run_identity(classifier: Classifier, options: ScoreOptions) -> dict[str, Any
 
 
 def versions() -> dict[str, str]:
-    """The packages that a result depends on, where they are installed as packages."""
+    """Return the versions of the installed packages that a result depends on."""
     return find_versions(RESULT_PACKAGES)
 
 
 def make_record(
     classifier: Classifier, options: ScoreOptions, tally: Tally, *, started: datetime
 ) -> dict[str, Any]:
-    """Build the record that stands beside a finished output."""
+    """Build the record of a finished output."""
     import platform
 
     ended = datetime.now(UTC)
@@ -285,7 +285,7 @@ def make_record(
         "options": asdict(options),
         "versions": versions(),
         "machine": {
-            # Not platform.platform(), which starts a process to ask for the processor's name.
+            # Not platform.platform(), which starts a process to find the processor's name.
             "platform": f"{platform.system()} {platform.release()}",
             "processor": platform.machine(),
             "processors": count_processors(),
@@ -305,7 +305,7 @@ def make_record(
 def score_source(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
 ) -> Iterator[Chunk]:
-    """Yield the chunks of entries that a source listed, lazily, as the options ask."""
+    """Yield the scored chunks of a source's entries, lazily, with the given options."""
     tagging = Tagging(options.dicom_tags, source.read, max_memory=options.max_memory)
     chunks = score_chunks(
         classifier,
@@ -324,12 +324,12 @@ def refuse_chunk(chunk: Chunk) -> Chunk:
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:
-    """List what is to be scored. Raises SourceError where that is nothing."""
+    """List the inputs to score. Raises SourceError if there are none."""
     return require_inputs(_timed_list(source.entries(), tally), source, allow_empty=options.allow_empty)
 
 
 def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
-    """Pass entries on, adding the time that listing takes to the tally."""
+    """Return entries, and add the time that listing takes to the tally."""
     while True:
         start = perf_counter()
         entry = next(entries, None)
@@ -340,7 +340,7 @@ def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
 
 
 def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
-    """Count a chunk and tell whether to stop here."""
+    """Count a chunk and return whether to stop here."""
     tally.add_chunk(chunk)
     if watch is not None:
         watch(tally)
@@ -349,16 +349,16 @@ def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) 
 
 
 def _finished_tally(output: Output, options: ScoreOptions) -> Tally:
-    """The counts of an output that is whole already, held to what its record tells of it and of its inputs.
+    """Return the counts of an output that is already complete, after comparing it with its record.
 
-    The source is listed, and nothing of it is read. Raises OutputError when another run wrote the output, or
-    naming what changed since.
+    The output's checksum and the listed inputs are compared; no input is read. Raises OutputError if another
+    run wrote the output, or if something has changed since, which it names.
     """
     record = output.read_record()
     if record is None:
         raise OutputError(
-            f"Expected {output.path!r} to have been written by wetread. Received a file without a record. "
-            "Use --overwrite to replace it, or another output."
+            f"{output.path!r} has no record of a run of wetread, so it cannot be resumed. Use --overwrite to "
+            "replace it, or another output."
         )
     check_identity(record.get("identity", {}), output.identity, output=output.path)
     if "output" in record:  # earlier versions did not keep these, and a merge lists nothing

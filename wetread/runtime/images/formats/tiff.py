@@ -126,8 +126,8 @@ def read_tiff(data: bytes) -> TiffHeader:
 def _read_pages(data: bytes, order: str) -> tuple[list[tuple[int, Tags]], ImageError | None]:
     """Return (position, tags) of each page's directory, and why a directory after the first is invalid.
 
-    Some writers leave garbage instead of the next directory's position. Such a file is told apart from a cut
-    file of several pages by its size: nothing else is in it.
+    Some writers leave garbage instead of the next directory's position. Such a file differs from a cut file
+    of several pages in its size: nothing else is in it.
     """
     (at,) = struct.unpack_from(order + "I", data, 4)
     pages: list[tuple[int, Tags]] = []
