@@ -486,5 +486,5 @@ def test_one_empty_source_beside_others_is_a_line(tmp_path, toy_model, image_fol
     assert done.returncode == 0
     assert error_line(done) == (
         "wetread: A source lists nothing: no file in 'none' is an input (hidden files and wetread's own "
-        "outputs are none)."
+        "outputs do not count)."
     )
