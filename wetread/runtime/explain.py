@@ -66,14 +66,14 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """What speaks for a label in an image, and where.
+    """A map of the parts of an image that speak for a label.
 
-    `map`: float32 (h, w), at the model's size without what only pads it: by occlusion, how far the label's
-    log-odds fall when a place is hidden; by class activation, its log-odds if all places looked like this
-    one. Above 0 it speaks for the label, below 0 against it. `box` is where the map lies on `picture`, uint8
-    (H, W, 1 or 3): the original, upright, at its own size. `patches`: what was hidden; or `grid`: the places
-    of the class activation. `outside`: why the image is outside the model's scope; '' inside, None without a
-    scope.
+    `map`: float32 (h, w), at the model's size without padding. By occlusion: the fall of the label's log-odds
+    when a place is hidden; by class activation: its log-odds if all places looked like this one. Values above
+    0 speak for the label, values below 0 against it. `box`: the position of the map on `picture`, uint8 (H,
+    W, 1 or 3), the original, upright, at its own size. `patches`: the sizes of the hidden patches; or `grid`:
+    that of the class activation map. `outside`: why the image is outside the model's scope; '' inside, None
+    without a scope.
     """
 
     method: str

@@ -176,7 +176,7 @@ def test_refusing_needs_a_scope(toy_model, folder, tmp_path, capfd):
     with pytest.raises(UsageError, match="--scope"):
         score_to_file(Classifier(toy_model), options)
     assert run(["score", str(folder), "--model", str(toy_model), "--refuse-outside"]) == 2
-    assert "Expected a model with a scope" in capfd.readouterr().err
+    assert "needs a model with a scope" in capfd.readouterr().err
 
 
 def test_the_command_refuses_what_is_outside(folder, tmp_path, capfdbinary):

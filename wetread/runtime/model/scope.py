@@ -1,4 +1,4 @@
-"""What a model is for: in words, by DICOM attributes, and by likeness to its training images."""
+"""The scope of a model, that is, what it is for: in words, by DICOM attributes, by similarity of images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ATTRIBUTES: Mapping[str, tuple[int, str]] = {
     "BodyPartExamined": (0x00180015, "CS"),
     "ViewPosition": (0x00185101, "CS"),
 }
-# Ways in which a picture may have been changed that can be told by undoing them, and how they are said.
+# Changes of an image that can be detected by undoing them, and their names in messages.
 CHANGES: Mapping[str, str] = {
     "turned": "turned by 90 or 180 degrees",
     "negative": "a negative",
@@ -34,11 +34,11 @@ _DAYS = {"D": 1.0, "W": 7.0, "M": 365.25 / 12, "Y": 365.25}
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeRule:
-    """What one DICOM attribute must or must not say.
+    """The values that one DICOM attribute must or must not have.
 
-    `one_of`: values of which it must hold one; `none_of`: values of which it may hold none. A value with
-    `\\` stands for neighbouring values: DERIVED\\SECONDARY. `least` and `most` bound an age: 001Y, 018M. An
-    attribute that is absent or empty keeps the rule, unless it is `required`.
+    `one_of`: it must have one of these values; `none_of`: it must have none of them. A value with `\\` means
+    neighbouring values: DERIVED\\SECONDARY. `least` and `most` limit an age: 001Y, 018M. An attribute that is
+    absent or empty satisfies the rule, unless it is `required`.
     """
 
     keyword: str
@@ -51,22 +51,22 @@ class AttributeRule:
     def __post_init__(self) -> None:
         if self.keyword not in ATTRIBUTES:
             raise ConfigError(
-                f"Expected an attribute that a scope can name: {', '.join(sorted(ATTRIBUTES))}. "
-                f"Received {self.keyword!r}."
+                f"A scope cannot use the attribute {self.keyword!r}. Use one of "
+                f"{', '.join(sorted(ATTRIBUTES))}."
             )
         is_age = ATTRIBUTES[self.keyword][1] == "AS"
         if is_age == bool(self.one_of or self.none_of) or is_age != bool(self.least or self.most):
             wanted = "'least' or 'most'" if is_age else "'one_of' or 'none_of'"
             if is_age or self.least or self.most or not self.required:
-                raise ConfigError(f"Expected {wanted}, and nothing else, for {self.keyword}.")
+                raise ConfigError(f"The rule for {self.keyword} must have {wanted}, and nothing else.")
         for age in filter(None, (self.least, self.most)):
             if count_days(age) is None:
                 raise ConfigError(
-                    f"Expected an age such as 001Y or 018M for {self.keyword}. Received {age!r}."
+                    f"The rule for {self.keyword} needs an age such as 001Y or 018M, not {age!r}."
                 )
 
     def describe(self) -> str:
-        """Say the rule in a few words."""
+        """Describe the rule in a few words."""
         parts = [f"one of {', '.join(self.one_of)}"] if self.one_of else []
         parts += [f"none of {', '.join(self.none_of)}"] if self.none_of else []
         parts += [f"from {self.least}"] if self.least else []
@@ -76,12 +76,12 @@ class AttributeRule:
 
 @dataclass(frozen=True, kw_only=True)
 class Unlike:
-    """How a picture that is unlike the training images is told: by the graph's output `unlike`.
+    """How an image that is unlike the training images is detected: by the graph's output `unlike`.
 
-    A picture is outside when the output is above `threshold`, which keeps `kept` of the images that were
-    held out for it. `method` and `features` say what the output is computed from, `images` on how many
-    images it was fitted and on how many the threshold was set. `changes`: what it was fitted to find beside
-    (turned, negative, mirrored), which the runtime then tells by undoing it.
+    An image is outside if the output is above `threshold`, under which the share `kept` of the held-out
+    images stays inside. `method` and `features`: what the output is computed from; `images`: on how many
+    images it was fitted, and on how many the threshold was chosen. `changes`: changes that it was also fitted
+    to find (turned, negative, mirrored), which the runtime names by undoing them.
     """
 
     threshold: float
@@ -93,13 +93,13 @@ class Unlike:
 
     def __post_init__(self) -> None:
         if not self.threshold > 0:
-            raise ConfigError(f"Expected a threshold of 'unlike' above 0. Received {self.threshold}.")
+            raise ConfigError(f"The threshold of 'unlike' must be above 0, not {self.threshold}.")
         check_changes(self.changes)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """What a model is for. `purpose` says it to people; the rest is checked for each input."""
+    """What a model is for. `purpose` is for people; the other fields are checked for each input."""
 
     purpose: str
     attributes: tuple[AttributeRule, ...] = ()
@@ -107,31 +107,33 @@ class Scope:
 
     def __post_init__(self) -> None:
         if not self.purpose.strip():
-            raise ConfigError("Expected a 'purpose' in words: what the model is for. Received none.")
+            raise ConfigError("The scope has no 'purpose'. Say in words what the model is for.")
         names = [rule.keyword for rule in self.attributes]
         if len(set(names)) != len(names):
-            raise ConfigError(f"Expected one rule for each attribute. Received {', '.join(names)}.")
+            raise ConfigError(
+                f"Each attribute may have only one rule, and the rules are for {', '.join(names)}."
+            )
 
 
 def check_changes(changes: tuple[str, ...]) -> None:
-    """Raise ConfigError for a change that cannot be told."""
+    """Raise ConfigError for a change that cannot be detected."""
     unknown = [name for name in changes if name not in CHANGES]
     if unknown or len(set(changes)) != len(changes):
         raise ConfigError(
-            f"Expected changes to find: {', '.join(CHANGES)}, each once. Received {', '.join(changes)}."
+            f"The changes to find must be {', '.join(CHANGES)}, each at most once, not {', '.join(changes)}."
         )
 
 
 def count_days(age: str) -> float | None:
-    """The days of a DICOM age (AS) such as 018M; None for what is none."""
+    """Return the days of a DICOM age (AS) such as 018M; None for another text."""
     found = _AGE.fullmatch(age)
     return None if found is None else int(found[1]) * _DAYS[found[2]]
 
 
 def find_breach(rule: AttributeRule, values: list[str]) -> str:
-    """Say how an attribute's values break a rule; '' where they keep it.
+    """Describe how an attribute's values break a rule; '' if they satisfy it.
 
-    `values` have the form of their type, or are none. An age is not repeated: it is a patient's.
+    `values`: in the form of their type, or empty. An age is not repeated, because it is a patient's.
     """
     if not values:
         return f"{rule.keyword} is missing" if rule.required else ""
@@ -153,14 +155,14 @@ def _find_age_breach(rule: AttributeRule, age: str) -> str:
 
 
 def _holds(values: list[str], wanted: str) -> bool:
-    """Whether the parts of a wanted value stand side by side among the values."""
+    """Whether the parts of a wanted value are neighbours among the values."""
     parts = [part.strip().upper() for part in wanted.split("\\")]
     found = [value.strip().upper() for value in values]
     return any(found[at : at + len(parts)] == parts for at in range(len(found) - len(parts) + 1))
 
 
 def strip_scope(values: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a spec's JSON what a file without a scope does not have: it stays as it always was."""
+    """Remove empty scope fields from a spec's JSON, so that a file without a scope keeps its bytes."""
     if values["scope"] is None:
         del values["scope"]
     elif values["scope"]["unlike"] is None:

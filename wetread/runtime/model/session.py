@@ -72,8 +72,7 @@ class ModelSession:
         """
         if self.spec.scope is None or self.spec.scope.unlike is None:
             raise ModelError(
-                f"{self.name}: Expected a model with the output '{UNLIKE}'. Received one without. Export it "
-                "with --scope FILE.toml and images."
+                f"{self.name} has no output '{UNLIKE}'. Export it with --scope FILE.toml and images."
             )
         probabilities, unlike = self._run(images, ["probabilities", UNLIKE])
         return probabilities, unlike
@@ -132,5 +131,5 @@ def _check_interface(session: object, spec: ModelSpec, name: str) -> None:
         second = [(output.name, output.type, len(output.shape)) for output in outputs[1:2]]
         if second != [(UNLIKE, "tensor(float)", 1)]:
             raise ModelError(
-                f"{name}: Expected the second output '{UNLIKE}', float32 (N,). Received {second}."
+                f"The second output of {name} must be '{UNLIKE}', float32 (N,), and is {second}."
             )

@@ -28,11 +28,11 @@ Judge = Callable[[Pixels], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 @dataclass(frozen=True)
 class SelfTest:
-    """What the golden inputs gave here, beside what the model's author saw.
+    """The results of the golden inputs on this machine, compared with the recorded ones.
 
-    `exact` and `keras` are the largest differences of a probability for each input. `same_pixels` says
-    whether the drawn JPEG and the resized pictures came out with the author's digest. `unlike`: how far that
-    output is from the author's for each input, as a share of its size; () where the model has none.
+    `exact` and `keras`: the largest difference of a probability for each input. `same_pixels`: whether the
+    drawn JPEG and the resized images have the recorded digest. `unlike`: the relative difference of that
+    output for each input; () if the model has none.
     """
 
     same_pixels: bool
@@ -46,12 +46,12 @@ class SelfTest:
 
     @property
     def passed(self) -> bool:
-        """Whether pixels, probabilities and what tells the scope are the author's."""
+        """Whether pixels, probabilities and the output `unlike` match the recorded ones."""
         return self.same_pixels and self.exact_holds and self.keras_holds and self.unlike_holds
 
     @property
     def unlike_holds(self) -> bool:
-        """Whether the scope's output is the file's own. NaN is not."""
+        """Whether the output `unlike` matches the recorded one. NaN does not."""
         return all(difference <= self.unlike_tolerance for difference in self.unlike)
 
     @property
@@ -126,13 +126,13 @@ def run_self_test(spec: ModelSpec, classify: Classify, *, judge: Judge | None = 
 def _compute_golden(
     spec: ModelSpec, inputs: Pixels, classify: Classify, judge: Judge | None
 ) -> tuple[NDArray[np.float32], tuple[float, ...]]:
-    """The probabilities of the golden inputs, and how far the output `unlike` is from the author's."""
+    """Return the probabilities of the golden inputs, and the relative differences of the output `unlike`."""
     wanted = np.asarray(() if spec.golden is None else spec.golden.unlike, np.float64)
     if judge is None or not len(wanted):
         return classify(inputs), ()
     probabilities, found = judge(inputs)
     if found.shape != wanted.shape:
-        raise ModelError(f"Expected golden answers of shape {found.shape}. Received {wanted.shape}.")
+        raise ModelError(f"The golden answers must have the shape {found.shape}, not {wanted.shape}.")
     shares = np.abs(found.astype(np.float64) - wanted) / np.maximum(np.abs(wanted), 1e-3)
     return probabilities, tuple(float(share) for share in shares)
 
@@ -140,7 +140,7 @@ def _compute_golden(
 def _differences(found: NDArray[np.float64], expected: tuple[tuple[float, ...], ...]) -> tuple[float, ...]:
     wanted = np.asarray(expected, np.float64)
     if found.shape != wanted.shape:
-        raise ModelError(f"Expected golden answers of shape {found.shape}. Received {wanted.shape}.")
+        raise ModelError(f"The golden answers must have the shape {found.shape}, not {wanted.shape}.")
     return tuple(float(difference) for difference in np.abs(found - wanted).max(axis=1))
 
 
@@ -170,9 +170,9 @@ def _explain(result: SelfTest, spec: ModelSpec, provider: str) -> str:
         )
     if result.exact_holds and result.keras_holds:
         return (
-            f"Expected the output 'unlike' within {result.unlike_tolerance:.1%} of its own exact answers. "
-            f"Received ones that are off by {max(result.unlike):.1%} with {machine}: what is outside the "
-            "model's scope would be told otherwise here. Use another provider (--device cpu), or another "
+            f"its output 'unlike' with {machine} differs from its own exact answers by "
+            f"{max(result.unlike):.1%}, and at most {result.unlike_tolerance:.1%} is allowed: other images "
+            "would be outside the model's scope here. Use another provider (--device cpu), or another "
             "version of onnxruntime."
         )
     off, limit, whose = max(result.exact), result.exact_tolerance, "its own exact answers"

@@ -94,10 +94,10 @@ def score_chunks(
     batch_size: int = DEFAULT_BATCH,
     max_memory: int = MAX_MEMORY,
 ) -> Iterator[Chunk]:
-    """Yield chunks of predictions in listing order, with at most 2 chunks for each worker under way.
+    """Yield chunks of predictions in listing order, with at most 2 chunks for each worker in progress.
 
-    `read` returns an entry's bytes, or its DICOM object where it was parsed, or the array of its pixels where
-    they were kept, or raises ImageError.
+    `read` returns an entry's bytes, or its DICOM object if it is parsed already, or the array of its pixels
+    if they are cached, or raises ImageError.
     `workers`: threads (default: the processors that this process may use). `max_memory`: bytes that decoding
     one image may take. Raises UsageError for a count below 1.
     """
@@ -137,7 +137,7 @@ def _score_chunk(
 def _predict(
     model: Model, names: list[str], batch: NDArray[np.uint8], breaches: list[str]
 ) -> list[Prediction]:
-    """The Prediction of each of the named images, which stand at the front of a batch."""
+    """Make the Prediction of each of the named images, which are at the front of a batch."""
     spec, unlike = model.spec, None
     if spec.scope is not None and spec.scope.unlike is not None:
         probabilities, unlike = model.judge(batch)
@@ -149,7 +149,7 @@ def _predict(
 
 @dataclass(frozen=True, slots=True)
 class _Filled:
-    """What became of a chunk's entries: None, or the Prediction of its failure; and the seconds it took.
+    """The result for a chunk's entries: None, or the Prediction of its failure; and the seconds it took.
 
     `breaches`: of each image that could be read, how its attributes break the rules of the scope.
     """

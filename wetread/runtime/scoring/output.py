@@ -32,10 +32,10 @@ _COPY_BYTES = 1 << 20
 
 @dataclass
 class Progress:
-    """Where an output stands: rows and bytes written, rows by status and by scope, and what its inputs were.
+    """The progress of an output: rows and bytes written, rows by status and by scope, and its inputs.
 
-    `marks` are those of resumed inputs, one text for each chunk, eight characters an input; `inputs` is the
-    digest of all of them.
+    `marks`: of resumed inputs, one text for each chunk, eight characters an input; `inputs`: the digest of
+    all of them.
     """
 
     rows: int = 0

@@ -68,11 +68,11 @@ class ScoreOptions:
     refuse_outside: bool = False
 
     def list_optional(self, spec: ModelSpec) -> tuple[str, ...]:
-        """The columns after `error` of this run with a model."""
+        """Return the columns after `error` of this run with a model."""
         return list_optional(spec, uncertain=self.uncertain, dicom_tags=self.dicom_tags)
 
     def check_model(self, spec: ModelSpec) -> None:
-        """Make sure that a model can say what is asked of it. Raises UsageError."""
+        """Check that a model has the band or the scope that the options need. Raises UsageError."""
         if self.uncertain:
             check_band(spec)
         if self.refuse_outside:

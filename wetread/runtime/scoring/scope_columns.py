@@ -1,4 +1,4 @@
-"""Whether an input is what the model is for: the columns `scope` and `scope_reason`."""
+"""Check whether an input is in the model's scope: the columns `scope` and `scope_reason`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wetread.runtime.images.dicom.values import DicomObject
 
 Images = NDArray[np.uint8]
-# How a changed picture is undone, by what a scope calls the change, and what its reason says.
+# For each change that a scope can name: what the reason says, and how the change is undone.
 _UNDONE: dict[str, tuple[tuple[str, Callable[[Images], Images]], ...]] = {
     "turned": (
         ("turned by 90 degrees to the right", lambda image: np.rot90(image)),
@@ -31,28 +31,28 @@ _UNDONE: dict[str, tuple[tuple[str, Callable[[Images], Images]], ...]] = {
 
 
 class Judge(Protocol):
-    """What telling a change needs of a model."""
+    """The part of a model that the scope check uses."""
 
     spec: ModelSpec
 
     def judge(self, images: Images) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Compute probabilities (N, K) and how unlike the training images each is (N,)."""
+        """Compute probabilities (N, K) and the output `unlike` (N,): how unlike training images each is."""
         ...
 
 
 def check_scope(spec: ModelSpec) -> None:
-    """Make sure that a model can say what is outside its scope. Raises UsageError."""
+    """Check that a model has a scope. Raises UsageError."""
     if spec.scope is None:
         raise UsageError(
-            "Expected a model with a scope with --refuse-outside. Received one without. Export it with "
+            "--refuse-outside needs a model with a scope, and this one has none. Export it with "
             "--scope FILE.toml."
         )
 
 
 class AttributeCheck:
-    """Tells how files' DICOM attributes break the rules of a model's scope.
+    """Checks files' DICOM attributes against the rules of a model's scope.
 
-    What is no DICOM file, or is damaged before its pixels, breaks none.
+    A file that is not DICOM, or is damaged before its pixels, breaks no rule.
     """
 
     def __init__(self, spec: ModelSpec, *, max_memory: int) -> None:
@@ -60,7 +60,7 @@ class AttributeCheck:
         self._max_memory = max_memory
 
     def parse(self, data: bytes | DicomObject) -> bytes | DicomObject:
-        """Parse a DICOM file once, for its attributes and its pixels, where there are rules."""
+        """Parse a DICOM file once, for its attributes and its pixels, if there are rules."""
         if not self._rules or not isinstance(data, bytes):
             return data
         from wetread.runtime.images.dicom.tags import parse_once
@@ -68,7 +68,7 @@ class AttributeCheck:
         return parse_once(data, max_memory=self._max_memory)
 
     def find_breaches(self, data: bytes | DicomObject | Images) -> str:
-        """Say how what `parse` returned breaks the rules; '' where it does not."""
+        """Describe how the result of `parse` breaks the rules; '' if it does not."""
         if not self._rules or isinstance(data, bytes | np.ndarray):
             return ""
         from wetread.runtime.images.dicom.tags import Tag, read_tags
@@ -83,9 +83,9 @@ def _split(said: str | None) -> list[str]:
 
 
 def find_reason(model: Judge, data: bytes, pixels: Images, *, max_memory: int) -> str | None:
-    """Say why one file is outside the scope; '' inside, None where the model has none.
+    """Describe why a file is outside the scope; '' inside, None if the model has no scope.
 
-    `data`: the file's bytes; `pixels`: uint8 (H, W, C), what `read_input` made of them.
+    `data`: the file's bytes; `pixels`: uint8 (H, W, C), from `read_input`.
     """
     scope = model.spec.scope
     if scope is None:
@@ -97,10 +97,10 @@ def find_reason(model: Judge, data: bytes, pixels: Images, *, max_memory: int) -
 
 
 def _list_reasons(model: Judge, image: Images, breach: str, unlike: np.float32 | None) -> str:
-    """All that speaks against an image, '' if nothing does."""
+    """Join all reasons why an image is outside the scope, '' if there is none."""
     rule = None if model.spec.scope is None else model.spec.scope.unlike
     reasons = [breach] if breach else []
-    # NaN, of a graph that overflowed on a picture like no other, is outside too.
+    # NaN, if the graph overflows on a very unusual image, is outside too.
     if rule is not None and unlike is not None and not unlike <= np.float32(rule.threshold):
         reasons.append(tell_change(model, rule, image))
     return "; ".join(reasons)
@@ -113,10 +113,10 @@ def judge_scope(
     unlike: NDArray[np.float32] | None,
     breaches: Sequence[str],
 ) -> list[Prediction]:
-    """Say of each prediction whether its input is inside the scope, and if not, why.
+    """Add to each prediction whether its input is inside the scope, and if not, why.
 
-    `images`: uint8 (N or more, H, W, C); `unlike`: float32 of as many, None where the graph has no such
-    output; `breaches`: how each input's attributes break the rules.
+    `images`: uint8 (N or more, H, W, C); `unlike`: float32, as many, None if the graph has no such output;
+    `breaches`: how each input's attributes break the rules.
     """
     return [
         _set_scope(prediction, _list_reasons(model, image, breach, None if unlike is None else unlike[at]))
@@ -125,7 +125,7 @@ def judge_scope(
 
 
 def tell_change(model: Judge, rule: Unlike, image: Images) -> str:
-    """Say why an image, uint8 (H, W, C), is unlike the training images, as far as undoing a change tells."""
+    """Describe why an image, uint8 (H, W, C), is unlike the training images, by undoing known changes."""
     square = image.shape[0] == image.shape[1]
     tried = [
         (name, np.ascontiguousarray(undo(image)))
@@ -147,7 +147,7 @@ def _set_scope(prediction: Prediction, reason: str) -> Prediction:
 
 
 def refuse_outside(predictions: Iterable[Prediction]) -> list[Prediction]:
-    """Take label and probabilities from what is outside the scope: its status says so instead."""
+    """Replace label and probabilities of inputs outside the scope by the status 'out_of_scope'."""
     return [_refuse(prediction) if prediction.scope == OUTSIDE else prediction for prediction in predictions]
 
 
@@ -156,6 +156,6 @@ def _refuse(prediction: Prediction) -> Prediction:
     return Prediction(
         prediction.path,
         Status.OUT_OF_SCOPE,
-        error=f"Expected what the model is for. Received what is not: {prediction.scope_reason}.",
+        error=f"The model is not for this input: {prediction.scope_reason}.",
         optional=kept,
     )
