@@ -153,7 +153,7 @@ def find_number(name: str) -> tuple[str, int]:
     """The series and the number of the patient in one of the data set's own names."""
     match = _NUMBER.search(name)
     if match is None:
-        raise ValueError(f"Expected person<number>, IM-<number> or NORMAL2-IM-<number>. Received {name!r}.")
+        raise ValueError(f"{name!r} must be person<number>, IM-<number> or NORMAL2-IM-<number>.")
     return match[1], int(match[2])
 
 

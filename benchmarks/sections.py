@@ -241,5 +241,5 @@ def time_first_row(command: list[str]) -> float:
         seconds = perf_counter() - start
         child.kill()
     if not row.count(b","):
-        raise SystemExit(f"Expected a row. Received {row!r} from {' '.join(command)}.")
+        raise SystemExit(f"There must be a row, not {row!r}, from {' '.join(command)}.")
     return seconds

@@ -22,7 +22,7 @@ _RATE = re.compile(rf"(sensitivity|specificity) ?>= ?{_NUMBER}")
 _COST = re.compile(rf"cost {_NUMBER} ?: ?{_NUMBER}(?: at prevalence {_NUMBER})?")
 _FIXED = re.compile(rf"fixed {_NUMBER}")
 _BAND = re.compile(rf"(images|errors|width) {_NUMBER}")
-# The float32 probabilities nearest to 0 and 1 that still have a finite logit.
+# The smallest distance from 0 and 1 that a probability in float32 can have, about.
 _NEAREST = 1e-7
 
 

@@ -27,7 +27,8 @@ _DRAWS = 36  # random numbers for each image; the first orders the epoch (batche
 _NOISE_PIXELS = 1 << 18
 # The largest value of a policy's field; 1 for fields that are not listed.
 _LIMITS = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
-# `local`: the neighbourhood's width as a fraction of the side, and the smallest factor and range of contrast.
+# `local`: the blur that makes the neighbourhood, as a fraction of the width, and the weight of a pixel's
+# difference from it; of each the smallest value and the range above it.
 _NEAR, _LOCAL = (0.03, 0.12), (-0.5, 2.0)
 _BAR = 0.16
 

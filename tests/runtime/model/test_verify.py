@@ -68,7 +68,14 @@ def test_other_answers_are_refused_with_file_provider_processor_and_advice(good)
     with pytest.raises(MachineError) as caught:
         Classifier(with_golden(exact=shift(golden.exact, 0.01)), device="cpu")
     message = str(caught.value)
-    for word in ("the model:", "from its own exact answers by", "0.0001 is allowed", "0.01", "CPUExecutionProvider", "--device"):
+    for word in (
+        "the model:",
+        "from its own exact answers by",
+        "0.0001 is allowed",
+        "0.01",
+        "CPUExecutionProvider",
+        "--device",
+    ):
         assert word in message
     with pytest.raises(MachineError, match=r"differ from the Keras network's answers by .*most 0\.001 is"):
         Classifier(with_golden(keras=shift(golden.keras, 0.01)), device="cpu")
