@@ -95,7 +95,8 @@ class ReadAhead:
             if not slots:
                 del self._slots[entry.name]
             found = slot.bytes
-            self._waiting += found is not None
+            waits = found is not None and not found.done()
+            self._waiting += waits
             if found is None:
                 self._pending.remove(slot)
                 self._held += slot.size
@@ -103,7 +104,7 @@ class ReadAhead:
             return self._run(entry) if found is None or found.cancel() else found.result()
         finally:
             with self._lock:
-                self._waiting -= found is not None
+                self._waiting -= waits
                 self._begun -= found is not None and found.cancelled()
                 self._held -= slot.size
                 self._begin()
