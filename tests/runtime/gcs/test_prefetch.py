@@ -69,7 +69,7 @@ def reading_threads() -> list[str]:
 )
 def test_every_entry_comes_once_in_order(sizes, workers, requests, names, most_bytes):
     entries = [Entry(f"n{index:04d}", size) for index, size in enumerate(sizes)]
-    limits = Limits(requests=requests, bytes=most_bytes, names=names)
+    limits = Limits(requests=requests, most_requests=requests, bytes=most_bytes, names=names)
     fetch = Fetching(0)
     ahead = ReadAhead(fetch, limits=limits)
     found = read_all(ahead, iter(entries), workers=workers)
@@ -79,10 +79,24 @@ def test_every_entry_comes_once_in_order(sizes, workers, requests, names, most_b
 
 def test_requests_stay_within_their_limit():
     fetch = Fetching()
-    ahead = ReadAhead(fetch, limits=Limits(requests=3))
+    ahead = ReadAhead(fetch, limits=Limits(requests=3, most_requests=5))
     read_all(ahead, iter(name_entries(100)), workers=1)
-    assert 3 <= fetch.most <= 3 + 1  # and the worker, which fetches for itself what nobody has begun
+    assert 3 <= fetch.most <= 5 + 1  # and the worker, which fetches for itself what nobody has begun
     assert ahead.most_at_once == fetch.most
+
+
+def test_the_limit_grows_while_workers_wait():
+    ahead = ReadAhead(Fetching(0.01), limits=Limits(requests=2, most_requests=16))
+    read_all(ahead, iter(name_entries(200)), workers=2)
+    assert ahead.limit == 16
+
+
+def test_the_limit_shrinks_when_the_service_asks_for_it():
+    ahead = ReadAhead(Fetching(), limits=Limits(requests=32, fewest_requests=4))
+    ahead.slow_down()
+    assert ahead.limit == 24
+    ahead.slow_down()  # a burst of refusals counts once
+    assert ahead.limit == 24
 
 
 def test_bytes_stay_within_their_bound():
@@ -185,7 +199,7 @@ def test_every_request_that_is_allowed_is_under_way():
         return entry.name.encode()
 
     entries = name_entries(200)
-    ahead = ReadAhead(fetch, limits=Limits(requests=8))
+    ahead = ReadAhead(fetch, limits=Limits(requests=8, most_requests=8))
     assert read_all(ahead, iter(entries), workers=2) == [entry.name.encode() for entry in entries]
 
 

@@ -40,65 +40,13 @@ class _StaleError(ConnectionError):
 
 
 class _Connection:
-    """One kept connection. Not shared between threads while in use."""
+    """One kept connection. Not shared between threads while in use; closed by whatever leaves it in doubt."""
 
     def __init__(self, make: Callable[[], HTTPConnection]) -> None:
         self._http = make()
         self._http.connect()
         self._buffer = bytearray(_BUFFER)
-        self.used = False
-
-    def get(self, request: bytes, entry: Entry) -> tuple[bytes, bytes]:
-        """Send a request and return the answer's headers, in lower case, and its body.
-
-        Raises StatusError, BadBytesError or another OSError; only after StatusError is the connection good.
-        """
-        socket, used, self.used = self._http.sock, self.used, True
-        try:
-            socket.sendall(request)
-            head, got, start = self._read_head(socket)
-        except (ConnectionError, ssl.SSLEOFError) as error:
-            raise _StaleError(str(error)) if used else error from error
-        status, headers = _parse_head(head)
-        size = _find_length(headers)
-        if status == 200 and size != entry.size:
-            raise BadBytesError(f"an answer of {size:,} bytes where the listing says {entry.size:,}")
-        if status != 200 and size > _MOST_WORDS:
-            raise StatusGoneError(status, "")
-        body = self._read_body(socket, start, got, size)
-        if b"\r\nconnection: close" in headers:
-            self.close()
-        if status != 200:
-            raise StatusError(status, body.decode("utf-8", "replace"))
-        return headers, body
-
-    def _read_head(self, socket: Any) -> tuple[bytes, int, int]:
-        """Read up to the end of the headers: they, the bytes in the buffer, and where the body begins."""
-        buffer, got = self._buffer, 0
-        view = memoryview(buffer)
-        while True:
-            count = socket.recv_into(view[got:])
-            if not count:
-                raise ConnectionResetError("the connection ended before the answer")
-            at = buffer.find(b"\r\n\r\n", max(0, got - 3), got + count)
-            got += count
-            if at >= 0:
-                return bytes(view[: at + 2]), got, at + 4
-            if got == len(buffer):
-                raise ConnectionError("an answer with endless headers")
-
-    def _read_body(self, socket: Any, start: int, got: int, size: int) -> bytes:
-        """Read the rest of a body whose beginning is in the buffer; small ones stay there until whole."""
-        view, end = memoryview(self._buffer), start + size
-        if got > end:
-            raise ConnectionError("more bytes than were announced")
-        if end <= len(view):
-            _fill(socket, view[got:end])
-            return bytes(view[start:end])
-        body = bytearray(size)
-        body[: got - start] = view[start:got]
-        _fill(socket, memoryview(body)[got - start :])
-        return bytes(body)
+        self._used = False
 
     @property
     def open(self) -> bool:
@@ -109,9 +57,68 @@ class _Connection:
         """Close it."""
         self._http.close()
 
+    def get(self, request: bytes, entry: Entry) -> tuple[bytes, bytes]:
+        """Send a request and return the answer's headers, in lower case, and its body.
 
-class StatusGoneError(StatusError):
-    """As `StatusError`, with the connection left in the middle of an answer."""
+        Raises StatusError, BadBytesError or another OSError.
+        """
+        try:
+            status, headers, body = self._ask(request, entry)
+        except BaseException:
+            self.close()
+            raise
+        if body is None or b"\r\nconnection: close" in headers:
+            self.close()
+        if status != 200:
+            raise StatusError(status, (body or b"").decode("utf-8", "replace"))
+        return headers, body or b""
+
+    def _ask(self, request: bytes, entry: Entry) -> tuple[int, bytes, bytes | None]:
+        """Status, headers and body; None for the body of an error that is too long to be read."""
+        socket, used, self._used = self._http.sock, self._used, True
+        try:
+            socket.sendall(request)
+            head, got, start = self._read_head(socket)
+        except (ConnectionError, ssl.SSLEOFError) as error:
+            raise _StaleError(str(error)) if used else error from error
+        status, headers = _parse_head(head)
+        size = _find_length(headers)
+        if status == 200 and size != entry.size:
+            raise BadBytesError(f"an answer of {size:,} bytes where the listing says {entry.size:,}")
+        if status != 200 and size > _MOST_WORDS:
+            return status, headers, None
+        return status, headers, self._read_body(socket, start, got, size)
+
+    def _read_head(self, socket: Any) -> tuple[bytes, int, int]:
+        """Read up to the end of the headers: they, the bytes in the buffer, and where the body begins."""
+        buffer, got = self._buffer, 0
+        view = memoryview(buffer)
+        while got < len(buffer):
+            count = socket.recv_into(view[got:])
+            if not count:
+                raise ConnectionResetError("the connection ended before the answer")
+            at = buffer.find(b"\r\n\r\n", max(0, got - 3), got + count)
+            got += count
+            if at >= 0:
+                return bytes(view[: at + 2]), got, at + 4
+        raise ConnectionError("an answer with endless headers")
+
+    def _read_body(self, socket: Any, start: int, got: int, size: int) -> bytes:
+        """Read the rest of a body whose beginning is in the buffer; small ones stay there until whole."""
+        view, end = memoryview(self._buffer), start + size
+        if got > end:
+            raise ConnectionError("more bytes than were announced")
+        if end > len(view):
+            body = bytearray(size)
+            body[: got - start] = view[start:got]
+            view, start, got, end = memoryview(body), 0, got - start, size
+        rest = view[got:end]
+        while rest:
+            count = socket.recv_into(rest)
+            if not count:
+                raise ConnectionError(f"the connection ended {len(rest):,} bytes early")
+            rest = rest[count:]
+        return bytes(view[start:end])
 
 
 def _parse_head(head: bytes) -> tuple[int, bytes]:
@@ -141,14 +148,6 @@ def _find_encoding(headers: bytes) -> str:
     return b",".join(re.findall(rb"\r\ncontent-encoding:([^\r\n]*)", headers)).decode("latin-1")
 
 
-def _fill(socket: Any, view: memoryview) -> None:
-    while view:
-        count = socket.recv_into(view)
-        if not count:
-            raise ConnectionError(f"the connection ended {len(view):,} bytes early")
-        view = view[count:]
-
-
 class DirectReader:
     """Reads objects over kept connections, one for each thread that reads at the same time."""
 
@@ -173,20 +172,12 @@ class DirectReader:
             try:
                 headers, data = connection.get(request, entry)
             except _StaleError:
-                connection.close()
                 continue
-            except BaseException as error:
-                self._put_back(connection, good=type(error) is StatusError)
-                raise
-            self._put_back(connection, good=True)
+            finally:
+                if connection.open:
+                    self._idle.append(connection)
             check_bytes(data, entry)
             return unpack_encoded(data, _find_encoding(headers))
-
-    def _put_back(self, connection: _Connection, *, good: bool) -> None:
-        if good and connection.open:
-            self._idle.append(connection)
-        else:
-            connection.close()
 
     def _write_request(self, entry: Entry) -> bytes:
         bucket, name = split_name(entry)

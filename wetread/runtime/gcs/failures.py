@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
 
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+THROTTLED_STATUSES = frozenset({429, 503})
 
 _SECRETS = re.compile(
     r"(?i)(bearer\s+|access_token[\"']?\s*[=:]\s*[\"']?|refresh_token[\"']?\s*[=:]\s*[\"']?|upload_id=|"

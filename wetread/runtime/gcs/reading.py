@@ -19,7 +19,7 @@ from wetread.packages import importing
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_entry
 from wetread.runtime.gcs.client import Storage, find_trusted, split_location
-from wetread.runtime.gcs.failures import Failure, classify, is_failure
+from wetread.runtime.gcs.failures import THROTTLED_STATUSES, Failure, classify, is_failure
 from wetread.runtime.gcs.prefetch import Limits, ReadAhead
 from wetread.runtime.gcs.readers import BadBytesError, GoogleReader, Reader
 from wetread.runtime.gcs.retry import StorageError, is_transient
@@ -51,8 +51,8 @@ class BucketReads:
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Pass entries on, in order, while their bytes are fetched for `read`."""
-        requests = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
-        ahead = ReadAhead(self.fetch, limits=Limits(requests=requests))
+        most = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
+        ahead = ReadAhead(self.fetch, limits=Limits(most_requests=most))
         self._ahead.append(ahead)
         return ahead.entries(entries)
 
@@ -99,9 +99,12 @@ class BucketReads:
                     self._fast = None
 
     def count(self, failure: Failure) -> None:
-        """Count a failed request."""
+        """Count a failed request, and read ahead less where the service asks for it."""
         with self._lock:
             self._failed[str(failure.status or failure.kind)] += 1
+        if failure.status in THROTTLED_STATUSES:
+            for ahead in self._ahead:
+                ahead.slow_down()
 
     def _give_up(self, entry: Entry, failure: Failure, *, attempts: int, since: float) -> WetreadError:
         """The error that an object's last failure amounts to: its row's status, or the end of the run."""

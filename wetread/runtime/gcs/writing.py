@@ -19,7 +19,8 @@ from wetread.runtime.gcs.client import Storage, split_location
 from wetread.runtime.gcs.retry import StorageError
 
 _MARK = "wetread-write"
-_TIMEOUT = 120.0
+# A request is tried again by our own policy alone.
+_ONCE: dict[str, Any] = {"retry": None, "timeout": 120.0}
 # The service joins at most so many objects in one request.
 _MOST_PARTS = 32
 
@@ -37,10 +38,9 @@ class Written:
 
 def find_object(storage: Storage, location: str) -> Written | None:
     """Ask what stands at a location; None for nothing. Raises StorageError."""
-    bucket, name = split_location(location)
 
     def ask() -> Written:
-        return _written(location, storage.ask(storage.bucket(bucket).blob(name).path))
+        return _written(location, storage.ask(_blob(storage, location).path))
 
     try:
         return storage.call(ask)
@@ -50,16 +50,16 @@ def find_object(storage: Storage, location: str) -> Written | None:
         raise
 
 
+def _blob(storage: Storage, location: str, generation: int | None = None) -> Any:
+    bucket, name = split_location(location)
+    return storage.bucket(bucket).blob(name, generation=generation)
+
+
 def read_object(storage: Storage, location: str) -> bytes:
     """Return an object's bytes, held to their checksum. Raises StorageError."""
-    bucket, name = split_location(location)
 
     def read() -> bytes:
-        found: bytes = (
-            storage.bucket(bucket)
-            .blob(name)
-            .download_as_bytes(checksum="crc32c", retry=None, timeout=_TIMEOUT)
-        )
+        found: bytes = _blob(storage, location).download_as_bytes(checksum="crc32c", **_ONCE)
         return found
 
     return storage.call(read)
@@ -67,17 +67,10 @@ def read_object(storage: Storage, location: str) -> bytes:
 
 def read_range(storage: Storage, written: Written, *, start: int, length: int) -> bytes:
     """Return a part of one generation of an object, held to no checksum. Raises StorageError."""
-    bucket, name = split_location(written.location)
 
     def read() -> bytes:
-        blob = storage.bucket(bucket).blob(name, generation=written.generation)
-        found: bytes = blob.download_as_bytes(
-            start=start,
-            end=start + length - 1,
-            raw_download=True,
-            checksum=None,
-            retry=None,
-            timeout=_TIMEOUT,
+        found: bytes = _blob(storage, written.location, written.generation).download_as_bytes(
+            start=start, end=start + length - 1, raw_download=True, checksum=None, **_ONCE
         )
         return found
 
@@ -86,13 +79,11 @@ def read_range(storage: Storage, written: Written, *, start: int, length: int) -
 
 def fetch_object(storage: Storage, location: str, file: BinaryIO) -> None:
     """Write an object's bytes, held to their checksum, into an empty file. Raises StorageError."""
-    bucket, name = split_location(location)
 
     def fetch() -> None:
         file.seek(0)
         file.truncate()
-        blob = storage.bucket(bucket).blob(name)
-        blob.download_to_file(file, checksum="crc32c", retry=None, timeout=_TIMEOUT)
+        _blob(storage, location).download_to_file(file, checksum="crc32c", **_ONCE)
 
     storage.call(fetch)
 
@@ -113,7 +104,7 @@ def write_object(
     """
 
     def send(blob: Any) -> None:
-        options = {"if_generation_match": match, "checksum": "crc32c", "retry": None, "timeout": _TIMEOUT}
+        options = {"if_generation_match": match, "checksum": "crc32c", **_ONCE}
         if isinstance(data, Path):
             blob.upload_from_filename(str(data), content_type=kind, **options)
         else:
@@ -170,8 +161,7 @@ def _join(
             sources,
             if_generation_match=match,
             if_source_generation_match=generations,
-            retry=None,
-            timeout=_TIMEOUT,
+            **_ONCE,
         )
 
     return _settle(storage, location, send, notes=notes)
@@ -181,11 +171,10 @@ def _settle(
     storage: Storage, location: str, send: Callable[[Any], None], *, notes: Mapping[str, str]
 ) -> Written:
     """Send a write until it is answered, and tell our own object from a stranger's."""
-    bucket, name = split_location(location)
     mark = uuid.uuid4().hex
 
     def write() -> Written:
-        blob = storage.bucket(bucket).blob(name)
+        blob = _blob(storage, location)
         blob.metadata = {**notes, _MARK: mark}
         send(blob)
         return _written(location, blob._properties)
@@ -202,10 +191,9 @@ def _settle(
 
 def delete_object(storage: Storage, written: Written) -> None:
     """Remove one generation of an object; one that is gone already is as good. Raises StorageError."""
-    bucket, name = split_location(written.location)
 
     def delete() -> None:
-        storage.bucket(bucket).blob(name).delete(if_generation_match=written.generation, retry=None)
+        _blob(storage, written.location).delete(if_generation_match=written.generation, retry=None)
 
     try:
         storage.call(delete)
