@@ -14,6 +14,7 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
    one hospital's exposure suits no other's.
 4. Export as int8 and as float32; verify both, and evaluate them on the patients held out. The int8 file is
    the packaged one; the float32 file, three times as large, stays in the folder of work.
+5. Give the packaged file its scope (scope_packaged.py): its probabilities stay as they are.
 
 Killed, it goes on where it was. docs/results/packaged-model.md says what else was tried.
 """
@@ -112,9 +113,14 @@ def main() -> None:
         train_member(plan, fold)
     run = join_members(plan)
     packaged, _ = (publish(run, precision) for precision in ("int8", "float32"))
-    output = arguments.output / f"{NAME}.onnx"
-    output.write_bytes(packaged.read_bytes())
-    print(f"{output}: {output.stat().st_size:,} bytes", flush=True)
+    give_scope(plan.source, packaged, arguments.output / f"{NAME}.onnx")
+
+
+def give_scope(source: Path, model: Path, output: Path) -> None:
+    """Write the packaged file: the exported one with its scope."""
+    here = Path(__file__).parent
+    places = ["--model", str(model), "--scope", str(here / "chest-scope.toml"), "--output", str(output)]
+    subprocess.run([sys.executable, str(here / "scope_packaged.py"), str(source), *places], check=True)
 
 
 def make_plan(source: Path, work: Path) -> Plan:

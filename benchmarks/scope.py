@@ -53,7 +53,7 @@ class Measures:
         self._graph = detach_unlike(onnx.load(model))
         last = choose_maps(self._graph, training[:2])[-1]
         sides = compute_sides(self._graph, last, training[:1])
-        self._map = (FeatureMap(last.name, last.step, sides),)
+        self._map = (FeatureMap(last.name, last.step, sides, (1, 1)),)
         known = compute_features(self._graph, self._map, training)
         self._mean, covariance = known.mean(axis=0), np.cov(known.T)
         self._inverse = np.linalg.pinv(covariance + shrink(covariance))

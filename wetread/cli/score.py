@@ -149,7 +149,8 @@ def score(
     """Score every image under SOURCE: one row for each input, in order, even if it is broken or no image.
 
     Columns: path, status, label, probability, p_<label> for each label, error; then uncertain and DICOM
-    attributes, if asked for. Exit code 0 when every input has a score, 3 when some have none.
+    attributes, if asked for, and scope and scope_reason, if the model has a scope. Exit code 0 when every
+    input has a score, 3 when some have none.
     """
     from wetread.runtime.scoring.run import ScoreOptions
 

@@ -97,6 +97,7 @@ class _Findings:
         self.keras: list[NDArray[np.float64]] = []
         self.keras_seconds = 0.0
         self.probabilities: list[list[NDArray[np.float32]]] = [[] for _ in range(count)]
+        self.outside: list[list[NDArray[np.bool_]]] = [[] for _ in range(count)]
         self.seconds = [0.0] * count
         self.few: NDArray[np.uint8] = np.empty(0, np.uint8)
 
@@ -125,9 +126,18 @@ def _collect(
             start = time.perf_counter()
             found.probabilities[index].append(_classify(classifier, chunk.pixels, 32))
             found.seconds[index] += time.perf_counter() - start
+            found.outside[index] += find_outside(classifier, chunk.pixels)
     if not found.names:
         raise ExportError(f"Expected images in {', '.join(map(str, locations))}. Received none that decode.")
     return found
+
+
+def find_outside(classifier: Classifier, pixels: NDArray[np.uint8]) -> list[NDArray[np.bool_]]:
+    """Which images are unlike the training images, bool (N,) in a list; [] of a model that cannot tell."""
+    scope = classifier.spec.scope
+    if scope is None or scope.unlike is None:
+        return []
+    return [~(classifier.judge(pixels)[1] <= np.float32(scope.unlike.threshold))]
 
 
 def _below(name: str, locations: list[Any]) -> str:
@@ -161,7 +171,23 @@ def _compare_all(
         models.append(
             dataclasses.replace(model, milliseconds=seconds / count * 1e3, batch_difference=batches)
         )
-    return tuple(models)
+    return _compare_scopes(models, found.outside, limits[1] * count)
+
+
+def _compare_scopes(
+    models: list[ModelParity], outside: list[list[NDArray[np.bool_]]], most: float
+) -> tuple[ModelParity, ...]:
+    """Hold what files say is outside to the first file with a scope: at most `most` images otherwise."""
+    first = next((np.concatenate(parts) for parts in outside if parts), None)
+    compared = []
+    for model, parts in zip(models, outside, strict=True):
+        if first is not None and parts:
+            here = np.concatenate(parts)
+            flips = int((here != first).sum())
+            passed = model.passed and flips <= most
+            model = dataclasses.replace(model, outside=int(here.sum()), scope_flips=flips, passed=passed)
+        compared.append(model)
+    return tuple(compared)
 
 
 def _compare(

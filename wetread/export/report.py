@@ -41,6 +41,8 @@ class ModelParity:
     Differences are the largest of a probability of an image: `max`, `mean` and the 99.9th percentile over
     the images. `near_flips`: flips of images on which Keras is within 0.02 of deciding otherwise.
     `batch_difference`: between batches of 1, 7 and all images. `milliseconds`: per image, one thread.
+    `outside`: images that are unlike the training images by the model's scope; `scope_flips`: those of which
+    the first file with a scope says otherwise. None without one: Keras knows of no scope.
     """
 
     path: str
@@ -57,6 +59,8 @@ class ModelParity:
     milliseconds: float
     passed: bool
     flipped: tuple[Flip, ...] = ()
+    outside: int | None = None
+    scope_flips: int | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,12 @@ def describe_report(report: ParityReport) -> str:
         f"float32, at most {report.max_flips:.2%} flips; {report.machine}"
     )
     lines.append(_describe_terms(report))
+    lines += [
+        f"scope of {model.path}: {model.outside} of {report.images} outside, {model.scope_flips} otherwise "
+        "than by the first file with a scope"
+        for model in report.models
+        if model.outside is not None
+    ]
     for model in report.models:
         lines += [
             f"flip in {model.path}: {flip.path}: {flip.keras_label} -> {flip.label} "

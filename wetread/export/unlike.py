@@ -1,9 +1,10 @@
 """The output `unlike`: how unlike its training images a picture is, from features that the graph has anyway.
 
-Features are the means, in each quarter of the picture, of the network's last map of each size. What counts
-is the distance to the training images (Mahalanobis in the subspace that they fill, and how far outside that
-subspace a picture lies: `docs/scope.md` says what else was measured), and a linear measure for each change
-that the scope is asked to find. All of it is float32 inside the graph, in every precision of the network.
+Features are the means, in each quarter of the picture, of the network's last map of each size but the
+largest. What counts is the distance to the training images (Mahalanobis in the subspace that they fill, and
+how far outside that subspace a picture lies: `docs/scope.md` says what else was measured), and a linear
+measure for each change that the scope is asked to find. All of it is float32 inside the graph, in every
+precision of the network.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from wetread.runtime.model.scope import Unlike
 METHOD = "Mahalanobis distance and residual"
 FIT_IMAGES, COPIES = 2000, 2
 _AXES, _MAX_VALUES = 32, 26_000  # of the matrix, 2 bytes each: it stays below 60 kB
-_MAPS, _CHANNELS, _GRID, _PLAIN_GRID = 5, 256, 2, 8
+_LEAST_MAPS, _MAPS, _CHANNELS, _GRID, _PLAIN_GRID = 2, 5, 256, 2, 8
 _RIDGE = 0.05
 _LEAST_IMAGES = 20
 _LINEAR = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -65,9 +66,11 @@ def fit_unlike(
     measure = _scale_distance(measure, compute_features(model, maps, own), request.keep)
     if request.find:
         measure = _fit_heads(measure, model, request, (features, usual, own))
-    attached = attach_unlike(model, measure)
-    plain = run_unlike(attached, held_out)
-    threshold = max(float(np.quantile(plain, request.keep, method="higher")), 1e-3)
+    found = run_unlike(attach_unlike(model, measure), own)
+    plain = found[: len(held_out)]
+    # Of the images as they are, and with a version of each: what other machines make is like them, too.
+    bounds = (float(np.quantile(values, request.keep, method="higher")) for values in (plain, found))
+    threshold = max(*bounds, 1e-3)
     described = Unlike(
         threshold=float(f"{np.nextafter(np.float32(threshold), np.float32(np.inf)):.6g}"),
         method=METHOD,
@@ -90,15 +93,20 @@ def choose_maps(model: onnx.ModelProto, images: Pixels) -> tuple[FeatureMap, ...
             last.pop(value.shape[2:], None)
             last[value.shape[2:]] = name
     sizes = sorted(last, reverse=True)
+    if len(sizes) > _LEAST_MAPS:
+        del sizes[0]  # the largest costs most, and finds nothing that the next does not
     if not sizes:
         height, width = (max(side // _PLAIN_GRID, 1) for side in images.shape[1:3])
-        return (FeatureMap(INPUT, 1, (height, width)),)
+        return (FeatureMap(INPUT, 1, (height, width), (height, width)),)
     chosen = [sizes[at] for at in np.unique(np.linspace(0, len(sizes) - 1, _MAPS).round().astype(int))]
     return tuple(_describe_map(last[size], values[last[size]].shape) for size in chosen)
 
 
 def _describe_map(name: str, shape: tuple[int, ...]) -> FeatureMap:
-    return FeatureMap(name, -(-shape[1] // _CHANNELS), (shape[2] // _GRID, shape[3] // _GRID))
+    """A grid of four cells, whose middle row and column are left out where a side is odd."""
+    height, width = shape[2] // _GRID, shape[3] // _GRID
+    stride = (shape[2] - height, shape[3] - width)
+    return FeatureMap(name, -(-shape[1] // _CHANNELS), (height, width), stride)
 
 
 def _list_weighted(model: onnx.ModelProto) -> list[str]:

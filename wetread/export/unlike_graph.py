@@ -14,7 +14,6 @@ from wetread.errors import ExportError
 from wetread.export.graph import (
     INPUT,
     add_array,
-    add_outputs,
     copy_model,
     find_outputs,
     name_nodes,
@@ -32,11 +31,16 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One tensor whose means are features: its name, every how manieth channel, and the grid's cells."""
+    """One tensor whose means are features: its name, every how manieth channel, and the grid's cells.
+
+    A cell has the sides `kernel`, and the next one begins `stride` further: the first and the last touch the
+    edges.
+    """
 
     name: str
     step: int
     kernel: tuple[int, int]
+    stride: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -61,19 +65,26 @@ def compute_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...], image
     """The features of images, float64 (N, d), computed by the nodes that the exported graph has."""
     copy = copy_model(model)
     copy.graph.node.extend(_make_features(copy, maps))
-    session = open_plain(add_outputs(copy, [f"{UNLIKE}/features"]).SerializeToString())
-    parts = [
-        session.run([f"{UNLIKE}/features"], {INPUT: images[at : at + _BATCH]})[0]
-        for at in range(0, len(images), _BATCH)
-    ]
-    return np.concatenate(parts).astype(np.float64)
+    del copy.graph.output[:]
+    copy.graph.output.append(onnx.ValueInfoProto(name=f"{UNLIKE}/features"))
+    prune(copy, [f"{UNLIKE}/features"])  # a network of several needs one of them
+    return _run(copy, f"{UNLIKE}/features", images).astype(np.float64)
 
 
 def run_unlike(model: onnx.ModelProto, images: Pixels) -> NDArray[np.float32]:
     """The output `unlike` of images, float32 (N,)."""
+    copy = copy_model(model)
+    kept = [output for output in copy.graph.output if output.name == UNLIKE]
+    del copy.graph.output[:]
+    copy.graph.output.extend(kept)
+    prune(copy, [UNLIKE])
+    return _run(copy, UNLIKE, images)
+
+
+def _run(model: onnx.ModelProto, output: str, images: Pixels) -> NDArray[np.float32]:
     session = open_plain(model.SerializeToString())
     parts = [
-        session.run([UNLIKE], {INPUT: images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)
+        session.run([output], {INPUT: images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)
     ]
     return np.concatenate(parts)
 
@@ -111,7 +122,7 @@ def _node(op: str, inputs: list[str], made: str, **more: Any) -> onnx.NodeProto:
 
 def _make_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...]) -> list[onnx.NodeProto]:
     """The means of each cell of the grid of each map, side by side: (N, d)."""
-    nodes, flat = [], []
+    nodes, means = [], []
     for at, found in enumerate(maps):
         nodes.append(_node("Cast", [found.name], f"{at}/float", to=TensorProto.FLOAT))
         source = f"{UNLIKE}/{at}/float"
@@ -121,11 +132,12 @@ def _make_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...]) -> list
         if found.step > 1:
             nodes.append(_thin(model, source, at, found.step))
             source = f"{UNLIKE}/{at}/thin"
-        kernel = list(found.kernel)
-        nodes.append(_node("AveragePool", [source], f"{at}/means", kernel_shape=kernel, strides=kernel))
-        nodes.append(_node("Flatten", [f"{UNLIKE}/{at}/means"], f"{at}/flat", axis=1))
-        flat.append(f"{UNLIKE}/{at}/flat")
-    return [*nodes, _node("Concat", flat, "features", axis=1)]
+        cells = {"kernel_shape": list(found.kernel), "strides": list(found.stride)}
+        nodes.append(_node("AveragePool", [source], f"{at}/means", **cells))
+        means.append(f"{UNLIKE}/{at}/means")
+    if len(means) > 1:
+        nodes.append(_node("Concat", means, "means", axis=1))
+    return [*nodes, _node("Flatten", [f"{UNLIKE}/means" if len(means) > 1 else means[0]], "features")]
 
 
 def _thin(model: onnx.ModelProto, source: str, at: int, step: int) -> onnx.NodeProto:
@@ -139,18 +151,24 @@ def _thin(model: onnx.ModelProto, source: str, at: int, step: int) -> onnx.NodeP
 
 
 def _make_measure(model: onnx.ModelProto, measure: Measure) -> list[onnx.NodeProto]:
-    """From features (N, d) to the larger of the distance and the changes, (N,)."""
-    small = {"matrix": measure.matrix, "heads": measure.heads}
-    arrays = {"centre": measure.centre, "spread": measure.spread, "weights": measure.weights}
-    arrays |= {"rest": np.array(measure.rest, np.float32), "bias": measure.bias}
-    arrays |= {"axis": np.array([1], np.int64), "low": np.array(-CLIP, np.float32)}
-    arrays["high"] = np.array(CLIP, np.float32)
-    has_heads = measure.heads.shape[1] > 0
-    names = {
-        name: add_array(model, f"{UNLIKE}/{name}", np.asarray(array))
-        for name, array in (arrays | small).items()
-        if has_heads or name not in ("heads", "bias", "low", "high")
+    """From features (N, d) to the larger of the distance and the changes, (N,).
+
+    The distance is near + rest (all - inside): what lies along the axes, and what is left of the whole.
+    """
+    rest = np.array(measure.rest, np.float32)
+    arrays: dict[str, NDArray[Any]] = {
+        "centre": measure.centre,
+        "spread": measure.spread,
+        "matrix": measure.matrix,
+        "weights": measure.weights - rest,
+        "rest": rest,
     }
+    if has_heads := measure.heads.shape[1] > 0:
+        arrays |= {"heads": measure.heads, "bias": measure.bias}
+        arrays |= {"low": np.array(-CLIP, np.float32), "high": np.array(CLIP, np.float32)}
+    else:
+        arrays["axis"] = np.array([1], np.int64)
+    names = {name: add_array(model, f"{UNLIKE}/{name}", array) for name, array in arrays.items()}
     distance = [
         _node("Sub", [f"{UNLIKE}/features", names["centre"]], "centred"),
         _node("Mul", [f"{UNLIKE}/centred", names["spread"]], "standard"),
@@ -159,12 +177,12 @@ def _make_measure(model: onnx.ModelProto, measure: Measure) -> list[onnx.NodePro
         _node("Mul", [f"{UNLIKE}/along", f"{UNLIKE}/along"], "squares"),
         _node("MatMul", [f"{UNLIKE}/squares", names["weights"]], "near"),
         _node("ReduceSumSquare", [f"{UNLIKE}/standard"], "all", axes=[1], keepdims=1),
-        _node("ReduceSum", [f"{UNLIKE}/squares", names["axis"]], "inside", keepdims=1),
-        _node("Sub", [f"{UNLIKE}/all", f"{UNLIKE}/inside"], "outside"),
-        _node("Mul", [f"{UNLIKE}/outside", names["rest"]], "far"),
-        _node("Add", [f"{UNLIKE}/near", f"{UNLIKE}/far"], "distance"),
+        _node("Mul", [f"{UNLIKE}/all", names["rest"]], "whole"),
+        _node("Add", [f"{UNLIKE}/near", f"{UNLIKE}/whole"], "distance"),
     ]
-    return [*distance, *_make_heads(names)] if has_heads else [*distance, _squeeze("distance", names)]
+    if has_heads:
+        return [*distance, *_make_heads(names)]
+    return [*distance, _node("Squeeze", [f"{UNLIKE}/distance", names["axis"]], UNLIKE)]
 
 
 def _make_heads(names: dict[str, str]) -> list[onnx.NodeProto]:
@@ -174,10 +192,5 @@ def _make_heads(names: dict[str, str]) -> list[onnx.NodeProto]:
         _node("MatMul", [f"{UNLIKE}/clipped", f"{UNLIKE}/changes"], "each"),
         _node("Add", [f"{UNLIKE}/each", names["bias"]], "changed"),
         _node("Concat", [f"{UNLIKE}/distance", f"{UNLIKE}/changed"], "both", axis=1),
-        _node("ReduceMax", [f"{UNLIKE}/both"], "largest", axes=[1], keepdims=1),
-        _squeeze("largest", names),
+        _node("ReduceMax", [f"{UNLIKE}/both"], UNLIKE, axes=[1], keepdims=0),
     ]
-
-
-def _squeeze(name: str, names: dict[str, str]) -> onnx.NodeProto:
-    return _node("Squeeze", [f"{UNLIKE}/{name}", names["axis"]], UNLIKE)
