@@ -27,6 +27,8 @@ COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 def test_every_command_and_option_has_help_and_a_page(name):
     command = COMMANDS[name]
     assert command.help
+    assert "\n" not in command.help.replace("\n\n", ""), "a line of its own would be broken twice"
+    assert command.epilog.startswith(f"Example: wetread {name} ")
     assert 0 < len(command.short_help or "") <= 68, "`wetread --help` would cut it"
     assert any(f"wetread {name}" in page for page in PAGES.values())
     for parameter in command.params:
