@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.machines import arm64, bundles, golden, processors, suites, windows
+from tests.machines import arm64, bundles, golden, processors, pythons, suites, windows
 from tests.machines.known import explain
 from tests.machines.machine import EXTRAS, ROOT, Machine, MachineError, run
 from tests.machines.table import Row, write_page
@@ -28,6 +28,10 @@ BUILDERS: dict[str, Callable[[Path], Machine]] = {
     **{
         name.lower(): (lambda folder, name=name: processors.build(folder / name.lower(), name))
         for name in processors.OLD
+    },
+    **{
+        f"python{version}": (lambda folder, version=version: pythons.build(folder / version, version))
+        for version in pythons.VERSIONS
     },
 }
 

@@ -25,7 +25,8 @@ class Machine:
     `shell`: the command that runs a program there; in it `{folder}` stands for the folder that it starts in
     and `{variables}` for NAME=VALUE words; `offline` is the same without a network. `python`: the command
     that runs its interpreter there. `host`: what this machine's root is called there. `tags`: the platforms
-    whose wheels run there, best first; none where this machine's own environment runs.
+    whose wheels run there, best first; `installer`: a pip of its own instead. With neither, this machine's
+    own environment runs there.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Machine:
     python: tuple[str, ...]
     host: str = ""
     tags: tuple[str, ...] = ()
+    installer: tuple[str, ...] = ()
     version: str = "3.11"
     offline: tuple[str, ...] = ()
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -50,6 +52,8 @@ class Machine:
 
     def install(self, *packages: str, into: str = "site") -> None:
         """Put wheels for it into a folder beside it, with the versions of constraints.txt."""
+        if self.installer:
+            run([*self.installer, *packages], log=self.folder / "install.log")
         if not self.tags:
             return
         platforms = [word for tag in self.tags for word in ("--platform", tag)]

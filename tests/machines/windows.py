@@ -26,7 +26,7 @@ _NEEDED = {
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
     "gcc": "gcc",
 }
-# Windows 10; and no display: Wine would tell of it on standard error as onnxruntime asks for graphics cards.
+# Windows 10; and no display, of which Wine would complain as onnxruntime asks for graphics cards.
 _SETTINGS = (("", "Version", "win10"), (r"\Direct3D", "renderer", "no3d"))
 # arch_prctl(ARCH_REQ_XCOMP_PERM, 18): Linux gives AMX to whoever asks, Windows to everybody, and onnxruntime
 # for Windows asks nobody. Wine does not ask for its programs: an int8 model ends in an illegal instruction.
