@@ -30,7 +30,7 @@ _PROBE = base64.b64decode(
     "EwoBeRIOCgwIARIICgIIAgoCCAJCBAoAEBE="
 )
 # Extras that a bundle may bring: an installation from one has no index to take others from.
-_BUNDLED = ("dicom", "node", "parquet", "sign")
+_BUNDLED = ("dicom", "node", "parquet", "review", "sign")
 # A requirement as a wheel's metadata has it: onnxruntime-gpu[cuda,cudnn]<2,>=1.22; extra == "gpu"
 _REQUIREMENT = re.compile(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]")
 _IMPORT_SECONDS = 60
