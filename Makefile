@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXTRAS := cpu,train,tune,parquet,gcs,dicom,node,sign,ray
+EXTRAS := cpu,train,tune,parquet,gcs,dicom,node,review,sign,ray
 DATA ?=
 WORKERS ?= 2
 

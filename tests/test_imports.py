@@ -27,6 +27,8 @@ HEAVY = {
     "ray",
     "pynetdicom",
     "highdicom",
+    "starlette",
+    "uvicorn",
 }
 MAY_IMPORT = {
     "errors": set(),
@@ -38,6 +40,7 @@ MAY_IMPORT = {
     "backend": {"errors", "environment", "packages", "streams"},
     "heads": set(),
     "train": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "train"},
+    "review": {"errors", "packages", "runtime", "evaluate", "review"},
     "bundle": {"errors", "packages", "runtime", "bundle"},
     "export": {"errors", "environment", "packages", "backend", "heads", "runtime", "evaluate", "export"},
     "node": {"errors", "packages", "runtime", "node"},

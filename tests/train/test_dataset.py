@@ -264,3 +264,50 @@ def test_calibration_is_taken_from_a_given_training_side(tmp_path: Path) -> None
     draw_folder(tmp_path / "data" / "val", counts={"bar": 30, "disc": 30})
     with pytest.raises(DatasetError, match="--calibration-split"):
         load_dataset(configure(tmp_path / "data", calibration_split=0.5))
+
+
+def move_flat(folder: Path, labels: Path, *, above: str = "") -> list[str]:
+    """Move labelled images into folders that say nothing, and write their labels as a reader would."""
+    rows = ["path,label,verdict"]
+    for number, path in enumerate(sorted(folder.rglob("*.*"))):
+        name = f"{'ab'[number % 2]}/{path.name}"
+        (folder / name).parent.mkdir(exist_ok=True)
+        path.rename(folder / name)
+        rows.append(f"{above}{name},{path.parent.name},agree")
+    labels.write_text("\n".join(rows) + "\n")
+    return rows[1:]
+
+
+@pytest.mark.parametrize("above", ["", "data/", "/srv/site/data/", "gs://bucket/data/"])
+def test_images_that_lie_where_they_are_take_their_labels_from_a_file(folder: Path, tmp_path, above) -> None:
+    """As they were scored elsewhere, under other names above them."""
+    by_folder = load_dataset(configure(folder))
+    pixels = {
+        Path(name).name: by_folder.pixels[row]
+        for name, row in zip(by_folder.names, by_folder.rows, strict=True)
+    }
+    truth = {
+        Path(n).name: by_folder.labels[t] for n, t in zip(by_folder.names, by_folder.targets, strict=True)
+    }
+    move_flat(folder, tmp_path / "reviews.csv", above=above)
+    (folder / "a" / "person9_unlabelled.png").write_bytes(b"never read")
+    data = load_dataset(configure(folder, labels=str(tmp_path / "reviews.csv")))
+    assert data.labels == by_folder.labels and len(data.names) == 36 and data.left_out == ()
+    for name, target, row in zip(data.names, data.targets, data.rows, strict=True):
+        assert data.labels[target] == truth[Path(name).name]
+        np.testing.assert_array_equal(data.pixels[row], pixels[Path(name).name])
+    sides = {side: {data.groups[i] for i in data.select(side)} for side in ("train", "val")}
+    assert sides["train"] and sides["val"] and not sides["train"] & sides["val"]
+
+
+def test_labels_that_do_not_fit_their_folder_are_refused(folder: Path, tmp_path: Path) -> None:
+    rows = move_flat(folder, tmp_path / "reviews.csv")
+    for lines, words in (
+        ([*rows, "a/person99_gone.png,bar,agree"], "none for 1 of them, such as 'a/person99_gone.png'"),
+        ([f"x/{row}" for row in rows[:1]] + rows[1:], "Received none for"),
+        ([row for row in rows if "bar" in row], "two or more labels"),
+        (["a/x.png,,unsure"], "Received none for 0 of them"),
+    ):
+        (tmp_path / "other.csv").write_text("path,label,verdict\n" + "\n".join(lines) + "\n")
+        with pytest.raises(DatasetError, match=words):
+            load_dataset(configure(folder, labels=str(tmp_path / "other.csv")))

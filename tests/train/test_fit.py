@@ -266,6 +266,22 @@ def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
     assert train(config, resume=True).new_epochs == 1
 
 
+def test_a_run_is_not_resumed_on_other_labels(data: Path, tmp_path: Path) -> None:
+    copy = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16})
+    rows = [f"{path.relative_to(copy).as_posix()},{path.parent.name}" for path in sorted(copy.rglob("*.*"))]
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\n" + "\n".join(rows) + "\n")
+    config = configure(copy, tmp_path / "run", epochs=2, labels=str(labels))
+    with pytest.raises(StopError):
+        train(config, on_event=stop_after(1))
+    whole = labels.read_text()
+    labels.write_text(whole.replace("person0_0.jpg,bar", "person0_0.jpg,disc"))
+    with pytest.raises(DatasetError, match="same labels"):
+        train(config, resume=True)
+    labels.write_text(whole)
+    assert train(config, resume=True).new_epochs == 1
+
+
 def test_a_run_is_not_resumed_with_another_network_of_the_same_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

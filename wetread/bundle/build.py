@@ -38,7 +38,7 @@ _SCRIPTS = {"win_amd64": ("install.cmd", "install.ps1")}
 _UNIX_SCRIPTS = ("install.sh",)
 # Older versions of pip do not know the tags of the newest wheels.
 _PIP = "pip>=24"
-_MAY_BE_BUNDLED = ("dicom", "node", "parquet", "sign")
+_MAY_BE_BUNDLED = ("dicom", "node", "parquet", "review", "sign")
 
 Report = Callable[[str], None]
 

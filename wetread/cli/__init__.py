@@ -29,6 +29,7 @@ from wetread.streams import open_missing
 
 # Modules of this package; importing one adds the command of its name.
 COMMANDS = (
+    "agreement",
     "bundle",
     "demo",
     "doctor",
@@ -41,6 +42,7 @@ COMMANDS = (
     "node",
     "parity",
     "report",
+    "review",
     "score",
     "train",
     "tune",

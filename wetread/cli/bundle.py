@@ -27,7 +27,9 @@ def bundle(
     extras: Annotated[
         list[str] | None,
         typer.Option(
-            "--with", metavar="EXTRA", help="Include an extra: dicom, node, parquet or sign; repeatable."
+            "--with",
+            metavar="EXTRA",
+            help="Include an extra: dicom, node, parquet, review or sign; repeatable.",
         ),
     ] = None,
     wheel: Annotated[

@@ -25,8 +25,9 @@ class JudgeOptions:
     panel: ClassVar[str] = "Data"
 
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="Labelled images, DATA/<label>/*, with the model's labels.")
-    ]
+        str | None,
+        typer.Argument(metavar="DATA", help="Labelled images, DATA/<label>/*, with the model's labels."),
+    ] = None
     split: Annotated[
         str | None,
         typer.Option(
@@ -47,6 +48,21 @@ class JudgeOptions:
     ] = 2000
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the bootstrap samples.")] = 0
     workers: Workers = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewOptions:
+    """Readers' labels, in place of DATA."""
+
+    panel: ClassVar[str] = "Data"
+
+    reviews: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.csv", help="Judge by what readers said (wetread review), not by DATA."),
+    ] = None
+    scores: Annotated[
+        str | None, typer.Option(metavar="FILE", help="With --reviews: the scores that were reviewed.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +94,7 @@ class ReportOptions:
 def evaluate(
     *,
     judging: JudgeOptions,
+    reviewed: ReviewOptions,
     chosen: ModelOptions,
     compare: Annotated[
         str | None, typer.Option(metavar="OTHER.onnx", help="Compare with a second model on the same images.")
@@ -87,6 +104,8 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
     """Evaluate a model on labelled folders: metrics with 95% intervals by patient, and a report.
+
+    Or evaluate by readers: --reviews reviews.csv --scores scores.csv, weighted for the images they looked at.
 
     TensorFlow is not needed. Exit code 0 when every image has a score, 3 when some have none.
     """
@@ -98,6 +117,11 @@ def evaluate(
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 
     output = written.output
+    if reviewed.reviews is not None or reviewed.scores is not None:
+        with bill_project(project):
+            raise typer.Exit(_judge_by_readers(judging, reviewed, chosen, written, compared=compare))
+    if judging.data is None:
+        raise UsageError("Expected DATA, or --reviews and --scores. Received neither.")
     if output is None and (written.thumbnails or written.overwrite):
         raise UsageError("--thumbnails and --overwrite need --output DIR: without it no file is written.")
     with (
@@ -117,6 +141,41 @@ def evaluate(
             place.publish()
     _print_evaluation(evaluation, output)
     raise typer.Exit(3 if evaluation.unscored else 0)
+
+
+def _judge_by_readers(
+    judging: JudgeOptions,
+    reviewed: ReviewOptions,
+    chosen: ModelOptions,
+    written: ReportOptions,
+    *,
+    compared: str | None,
+) -> int:
+    """Judge by reviews, and return the exit code. Raises UsageError for options that belong to DATA."""
+    from wetread.cli.readers import evaluate_by_readers
+    from wetread.errors import UsageError
+    from wetread.evaluate.patients import DEFAULT_GROUP_REGEX
+    from wetread.evaluate.readers import ReadersOptions
+
+    if reviewed.reviews is None or reviewed.scores is None:
+        raise UsageError("Expected --reviews and --scores together. Received one of them.")
+    others = (judging.data, judging.split, judging.run, compared, written.thumbnails or None)
+    if any(value is not None for value in others):
+        raise UsageError(
+            "Expected --reviews without DATA, --split, --run, --compare and --thumbnails: the scores are "
+            "there, and their images are not read."
+        )
+    if written.output is None and written.overwrite:
+        raise UsageError("Expected --output with --overwrite. Received none.")
+    options = ReadersOptions(
+        reviews=reviewed.reviews,
+        scores=reviewed.scores,
+        model=chosen.model,
+        group_regex=judging.group_regex or DEFAULT_GROUP_REGEX,
+        resamples=judging.resamples,
+        seed=judging.seed,
+    )
+    return evaluate_by_readers(options, output=written.output, overwrite=written.overwrite)
 
 
 @contextmanager

@@ -32,6 +32,12 @@ class DataOptions:
             metavar="DATA", help="Labelled images, DATA/<label>/* or DATA/{train,val,test}/<label>/*."
         ),
     ]
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE.csv", help="Labels of images in DATA, in any folders: reviews.csv, or path,label."
+        ),
+    ] = None
     validation: Annotated[
         float,
         typer.Option(

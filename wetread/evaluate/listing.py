@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wetread.errors import DatasetError
+from wetread.evaluate.reviews import read_reviews
 from wetread.runtime.entries import Entry, Source
+from wetread.runtime.sources.moved import find_prefix, split_name
 from wetread.runtime.sources.opening import open_source
 
 _PARTS = ("train", "val", "test")
@@ -54,6 +56,32 @@ def list_images(data: str) -> Listing:
     listing = replace(listing, images=images, labels=labels, strays=strays)
     _check_listing(listing, data)
     return listing
+
+
+def list_labelled(data: str, labels: str) -> Listing:
+    """List the images of DATA that a file gives a label (its columns path and label), whatever their folders.
+
+    Images that it does not name are not listed. Raises SourceError, and DatasetError where the file names
+    images that are not in DATA, or fewer than two labels.
+    """
+    wanted = {review.path: review.label for review in read_reviews(labels) if review.verdict.has_label}
+    source, root = open_source(data), data if data.endswith("/") else data + "/"
+    entries = {split_name(e.name[len(root) :]): e for e in source.entries() if e.name.startswith(root)}
+    prefix = find_prefix(list(wanted), entries.__contains__) or ()
+    parts = {path: split_name(path)[len(prefix) :] for path in wanted}
+    missing = [path for path, below in parts.items() if below not in entries]
+    if missing or not wanted:
+        raise DatasetError(
+            f"Expected the {len(wanted):,} images that {labels} labels in {data}. Received none for "
+            f"{len(missing):,} of them{f', such as {missing[0]!r}' if missing else ''}. Point at the "
+            "folder that was scored."
+        )
+    chosen = {below: wanted[path] for path, below in parts.items()}
+    images = tuple(Image(e, "/".join(p), chosen[p], "") for p, e in entries.items() if p in chosen)
+    found = tuple(sorted({image.label for image in images}))
+    if len(found) < 2:
+        raise DatasetError(f"Expected two or more labels in {labels}. Received one: {found[0]}.")
+    return Listing(source, root, found, images, ())
 
 
 def list_judged(data: str, *, labels: tuple[str, ...]) -> Listing:

@@ -105,20 +105,45 @@ def measure(
     95% percentile intervals from that many bootstrap samples of patients (of images without `groups`),
     drawn from `seed`. Raises DatasetError if the shapes do not fit.
     """
-    _check_shapes(probabilities, truth, spec, groups)
-    judged = _Judged.of(probabilities, truth, spec)
+    sample = Sample(probabilities=probabilities, truth=truth, groups=groups)
+    return measure_sample(sample, spec, resamples=resamples, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Images that stand for others. `probabilities`, `truth` and `groups` as in `measure`.
+
+    `weights`: float64 (N,), how many images each of them stands for; None: itself alone.
+    """
+
+    probabilities: NDArray[np.floating]
+    truth: NDArray[np.integer]
+    groups: Sequence[str] | None = None
+    weights: Floats | None = None
+
+
+def measure_sample(sample: Sample, spec: ModelSpec, *, resamples: int = 0, seed: int = 0) -> Metrics:
+    """Judge probabilities as `measure` does, each image as often as it is weighted.
+
+    `images`, `patients` and `confusion` count the images that are there. Raises DatasetError when the shapes
+    do not fit.
+    """
+    truth, groups = sample.truth, sample.groups
+    _check_shapes(sample.probabilities, truth, spec, groups)
+    judged = _Judged.of(sample.probabilities, truth, spec)
     ones = np.ones(len(truth))
-    patients = None if groups is None else len(set(groups))
+    weights = ones if sample.weights is None else sample.weights
+    drawn = draw_weights(len(truth), groups, resamples=resamples, seed=seed)
     return Metrics(
         images=len(truth),
-        patients=patients,
+        patients=None if groups is None else len(set(groups)),
         labels=spec.labels,
         positive=spec.positive,
         threshold=spec.threshold,
         confusion=tuple(tuple(int(n) for n in row) for row in _confusion(judged, ones)),
-        per_label=_per_label(judged, ones, spec.labels),
-        intervals=_bootstrap(judged, groups, resamples=resamples, seed=seed) if resamples else {},
-        **_values(judged, ones),
+        per_label=_per_label(judged, weights, spec.labels),
+        intervals=_bootstrap(judged, (weights * times for times in drawn)) if resamples else {},
+        **_values(judged, weights),
     )
 
 
@@ -188,7 +213,7 @@ def _per_label(judged: _Judged, weights: Floats, labels: tuple[str, ...]) -> dic
     for index, label in enumerate(labels):
         auc, average_precision = _rank(judged, index, weights)
         found[label] = LabelMetrics(
-            images=int(confusion[index].sum()),
+            images=int((judged.truth == index).sum()),
             auc=auc,
             average_precision=average_precision,
             **_against_others(confusion, index),
@@ -280,7 +305,7 @@ def measure_differences(
     first, second = (_Judged.of(table, truth, spec) for table, spec in zip(probabilities, specs, strict=True))
     whole = _subtract(first, second, np.ones(len(truth)))
     drawn: dict[str, list[float]] = {}
-    for weights in _draw_weights(len(truth), groups, resamples=resamples, seed=seed):
+    for weights in draw_weights(len(truth), groups, resamples=resamples, seed=seed):
         for name, value in _subtract(first, second, weights).items():
             drawn.setdefault(name, []).append(value)
     return {
@@ -295,20 +320,16 @@ def _subtract(first: _Judged, second: _Judged, weights: Floats) -> dict[str, flo
     return {name: mine[name] - other[name] for name in mine}
 
 
-def _bootstrap(
-    judged: _Judged, groups: Sequence[str] | None, *, resamples: int, seed: int
-) -> dict[str, tuple[float, float]]:
-    """95% percentile intervals over resamples of whole patients."""
+def _bootstrap(judged: _Judged, resampled: Iterator[Floats]) -> dict[str, tuple[float, float]]:
+    """95% percentile intervals over resamples, each a weighting of the images."""
     drawn: dict[str, list[float]] = {}
-    for weights in _draw_weights(len(judged.truth), groups, resamples=resamples, seed=seed):
+    for weights in resampled:
         for name, value in _values(judged, weights).items():
             drawn.setdefault(name, []).append(value)
     return {name: _interval(values) for name, values in drawn.items() if not np.isnan(values).all()}
 
 
-def _draw_weights(
-    images: int, groups: Sequence[str] | None, *, resamples: int, seed: int
-) -> Iterator[Floats]:
+def draw_weights(images: int, groups: Sequence[str] | None, *, resamples: int, seed: int) -> Iterator[Floats]:
     """Draw how often each image counts in each bootstrap sample of whole patients."""
     owners = np.arange(images) if groups is None else np.unique(groups, return_inverse=True)[1]
     patients = int(owners.max()) + 1

@@ -52,6 +52,14 @@ def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = Fal
     if evaluation.other is not None:
         files[OTHER_PREDICTIONS] = encode_predictions(evaluation.other)
     files[METRICS] = (json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n").encode()
+    write_tables(files, folder)
+
+
+def write_tables(files: dict[str, bytes], folder: str) -> None:
+    """Write files into a folder, in order, each of them whole; what an earlier report left there goes first.
+
+    Raises OutputError.
+    """
     for name in FILES:
         (Path(folder) / name).unlink(missing_ok=True)
     for name, data in files.items():

@@ -30,7 +30,7 @@ _PROBE = base64.b64decode(
     "EwoBeRIOCgwIARIICgIIAgoCCAJCBAoAEBE="
 )
 # Extras that a bundle may include: an installation from a bundle has no index to install others from.
-_BUNDLED = ("dicom", "node", "parquet", "sign")
+_BUNDLED = ("dicom", "node", "parquet", "review", "sign")
 # A requirement in a wheel's metadata, such as: onnxruntime-gpu[cuda,cudnn]<2,>=1.22; extra == "gpu"
 _REQUIREMENT = re.compile(r"([\w.-]+).*\bextra == ['\"]([\w-]+)['\"]")
 _IMPORT_SECONDS = 60

@@ -18,10 +18,11 @@ RECORD_SUFFIX = ".run.json"
 PART_SUFFIX = ".part"
 JOURNAL_SUFFIX = ".watch"
 SHARD_SUFFIX = ".shard"
+REVIEWS_SUFFIX = ".journal"
 _MOST_NAMES = 10_000
 _MOST_ENDINGS = 5
 # Endings of files beside an output: those that prove that it is wetread's, and all of them.
-PROOF_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX)
+PROOF_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, REVIEWS_SUFFIX)
 _OWN_SUFFIXES = (*PROOF_SUFFIXES, PART_SUFFIX + ".state", SHARD_SUFFIX)
 
 

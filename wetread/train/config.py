@@ -47,13 +47,15 @@ class TrainConfig:
 
     Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `output`: the RUN directory. Both may be
     gs:// locations; local ones are made absolute, so that the run can be resumed and exported from anywhere.
-    `validation`: the fraction of images to validate on, if there is no DATA/val. `calibration_split`: the
-    fraction of patients who neither train nor validate; temperature and threshold are fitted on them, by
-    `threshold_rule` (default: 'balanced'; 'fixed X' needs no patients set aside). `group_regex` finds the
-    patient in a name. `subset`: train on about this many images. `positive`: one of two labels. `folds`:
-    first train this many networks, each without one fold of the patients (`wetread.train.folds`); `fold`: the
-    fold that this run leaves out, set by wetread itself. `near_identical`: find images that are one picture
-    saved twice and keep them on one side. `cache`: folder of arrays (default: $WETREAD_CACHE or RUN/cache).
+    `labels`: a file with the columns path and label, as `wetread review` writes it; the images are anywhere
+    below `data`. `validation`: the fraction of images to validate on, if there is no DATA/val.
+    `calibration_split`: the fraction of patients who neither train nor validate; temperature and threshold
+    are fitted on them, by `threshold_rule` (default: 'balanced'; 'fixed X' needs no patients set aside).
+    `group_regex` finds the patient in a name. `subset`: train on about this many images. `positive`: one of
+    two labels. `folds`: first train this many networks, each without one fold of the patients
+    (`wetread.train.folds`); `fold`: the fold that this run leaves out, set by wetread itself.
+    `near_identical`: find images that are one picture saved twice and keep them on one side. `cache`: folder
+    of arrays (default: $WETREAD_CACHE or RUN/cache).
 
     Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
     'light', 'none' or a TOML file.
@@ -79,6 +81,7 @@ class TrainConfig:
 
     data: str
     output: str
+    labels: str | None = None
     validation: float = 0.1
     calibration_split: float = 0.0
     threshold_rule: str | None = None
@@ -120,7 +123,7 @@ class TrainConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("data", "output", "cache"):
+        for name in ("data", "output", "cache", "labels"):
             object.__setattr__(self, name, _make_absolute(getattr(self, name)))
         _expect_choice("color", self.color, COLORS)
         _expect_choice("resize", self.resize, RESIZES)
@@ -214,12 +217,12 @@ class TrainConfig:
 def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] | None:
     """Return the first field that changes the result, with its old and new value; None if there is none.
 
-    The locations of data, run and cache are not compared: the data's own fingerprint is. Neither is
+    The locations of data, labels, run and cache are not compared: what is in data and labels is. Neither is
     `tensorboard`, which only reports.
     """
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
-        if before != after and f.name not in ("data", "output", "cache", "tensorboard"):
+        if before != after and f.name not in ("data", "output", "cache", "labels", "tensorboard"):
             return f.name, before, after
     return None
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
-from wetread.evaluate.listing import Image, Listing, list_images
+from wetread.evaluate.listing import Image, Listing, list_images, list_labelled
 from wetread.evaluate.patients import compile_group_regex, count_unmatched, find_group, merge_groups
 from wetread.runtime.images.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
@@ -82,7 +82,7 @@ def load_dataset(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Da
     Reads through the cache in `config.cache_folder()`. Raises SourceError, and DatasetError when the
     folders cannot train a network.
     """
-    listing = list_images(config.data)
+    listing = list_images(config.data) if config.labels is None else list_labelled(config.data, config.labels)
     images = choose_subset(listing, config)
     cache = cache_images(
         [image.entry for image in images],

@@ -7,6 +7,7 @@ as one that was not: every random number is a function of the seed and the epoch
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -178,11 +179,19 @@ def _check_or_begin(config: TrainConfig, data: Dataset, policy: Policy, *, netwo
         "policy": dataclasses.asdict(policy),
         "architecture": f"{config.network}, {network}",
     }
+    if config.labels is not None:
+        inputs["labels"] = digest_labels(data)
     if begun:
         runs.check_inputs(directory, inputs)
         return
     draw_augmentation(directory / runs.AUGMENTATION_PICTURE, data, policy, seed=config.seed)
     _describe_run(directory, config, data, inputs)
+
+
+def digest_labels(data: Dataset) -> str:
+    """SHA-256 of the labels in listing order: of a run that takes them from a file, no folder names them."""
+    words = "\n".join(data.labels[target] for target in data.targets)
+    return hashlib.sha256(words.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:

@@ -96,7 +96,7 @@ def check_inputs(run: Path, inputs: dict[str, Any]) -> None:
     for name, after in inputs.items():
         before = old.get(name, after)  # an earlier version may not have saved it
         if before != after:
-            kind = DatasetError if name in ("images", "data") else ConfigError
+            kind = DatasetError if name in ("images", "data", "labels") else ConfigError
             raise kind(
                 f"The {name} changed since the run in {run} began: {_shorten(before)} then, "
                 f"{_shorten(after)} now. Restore it, or start a new run in another --output."

@@ -145,7 +145,7 @@ def _read_scaled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
 
 def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     image = _convert(_decode(data, header, recipe, PARTS), recipe)
-    return _to_channels(_orient(image, _choose_orientation(header, recipe)), recipe)
+    return _to_channels(orient(image, _choose_orientation(header, recipe)), recipe)
 
 
 def _decode(data: bytes, header: Header, recipe: PixelRecipe, eighths: int) -> Samples:
@@ -187,15 +187,15 @@ def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
     to_gray = recipe.color == "gray" and color.shape[2] == 3
     if color.itemsize == 1 and alpha is None and not white_is_zero and not to_gray:
         return color
-    tops = _find_top(color), _find_top(alpha)
+    tops = find_top(color), find_top(alpha)
     height, width, channels = color.shape
     image = np.empty((height, width, 1 if to_gray else channels), np.uint8)
     strip = max(_STRIP_PIXELS // width, 1)
     for top in range(0, height, strip):
         rows = slice(top, top + strip)
-        share = None if alpha is None else _to_eight_bits(alpha[rows, :, 0], tops[1])
+        share = None if alpha is None else to_eight_bits(alpha[rows, :, 0], tops[1])
         planes = (
-            _composite(_to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
+            _composite(to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
             for channel in range(channels)
         )
         if to_gray:
@@ -206,7 +206,7 @@ def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
     return image
 
 
-def _find_top(samples: Stored | None) -> int:
+def find_top(samples: Stored | None) -> int:
     """Return the largest value of the smallest depth (8, 10, 12, 14 or 16 bits) that holds every sample.
 
     The high byte of a 12-bit X-ray in a 16-bit file would be nearly black.
@@ -217,7 +217,8 @@ def _find_top(samples: Stored | None) -> int:
     return next((1 << bits) - 1 for bits in _DEPTHS if largest < 1 << bits)
 
 
-def _to_eight_bits(plane: Stored, top: int) -> Pixels:
+def to_eight_bits(plane: Stored, top: int) -> Pixels:
+    """Scale samples of more than 8 bits, `top` the largest of their depth, to 0..255, rounded half up."""
     if plane.itemsize == 1:
         return plane
     return ((plane * np.uint32(255) + np.uint32(top // 2)) // np.uint32(top)).astype(np.uint8)
@@ -272,7 +273,7 @@ def _scale(image: Pixels, spans: tuple[Span, Span], orientation: int) -> Pixels:
     It is rotated after scaling, when it is small: averages are the same from either end.
     """
     image = scale(image, *spans)
-    return _orient(image, orientation) if orientation > 1 else image
+    return orient(image, orientation) if orientation > 1 else image
 
 
 def _fill(image: Pixels, recipe: PixelRecipe) -> Pixels:
@@ -298,8 +299,8 @@ def _plan(
     return (rows, columns) if orientation < 5 else (columns, rows)
 
 
-def _orient(image: Pixels, orientation: int) -> Pixels:
-    """Rotate an image upright by its EXIF orientation."""
+def orient(image: Stored, orientation: int) -> Stored:
+    """Rotate an image (H, W, ...) of any type upright by its EXIF orientation."""
     if orientation >= 5:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):

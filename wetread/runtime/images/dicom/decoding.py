@@ -70,14 +70,24 @@ class Picture:
         Returns uint8 (H, W, 1) gray levels, 0 black, or (H, W, 3) RGB. Raises ImageError 'truncated',
         'unsupported', or 'blank' where the window clips all that is not padding.
         """
-        index = choose_frame(self.attributes, self.form)
-        values, form = read_frame(self.stream, self.pixels, self.form, index=index)
+        index, values, form = self._read_frame()
         if form.photometric in GRAYS:
             return _apply_rule(values, read_gray_rule(self.attributes, form, frame=index))
         if form.photometric == PALETTE:
             return apply_palette(values, _read_palette(self.attributes, form))
         colors = to_eight_bits(values, form.stored)
         return colors if form.photometric == "RGB" else convert_ybr(colors)
+
+    def read_stored(self) -> tuple[NDArray[np.int32], GrayRule] | None:
+        """Read the gray values as stored, int32 (H, W), and what `decode` makes of them; None for colors."""
+        if self.form.photometric not in GRAYS:
+            return None
+        index, values, form = self._read_frame()
+        return values, read_gray_rule(self.attributes, form, frame=index)
+
+    def _read_frame(self) -> tuple[int, NDArray[np.int32], PixelFormat]:
+        index = choose_frame(self.attributes, self.form)
+        return index, *read_frame(self.stream, self.pixels, self.form, index=index)
 
 
 def _apply_rule(values: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:

@@ -73,6 +73,15 @@ class GrayRule:
 
 def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
     """Turn stored values, int32 of any shape, into gray levels 0 to 255 of the same shape."""
+    table = make_gray_table(stored, rule)
+    return map_strips(lambda strip: table[strip - rule.lowest], stored, np.uint8)
+
+
+def make_gray_table(stored: NDArray[np.int32], rule: GrayRule) -> Table:
+    """The gray level, uint8, of every value that the rule's bits can hold, from `rule.lowest` up.
+
+    `stored`: the picture's values; only a rule without window or table asks which of them occur.
+    """
     padded = _padded(rule)
     values, unit = _apply_modality(rule)
     if rule.voi is None:
@@ -85,7 +94,25 @@ def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uin
     if rule.inverted:
         table = 255 - table
     table[padded] = 0
-    return map_strips(lambda strip: table[strip - rule.lowest], stored, np.uint8)
+    return table
+
+
+def find_window(rule: GrayRule, table: Table) -> tuple[float, float] | None:
+    """Between which values, counted from `rule.lowest`, a rule's table goes from one end to the other.
+
+    None where it spreads the values that occur. Of a lookup table, where its first and last change are.
+    """
+    if rule.voi is None:
+        return None
+    if isinstance(rule.voi, Lookup) or isinstance(rule.modality, Lookup):
+        changes = np.flatnonzero(np.diff(table.astype(np.int16)))
+        return (float(changes[0]), float(changes[-1] + 1)) if len(changes) else None
+    center, width = rule.voi.center, rule.voi.width
+    if rule.voi.function == "LINEAR":
+        center, width = center - Fraction(1, 2), width - 1
+    slope, intercept = rule.modality
+    ends = sorted(float((center + side * width / 2 - intercept) / slope - rule.lowest) for side in (-1, 1))
+    return ends[0], ends[1]
 
 
 def hides_all(stored: NDArray[np.int32], levels: NDArray[np.uint8], rule: GrayRule) -> bool:

@@ -1,0 +1,189 @@
+"""How far readers agree on the labels of the same images: Cohen's kappa of two, Fleiss' of all.
+
+Sources: Cohen, Educational and Psychological Measurement 20 (1960); Fleiss, Psychological Bulletin 76 (1971).
+Both compare with what chance alone would give; 1 is full agreement, 0 that of chance. Intervals are 95%
+percentiles of bootstrap samples of patients.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import DatasetError, UsageError
+from wetread.evaluate.metrics import draw_weights
+from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
+from wetread.evaluate.reviews import Review
+from wetread.runtime.scoring.rows import encode_csv
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kappa:
+    """One kappa: of which readers, over how many images, with its interval (NaN: not defined).
+
+    `agreement`: the share of images (of pairs of readings, with more than two readers) that agree.
+    """
+
+    readers: tuple[str, ...]
+    images: int
+    agreement: float
+    value: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """An image of which readers say different things: what each says, '' where one says nothing."""
+
+    path: str
+    said: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """What readers have in common. `common`: images that every one of them gave a label.
+
+    `fleiss` is None with two readers. `differences`: of images that two or more looked at, in their order.
+    """
+
+    readers: tuple[str, ...]
+    labelled: tuple[int, ...]
+    common: int
+    cohen: tuple[Kappa, ...]
+    fleiss: Kappa | None
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgreementOptions:
+    """How to compare: `group_regex` finds the patient in a path, `resamples` from `seed` make intervals."""
+
+    group_regex: str = DEFAULT_GROUP_REGEX
+    resamples: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0:
+            raise UsageError(f"Expected --resamples of 0 or more. Received {self.resamples}.")
+
+
+def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -> Agreement:
+    """Compare two readers or more. `files`: what each file holds, by its name.
+
+    Raises UsageError for fewer than two, and DatasetError where two have no labelled image in common.
+    """
+    if len(files) < 2:
+        raise UsageError(f"Expected reviews of two readers or more. Received {len(files)} file.")
+    readers = name_readers(files)
+    said = [{review.path: review for review in reviews} for reviews in files.values()]
+    labels = [{path: r.label for path, r in one.items() if r.verdict.has_label} for one in said]
+    cohen = [
+        _compare((readers[i], readers[j]), [labels[i], labels[j]], options, measure_cohen)
+        for i, j in itertools.combinations(range(len(readers)), 2)
+    ]
+    return Agreement(
+        readers=readers,
+        labelled=tuple(map(len, labels)),
+        common=len(set.intersection(*map(set, labels))),
+        cohen=tuple(cohen),
+        fleiss=_compare(readers, labels, options, measure_fleiss) if len(readers) > 2 else None,
+        differences=tuple(_list_differences(said)),
+        notes=tuple(_find_notes(readers, said)),
+    )
+
+
+def name_readers(files: dict[str, list[Review]]) -> tuple[str, ...]:
+    """The readers' names; the files' where two have one name, or a file none or several."""
+    own = [{review.reader for review in reviews} for reviews in files.values()]
+    names = [next(iter(found)) if len(found) == 1 else "" for found in own]
+    if all(names) and len(set(names)) == len(names):
+        return tuple(names)
+    stems = [PurePath(name).stem for name in files]
+    return tuple(stems if len(set(stems)) == len(stems) else files)
+
+
+def _compare(
+    readers: tuple[str, ...],
+    labels: Sequence[dict[str, str]],
+    options: AgreementOptions,
+    measure: Callable[[Codes, Floats], tuple[float, float]],
+) -> Kappa:
+    """One kappa over the images that all of some readers labelled."""
+    paths = sorted(set.intersection(*map(set, labels)))
+    if not paths:
+        raise DatasetError(
+            f"Expected images that {' and '.join(readers)} all gave a label. Received none: their files name "
+            "other images."
+        )
+    words = sorted({one[path] for one in labels for path in paths})
+    codes = np.array([[words.index(one[path]) for one in labels] for path in paths], np.intp)
+    pattern = compile_group_regex(options.group_regex)
+    groups = [find_group(path, pattern) for path in paths]
+    agreement, value = measure(codes, np.ones(len(paths)))
+    drawn = draw_weights(len(paths), groups, resamples=options.resamples, seed=options.seed)
+    values = np.array([measure(codes, weights)[1] for weights in drawn])
+    known = values[~np.isnan(values)]
+    low, high = np.percentile(known, [2.5, 97.5]).tolist() if len(known) else (math.nan, math.nan)
+    return Kappa(readers=readers, images=len(paths), agreement=agreement, value=value, interval=(low, high))
+
+
+def measure_cohen(codes: Codes, weights: Floats) -> tuple[float, float]:
+    """Agreement and Cohen's kappa of two readers: codes (N, 2) of labels, images weighted (N,)."""
+    size = int(codes.max()) + 1
+    table = np.bincount(codes[:, 0] * size + codes[:, 1], weights=weights, minlength=size * size)
+    shares = table.reshape(size, size) / weights.sum()
+    agreement = float(np.trace(shares))
+    return agreement, _beyond_chance(agreement, float(shares.sum(axis=0) @ shares.sum(axis=1)))
+
+
+def measure_fleiss(codes: Codes, weights: Floats) -> tuple[float, float]:
+    """Agreement of pairs and Fleiss' kappa of R readers: codes (N, R) of labels, images weighted (N,)."""
+    readers, size = codes.shape[1], int(codes.max()) + 1
+    counts = np.stack([(codes == label).sum(axis=1) for label in range(size)], axis=1).astype(np.float64)
+    pairs = (counts * (counts - 1)).sum(axis=1) / (readers * (readers - 1))
+    agreement = float(weights @ pairs / weights.sum())
+    shares = weights @ counts / (weights.sum() * readers)
+    return agreement, _beyond_chance(agreement, float(shares @ shares))
+
+
+def _beyond_chance(agreement: float, chance: float) -> float:
+    """Kappa; NaN where every reading is of one label, so that chance alone agrees fully."""
+    return math.nan if chance >= 1 - 1e-12 else (agreement - chance) / (1 - chance)
+
+
+def _list_differences(said: Sequence[dict[str, Review]]) -> list[Difference]:
+    paths = dict.fromkeys(path for one in said for path in one)
+    found = []
+    for path in paths:
+        reviews = [one.get(path) for one in said]
+        words = tuple("" if r is None else r.label or str(r.verdict) for r in reviews)
+        if len({word for word in words if word}) > 1:
+            found.append(Difference(path=path, said=words))
+    return found
+
+
+def _find_notes(readers: Sequence[str], said: Sequence[dict[str, Review]]) -> list[str]:
+    """What makes the numbers mean less than they seem to."""
+    shown = [any(review.blind is False for review in one.values()) for one in said]
+    seen = [reader for reader, was_shown in zip(readers, shown, strict=True) if was_shown]
+    if not seen:
+        return []
+    return [
+        f"{', '.join(seen)} saw the model's answers: readers who see the same answers agree more than they "
+        "would by themselves. Read with `wetread review --blind` to know."
+    ]
+
+
+def encode_differences(found: Agreement) -> bytes:
+    """Write the differences as CSV: path, then what each reader says."""
+    return encode_csv([["path", *found.readers], *([d.path, *d.said] for d in found.differences)])

@@ -1,0 +1,230 @@
+"""What a reader says, on the disk before it is confirmed: `reviews.csv.journal`, and reviews.csv made of it.
+
+The journal is JSON Lines, appended to and synced line by line: one line for who reads, then one for each
+decision, for each that is taken back, and, in a blind study, for each answer that was shown. A kill leaves
+at most one line half written, at the end, which nobody was told of; it is cut off at the next start. Every
+decision has an identity of the page's, so that one that is sent again is not written again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO
+
+from wetread.errors import OutputError
+from wetread.evaluate.reviews import Review, Verdict, encode_reviews
+from wetread.runtime.entries import REVIEWS_SUFFIX
+from wetread.runtime.files.atomic import sync_file, write_file
+from wetread.runtime.files.locks import lock_file
+
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Who reads, and how: what a journal belongs to. `seed` orders a blind study."""
+
+    reader: str
+    blind: bool = False
+    seed: int = 0
+
+
+class Journal:
+    """The one writer of a reader's decisions. Raises OutputError where it cannot be, or is another's.
+
+    `reviews`: the reader's last word on each path. `shown`: in a blind study, the paths whose answer the
+    reader has seen.
+    """
+
+    def __init__(self, output: str, study: Study) -> None:
+        self.output, self.study = output, study
+        self.reviews: dict[str, Review] = {}
+        self.shown: set[str] = set()
+        self._said: list[tuple[str, Review | None]] = []  # the identity, and what stood there before it
+        self._done: dict[str, str] = {}
+        self._whole = 0  # where the whole lines end
+        with _explained(self.path):
+            self._lines: BinaryIO = open(self.path, "a+b", buffering=0)  # noqa: SIM115
+        if not lock_file(self._lines):
+            self._lines.close()
+            raise OutputError(
+                f"Expected to be the only review that writes {output!r}. Received another one at work. Stop "
+                "that one, or choose another --output."
+            )
+        try:
+            self._recover()
+        except BaseException:
+            self._lines.close()
+            raise
+
+    @property
+    def path(self) -> str:
+        """The journal's own name."""
+        return self.output + REVIEWS_SUFFIX
+
+    @property
+    def last(self) -> str | None:
+        """The path of the last decision that stands; None where there is none."""
+        return self._done[self._said[-1][0]] if self._said else None
+
+    def close(self) -> None:
+        """Write reviews.csv and let go of the journal."""
+        try:
+            self.write_reviews()
+        finally:
+            self._lines.close()
+
+    def say(self, identity: str, review: Review) -> Review:
+        """Write a decision down, and return it once it is on the disk; one that was said already, as it was.
+
+        Raises OutputError; then nothing of it counts.
+        """
+        known = self._done.get(identity)
+        if known is not None:
+            return self.reviews.get(known, review)
+        self._write_line({"said": identity, **asdict(review)})
+        self._take_review(identity, review)
+        return review
+
+    def take_back(self, identity: str) -> Review | None:
+        """Take the last decision back that still stands, and return it; None where there is none."""
+        known = self._done.get(identity)
+        if known is not None or not self._said:
+            return None
+        last = self._said[-1][0]
+        self._write_line({"undone": last, "by": identity})
+        return self._undo(last, identity)
+
+    def show(self, path: str) -> None:
+        """Note that the reader of a blind study sees a path's answer: what was said of it is final."""
+        if path not in self.shown:
+            self._write_line({"shown": path})
+            self.shown.add(path)
+
+    def write_reviews(self) -> None:
+        """Make reviews.csv of what stands. Raises OutputError."""
+        with _explained(self.output):
+            write_file(self.output, encode_reviews(self.reviews.values()))
+
+    def _take_review(self, identity: str, review: Review) -> None:
+        self._said.append((identity, self.reviews.pop(review.path, None)))
+        self._done[identity] = review.path
+        self.reviews[review.path] = review
+
+    def _undo(self, last: str, identity: str) -> Review | None:
+        if not self._said or self._said[-1][0] != last:
+            raise ValueError(last)
+        before = self._said.pop()[1]
+        path = self._done[last]
+        self._done[identity] = path
+        gone = self.reviews.pop(path, None)
+        if before is not None:
+            self.reviews[path] = before
+        return gone
+
+    def _recover(self) -> None:
+        """Read what is there; begin with a line for the study where there is none."""
+        with _explained(self.path):
+            self._lines.seek(0)
+            data = self._lines.read()
+            for number, line in enumerate(data.splitlines(keepends=True), 1):
+                if not self._read_line(line, is_first=number == 1):
+                    # A power cut may also leave a line whose bytes never reached the disk: zeros.
+                    if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
+                        break
+                    raise OutputError(
+                        f"Expected whole lines in {self.path!r}. Received a damaged line {number}. Restore "
+                        "the file from a copy, or choose another --output."
+                    )
+                self._whole += len(line)
+            if not self._whole:
+                self._check_new()
+                self._write_line({"version": _VERSION, **asdict(self.study)})
+            self._lines.truncate(self._whole)
+
+    def _check_new(self) -> None:
+        if os.path.exists(self.output) and os.path.getsize(self.output):
+            os.remove(self.path)
+            raise OutputError(
+                f"Expected no file at {self.output!r} yet, or one that `wetread review` began. Received one "
+                "without its journal. Choose another --output, or move it away."
+            )
+
+    def _read_line(self, line: bytes, *, is_first: bool) -> bool:
+        """Take in one line; False where it is none that was written here."""
+        try:
+            found = json.loads(line) if line.endswith(b"\n") else None
+            if not isinstance(found, dict) or ("version" in found) != is_first:
+                return False
+            self._take_in(found)
+        except (ValueError, TypeError, KeyError):
+            return False
+        return True
+
+    def _take_in(self, found: Mapping[str, Any]) -> None:
+        if "version" in found:
+            _check_study(found, self.study, output=self.output)
+        elif "said" in found:
+            values = {name: value for name, value in found.items() if name != "said"}
+            self._take_review(found["said"], Review(**{**values, "verdict": Verdict(values["verdict"])}))
+        elif "undone" in found:
+            self._undo(found["undone"], found["by"])
+        else:
+            self.shown.add(found["shown"])
+
+    def _write_line(self, line: Mapping[str, Any]) -> None:
+        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
+        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
+        data = memoryview(text)
+        with _explained(self.path):
+            self._lines.truncate(self._whole)
+            try:
+                while data:
+                    data = data[self._lines.write(data) :]
+                sync_file(self._lines.fileno())
+            except OSError:
+                with suppress(OSError):
+                    self._lines.truncate(self._whole)
+                raise
+        self._whole += len(text)
+
+
+@contextmanager
+def open_journal(output: str, study: Study) -> Iterator[Journal]:
+    """Open a reader's journal, and make reviews.csv of it at the end. Raises OutputError."""
+    journal = Journal(output, study)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None:
+    if found["version"] != _VERSION:
+        raise OutputError(f"Expected a journal of version {_VERSION}. Received {found['version']!r}.")
+    asked: dict[str, tuple[Any, Callable[[Any], str]]] = {
+        "reader": (study.reader, lambda value: f"--reader {value}"),
+        "blind": (study.blind, lambda value: "--blind" if value else "no --blind"),
+        "seed": (study.seed, lambda value: f"--seed {value}"),
+    }
+    for name, (value, words) in asked.items():
+        if found[name] != value:
+            raise OutputError(
+                f"Expected {words(found[name])}, with which {output!r} was begun. Received {words(value)}. "
+                "Go on as it was begun, or choose another --output."
+            )
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
+            "it, free the disk, or choose another --output."
+        ) from error

@@ -1,0 +1,116 @@
+"""From the name in a row to its picture: where the file lies now, and its pixels as stored.
+
+    places = Places(root="/mnt/inbox", names=paths)      # 'inbox/a/x.png' -> '/mnt/inbox/a/x.png'
+
+Only names of the scores file come here; what a browser sends is the number of a row.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wetread.errors import ImageError, SourceError, Status
+from wetread.runtime.entries import is_bucket_location
+from wetread.runtime.files.long_paths import reach
+from wetread.runtime.files.reading import read_local
+from wetread.runtime.gcs.mirror import read_file
+from wetread.runtime.images.stored import StoredPicture
+from wetread.runtime.sources.moved import find_prefix, split_name
+
+# What a canvas of a browser holds on a common machine.
+MOST_PIXELS = 32 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """The images moved: `prefix`, the first parts of every name, is now the folder `root`."""
+
+    prefix: tuple[str, ...]
+    root: str
+
+    def find(self, name: str) -> str:
+        """Where the file of a name is now. Raises ImageError('unreadable') for a name outside."""
+        parts = split_name(name)
+        rest = parts[len(self.prefix) :]
+        if parts[: len(self.prefix)] != self.prefix or not rest or ".." in rest:
+            raise ImageError(
+                Status.UNREADABLE,
+                f"Expected a name below {'/'.join(self.prefix) or '.'}, which --images stands for.",
+            )
+        return os.path.join(self.root, *rest)
+
+
+def find_moved(root: str, names: Sequence[str]) -> Moved:
+    """Tell which first parts of all names a folder stands for. Raises SourceError where none is there."""
+
+    def is_file(parts: tuple[str, ...]) -> bool:
+        return os.path.isfile(reach(os.path.join(root, *parts)))
+
+    prefix = find_prefix(names, is_file)
+    if prefix is not None:
+        return Moved(prefix=prefix, root=root)
+    first = f", such as {names[0]!r}" if names else ""
+    raise SourceError(
+        f"Expected images under --images {root!r}. Received none of the names in the scores file{first}. "
+        "Name the folder that was scored, where it is now."
+    )
+
+
+def read_image(name: str, moved: Moved | None, *, project: str | None = None) -> bytes:
+    """The bytes of a row's file, wherever it is. Raises ImageError('unreadable') where it is gone."""
+    if moved is not None:
+        return read_local(moved.find(name))
+    if not is_bucket_location(name):
+        return read_local(name)
+    try:
+        return read_file(name, project=project)
+    except SourceError as error:
+        raise ImageError(Status.UNREADABLE, str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """A picture as the page gets it: `body` is the table, then the samples, little-endian, row by row."""
+
+    height: int
+    width: int
+    channels: int
+    bits: int
+    levels: int
+    low: float
+    high: float
+    falls: bool
+    slope: float
+    offset: float
+    shrunk: int
+    body: bytes
+
+    def describe(self) -> dict[str, float]:
+        """Everything but the body."""
+        return {name: value for name, value in vars(self).items() if name != "body"}
+
+
+def pack_picture(picture: StoredPicture) -> Sent:
+    """Make of a picture what is sent; one that is too large for a page is sent smaller, saying so."""
+    small, factor = picture.shrink(MOST_PIXELS)
+    samples = small.samples
+    if samples.itemsize == 2:
+        samples = samples.astype("<u2", copy=False)
+    height, width, channels = samples.shape
+    return Sent(
+        height=height,
+        width=width,
+        channels=channels,
+        bits=8 * samples.itemsize,
+        levels=len(small.table),
+        low=small.window[0],
+        high=small.window[1],
+        falls=small.falls,
+        slope=small.slope,
+        offset=small.offset,
+        shrunk=factor,
+        # Samples of two bytes begin at an even place.
+        body=b"".join([small.table.tobytes(), bytes(len(small.table) % 2), samples.tobytes()]),
+    )
