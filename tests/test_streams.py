@@ -32,7 +32,20 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 # What tells the time, a duration, a random name or a folder of its own: there the names are compared.
-VARIES = (".json", ".journal", ".html", ".onnx", ".keras", ".zip", ".log", ".png", ".dcm", ".node", ".watch")
+VARIES = (
+    ".json",
+    ".journal",
+    ".html",
+    ".onnx",
+    ".keras",
+    ".zip",
+    ".log",
+    ".png",
+    ".dcm",
+    ".node",
+    ".watch",
+    ".journal",
+)
 
 
 def judge(line: str, places: dict[str, Path], folder: Path, closing: str) -> None:

@@ -46,7 +46,7 @@ def judge(name: str, line: str, places: dict[str, Path], folder: Path) -> None:
     command = ["-m", "wetread", *shlex.split(line.format(out=out, **places))]
     traced = trace(folder, "command", *command, calls=WRITING, TMPDIR=str(passing))
     if name in STOPPED:
-        wait_for_rows(line.format(out=out, **places), STOPPED[name], traced.process)
+        wait_for_rows(line.format(out=out, **places), name, traced.process)
         traced.interrupt()
     code, said = finish(traced)
     assert "Traceback" not in said

@@ -27,6 +27,8 @@ QUICK = {
     "watch": "watch {images} --model {model} --output {out}/w.csv --poll 0.1 --settle 0.1",
     "node": "node --host 127.0.0.1 --port 0 --allow *@* --model {model} --output {out}/n.csv",
     "report": "report {dicom} --model {model} --format sr --output {out}/r.dcm",
+    "review": "review {scores} --images {images} --no-browser --reader Kim --output {out}/reviews.csv",
+    "agreement": "agreement {kim} {lee} --output {out}/differences.csv",
     "usage": "score --no-such-option",
     "no model": "inspect {out}/none.onnx",
     "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
@@ -42,8 +44,8 @@ SLOW = {
 }
 
 
-# Commands that end when they are stopped: the rows, with the header, that are waited for.
-STOPPED = {"watch": 4, "node": 1}
+# Commands that end when they are stopped: what is added to the output's name, and the lines waited for there.
+STOPPED = {"watch": ("", 4), "node": ("", 1), "review": (".journal", 1)}
 
 
 def run(line: str, closing: str = "") -> int:
@@ -51,16 +53,18 @@ def run(line: str, closing: str = "") -> int:
     command = f"set -f; exec {sys.executable} -m wetread {line} {closing}"
     process = subprocess.Popen(["sh", "-c", command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     if (name := line.split()[0]) in STOPPED:
-        wait_for_rows(line, STOPPED[name], process)
+        wait_for_rows(line, name, process)
         process.terminate()
     return process.wait(600)
 
 
-def wait_for_rows(line: str, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until a command's output has so many lines, or the command has ended."""
-    rows = Path(line.partition("--output ")[2].split()[0])
+def wait_for_rows(line: str, name: str, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a command of `STOPPED` has written its lines, or has ended."""
+    suffix, count = STOPPED[name]
+    rows = Path(line.partition("--output ")[2].split()[0] + suffix)
     for _ in range(600):
-        if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) == count):
+        if process.poll() is not None or (rows.exists() and len(rows.read_bytes().splitlines()) >= count):
+            sleep(0.5)  # the line is there, and the command has not taken note of it yet
             return
         sleep(0.1)
 
@@ -81,7 +85,16 @@ def make_place(root: Path, toy_model: Path) -> dict[str, Path]:
     found = {"model": toy_model, "images": images, "broken": broken, "image": images / "0.jpg"}
     found["dicom"] = root / "image.dcm"
     found |= {"labelled": root / "labelled", "manifest": root / "m.jsonl", "shards": root / "shards"}
-    for line in ("manifest {images} --output {manifest}", QUICK["shard"].replace("{out}/shards", "{shards}")):
+    for reader, label in (("kim", "NORMAL"), ("lee", "PNEUMONIA")):
+        found[reader] = root / f"{reader}.csv"
+        found[reader].write_text(f"path,label\n{images}/0.jpg,{label}\n{images}/1.jpg,NORMAL\n")
+    found["scores"] = root / "scores.csv"
+    score = QUICK["score"].replace("{out}/s.csv", "{scores}")
+    for line in (
+        score,
+        "manifest {images} --output {manifest}",
+        QUICK["shard"].replace("{out}/shards", "{shards}"),
+    ):
         assert run(line.format(**found)) == 0
     return found
 

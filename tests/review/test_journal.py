@@ -130,7 +130,7 @@ def test_a_full_disk_takes_nothing_and_is_said(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
 
         with monkeypatch.context() as full:
-            full.setattr("wetread.review.journal.sync_file", fail)
+            full.setattr("wetread.runtime.files.line_log.sync_file", fail)
             with pytest.raises(OutputError, match="No space left"):
                 journal.say("identity2", review("b"))
         assert list(journal.reviews) == ["a"]

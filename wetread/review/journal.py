@@ -8,18 +8,17 @@ decision has an identity of the page's, so that one that is sent again is not wr
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from wetread.errors import OutputError
 from wetread.evaluate.reviews import Review, Verdict, encode_reviews
 from wetread.runtime.entries import REVIEWS_SUFFIX
-from wetread.runtime.files.atomic import sync_file, write_file
-from wetread.runtime.files.locks import lock_file
+from wetread.runtime.files.atomic import write_file
+from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 
 _VERSION = 1
 
@@ -46,15 +45,13 @@ class Journal:
         self.shown: set[str] = set()
         self._said: list[tuple[str, Review | None]] = []  # the identity, and what stood there before it
         self._done: dict[str, str] = {}
-        self._whole = 0  # where the whole lines end
         with _explained(self.path):
-            self._lines: BinaryIO = open(self.path, "a+b", buffering=0)  # noqa: SIM115
-        if not lock_file(self._lines):
-            self._lines.close()
-            raise OutputError(
-                f"Expected to be the only review that writes {output!r}. Received another one at work. Stop "
-                "that one, or choose another --output."
-            )
+            try:
+                self._lines = LineLog(self.path)
+            except BusyLogError as error:
+                raise OutputError(
+                    f"Another review writes {output!r}. Stop that one, or choose another --output."
+                ) from error
         try:
             self._recover()
         except BaseException:
@@ -129,22 +126,16 @@ class Journal:
     def _recover(self) -> None:
         """Read what is there; begin with a line for the study where there is none."""
         with _explained(self.path):
-            self._lines.seek(0)
-            data = self._lines.read()
-            for number, line in enumerate(data.splitlines(keepends=True), 1):
-                if not self._read_line(line, is_first=number == 1):
-                    # A power cut may also leave a line whose bytes never reached the disk: zeros.
-                    if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
-                        break
-                    raise OutputError(
-                        f"Expected whole lines in {self.path!r}. Received a damaged line {number}. Restore "
-                        "the file from a copy, or choose another --output."
-                    )
-                self._whole += len(line)
-            if not self._whole:
+            try:
+                self._lines.read(self._take_in)
+            except DamagedLogError as error:
+                raise OutputError(
+                    f"Expected whole lines in {self.path!r}. Received a damaged line {error.number}. Restore "
+                    "the file from a copy, or choose another --output."
+                ) from error
+            if self._lines.is_empty:
                 self._check_new()
-                self._write_line({"version": _VERSION, **asdict(self.study)})
-            self._lines.truncate(self._whole)
+                self._lines.append({"version": _VERSION, **asdict(self.study)})
 
     def _check_new(self) -> None:
         if os.path.exists(self.output) and os.path.getsize(self.output):
@@ -154,18 +145,9 @@ class Journal:
                 "without its journal. Choose another --output, or move it away."
             )
 
-    def _read_line(self, line: bytes, *, is_first: bool) -> bool:
-        """Take in one line; False where it is none that was written here."""
-        try:
-            found = json.loads(line) if line.endswith(b"\n") else None
-            if not isinstance(found, dict) or ("version" in found) != is_first:
-                return False
-            self._take_in(found)
-        except (ValueError, TypeError, KeyError):
-            return False
-        return True
-
-    def _take_in(self, found: Mapping[str, Any]) -> None:
+    def _take_in(self, found: Mapping[str, Any], is_first: bool) -> None:
+        if ("version" in found) != is_first:
+            raise ValueError("the study stands in the first line alone")
         if "version" in found:
             _check_study(found, self.study, output=self.output)
         elif "said" in found:
@@ -177,20 +159,8 @@ class Journal:
             self.shown.add(found["shown"])
 
     def _write_line(self, line: Mapping[str, Any]) -> None:
-        """Write a line and see it on the disk; one that does not fit is taken back, now or by the next."""
-        text = json.dumps(line, separators=(",", ":")).encode() + b"\n"
-        data = memoryview(text)
         with _explained(self.path):
-            self._lines.truncate(self._whole)
-            try:
-                while data:
-                    data = data[self._lines.write(data) :]
-                sync_file(self._lines.fileno())
-            except OSError:
-                with suppress(OSError):
-                    self._lines.truncate(self._whole)
-                raise
-        self._whole += len(text)
+            self._lines.append(line)
 
 
 @contextmanager
