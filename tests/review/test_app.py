@@ -61,7 +61,7 @@ def test_a_picture_is_what_the_runtime_reads(serve, scored, rows):
             expected = read_picture(Path(row["path"]).read_bytes(), PixelRecipe())
             np.testing.assert_array_equal(show(body, json.loads(headers["x-picture"])), expected)
         else:
-            assert json.loads(body)["problem"].startswith("Expected a whole image.")
+            assert json.loads(body)["problem"].startswith("The image is ")
 
 
 def test_a_heat_map_is_that_of_explain_and_says_so_in_words(serve, scored, rows, toy_model):

@@ -93,7 +93,7 @@ def test_another_reader_another_kind_and_a_second_server_are_refused(tmp_path):
     output = str(tmp_path / "r.csv")
     with open_journal(output, KIM) as journal:
         journal.say("identity1", review("a"))
-        with pytest.raises(OutputError, match="Received another one at work"):
+        with pytest.raises(OutputError, match="Another review writes"):
             Journal(output, KIM)
     for study, words in (
         (Study(reader="Lee"), "--reader Kim"),
