@@ -305,3 +305,31 @@ def find_renamings(code: str) -> list[int]:
 def test_renamings_are_found():
     code = "os.fsync(1)\npath.replace(b)\ntext.replace(a, b)\nreplace(a, x=1)\na.rename(b)\nos.link(a, b)"
     assert find_renamings(code) == [1, 2, 5, 6]
+
+
+@pytest.mark.parametrize(("refusals", "windows"), [(0, True), (3, True), (99, True), (1, False)])
+def test_a_file_that_a_scanner_holds_for_a_moment_is_renamed_after_it(
+    tmp_path, monkeypatch, refusals, windows
+):
+    """Windows lets nobody replace a file that another program has open; there alone it is tried again."""
+    path, paused, left = tmp_path / "x.csv", [], iter(range(refusals))
+    path.write_bytes(b"old")
+    replace = os.replace
+
+    def refuse(source, target):
+        if next(left, None) is not None:
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(renames, "_IS_WINDOWS", windows)
+    monkeypatch.setattr(renames.time, "sleep", paused.append)
+    monkeypatch.setattr(renames.os, "replace", refuse)
+    if refusals == 99 or not windows:
+        with pytest.raises(PermissionError):
+            write_file(path, b"new")
+        assert path.read_bytes() == b"old"
+        assert sum(paused) == (pytest.approx(6.35) if windows else 0)
+    else:
+        write_file(path, b"new")
+        assert (path.read_bytes(), len(paused)) == (b"new", refusals)
+    assert [each.name for each in tmp_path.iterdir()] == ["x.csv"]

@@ -12,9 +12,10 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -23,6 +24,23 @@ from wetread.runtime.entries import RECORD_SUFFIX
 
 # Errors of file systems that cannot sync files or folders.
 _WITHOUT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+# On Windows a virus scanner or an indexer opens a new file for a moment, and nobody may rename it meanwhile.
+_IS_WINDOWS = os.name == "nt"
+_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
+
+
+def do_patiently(act: Callable[[], object]) -> None:
+    """Rename or remove a file; on Windows again for some six seconds while another program has it open.
+
+    Raises OSError: PermissionError where it is still open then, in a spreadsheet for example.
+    """
+    for pause in _PAUSES if _IS_WINDOWS else ():
+        try:
+            act()
+            return
+        except PermissionError:
+            time.sleep(pause)
+    act()
 
 
 @contextmanager
@@ -42,7 +60,7 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     with _staged(_stage(place)) as staged:
         yield staged
         _sync_path(staged)
-        os.replace(staged, place)
+        do_patiently(lambda: os.replace(staged, place))
         sync_folder(str(place))
 
 
@@ -61,7 +79,7 @@ def copy_file(source: Path, path: str, *, overwrite: bool) -> bool:
         shutil.copyfile(source, staged)
         _sync_path(staged)
         if overwrite:
-            os.replace(staged, path)
+            do_patiently(lambda: os.replace(staged, path))
         elif not _link(staged, path):
             return False
         sync_folder(path)
@@ -79,7 +97,7 @@ def _link(staged: Path, path: str) -> bool:
         # between writes the same rows.
         if os.path.lexists(path):
             return False
-        os.rename(staged, path)
+        do_patiently(lambda: os.rename(staged, path))
     return True
 
 
@@ -87,7 +105,7 @@ def name_folder(whole: Path, place: Path) -> None:
     """Rename a folder that was made beside `place`; if another process was faster, keep that one's folder."""
     shutil.rmtree(place, ignore_errors=True)
     try:
-        os.rename(whole, place)
+        do_patiently(lambda: os.rename(whole, place))
     except OSError:
         if not place.is_dir():
             raise
@@ -108,19 +126,19 @@ def publish(whole: str, path: str, record: str) -> None:
         staged.write_bytes(record.encode("utf-8", "surrogateescape"))
         _sync_path(staged)  # a full disk fails here, before anything is changed
         if replaces:
-            os.replace(path, aside)
+            do_patiently(lambda: os.replace(path, aside))
         recorded = False
         try:
             # The record first: an output without one could not be told from a user's own file.
-            os.replace(staged, place)
+            do_patiently(lambda: os.replace(staged, place))
             recorded = True
-            os.replace(whole, path)
+            do_patiently(lambda: os.replace(whole, path))
         except OSError:
             with suppress(OSError):
                 if recorded:  # if this fails, the old rows must not be restored beside the new record
                     _put_back(place, old_record)
                 if replaces:
-                    os.rename(aside, path)
+                    do_patiently(lambda: os.rename(aside, path))
             raise
     sync_folder(path)
     remove_aside(path)
@@ -129,7 +147,7 @@ def publish(whole: str, path: str, record: str) -> None:
 def remove_aside(path: str) -> None:
     """Remove an output that was replaced, if a kill left it behind."""
     with suppress(OSError):
-        os.remove(_aside(path))
+        do_patiently(lambda: os.remove(_aside(path)))
 
 
 def _aside(path: str) -> str:
@@ -140,7 +158,7 @@ def _put_back(place: Path, old_record: bytes | None) -> None:
     if old_record is not None:
         write_file(place, old_record)
     elif place.exists():
-        os.remove(place)
+        do_patiently(lambda: os.remove(place))
 
 
 def _stage(place: Path, word: str = "") -> Path:
@@ -155,7 +173,7 @@ def _staged(staged: Path) -> Iterator[Path]:
         yield staged
     finally:
         with suppress(FileNotFoundError):
-            os.remove(staged)
+            do_patiently(lambda: os.remove(staged))
 
 
 def hide(path: str, suffix: str = ".tmp") -> str:
