@@ -82,11 +82,6 @@ class Sender:
                         route.waiting.append(Parcel(name, kind))
             self._lock.notify_all()
 
-    def count_waiting(self) -> int:
-        """Return how many results are not out yet."""
-        with self._lock:
-            return sum(len(route.waiting) for route in self._routes)
-
     def start(self) -> None:
         """Begin to send."""
         self._thread.start()
