@@ -385,7 +385,12 @@ def test_every_action_has_a_key_and_help_says_so(page, serve, scored):
     assert {outline for name, outline in seen if name != "BODY"} == {"solid"}
 
 
-@pytest.mark.parametrize("state", ["plain", "help", "blind", "broken"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "state", ["plain", "help", pytest.param("blind", marks=LONG), pytest.param("broken", marks=LONG)]
+)
 def test_axe_finds_no_serious_fault(page, serve, scored, state):
     if not AXE.is_file():
         pytest.skip(f"axe-core is not there: npm pack axe-core, unpacked into {AXE.parents[1]}")
@@ -408,7 +413,15 @@ def test_axe_finds_no_serious_fault(page, serve, scored, state):
     assert page.run("axe.run(document).then(r => r.passes.length)") > 10
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1280, 800), (1920, 1080), (3840, 2160)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(1280, 720),
+        pytest.param(1280, 800, marks=LONG),
+        pytest.param(1920, 1080, marks=LONG),
+        pytest.param(3840, 2160, marks=LONG),
+    ],
+)
 def test_nothing_overflows_at_the_sizes_of_screens(page, serve, scored, width, height):
     page.resize(width, height)
     enter(page, serve(scored / "scores.csv"))
