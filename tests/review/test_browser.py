@@ -344,6 +344,22 @@ def test_a_file_that_grows_is_followed(page, serve, copied):
     assert wait_for_picture(page) == number
 
 
+def test_a_file_without_rows_shows_the_first_that_comes(page, serve, copied):
+    rows = (copied / "scores.csv").read_text().splitlines(keepends=True)
+    part = copied / "begun.csv.part"
+    part.write_text(rows[0])
+    served = serve(copied / "begun.csv", images=str(copied / "inbox"))
+    page.open(served.keys.address)
+    assert page.text("#total") == "0 pictures, more may come"
+    for key in "jkadux1zbnmhfo":
+        page.press(key)
+    page.press("Escape")
+    part.write_text("".join(rows[:3]))
+    served.room.refresh()
+    assert wait_for_picture(page) in (0, 1)
+    page.wait("document.getElementById('total').innerText === '2 pictures, more may come'")
+
+
 def test_a_hundred_thousand_rows_scroll_and_filter(page, serve, tmp_path):
     names = [f"inbox/person{k // 3}_x_{k:06}.png" for k in range(100_000)]
     write_scores(tmp_path / "scores.csv", names)
