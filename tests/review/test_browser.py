@@ -344,6 +344,22 @@ def test_a_file_that_grows_is_followed(page, serve, copied):
     assert wait_for_picture(page) == number
 
 
+def test_a_file_without_rows_shows_the_first_that_comes(page, serve, copied):
+    rows = (copied / "scores.csv").read_text().splitlines(keepends=True)
+    part = copied / "begun.csv.part"
+    part.write_text(rows[0])
+    served = serve(copied / "begun.csv", images=str(copied / "inbox"))
+    page.open(served.keys.address)
+    assert page.text("#total") == "0 pictures, more may come"
+    for key in "jkadux1zbnmhfo":
+        page.press(key)
+    page.press("Escape")
+    part.write_text("".join(rows[:3]))
+    served.room.refresh()
+    assert wait_for_picture(page) in (0, 1)
+    page.wait("document.getElementById('total').innerText === '2 pictures, more may come'")
+
+
 def test_a_hundred_thousand_rows_scroll_and_filter(page, serve, tmp_path):
     names = [f"inbox/person{k // 3}_x_{k:06}.png" for k in range(100_000)]
     write_scores(tmp_path / "scores.csv", names)
@@ -385,7 +401,12 @@ def test_every_action_has_a_key_and_help_says_so(page, serve, scored):
     assert {outline for name, outline in seen if name != "BODY"} == {"solid"}
 
 
-@pytest.mark.parametrize("state", ["plain", "help", "blind", "broken"])
+LONG = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    "state", ["plain", "help", pytest.param("blind", marks=LONG), pytest.param("broken", marks=LONG)]
+)
 def test_axe_finds_no_serious_fault(page, serve, scored, state):
     if not AXE.is_file():
         pytest.skip(f"axe-core is not there: npm pack axe-core, unpacked into {AXE.parents[1]}")
@@ -408,7 +429,15 @@ def test_axe_finds_no_serious_fault(page, serve, scored, state):
     assert page.run("axe.run(document).then(r => r.passes.length)") > 10
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1280, 800), (1920, 1080), (3840, 2160)])
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [
+        pytest.param(1280, 720),
+        pytest.param(1280, 800, marks=LONG),
+        pytest.param(1920, 1080, marks=LONG),
+        pytest.param(3840, 2160, marks=LONG),
+    ],
+)
 def test_nothing_overflows_at_the_sizes_of_screens(page, serve, scored, width, height):
     page.resize(width, height)
     enter(page, serve(scored / "scores.csv"))

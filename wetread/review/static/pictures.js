@@ -21,7 +21,7 @@ export function getPicture(number) {
 
 /** Make the small copies while nothing else is to be done. */
 function prepareHalves(picture) {
-  if (!picture.problem) requestIdleCallback(() => getHalf(picture, 3));
+  if (!picture.problem) (globalThis.requestIdleCallback ?? setTimeout)(() => getHalf(picture, 3));
 }
 
 /** Fetch a picture beforehand; the one in view stays the newest. */
