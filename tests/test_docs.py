@@ -57,6 +57,20 @@ def test_links_between_pages_lead_somewhere():
     assert broken == []
 
 
+def test_links_to_headings_lead_to_one():
+    missing = []
+    for name, page in PAGES.items():
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page):
+            path = (ROOT / name).parent / target if target else ROOT / name
+            text = re.sub(
+                r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+            )
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            if anchor not in {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in headings}:
+                missing.append((name, target, anchor))
+    assert missing == []
+
+
 def test_every_status_is_documented():
     for status in Status:
         assert f"`{status}`" in PAGES["docs/reference/rows.md"]
