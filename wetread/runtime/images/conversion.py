@@ -34,8 +34,12 @@ def convert_samples(samples: Samples, recipe: PixelRecipe, *, inks: bool = False
     height, width, channels = color.shape
     image = np.empty((height, width, 1 if to_gray else channels), np.uint8)
     strip = max(STRIP_PIXELS // width, 1)
+    deep = to_gray and recipe.gray == "libpng" and color.itemsize == 2
     for top in range(0, height, strip):
         rows = slice(top, top + strip)
+        if deep:
+            image[rows, :, 0] = _cut_gray(color[rows])
+            continue
         share = None if alpha is None else _to_eight_bits(alpha[rows, :, 0], tops[1])
         planes = (
             _composite(_to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
@@ -90,6 +94,14 @@ def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixe
     if share is None:
         return plane
     return ((plane * share.astype(np.uint16) + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
+
+
+def _cut_gray(color: Stored) -> Pixels:
+    """The high byte of the gray of 16-bit colors, as libpng makes it: weighed with all bits, and rounded."""
+    red, green, blue, _, bits = _GRAY_WEIGHTS["libpng"]
+    gray = color[..., 0] * np.uint32(red) + color[..., 1] * np.uint32(green)
+    gray += color[..., 2] * np.uint32(blue) + np.uint32(1 << (bits - 1))
+    return (gray >> np.uint32(bits + 8)).astype(np.uint8)
 
 
 def _to_gray(red: Pixels, green: Pixels, blue: Pixels, *, rule: str) -> Pixels:
