@@ -150,7 +150,7 @@ def export_keras(
     _check_places(Path(output), options)
     read_request(options)
     model = network.load_network(file)
-    spec = describe_network(model, network_description)
+    spec, guesses = describe_network(model, network_description)
     images = None
     if options.calibration is not None:
         options.tell("reading images")
@@ -160,7 +160,8 @@ def export_keras(
             f"Expected a folder of images to make {options.precision} with. Received none. Say where they "
             "are with --calibration."
         )
-    return _export(model, spec, images, Path(output), options)
+    result = _export(model, spec, images, Path(output), options)
+    return dataclasses.replace(result, notes=(*(f"{guess}." for guess in guesses), *result.notes))
 
 
 def _export(

@@ -6,14 +6,14 @@ and measured beside them: `docs/reference/pixels.md` has the table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wetread.errors import ConfigError
+from wetread.export.preprocessing import MODES
 from wetread.runtime.images.recipe import ANTIALIAS, PILLOW, TENSORFLOW, PixelRecipe
 
 AREA = "area"
 CROP, PAD = "crop", "pad"
-PREPROCESSING = ("tf", "caffe", "torch")
 RESIZE_KERNELS = ("nearest", "bilinear", "bicubic", AREA, "lanczos")
 LOADERS = {
     "keras:load_img": PILLOW,
@@ -89,14 +89,14 @@ def read_pipeline(text: str) -> Pipeline:
     family = LOADERS[loader]
     names = [_OTHER_NAMES[family].get(word, word) for word in words]
     kernels = [word for word in names if word in _INTERPOLATIONS[family]]
-    modes = [word for word in names if word in PREPROCESSING]
+    modes = [word for word in names if word in MODES]
     shapes = [word for word in names if word in (CROP, *([PAD] if loader == "keras:dataset" else []))]
     smooth = [word for word in names if word == ANTIALIAS and loader == "tf:resize"]
     unknown = [w for w in names if w not in (*kernels, *modes, *shapes, *smooth)]
     if unknown or max(map(len, (kernels, modes, shapes))) > 1:
         raise ConfigError(
             f"Expected after {loader} at most one of each: {', '.join(_INTERPOLATIONS[family])}; "
-            f"{_list_shapes(loader)}; {', '.join(PREPROCESSING)}. Received {', '.join(unknown or words)}."
+            f"{_list_shapes(loader)}; {', '.join(MODES)}. Received {', '.join(unknown or words)}."
         )
     return Pipeline(
         loader=loader,
@@ -124,3 +124,23 @@ def guess_pipeline(kernel: str) -> tuple[Pipeline | None, str | None]:
         f"guessed from --resize-kernel {kernel}: pixels as Keras' {whose} makes them (--pipeline {name}); if "
         f"they were made otherwise, say --pipeline {other},{kernel}"
     )
+
+
+def choose_pipeline(
+    name: str | None, *, kernel: str | None, resize: str
+) -> tuple[Pipeline | None, str | None]:
+    """The pipeline of a name, a kernel and a way with proportions, or None for wetread's own; and the guess.
+
+    Raises ConfigError where they contradict one another, or the loader cannot do that.
+    """
+    if name is None and kernel is None:
+        return None, None
+    pipeline, guess = (read_pipeline(name), None) if name is not None else guess_pipeline(kernel or AREA)
+    if pipeline is None:
+        return None, guess
+    if name is not None and kernel is not None:
+        pipeline = replace(pipeline, interpolation=read_pipeline(f"{pipeline.loader},{kernel}").interpolation)
+    if resize != "stretch":
+        word = {"crop": CROP, "fit": PAD}.get(resize, resize)
+        pipeline = replace(pipeline, resize=read_pipeline(f"{pipeline.loader},{word}").resize)
+    return pipeline, guess

@@ -99,9 +99,12 @@ def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixe
 def _cut_gray(color: Stored) -> Pixels:
     """The high byte of the gray of 16-bit colors, as libpng makes it: weighed with all bits, and rounded."""
     red, green, blue, _, bits = _GRAY_WEIGHTS["libpng"]
-    gray = color[..., 0] * np.uint32(red) + color[..., 1] * np.uint32(green)
-    gray += color[..., 2] * np.uint32(blue) + np.uint32(1 << (bits - 1))
-    return (gray >> np.uint32(bits + 8)).astype(np.uint8)
+    gray: NDArray[np.uint32] = color[..., 0] * np.uint32(red)
+    gray += color[..., 1] * np.uint32(green)
+    gray += color[..., 2] * np.uint32(blue)
+    gray += np.uint32(1 << (bits - 1))
+    gray >>= np.uint32(bits + 8)
+    return gray.astype(np.uint8)
 
 
 def _to_gray(red: Pixels, green: Pixels, blue: Pixels, *, rule: str) -> Pixels:
