@@ -15,11 +15,15 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExportError
 from wetread.export import network
+from wetread.export.beside import Gap, measure_gap
 from wetread.export.byparts import compare_layers
+from wetread.export.expectations import Expectations
 from wetread.export.images import read_chunks
+from wetread.export.owners import Answers, Owner, Reference, open_owner
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
 from wetread.export.terms import agree_terms
 from wetread.export.tolerance import TOLERANCE
+from wetread.export.verdict import Evidence, Question, judge_terms
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor
@@ -37,33 +41,49 @@ _LISTED_FLIPS = 1000
 
 
 def measure_parity(
-    reference: str | os.PathLike[str],
+    keras: str | os.PathLike[str],
     *,
     models: Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     tolerance: float = TOLERANCE,
     max_flips: float = MAX_FLIPS,
     by_layer: bool = False,
+    reference: Reference | None = None,
+    expected_labels: Sequence[str] | None = None,
+    expected_scale: float | Sequence[float] | None = None,
+    expected_resize: str | None = None,
 ) -> ParityReport:
     """Compare Keras with ONNX files on images from files, folders, globs or buckets.
 
-    `reference`: a RUN directory, whose spec.json the models must keep to but for temperature and threshold;
-    or a `.keras` file, which says nothing of labels and pixels: what the models say is believed. float32
-    models must stay within `tolerance` of Keras' probabilities; others may flip at most the share
-    `max_flips` of its labels. Raises ExportError where the models are not of this network, or say otherwise
-    than its RUN, or there are no images, and ModelError for a file that does not load.
+    `keras`: a RUN directory, whose spec.json the models must keep to but for temperature and threshold; or a
+    `.keras` file, which says nothing of labels and pixels: what the models say is believed, unless it is
+    expected or the owner's own code is asked. float32 models must stay within `tolerance` of Keras'
+    probabilities; others may flip at most the share `max_flips` of its labels.
+
+    `reference`: the owner's way from a path to probabilities: a function that returns one for each label (or
+    the second's alone, or a mapping by label), its name 'module:function', or a loader, after which Keras
+    answers: 'keras:load_img,nearest', 'keras:dataset,crop', ... (`export.pipelines`). `expected_labels`, in
+    order; `expected_scale`, of pixels from 0 to 255; `expected_resize`: stretch, fit, crop, a kernel or a
+    loader.
+
+    Raises ExportError where the models are not of this network, or say otherwise than its RUN, or there are
+    no images, or the reference does not answer, and ModelError for a file that does not load.
     """
     if not models:
         raise ExportError("Expected one or more ONNX files. Received none.")
-    file = find_network(reference)
+    file = find_network(keras)
     classifiers = [Classifier(model, device="cpu") for model in models]
-    terms, spec = agree_terms(reference, classifiers), classifiers[0].spec
-    wrapped = network.wrap_network(network.load_network(file), spec.pixels.shape)
-    found = _collect(wrapped, classifiers, images)
+    terms, spec = agree_terms(keras, classifiers), classifiers[0].spec
+    expected = _read_expectations(expected_labels, expected_scale, expected_resize)
+    model = network.load_network(file)
+    wrapped = network.wrap_network(model, spec.pixels.shape)
+    owner = None if reference is None else open_owner(reference, wrapped=wrapped, spec=spec)
+    found = _collect(wrapped, classifiers, images, owner)
     compared = _compare_all(classifiers, found, (tolerance, max_flips))
     layers = compare_layers(wrapped, classifiers, found.few[:8], spec) if by_layer else ()
+    verdict = judge_terms(Question(model, wrapped, spec, terms, expected, owner), found.gather())
     return ParityReport(
-        reference=os.fspath(reference),
+        reference=os.fspath(keras),
         reference_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
         images=len(found.names),
         failures=tuple(found.failures),
@@ -77,6 +97,21 @@ def measure_parity(
         layers=layers,
         machine=f"{classifiers[0].provider} on {describe_processor(read_processor())}",
         versions=versions() | network.keras_versions(),
+        owner=verdict.owner,
+        contradictions=verdict.contradictions,
+        doubts=verdict.doubts,
+        trusted=verdict.trusted,
+    )
+
+
+def _read_expectations(
+    labels: Sequence[str] | None, scale: float | Sequence[float] | None, resize: str | None
+) -> Expectations:
+    numbers = (scale,) if isinstance(scale, int | float) else scale
+    return Expectations(
+        labels=None if labels is None else tuple(labels),
+        scale=None if numbers is None else tuple(map(float, numbers)),
+        resize=resize,
     )
 
 
@@ -99,10 +134,18 @@ class _Findings:
         self.probabilities: list[list[NDArray[np.float32]]] = [[] for _ in range(count)]
         self.seconds = [0.0] * count
         self.few: NDArray[np.uint8] = np.empty(0, np.uint8)
+        self.answers: list[Answers] = []
+
+    def gather(self) -> Evidence:
+        """What terms are judged by."""
+        return Evidence(self.names, self.below, np.concatenate(self.keras), self.answers, self.few)
 
 
 def _collect(
-    wrapped: Any, classifiers: list[Classifier], images: str | os.PathLike[str] | Sequence[Any]
+    wrapped: Any,
+    classifiers: list[Classifier],
+    images: str | os.PathLike[str] | Sequence[Any],
+    owner: Owner | None,
 ) -> _Findings:
     locations = [images] if isinstance(images, str | os.PathLike) else list(images)
     source, spec = open_sources(locations), classifiers[0].spec
@@ -118,6 +161,8 @@ def _collect(
             found.below.append(_below(name, locations))
             found.listing.update(f"{digest} {found.below[-1]}\n".encode("utf-8", "surrogateescape"))
         found.names += chunk.names
+        if owner is not None:
+            found.answers.append(owner.answer(chunk.names, chunk.pixels))
         start = time.perf_counter()
         found.keras.append(network.predict_network(wrapped, chunk.pixels, spec))
         found.keras_seconds += time.perf_counter() - start
@@ -173,6 +218,7 @@ def _compare(
 ) -> ModelParity:
     """One model's figures but for its timing. `limits`: the tolerance of float32, the share of flips."""
     spec = classifier.spec
+    gap = _measure_owner_gap(probabilities, found, spec, limits[1])
     difference = np.abs(probabilities - keras).max(axis=1)
     flips = _find_flips(spec, probabilities, keras, found)
     within = spec.precision != "float32" or float(difference.max()) <= limits[0]
@@ -189,9 +235,25 @@ def _compare(
         near_flips=sum(flip.margin <= BAND for flip in flips),
         batch_difference=0.0,
         milliseconds=0.0,
-        passed=bool(within and len(flips) <= limits[1] * len(keras) and np.isfinite(difference).all()),
+        passed=bool(
+            within
+            and len(flips) <= limits[1] * len(keras)
+            and np.isfinite(difference).all()
+            and (gap is None or gap.passed)
+        ),
         flipped=tuple(flips[:_LISTED_FLIPS]),
+        beside_owner=gap,
     )
+
+
+def _measure_owner_gap(
+    probabilities: NDArray[np.float32], found: _Findings, spec: ModelSpec, max_flips: float
+) -> Gap | None:
+    """How far a model is from the owner's answers, if there are any."""
+    if not found.answers:
+        return None
+    owner = np.concatenate([one.probabilities for one in found.answers])
+    return measure_gap(probabilities, owner, spec, max_flips=max_flips)
 
 
 def _find_flips(
@@ -224,22 +286,35 @@ def measure_margins(probabilities: NDArray[np.float64], spec: ModelSpec) -> NDAr
 
 
 def assert_parity(
-    reference: str | os.PathLike[str],
-    *,
-    models: Sequence[str | os.PathLike[str]],
+    keras: str | os.PathLike[str],
+    models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
     tolerance: float = TOLERANCE,
     max_flips: float = MAX_FLIPS,
     record: Callable[[str, Any], None] | None = None,
+    reference: Reference | None = None,
+    expected_labels: Sequence[str] | None = None,
+    expected_scale: float | Sequence[float] | None = None,
+    expected_resize: str | None = None,
 ) -> ParityReport:
-    """Fail a test where ONNX files depart from Keras; arguments as in `measure_parity`.
+    """Fail a test where ONNX files depart from Keras, or from its owner's way; as `measure_parity`.
 
     `record`: pytest's `record_testsuite_property` or `record_property`, for the JUnit report. Returns the
-    report.
+    report, whose `trusted` says what nothing but the files themselves says.
     Raises AssertionError with the table, the images whose labels flip, and the first layer that departs.
     """
     report = measure_parity(
-        reference, models=models, images=images, tolerance=tolerance, max_flips=max_flips, by_layer=True
+        keras,
+        models=[models] if isinstance(models, str | os.PathLike) else models,
+        images=images,
+        tolerance=tolerance,
+        max_flips=max_flips,
+        by_layer=True,
+        reference=reference,
+        expected_labels=expected_labels,
+        expected_scale=expected_scale,
+        expected_resize=expected_resize,
     )
     if record is not None:
         for model in report.models:
