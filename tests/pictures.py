@@ -72,7 +72,9 @@ PNG_KINDS: dict[str, Callable[[np.ndarray, int], bytes]] = {
     "gray-alpha": lambda picture, seed: make_png(_add_alpha(picture[..., :1], seed), 8, 4),
     "palette": _save_palette,
     "rgb-16": lambda picture, seed: make_png(picture.astype(np.uint16) * 257, 16, 2),
-    "gray-16": lambda picture, seed: make_png(picture[..., :1].astype(np.uint16) * (5 + seed % 2 * 252), 16, 0),
+    "gray-16": lambda picture, seed: make_png(
+        picture[..., :1].astype(np.uint16) * (5 + seed % 2 * 252), 16, 0
+    ),
     "gray-2": lambda picture, seed: make_png(picture[..., :1] // 64, 2, 0),
 }
 

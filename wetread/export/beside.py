@@ -117,8 +117,8 @@ def describe_owner(report: OwnerReport) -> list[str]:
     gap = report.gap
     lines = [
         f"beside {report.name}, the owner's way, Keras on the file's terms is off by "
-        f"{gap.p99_difference:.1e} for 99% of the images, {gap.max_difference:.1e} at most; {gap.flips} labels "
-        f"differ, {gap.near_flips} more by rounding: {'holds' if gap.passed else 'DOES NOT HOLD'}"
+        f"{gap.p99_difference:.1e} for 99% of the images, {gap.max_difference:.1e} at most; {gap.flips} "
+        f"labels differ, {gap.near_flips} more by rounding: {'holds' if gap.passed else 'DOES NOT HOLD'}"
     ]
     if report.mean_off is not None:
         lines.append(
