@@ -65,6 +65,11 @@ def _add_alpha(picture: np.ndarray, seed: int) -> np.ndarray:
     return np.concatenate([picture, alpha], axis=2)
 
 
+def _deepen(picture: np.ndarray, seed: int) -> np.ndarray:
+    """All of 16 bits, or the few that a scanner of 11 bits uses."""
+    return picture.astype(np.uint16) * np.uint16(257 if seed % 2 else 5)
+
+
 PNG_KINDS: dict[str, Callable[[np.ndarray, int], bytes]] = {
     "rgb": lambda picture, seed: make_png(picture, 8, 2),
     "gray": lambda picture, seed: make_png(picture[..., :1], 8, 0),
@@ -72,15 +77,13 @@ PNG_KINDS: dict[str, Callable[[np.ndarray, int], bytes]] = {
     "gray-alpha": lambda picture, seed: make_png(_add_alpha(picture[..., :1], seed), 8, 4),
     "palette": _save_palette,
     "rgb-16": lambda picture, seed: make_png(picture.astype(np.uint16) * 257, 16, 2),
-    "gray-16": lambda picture, seed: make_png(
-        picture[..., :1].astype(np.uint16) * (5 + seed % 2 * 252), 16, 0
-    ),
+    "gray-16": lambda picture, seed: make_png(_deepen(picture[..., :1], seed), 16, 0),
     "gray-2": lambda picture, seed: make_png(picture[..., :1] // 64, 2, 0),
 }
 
 
 def draw_file(seed: int) -> tuple[str, bytes, int]:
-    """An ending, the bytes of an image file, and its side: six of ten are JPEG, the rest PNG of every kind."""
+    """An ending, the bytes of an image file, and its side: six of ten are JPEG, the rest PNG of any kind."""
     picture, target = draw_scene(seed)
     choose = random.Random(-seed - 1)
     if choose.random() < 0.6:

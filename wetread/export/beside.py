@@ -101,8 +101,10 @@ def list_trusted(
     trusted = []
     if not (labels_checked or expected.labels):
         trusted.append(parts["labels"])
-    if owner is None:
-        trusted.append(parts["pixels"] if expected.resize is None else "the decoding of the pixels")
+    if owner is None and expected.resize is None:
+        trusted.append(parts["pixels"])
+    elif owner is None and ":" not in (expected.resize or ""):  # a loader's name says all of it
+        trusted.append("all of the pixels but their resizing")
     if not (owner is not None and owner.scales):
         trusted.append(parts["scale"] if expected.scale is None else "the offset of the pixels")
         if terms.pixels.channels == 3:
