@@ -56,12 +56,15 @@ MISTAKES = {
     "scale": {"scale": (1.0,)},
     "offset": {"offset": (-0.5,)},
     "labels": {"labels": LABELS[::-1]},
-    "bgr": {"color": "bgr"},
-    "kernel": {"pipeline": "keras:load_img,bilinear"},
-    "crop": {"pipeline": "keras:load_img,nearest,crop"},
     "softmax twice": {"head": "logits"},
 }
-OTHER_PIXELS = {"rotated": {"orientation": "exif"}, "16 bits": {"depth": "significant-bits"}}
+OTHER_PIXELS = {
+    "rotated": {"orientation": "exif"},
+    "16 bits": {"depth": "significant-bits"},
+    "bgr": {"color": "bgr"},
+    "kernel": {"kernel": "pillow-bilinear"},
+    "crop": {"resize": "crop"},
+}
 
 
 def test_the_right_file_holds_beside_its_owner(owned, right, folder):
