@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from wetread.cli.app import app
 from wetread.cli.options import Project, expand_options
+
+if TYPE_CHECKING:
+    from wetread.export.report import ParityReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +108,13 @@ def parity(
     from dataclasses import replace
 
     from wetread.cli.tables import print_table
-    from wetread.export.certificate import check_name, write_certificate
+    from wetread.export.certificate import check_name
     from wetread.export.owners import is_own_code
     from wetread.export.parity import describe_report, measure_parity
-    from wetread.export.report import check_folder, tabulate_layers, write_report
+    from wetread.export.report import check_folder, tabulate_layers
     from wetread.export.tolerance import TOLERANCE
     from wetread.runtime.gcs.billing import bill_project
-    from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
+    from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 
     if json_file is not None:
         check_folder(json_file)
@@ -138,10 +141,16 @@ def parity(
         print_table(header, rows)
         print()
     print(describe_report(report))
-    if json_file is not None:
-        with stage_file(json_file, project=project) as file:
-            write_report(report, file.path)
-    if certificate is not None:
-        with stage_file(certificate, project=project) as file:
-            write_certificate(report, file.path)
+    _write(report, json_file, certificate, project)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def _write(report: ParityReport, json_file: str | None, certificate: str | None, project: str | None) -> None:
+    from wetread.export.certificate import write_certificate
+    from wetread.export.report import write_report
+    from wetread.runtime.gcs.mirror import stage_file
+
+    for path, write in ((json_file, write_report), (certificate, write_certificate)):
+        if path is not None:
+            with stage_file(path, project=project) as file:
+                write(report, file.path)

@@ -12,6 +12,7 @@ from typing import Any
 from wetread.errors import ExportError
 from wetread.export.beside import Gap, OwnerReport, describe_owner
 from wetread.export.byparts import LIMITS, LayerDifference
+from wetread.export.flips import allow_flips
 from wetread.export.terms import RUN, Terms
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
@@ -147,7 +148,8 @@ def describe_report(report: ParityReport) -> str:
     ]
     lines.append(
         f"{report.images} images, {len(report.failures)} without pixels; tolerance {report.tolerance:g} for "
-        f"float32, at most {report.max_flips:.2%} flips; {report.machine}"
+        f"float32, at most {report.max_flips:.2%} flips besides near ties, "
+        f"{max(allow_flips(report.images, report.max_flips), 0)} of so many; {report.machine}"
     )
     lines += _describe_terms(report)
     for model in report.models:
