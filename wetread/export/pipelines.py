@@ -28,6 +28,8 @@ _INTERPOLATIONS = {
     PILLOW: ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
     TENSORFLOW: ("nearest", AREA, "bilinear", "bicubic", "lanczos3", "lanczos5"),
 }
+# What loaders do to proportions, where it is not cropping alone.
+_SHAPES: dict[str, tuple[str, ...]] = {"keras:dataset": (CROP, PAD), "tf:resize": ()}
 # Kernels that `tf.image.resize` widens when it is told to antialias.
 _WIDENED = ("bilinear", "bicubic", "lanczos3", "lanczos5")
 _DECODING = {
@@ -90,13 +92,14 @@ def read_pipeline(text: str) -> Pipeline:
     names = [_OTHER_NAMES[family].get(word, word) for word in words]
     kernels = [word for word in names if word in _INTERPOLATIONS[family]]
     modes = [word for word in names if word in MODES]
-    shapes = [word for word in names if word in (CROP, *([PAD] if loader == "keras:dataset" else []))]
+    shapes = [word for word in names if word in _SHAPES.get(loader, (CROP,))]
     smooth = [word for word in names if word == ANTIALIAS and loader == "tf:resize"]
     unknown = [w for w in names if w not in (*kernels, *modes, *shapes, *smooth)]
     if unknown or max(map(len, (kernels, modes, shapes))) > 1:
         raise ConfigError(
             f"Expected after {loader} at most one of each: {', '.join(_INTERPOLATIONS[family])}; "
-            f"{_list_shapes(loader)}; {', '.join(MODES)}. Received {', '.join(unknown or words)}."
+            f"{', '.join(_SHAPES.get(loader, (CROP,))) or ANTIALIAS}; {', '.join(MODES)}. Received "
+            f"{', '.join(unknown or words)}."
         )
     return Pipeline(
         loader=loader,
@@ -105,10 +108,6 @@ def read_pipeline(text: str) -> Pipeline:
         antialias=bool(smooth),
         preprocessing=modes[0] if modes else None,
     )
-
-
-def _list_shapes(loader: str) -> str:
-    return {"keras:dataset": f"{CROP}, {PAD}", "tf:resize": f"{CROP}; {ANTIALIAS}"}.get(loader, CROP)
 
 
 def guess_pipeline(kernel: str) -> tuple[Pipeline | None, str | None]:
