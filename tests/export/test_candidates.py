@@ -89,9 +89,10 @@ def test_a_network_that_quantizes_badly_is_reverted_or_refused(float32_model, ju
         assert not any(row.holds for row in error.candidates[1:])
         return
     (chosen,) = [row for row in rows if row.chosen]
-    assert (chosen.flips, chosen.holds) == (0, True)
+    assert (chosen.flips - chosen.near_flips, chosen.holds) == (0, True)
     assert chosen.floats
-    assert judge.measure(model, "again").flips == 0
+    again = judge.measure(model, "again")
+    assert again.flips == again.near_flips == chosen.near_flips
 
 
 def test_reverting_goes_on_until_the_gate_holds(float32_model, judge, monkeypatch):
@@ -120,6 +121,26 @@ def test_a_refusal_tells_every_figure(float32_model, judge):
     assert rows[0].name == "float32"
     layers = weighted_nodes(onnx.load(float32_model))
     assert {len(row.floats) for row in rows} == set(range(len(layers)))  # one more in float each time
+
+
+def test_a_form_is_confirmed_on_images_that_chose_nothing(float32_model, judge):
+    choosing, confirming = judge.split()
+    one, other = (set(part.images.validation.names) for part in (choosing, confirming))
+    assert not one & other and len(one | other) == len(judge.images.validation)
+    for part in (choosing, confirming):
+        assert np.bincount(part.images.validation.targets).min() >= len(one) // 4
+        assert len(part.keras) == len(part.images.validation)
+    model = onnx.load(float32_model)
+    _, rows = search_int8(model, choosing, confirming=confirming)
+    (chosen,) = [row for row in rows if row.chosen]
+    assert (chosen.images, chosen.confirmed_images) == (len(one), len(other))
+    never = dataclasses.replace(confirming, gate=Gate(max_flips=-1))
+    with pytest.raises(
+        GateError, match=r"of \d+ that chose nothing.*--max-flips.*--calibration.*float16"
+    ) as caught:
+        search_int8(model, choosing, confirming=never)
+    tried = [row for row in caught.value.candidates if row.confirmed_images]
+    assert 1 <= len(tried) <= 3 and not any(row.holds or row.chosen for row in tried)
 
 
 def test_an_unsafe_form_does_not_hold(float32_model, judge, monkeypatch):

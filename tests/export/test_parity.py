@@ -17,7 +17,7 @@ from wetread.errors import ExportError
 from wetread.export import NetworkDescription, assert_parity, export_keras, measure_parity
 from wetread.export.certificate import check_name, hash_statement, make_certificate, write_certificate
 from wetread.export.contract import finish
-from wetread.export.parity import measure_margins
+from wetread.export.flips import measure_margins
 from wetread.export.report import (
     Flip,
     check_folder,

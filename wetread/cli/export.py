@@ -152,7 +152,8 @@ class KerasOptions:
     color: Annotated[
         str | None,
         typer.Option(
-            metavar="gray|rgb", help="With --keras: color channels, if its input shape does not show them."
+            metavar="gray|rgb|bgr",
+            help="With --keras: color channels and their order, if its input shape does not show them.",
         ),
     ] = None
     resize: Annotated[
@@ -172,6 +173,27 @@ class KerasOptions:
         typer.Option(
             metavar="logits|sigmoid|softmax",
             help="With --keras: type of the last layer, if it cannot be detected.",
+        ),
+    ] = None
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="With --keras: the code that made its pixels: keras:load_img,nearest, keras:dataset,crop, "
+            "tf:resize,antialias, ...",
+        ),
+    ] = None
+    resize_kernel: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KERNEL",
+            help="With --keras: how its pixels were resized: nearest, bilinear, bicubic, area or lanczos.",
+        ),
+    ] = None
+    preprocessing: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tf|caffe|torch", help="With --keras: the mode of Keras' preprocess_input, for --scale."
         ),
     ] = None
 
@@ -199,6 +221,9 @@ class KerasOptions:
             resize=self.resize or "stretch",
             size=None if self.size is None else (self.size, self.size),
             head=self.head,
+            pipeline=self.pipeline,
+            resize_kernel=self.resize_kernel,
+            preprocessing=self.preprocessing,
         )
 
 

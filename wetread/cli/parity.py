@@ -2,23 +2,79 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import Project
+from wetread.cli.options import Project, expand_options
+
+if TYPE_CHECKING:
+    from wetread.export.report import ParityReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnerOptions:
+    """What the network's owner knows of it, which neither file says."""
+
+    panel: ClassVar[str] = "The owner's way"
+
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Compare with what its owner does: keras:load_img,nearest, keras:dataset,crop, "
+            "tf:resize,antialias, ..., or module:function, which takes a path and is run.",
+        ),
+    ] = None
+    expected_labels: Annotated[
+        str | None, typer.Option(metavar="A,B,...", help="The labels that the files must have, in order.")
+    ] = None
+    expected_scale: Annotated[
+        str | None, typer.Option(metavar="X[,X,X]", help="The factor on pixels that the files must have.")
+    ] = None
+    expected_resize: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="How the files must resize: stretch, fit, crop, a kernel, keras:dataset, ..."
+        ),
+    ] = None
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """`expected_labels`, split at the commas."""
+        if self.expected_labels is None:
+            return None
+        return tuple(label.strip() for label in self.expected_labels.split(","))
+
+    @property
+    def scale(self) -> tuple[float, ...] | None:
+        """`expected_scale` in numbers. Raises UsageError."""
+        from wetread.errors import UsageError
+
+        if self.expected_scale is None:
+            return None
+        try:
+            return tuple(float(part) for part in self.expected_scale.split(","))
+        except ValueError as error:
+            raise UsageError(
+                f"Expected numbers with commas for --expected-scale. Received {self.expected_scale!r}."
+            ) from error
 
 
 @app.command(
     short_help="Compare Keras with ONNX files on images.",
     epilog="Example: wetread parity run model.onnx --images FOLDER",
 )
+@expand_options
 def parity(
-    reference: Annotated[
+    network: Annotated[
         str, typer.Argument(metavar="RUN|FILE.keras", help="The Keras network to compare with.")
     ],
     models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The ONNX files to check.")],
+    *,
     images: Annotated[
         list[str],
         typer.Option(
@@ -38,27 +94,35 @@ def parity(
     certificate: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
     ] = None,
+    owner: OwnerOptions,
     layers: Annotated[
         bool, typer.Option("--by-layer", help="Also compare every layer and name the first that differs.")
     ] = False,
     project: Project = None,
 ) -> None:
-    """Compare the results of Keras and of ONNX files on images; exit code 1 beyond the tolerance."""
+    """Compare the results of Keras and of ONNX files on images; exit code 1 beyond the tolerance.
+
+    Both use the pixels that wetread makes, unless --reference says how the network's owner makes them. What
+    only the files themselves say is printed.
+    """
     from dataclasses import replace
 
     from wetread.cli.tables import print_table
-    from wetread.export.certificate import check_name, write_certificate
+    from wetread.export.certificate import check_name
+    from wetread.export.owners import is_own_code
     from wetread.export.parity import describe_report, measure_parity
-    from wetread.export.report import check_folder, tabulate_layers, write_report
+    from wetread.export.report import check_folder, tabulate_layers
     from wetread.export.tolerance import TOLERANCE
     from wetread.runtime.gcs.billing import bill_project
-    from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
+    from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 
     if json_file is not None:
         check_folder(json_file)
     if certificate is not None:
         check_name(certificate)
-    with bill_project(project), stage_folder(reference, names=RUN_FILES) as staged:
+    if owner.reference is not None and is_own_code(owner.reference):
+        print(f"wetread: running your own code, {owner.reference}", file=sys.stderr, flush=True)
+    with bill_project(project), stage_folder(network, names=RUN_FILES) as staged:
         report = measure_parity(
             staged.folder,
             models=models,
@@ -66,17 +130,27 @@ def parity(
             tolerance=TOLERANCE if tolerance is None else tolerance,
             max_flips=max_flips,
             by_layer=layers,
+            reference=owner.reference,
+            expected_labels=owner.labels,
+            expected_scale=owner.scale,
+            expected_resize=owner.expected_resize,
         )
-    report = replace(report, reference=reference)
+    report = replace(report, reference=network)
     if layers:
         header, *rows = tabulate_layers(report)
         print_table(header, rows)
         print()
     print(describe_report(report))
-    if json_file is not None:
-        with stage_file(json_file, project=project) as file:
-            write_report(report, file.path)
-    if certificate is not None:
-        with stage_file(certificate, project=project) as file:
-            write_certificate(report, file.path)
+    _write(report, json_file, certificate, project)
     raise typer.Exit(0 if report.passed else 1)
+
+
+def _write(report: ParityReport, json_file: str | None, certificate: str | None, project: str | None) -> None:
+    from wetread.export.certificate import write_certificate
+    from wetread.export.report import write_report
+    from wetread.runtime.gcs.mirror import stage_file
+
+    for path, write in ((json_file, write_report), (certificate, write_certificate)):
+        if path is not None:
+            with stage_file(path, project=project) as file:
+                write(report, file.path)

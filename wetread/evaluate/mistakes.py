@@ -55,7 +55,7 @@ def draw_thumbnail(image: Image, source: Source, recipe: PixelRecipe) -> str:
     small = PixelRecipe(
         height=_THUMBNAIL,
         width=_THUMBNAIL,
-        color=recipe.color,
+        color="gray" if recipe.color == "gray" else "rgb",
         resize="fit",
         orientation=recipe.orientation,
     )

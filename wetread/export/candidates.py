@@ -20,15 +20,22 @@ from wetread.export.ranges import METHODS, Histogram, collect_histograms
 __all__ = ["Candidate", "Gate", "GateError", "search_int8"]
 
 _RANKING_IMAGES = 128
+# Forms that are tried on the images that confirm, best first: each further one is nearly a choice again.
+_CONFIRMED = 3
 _SLOWER = 0.9
 
 
 def search_int8(
-    model: onnx.ModelProto, judge: Judge, *, on_progress: Callable[[str], None] | None = None
+    model: onnx.ModelProto,
+    judge: Judge,
+    *,
+    confirming: Judge | None = None,
+    on_progress: Callable[[str], None] | None = None,
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Find the int8 form to ship of a float graph. Returns it, and every candidate's figures.
 
-    The first row is the float32 form, for comparison. Raises GateError when no form holds the gate.
+    `confirming`: a judge with other images, on which the chosen form must hold as well. The first row is the
+    float32 form, for comparison. Raises GateError when no form holds the gate.
     """
     tell = on_progress or (lambda text: None)
     histograms = collect_histograms(model, activation_names(model), judge.images.calibration.pixels)
@@ -51,7 +58,7 @@ def search_int8(
     tell("timing")
     timed = [settings for settings in tried if settings in first or tried[settings].holds]
     forms = {settings: quantize_graph(model, histograms, settings) for settings in timed}
-    return _choose(model, judge, tried, forms)
+    return _choose(model, (judge, confirming), tried, forms)
 
 
 def _variants(best: Settings, nodes: Sequence[str]) -> list[Settings]:
@@ -64,7 +71,7 @@ def _variants(best: Settings, nodes: Sequence[str]) -> list[Settings]:
 
 
 def _rank(candidate: Candidate) -> tuple[bool, int, float]:
-    return (not candidate.holds, candidate.flips, candidate.mean_difference)
+    return (not candidate.holds, candidate.flips - candidate.near_flips, candidate.mean_difference)
 
 
 def _revert_nodes(
@@ -113,11 +120,12 @@ def _shorten(judge: Judge) -> Judge:
 
 def _choose(
     model: onnx.ModelProto,
-    judge: Judge,
+    judges: tuple[Judge, Judge | None],
     tried: Mapping[Settings, Candidate],
     forms: Mapping[Settings, onnx.ModelProto],
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Time the forms beside float32; of the fast ones that hold the gate, choose the most faithful."""
+    judge, confirming = judges
     speeds = measure_speeds([model, *forms.values()], judge)
     float32 = dataclasses.replace(judge.measure(model, "float32"), speed=speeds[0], speedup=1.0)
     timed = dict(tried)
@@ -128,18 +136,40 @@ def _choose(
         raise GateError(_explain_refusal(judge.gate, timed.values()), candidates=(float32, *timed.values()))
     fastest = max(timed[settings].speed for settings in holding)
     fast = [settings for settings in holding if timed[settings].speed >= _SLOWER * fastest]
-    best = min(fast, key=lambda settings: _rank(timed[settings]))
-    timed[best] = dataclasses.replace(timed[best], chosen=True)
-    return forms[best], (float32, *timed.values())
+    slow = [settings for settings in holding if settings not in fast]
+    for settings in [*_order(fast, timed), *_order(slow, timed)][:_CONFIRMED]:
+        confirmed = confirming and confirming.measure(forms[settings], timed[settings].name)
+        if confirmed:
+            timed[settings] = dataclasses.replace(
+                timed[settings],
+                confirmed_flips=confirmed.flips - confirmed.near_flips,
+                confirmed_images=confirmed.images,
+                holds=confirmed.holds,
+            )
+        if timed[settings].holds:
+            timed[settings] = dataclasses.replace(timed[settings], chosen=True)
+            return forms[settings], (float32, *timed.values())
+    raise GateError(_explain_refusal(judge.gate, timed.values()), candidates=(float32, *timed.values()))
+
+
+def _order(forms: Sequence[Settings], rows: Mapping[Settings, Candidate]) -> list[Settings]:
+    return sorted(forms, key=lambda settings: _rank(rows[settings]))
 
 
 def _explain_refusal(gate: Gate, candidates: Iterable[Candidate]) -> str:
     tried = list(candidates)
-    best = min(tried, key=_rank)
+    best = max(tried, key=lambda row: (row.confirmed_images, *(-number for number in _rank(row))))
+    other = (
+        f", and {best.confirmed_flips} of {best.confirmed_images} that chose nothing"
+        if best.confirmed_images
+        else ""
+    )
     change = "unknown" if best.auc_change is None else f"{best.auc_change:+.4f}"
     return (
         f"Expected an int8 form that flips at most {gate.max_flips:.1%} of the labels and changes the AUC by "
-        f"at most {gate.max_auc_change:g}. Received {len(tried)} forms, of which the best ({best.name}) "
-        f"flips {best.flips} of {best.images}, AUC {change}. No int8 file was written: use --precision "
-        "float32, or train the network with batch normalization and without channels of very different sizes."
+        f"at most {gate.max_auc_change:g}, besides near ties. Received {len(tried)} forms, of which the best "
+        f"({best.name}) flips {best.flips - best.near_flips} of {best.images}{other}, AUC {change}. No int8 "
+        "file was written: allow more with --max-flips, judge with more images (--calibration), use "
+        "--precision float16 or float32, or train the network with batch normalization and without channels "
+        "of very different sizes."
     )

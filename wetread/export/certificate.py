@@ -19,7 +19,7 @@ from wetread.export.report import ParityReport, check_folder
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.machine import read_system
 
-FORMAT = "wetread parity certificate 1"
+FORMAT = "wetread parity certificate 2"
 _TIMING = ("milliseconds",)
 
 
@@ -46,6 +46,10 @@ def make_certificate(report: ParityReport) -> dict[str, Any]:
         "terms": report.to_dict()["terms"],
         "limits": {"tolerance_float32": report.tolerance, "max_flips": report.max_flips},
         "models": models,
+        "owner": _name_owner(report),
+        "contradictions": list(report.contradictions),
+        "doubts": list(report.doubts),
+        "taken_on_trust": list(report.trusted),
         "machine": report.machine,
         "versions": report.versions,
     }
@@ -61,6 +65,14 @@ def make_certificate(report: ParityReport) -> dict[str, Any]:
             },
         },
     }
+
+
+def _name_owner(report: ParityReport) -> dict[str, Any] | None:
+    """What the owner's code answered, without the paths of files."""
+    owner: dict[str, Any] | None = report.to_dict()["owner"]
+    if owner is not None:
+        del owner["other_pixels"]
+    return owner
 
 
 def hash_statement(statement: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from wetread.export.activation import attach_activation
 from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.candidates import search_int8
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
+from wetread.export.flips import bound_share
 from wetread.export.float16 import halve_graph
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
@@ -150,7 +151,7 @@ def export_keras(
     _check_places(Path(output), options)
     read_request(options)
     model = network.load_network(file)
-    spec = describe_network(model, network_description)
+    spec, guesses = describe_network(model, network_description)
     images = None
     if options.calibration is not None:
         options.tell("reading images")
@@ -160,7 +161,8 @@ def export_keras(
             f"Expected a folder of images to make {options.precision} with. Received none. Say where they "
             "are with --calibration."
         )
-    return _export(model, spec, images, Path(output), options)
+    result = _export(model, spec, images, Path(output), options)
+    return dataclasses.replace(result, notes=(*(f"{guess}." for guess in guesses), *result.notes))
 
 
 def _export(
@@ -213,7 +215,8 @@ def _search(
     model: onnx.ModelProto, judge: Judge, options: ExportOptions
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     if options.precision == "int8":
-        return search_int8(model, judge, on_progress=options.on_progress)
+        choosing, confirming = judge.split()
+        return search_int8(model, choosing, confirming=confirming, on_progress=options.on_progress)
     half = halve_graph(model)
     one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
     speeds = measure_speeds([model, half], judge)
@@ -223,9 +226,10 @@ def _search(
     )
     if not measured.holds:
         raise GateError(
-            f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels. "
-            f"Received one that flips {measured.flips} of {measured.images}. No file was written: use "
-            "float32.",
+            f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels, besides "
+            f"near ties. Received one that flips {measured.flips - measured.near_flips} of "
+            f"{measured.images}. No file was written: use float32, allow more with --max-flips, or judge "
+            "with more images (--calibration).",
             candidates=rows,
         )
     return half, rows
@@ -237,8 +241,11 @@ def _summarize(candidates: tuple[Candidate, ...]) -> dict[str, Any]:
     return {
         "form": chosen.name,
         "tried": len(candidates) - 1,
-        "flips": chosen.flips,
+        "flips": chosen.flips - chosen.near_flips,
+        "near_flips": chosen.near_flips,
         "images": chosen.images,
+        "confirmed_flips": chosen.confirmed_flips,
+        "confirmed_images": chosen.confirmed_images,
         "auc_change": None if chosen.auc_change is None else round(chosen.auc_change, 6),
         "mean_difference": round(chosen.mean_difference, 7),
         "size_ratio": round(chosen.size / candidates[0].size, 3),
@@ -292,12 +299,32 @@ def take_notes(candidates: tuple[Candidate, ...], gate: Gate) -> tuple[str, ...]
             f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
             f"against {candidates[0].speed:,.0f}. {gain}"
         )
+    if chosen is not None and chosen.floats:
+        notes.append(_explain_floats(chosen, candidates))
+    if chosen is not None and chosen.confirmed_images:
+        low, high = bound_share(chosen.confirmed_flips, chosen.confirmed_images)
+        notes.append(
+            f"Chosen on {chosen.images} images; of {chosen.confirmed_images} others, which chose nothing, "
+            f"{chosen.confirmed_flips} labels flip: {low:.1%} to {high:.1%} of such images, at 95%."
+        )
     if chosen is not None and 0 < gate.max_flips * chosen.images < 1:
         notes.append(
             f"Only {chosen.images} images judged it: a share of {gate.max_flips:.1%} can be seen from "
             f"{math.ceil(1 / gate.max_flips):,} on. Give more with --calibration."
         )
     return tuple(notes)
+
+
+def _explain_floats(chosen: Candidate, candidates: tuple[Candidate, ...]) -> str:
+    """Which layers stayed in float, and what they cost in int8."""
+    whole = [row for row in candidates if not row.floats and chosen.name.startswith(row.name)]
+    words = (
+        f": with them in int8 too, {whole[0].flips} of {whole[0].images} labels flip and probabilities are "
+        f"off by {whole[0].mean_difference:.1e} in the mean, and so by {chosen.mean_difference:.1e}"
+        if whole
+        else ", which hurt most in int8"
+    )
+    return f"Kept in float: {', '.join(chosen.floats)}{words}."
 
 
 def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any) -> bytes:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
 from wetread.export import network
+from wetread.export.pipelines import Pipeline, choose_pipeline
+from wetread.export.preprocessing import guess_mode, read_mode
 from wetread.export.scaling import find_doubt
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.golden import draw_image
@@ -26,7 +28,10 @@ class NetworkDescription:
     `labels` in the order of its outputs (with one output, that is the probability of the second). Pixels,
     0 to 255, are multiplied by `scale` and then `offset` is added; `mean` and `std`, of scaled pixels, are
     another way to say so. `size` (height, width) where the network leaves it open; `head` ('logits',
-    'sigmoid' or 'softmax') where it cannot be told. Without `scale` the network must scale by itself.
+    'sigmoid' or 'softmax') where it cannot be told. Without `scale` the network must scale by itself, or have
+    a `preprocessing` ('tf', 'caffe' or 'torch': the modes of Keras' `preprocess_input`). `pipeline` names the
+    code that made its pixels ('keras:dataset,crop', ...: `export.pipelines`), `resize_kernel` its kernel;
+    without both they are made as wetread makes them.
     """
 
     labels: tuple[str, ...]
@@ -40,10 +45,53 @@ class NetworkDescription:
     resize: str = "stretch"
     size: tuple[int, int] | None = None
     head: str | None = None
+    pipeline: str | None = None
+    resize_kernel: str | None = None
+    preprocessing: str | None = None
 
 
-def describe_network(model: Any, description: NetworkDescription) -> ModelSpec:
-    """Work out the spec of a foreign network: what it tells itself, and what its description adds."""
+def describe_network(model: Any, description: NetworkDescription) -> tuple[ModelSpec, tuple[str, ...]]:
+    """Work out the spec of a foreign network: what it tells itself, and what its description adds.
+
+    Returns the spec, and what in it was guessed, a sentence for each.
+    """
+    pipeline, guess = choose_pipeline(
+        description.pipeline, kernel=description.resize_kernel, resize=description.resize
+    )
+    description, other = _settle_preprocessing(model, description, pipeline)
+    spec = _make_spec(model, description, pipeline)
+    head = description.head or _find_head(model, spec)
+    return dataclasses.replace(spec, head=head), tuple(filter(None, (guess, other)))
+
+
+def _settle_preprocessing(
+    model: Any, description: NetworkDescription, pipeline: Pipeline | None
+) -> tuple[NetworkDescription, str | None]:
+    """Turn a preprocessing into scale, offset and color; where nothing says how, guess it, in a sentence."""
+    given = (description.scale, description.mean, description.std, description.offset)
+    modes = {description.preprocessing, pipeline.preprocessing if pipeline else None} - {None}
+    guess = None
+    if not modes and given == (None, None, None, (0.0,)):
+        mode, guess = guess_mode(model)
+        modes = {mode} - {None}
+    elif modes and (given != (None, None, None, (0.0,)) or len(modes) > 1):
+        raise ConfigError(
+            "Expected a preprocessing alone, or scale, offset, mean and std. Received both, or two "
+            "preprocessings: give one of them."
+        )
+    if not modes:
+        return description, guess
+    found = read_mode(str(modes.pop()))
+    if found.color and description.color not in (None, found.color):
+        raise ConfigError(
+            f"Expected the color {found.color}, which that preprocessing has. Received {description.color}."
+        )
+    color = found.color or description.color
+    return dataclasses.replace(description, scale=found.scale, offset=found.offset, color=color), guess
+
+
+def _make_spec(model: Any, description: NetworkDescription, pipeline: Pipeline | None) -> ModelSpec:
+    """The spec but for the head."""
     height, width, channels = network.network_shape(model)
     size = description.size or (height, width)
     if (
@@ -56,11 +104,14 @@ def describe_network(model: Any, description: NetworkDescription) -> ModelSpec:
             f"network and {description.size} by option. Say it with --size."
         )
     color = description.color or {1: "gray", 3: "rgb", None: "rgb"}[channels]
-    recipe = PixelRecipe(height=size[0], width=size[1], color=color, resize=description.resize)
+    if pipeline is not None:
+        recipe = pipeline.make_recipe(size=(size[0], size[1]), color=color)
+    else:
+        recipe = PixelRecipe(height=size[0], width=size[1], color=color, resize=description.resize)
     if channels not in (recipe.channels, None):
         raise ExportError(f"Expected images of {channels} channels. Received --color {color}.")
     scale, offset = _scale_and_offset(model, description)
-    spec = ModelSpec(
+    return ModelSpec(
         labels=description.labels,
         pixels=recipe,
         positive=description.positive,
@@ -69,8 +120,6 @@ def describe_network(model: Any, description: NetworkDescription) -> ModelSpec:
         scale=scale,
         offset=offset,
     )
-    head = description.head or _find_head(model, spec)
-    return dataclasses.replace(spec, head=head)
 
 
 def _scale_and_offset(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExportError
 from wetread.export.contract import finish
+from wetread.export.flips import count_flips
 from wetread.export.graph import optimize_graph
 from wetread.export.images import ExportImages
 from wetread.runtime.model.saturation import prove_layers
@@ -41,7 +42,9 @@ class Candidate:
     """One form of a model and what it measured on the held-out images.
 
     `speed` is in images/s on one thread, `speedup` beside the float32 form in the same rounds. `safe` says
-    whether no CPU can saturate in it, proven from its bytes; `holds` whether it may be used.
+    whether no CPU can saturate in it, proven from its bytes; `holds` whether it may be used. `near_flips`: of
+    the flips, those on which Keras is within 0.02 of deciding otherwise, which do not count. `confirmed_...`:
+    the flips that count on images that chose nothing.
     """
 
     name: str
@@ -57,6 +60,9 @@ class Candidate:
     speed: float = 0.0
     speedup: float = 0.0
     chosen: bool = False
+    near_flips: int = 0
+    confirmed_flips: int = 0
+    confirmed_images: int = 0
 
 
 class GateError(ExportError):
@@ -82,13 +88,15 @@ class Judge:
         held_out = self.images.validation
         found = classify_all(Classifier(data, device="cpu"), held_out.pixels)
         difference = np.abs(found - self.keras)
-        flips = int((self.spec.decide(found) != self.spec.decide(self.keras.astype(np.float32))).sum())
+        flips = count_flips(found, self.keras, self.spec)
         change = measure_auc_change(found, self.keras, held_out.targets)
         safe = all(proof.holds for proof in prove_layers(data)) and _is_safe_when_fused(model, self.spec)
-        holds = flips <= self.gate.max_flips * len(held_out) and abs(change or 0) <= self.gate.max_auc_change
+        few = flips.far <= self.gate.max_flips * len(held_out)
+        holds = few and abs(change or 0) <= self.gate.max_auc_change
         return Candidate(
             name=name,
-            flips=flips,
+            flips=flips.flips,
+            near_flips=flips.near,
             images=len(held_out),
             auc_change=change,
             mean_difference=float(difference.mean()),
@@ -98,6 +106,19 @@ class Judge:
             holds=holds and safe,
             floats=floats,
         )
+
+    def split(self) -> tuple[Judge, Judge]:
+        """Two judges with half of the images each, alike in their labels: one to choose, one to confirm."""
+        order = np.argsort(self.images.validation.targets, kind="stable")
+        if len(order) < 2:
+            return self, self
+        return self._keep(np.sort(order[::2])), self._keep(np.sort(order[1::2]))
+
+    def _keep(self, rows: NDArray[np.intp]) -> Judge:
+        held_out = self.images.validation
+        names = tuple(held_out.names[row] for row in rows)
+        part = replace(held_out, names=names, pixels=held_out.pixels[rows], targets=held_out.targets[rows])
+        return replace(self, images=replace(self.images, validation=part), keras=self.keras[rows])
 
 
 def _is_safe_when_fused(model: onnx.ModelProto, spec: ModelSpec) -> bool:

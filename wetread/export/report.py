@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from wetread.errors import ExportError
+from wetread.export.beside import Gap, OwnerReport, describe_owner
 from wetread.export.byparts import LIMITS, LayerDifference
+from wetread.export.flips import allow_flips
 from wetread.export.terms import RUN, Terms
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
@@ -61,11 +63,16 @@ class ModelParity:
     flipped: tuple[Flip, ...] = ()
     outside: int | None = None
     scope_flips: int | None = None
+    beside_owner: Gap | None = None
 
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What `measure_parity` found: the reference, the images, and one ModelParity for each ONNX file."""
+    """What `measure_parity` found: the network, the images, and one ModelParity for each ONNX file.
+
+    `owner`: what the owner's own code answered, if it was asked. `contradictions`: what of the files is not
+    as it was expected. `doubts`: what looks wrong, and nothing proves. `trusted`: what only the files say.
+    """
 
     reference: str
     reference_sha256: str
@@ -81,11 +88,16 @@ class ParityReport:
     layers: tuple[LayerDifference, ...]
     machine: str
     versions: dict[str, str]
+    owner: OwnerReport | None = None
+    contradictions: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    trusted: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """Whether every model holds its tolerance."""
-        return all(model.passed for model in self.models)
+        """Whether every model holds its tolerance, and the owner's way too, and nothing is contradicted."""
+        owner = self.owner is None or self.owner.passed
+        return all(model.passed for model in self.models) and owner and not self.contradictions
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON takes it."""
@@ -140,9 +152,10 @@ def describe_report(report: ParityReport) -> str:
     ]
     lines.append(
         f"{report.images} images, {len(report.failures)} without pixels; tolerance {report.tolerance:g} for "
-        f"float32, at most {report.max_flips:.2%} flips; {report.machine}"
+        f"float32, at most {report.max_flips:.2%} flips besides near ties, "
+        f"{max(allow_flips(report.images, report.max_flips), 0)} of so many; {report.machine}"
     )
-    lines.append(_describe_terms(report))
+    lines += _describe_terms(report)
     lines += [
         f"scope of {model.path}: {model.outside} of {report.images} outside, {model.scope_flips} otherwise "
         "than by the first file with a scope"
@@ -160,13 +173,29 @@ def describe_report(report: ParityReport) -> str:
     return "\n".join([*lines, *_describe_layers(report)])
 
 
-def _describe_terms(report: ParityReport) -> str:
-    """Who says what labels and pixels are: a RUN, or nobody but the file that is compared."""
+def _describe_terms(report: ParityReport) -> list[str]:
+    """Who says what labels and pixels are: a RUN, the owner's code, or nobody but the file itself."""
+    lines = [] if report.owner is None else describe_owner(report.owner)
+    for model in report.models:
+        if (gap := model.beside_owner) is not None:
+            lines.append(
+                f"{model.path} beside it: off by {gap.p99_difference:.1e} for 99% of the images, "
+                f"{gap.max_difference:.1e} at most; {gap.flips} labels differ, {gap.near_flips} more by "
+                f"rounding: {'holds' if gap.passed else 'DOES NOT HOLD'}"
+            )
+    lines += [f"NOT AS EXPECTED: {text}" for text in report.contradictions]
+    lines += [f"doubt: {text}" for text in report.doubts]
     if report.terms.source == RUN:
-        return f"labels, pixels, scale, offset and head are those of {report.reference.rstrip('/')}/spec.json"
-    return (
-        f"taken from {report.terms.source}, as nothing else says it (a RUN would): {report.terms.describe()}"
-    )
+        lines.append(
+            f"labels, pixels, scale, offset and head are those of {report.reference.rstrip('/')}/spec.json"
+        )
+    elif report.trusted:
+        lines.append(
+            f"taken from {report.terms.source} on trust, as nothing else says it: "
+            f"{'; '.join(report.trusted)}. A RUN would say it; so do --reference, --expected-labels, "
+            "--expected-scale, --expected-resize"
+        )
+    return lines
 
 
 def _describe_layers(report: ParityReport) -> list[str]:

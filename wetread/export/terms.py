@@ -38,12 +38,17 @@ class Terms:
     head: str
     temperature: float
 
-    def describe(self) -> str:
-        """All of it in a line."""
+    def describe_parts(self) -> dict[str, str]:
+        """Labels, pixels, scale (with the offset) and head, each in words."""
         values = {name: getattr(self, name) for name in (*_SHARED, "positive")}
         rows = dict(describe_spec(ModelSpec(**values)))
         positive = "" if self.positive is None else f" (positive: {self.positive})"
-        return f"labels {rows['labels']}{positive}; {rows['pixels']}; {rows['scaling']}; head {self.head}"
+        return {
+            "labels": f"labels {rows['labels']}{positive}",
+            "pixels": rows["pixels"],
+            "scale": rows["scaling"],
+            "head": f"head {self.head}",
+        }
 
 
 def read_run_spec(run: Path) -> ModelSpec:

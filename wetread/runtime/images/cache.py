@@ -10,7 +10,6 @@ A cache contains patients' pixels: it is written only where the caller says, rea
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -159,7 +158,7 @@ def _find_key(entries: Sequence[Entry], recipe: PixelRecipe, root: str) -> str:
 
 
 def _name_recipe(recipe: PixelRecipe) -> str:
-    text = json.dumps([_LAYOUT, dataclasses.asdict(recipe)], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([_LAYOUT, recipe.to_dict()], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

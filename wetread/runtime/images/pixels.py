@@ -8,8 +8,9 @@ use `read_input`, which is `read_pixels` with a check for blank images.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status, WetreadError, make_fault
 from wetread.runtime.images.blank import check_content
-from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
+from wetread.runtime.images.conversion import STRIP_BYTES, STRIP_PIXELS, convert_samples
+from wetread.runtime.images.formats import Header, JpegHeader, PngHeader, Samples, Stored, read_header
+from wetread.runtime.images.framing import frame_picture
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
-from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe, find_family
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
+from wetread.runtime.images.weighing import count_kernel_memory, scale_by_kernel
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.values import DicomObject
@@ -28,14 +32,18 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 _Reader = Callable[[bytes, Header, PixelRecipe], Pixels]
 
+
+class _Scaled(NamedTuple):
+    """A scaled image, and where it stands on black of the model's size."""
+
+    image: Pixels
+    top: int
+    left: int
+
+
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
 _DCT_SCALES = (1, 2, 4)
-_DEPTHS = (8, 10, 12, 14, 16)
-# Rec. 601 in 65,536ths.
-_RED, _GREEN, _BLUE, _HALF = np.uint32(19595), np.uint32(38470), np.uint32(7471), np.uint32(32768)
-# Arithmetic wider than a byte is done for this many pixels at a time.
-_STRIP_PIXELS, _STRIP_BYTES = 1 << 16, 32
-# An overlay for people needs a canvas of three channels, a copy of it, and both as a PNG.
+# For people, a picture is drawn upon: a canvas of three channels, a copy of it, and both as a PNG.
 _DRAWN_BYTES = 13
 
 # Each worker has its own core, and a broken file is a row: OpenCV must start no threads and print nothing.
@@ -97,18 +105,28 @@ def _count_memory(size: int, header: Header, recipe: PixelRecipe, *, whole: bool
     """Count the bytes that reading a file of `size` bytes needs: in the decoder or in the steps after it."""
     eighths = PARTS if whole else _choose_eighths(header, recipe)
     if isinstance(header, JpegHeader):
-        decoding, samples = header.count_scaled_memory(size, eighths=eighths, gray=recipe.color == "gray")
+        gray = _is_read_gray(header, recipe)
+        decoding, samples = header.count_scaled_memory(size, eighths=eighths, gray=gray)
     else:
         decoding, samples = header.count_memory(size)
     height, width = (-(-side * eighths // PARTS) for side in (header.height, header.width))
     image = height * width * recipe.channels
-    converting = samples + image + _STRIP_BYTES * max(_STRIP_PIXELS, width)
+    converting = samples + image + STRIP_BYTES * max(STRIP_PIXELS, width)
     if whole:
         return max(decoding, converting, samples + 2 * image, _DRAWN_BYTES * header.pixels)
-    spans = _plan_image(header, recipe, eighths)
-    return max(
-        decoding, converting, max(samples, image) + count_memory((height, width, recipe.channels), *spans)
-    )
+    return max(decoding, converting, max(samples, image) + _count_scaling(header, recipe, eighths))
+
+
+def _count_scaling(header: Header, recipe: PixelRecipe, eighths: int) -> int:
+    """Count the bytes that bringing a decoded image to the model's size needs beside it."""
+    if not find_family(recipe.kernel):
+        height, width = (-(-side * eighths // PARTS) for side in (header.height, header.width))
+        return count_memory((height, width, recipe.channels), *_plan_image(header, recipe, eighths))
+    sides = (header.height, header.width)
+    upright = sides if _choose_orientation(header, recipe) < 5 else sides[::-1]
+    frame = frame_picture(*upright, recipe)
+    turned = header.pixels * recipe.channels
+    return turned + count_kernel_memory((*upright, recipe.channels), frame.rows, frame.columns)
 
 
 def _choose_eighths(header: Header, recipe: PixelRecipe) -> int:
@@ -116,7 +134,13 @@ def _choose_eighths(header: Header, recipe: PixelRecipe) -> int:
 
 
 def _choose_orientation(header: Header, recipe: PixelRecipe) -> int:
-    return header.orientation if recipe.orientation == "exif" else 1
+    turns = recipe.orientation == "exif" or (recipe.orientation == "exif-of-tiff" and header.kind == "tiff")
+    return header.orientation if turns else 1
+
+
+def _is_read_gray(header: JpegHeader, recipe: PixelRecipe) -> bool:
+    """Whether a JPEG's own luma is all that is decoded."""
+    return recipe.color == "gray" and (recipe.gray != "rec601-of-rgb" or header.components == 1)
 
 
 def _plan_image(header: Header, recipe: PixelRecipe, eighths: int) -> tuple[Span, Span]:
@@ -131,31 +155,43 @@ def _read(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
 
 def _read_filled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
     """Read as `_read` does, and refuse a blank image."""
-    image = _read_scaled(data, header, recipe)
-    check_content(image)
-    return _to_channels(_fill(image, recipe), recipe)
+    scaled = _read_scaled(data, header, recipe)
+    check_content(scaled.image)
+    return _to_channels(_fill(scaled, recipe), recipe)
 
 
-def _read_scaled(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
+def _read_scaled(data: bytes, header: Header, recipe: PixelRecipe) -> _Scaled:
     eighths = _choose_eighths(header, recipe)
-    # No variable refers to the samples any more once the image is computed.
-    image = _convert(_decode(data, header, recipe, eighths), recipe)
-    return _scale(image, _plan_image(header, recipe, eighths), _choose_orientation(header, recipe))
+    # No name keeps the samples once the image is made of them.
+    image = _convert(_decode(data, header, recipe, eighths), header, recipe)
+    orientation = _choose_orientation(header, recipe)
+    if find_family(recipe.kernel):
+        return _frame(orient(image, orientation) if orientation > 1 else image, recipe)
+    return _place(_scale(image, _plan_image(header, recipe, eighths), orientation), recipe)
 
 
 def _read_whole(data: bytes, header: Header, recipe: PixelRecipe) -> Pixels:
-    image = _convert(_decode(data, header, recipe, PARTS), recipe)
-    return _to_channels(orient(image, _choose_orientation(header, recipe)), recipe)
+    shown = replace(recipe, color="rgb") if recipe.color == "bgr" else recipe
+    image = _convert(_decode(data, header, shown, PARTS), header, shown)
+    return _to_channels(orient(image, _choose_orientation(header, shown)), shown)
 
 
 def _decode(data: bytes, header: Header, recipe: PixelRecipe, eighths: int) -> Samples:
     if isinstance(header, JpegHeader):
-        return header.decode_scaled(data, eighths=eighths, gray=recipe.color == "gray")
+        gray = _is_read_gray(header, recipe)
+        return header.decode_scaled(data, eighths=eighths, gray=gray, fast=recipe.dct == "fast")
+    if recipe.alpha == "drop" and isinstance(header, PngHeader):
+        header = replace(header, transparency=None)  # of a palette, or one color
     return header.decode(data)
 
 
+def _convert(samples: Samples, header: Header, recipe: PixelRecipe) -> Pixels:
+    return convert_samples(samples, recipe, inks=isinstance(header, JpegHeader))
+
+
 def _to_channels(image: Pixels, recipe: PixelRecipe) -> Pixels:
-    return image if image.shape[2] == recipe.channels else np.repeat(image, recipe.channels, axis=2)
+    image = image if image.shape[2] == recipe.channels else np.repeat(image, recipe.channels, axis=2)
+    return np.ascontiguousarray(image[..., ::-1]) if recipe.color == "bgr" else image
 
 
 def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
@@ -178,71 +214,6 @@ def choose_dct_scale(header: Header, recipe: PixelRecipe) -> int:
     return PARTS
 
 
-def _convert(samples: Samples, recipe: PixelRecipe) -> Pixels:
-    """Convert samples to 8 bits, composite over black, and convert to gray if the recipe says so.
-
-    Returns (H, W, 1 or 3).
-    """
-    color, alpha, white_is_zero = samples
-    to_gray = recipe.color == "gray" and color.shape[2] == 3
-    if color.itemsize == 1 and alpha is None and not white_is_zero and not to_gray:
-        return color
-    tops = find_top(color), find_top(alpha)
-    height, width, channels = color.shape
-    image = np.empty((height, width, 1 if to_gray else channels), np.uint8)
-    strip = max(_STRIP_PIXELS // width, 1)
-    for top in range(0, height, strip):
-        rows = slice(top, top + strip)
-        share = None if alpha is None else to_eight_bits(alpha[rows, :, 0], tops[1])
-        planes = (
-            _composite(to_eight_bits(color[rows, :, channel], tops[0]), share, white_is_zero)
-            for channel in range(channels)
-        )
-        if to_gray:
-            image[rows, :, 0] = _to_gray(*planes)
-        else:
-            for channel, plane in enumerate(planes):
-                image[rows, :, channel] = plane
-    return image
-
-
-def find_top(samples: Stored | None) -> int:
-    """Return the largest value of the smallest depth (8, 10, 12, 14 or 16 bits) that holds every sample.
-
-    The high byte of a 12-bit X-ray in a 16-bit file would be nearly black.
-    """
-    if samples is None or samples.itemsize == 1:
-        return 255
-    largest = int(samples.max())
-    return next((1 << bits) - 1 for bits in _DEPTHS if largest < 1 << bits)
-
-
-def to_eight_bits(plane: Stored, top: int) -> Pixels:
-    """Scale samples of more than 8 bits, `top` the largest of their depth, to 0..255, rounded half up."""
-    if plane.itemsize == 1:
-        return plane
-    return ((plane * np.uint32(255) + np.uint32(top // 2)) // np.uint32(top)).astype(np.uint8)
-
-
-def _composite(plane: Pixels, share: Pixels | None, white_is_zero: bool) -> Pixels:
-    """Invert a plane whose white is 0, and multiply it by its alpha or its black ink."""
-    if white_is_zero:
-        plane = np.invert(plane)
-    if share is None:
-        return plane
-    return ((plane * share.astype(np.uint16) + np.uint16(127)) // np.uint16(255)).astype(np.uint8)
-
-
-def _to_gray(red: Pixels, green: Pixels, blue: Pixels) -> Pixels:
-    """Convert to gray by Rec. 601, rounded half up."""
-    gray = red * _RED
-    gray += green * _GREEN
-    gray += blue * _BLUE
-    gray += _HALF
-    gray >>= np.uint32(16)
-    return gray.astype(np.uint8)
-
-
 def inner_size(sides: tuple[int, int], recipe: PixelRecipe) -> tuple[int, int]:
     """Return the (height, width) to which an image of `sides` is scaled before padding or cropping."""
     return _inner_size(sides, recipe.height, recipe.width, recipe.resize)
@@ -260,11 +231,15 @@ def _inner_size(sides: tuple[int, int], height: int, width: int, mode: str) -> t
 def resize(image: Pixels, recipe: PixelRecipe) -> Pixels:
     """Scale an image to the model's size: stretched, padded with black, or cropped at the centre.
 
-    `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact average of the area
-    that it covers (bilinear along a side that grows), rounded half up; equalized if the recipe says so.
+    `image`: uint8 (H, W, C). Returns uint8 (height, width, C): each pixel is the exact area average of
+    what it covers (bilinear along a side that grows), rounded half up, or what another kernel of the recipe
+    makes; equalized if the recipe says so.
     """
+    if find_family(recipe.kernel):
+        return _fill(_frame(image, recipe), recipe)
     lengths = (PARTS * image.shape[0], PARTS * image.shape[1])
-    return _fill(_scale(image, _plan(lengths, 1, recipe.height, recipe.width, recipe.resize), 1), recipe)
+    spans = _plan(lengths, 1, recipe.height, recipe.width, recipe.resize)
+    return _fill(_place(_scale(image, spans, 1), recipe), recipe)
 
 
 def _scale(image: Pixels, spans: tuple[Span, Span], orientation: int) -> Pixels:
@@ -276,11 +251,26 @@ def _scale(image: Pixels, spans: tuple[Span, Span], orientation: int) -> Pixels:
     return orient(image, orientation) if orientation > 1 else image
 
 
-def _fill(image: Pixels, recipe: PixelRecipe) -> Pixels:
-    """Equalize a scaled image if the recipe says so, and pad it to the model's size."""
-    if recipe.equalize == "histogram":
-        image = equalize(image)
-    return image if image.shape[:2] == (recipe.height, recipe.width) else _pad(image, recipe)
+def _frame(image: Pixels, recipe: PixelRecipe) -> _Scaled:
+    """Scale an upright image by a kernel of another library, and by its way of cropping and padding."""
+    frame = frame_picture(image.shape[0], image.shape[1], recipe)
+    image = scale_by_kernel(image, frame.rows, frame.columns, kernel=recipe.kernel)
+    return _Scaled(image, frame.top, frame.left)
+
+
+def _place(image: Pixels, recipe: PixelRecipe) -> _Scaled:
+    return _Scaled(image, (recipe.height - image.shape[0]) // 2, (recipe.width - image.shape[1]) // 2)
+
+
+def _fill(scaled: _Scaled, recipe: PixelRecipe) -> Pixels:
+    """Equalize a scaled image if the recipe says so, and put it on black of the model's size."""
+    image = equalize(scaled.image) if recipe.equalize == "histogram" else scaled.image
+    height, width, channels = image.shape
+    if (height, width) == (recipe.height, recipe.width):
+        return image
+    canvas = np.zeros((recipe.height, recipe.width, channels), np.uint8)
+    canvas[scaled.top : scaled.top + height, scaled.left : scaled.left + width] = image
+    return canvas
 
 
 @lru_cache(maxsize=1024)
@@ -308,15 +298,6 @@ def orient(image: Stored, orientation: int) -> Stored:
     if orientation in (2, 3, 6, 7):
         image = image[:, ::-1]
     return np.ascontiguousarray(image)
-
-
-def _pad(image: Pixels, recipe: PixelRecipe) -> Pixels:
-    """Put an image in the middle of a black one of the model's size."""
-    height, width, channels = image.shape
-    canvas = np.zeros((recipe.height, recipe.width, channels), np.uint8)
-    top, left = (recipe.height - height) // 2, (recipe.width - width) // 2
-    canvas[top : top + height, left : left + width] = image
-    return canvas
 
 
 def equalize(image: Pixels) -> Pixels:

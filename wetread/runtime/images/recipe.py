@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from wetread.errors import ConfigError
 
+PILLOW, TENSORFLOW, ANTIALIAS = "pillow", "tensorflow", "antialias"
+# What `images.kernels` has beside wetread's own "area".
+KERNELS = (
+    *(f"{PILLOW}-{name}" for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")),
+    *(f"{TENSORFLOW}-{name}" for name in ("nearest", "area", "bilinear", "bicubic", "lanczos3", "lanczos5")),
+    *(f"{TENSORFLOW}-{name}-{ANTIALIAS}" for name in ("bilinear", "bicubic", "lanczos3", "lanczos5")),
+)
+
 # The only values that this version of wetread.runtime.images.pixels knows how to carry out.
 _PIXEL_CHOICES: dict[str, tuple[str, ...]] = {
-    "color": ("gray", "rgb"),
+    "color": ("gray", "rgb", "bgr"),
     "resize": ("stretch", "fit", "crop"),
-    "orientation": ("exif", "ignore"),
-    "gray": ("rec601",),
-    "depth": ("significant-bits",),
-    "alpha": ("over-black",),
-    "kernel": ("area",),
+    "orientation": ("exif", "ignore", "exif-of-tiff"),
+    "gray": ("rec601", "rec601-of-rgb", "libpng"),
+    "depth": ("significant-bits", "high-byte", "pillow"),
+    "alpha": ("over-black", "drop"),
+    "kernel": ("area", *KERNELS),
+    "dct": ("accurate", "fast"),
     "equalize": ("none", "histogram"),
     "dicom": ("voi-first",),
 }
+
+
+def find_family(kernel: str) -> str:
+    """Whose kernel it is: 'pillow', 'tensorflow', or '' for wetread's own."""
+    family = kernel.partition("-")[0]
+    return family if family in (PILLOW, TENSORFLOW) else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +59,8 @@ class PixelRecipe:
     equalize: str = "none"
     # How stored values become gray levels: docs/guides/dicom.md.
     dicom: str = "voi-first"
+    # How a JPEG's blocks become samples: TensorFlow's decoder takes libjpeg's fast way.
+    dct: str = "accurate"
 
     def __post_init__(self) -> None:
         for name, choices in _PIXEL_CHOICES.items():
@@ -56,11 +74,28 @@ class PixelRecipe:
                 raise ConfigError(f"Expected '{name}' from 1 to 4096 pixels. Received {getattr(self, name)}.")
         if not 0 <= self.scaled_decoding <= 64:
             raise ConfigError(f"Expected 'scaled_decoding' from 0 to 64. Received {self.scaled_decoding}.")
+        if self.scaled_decoding and find_family(self.kernel):
+            raise ConfigError(
+                f"Expected 'scaled_decoding' 0 with the kernel {self.kernel}, whose loader decodes a JPEG in "
+                f"full. Received {self.scaled_decoding}."
+            )
+        if self.resize == "fit" and find_family(self.kernel) == PILLOW:
+            raise ConfigError(
+                "Expected 'resize' stretch or crop with a kernel of Pillow: Keras' load_img does not pad. "
+                "Received fit."
+            )
 
     @property
     def channels(self) -> int:
-        """1 for gray, 3 for rgb."""
+        """1 for gray, 3 for rgb and bgr."""
         return 1 if self.color == "gray" else 3
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields for JSON, but for `dct` where it is as it always was: older readers know none."""
+        values = asdict(self)
+        if self.dct == "accurate":
+            del values["dct"]
+        return values
 
     @property
     def shape(self) -> tuple[int, int, int]:

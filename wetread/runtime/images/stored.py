@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status, WetreadError, make_fault
+from wetread.runtime.images.conversion import find_top, to_eight_bits
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
 from wetread.runtime.images.formats.dicom import DicomHeader
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
-from wetread.runtime.images.pixels import Pixels, find_top, orient, read_picture, to_eight_bits
+from wetread.runtime.images.pixels import Pixels, orient, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
 
 _LEVELS = np.arange(256, dtype=np.uint8)

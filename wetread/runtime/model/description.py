@@ -81,7 +81,13 @@ def _describe_pixels(recipe: PixelRecipe) -> str:
         if recipe.scaled_decoding
         else "JPEG decoded in full",
     ]
-    return ", ".join([*parts, f"equalize {recipe.equalize}"] if recipe.equalize != "none" else parts)
+    usual = PixelRecipe()
+    parts += [
+        f"{name} {getattr(recipe, name)}"
+        for name in ("gray", "depth", "alpha", "dct", "equalize")
+        if getattr(recipe, name) != getattr(usual, name)
+    ]
+    return ", ".join(parts)
 
 
 def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]]:

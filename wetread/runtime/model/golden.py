@@ -7,6 +7,7 @@ floating point and no instruction set can change them.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ModelError
 from wetread.runtime.images.pixels import Pixels, read_pixels, resize
-from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.images.recipe import PixelRecipe, find_family
 from wetread.runtime.model.spec import Golden
 
 JPEG = "golden-1.jpg"
@@ -119,4 +120,6 @@ def draw_inputs(golden: Golden, recipe: PixelRecipe) -> tuple[Pixels, str]:
         picture = draw_image(1, shape=(height, width, recipe.channels))
         small = PixelRecipe(height=side, width=side, color=recipe.color)
         digest.update(resize(picture, small).tobytes())
+        if find_family(recipe.kernel):
+            digest.update(resize(picture, replace(recipe, height=side, width=side)).tobytes())
     return np.stack([first, *drawn]), digest.hexdigest()

@@ -156,7 +156,7 @@ class ModelSpec:
 
         Raises ModelError when it is longer than 20,000 bytes.
         """
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"pixels": self.pixels.to_dict()}
         if self.uncertain is None:
             del values["uncertain"]  # a reader that does not know the band needs none
         text = json.dumps(strip_scope(values), separators=(",", ":"), ensure_ascii=True)

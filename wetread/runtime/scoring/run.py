@@ -278,7 +278,7 @@ def make_record(
     scored_now = tally.rows - tally.resumed
     return {
         "model": {"name": classifier.name, "sha256": classifier.digest},
-        "spec": asdict(replace(classifier.spec, golden=None)),
+        "spec": asdict(replace(classifier.spec, golden=None)) | {"pixels": classifier.spec.pixels.to_dict()},
         "device": classifier.device,
         "provider": classifier.provider,
         "provider_reason": classifier.reason,

@@ -16,7 +16,7 @@ from wetread.runtime.images.dicom import has_preamble, looks_like_dicom
 from wetread.runtime.images.formats.bitmap import read_bmp, read_pnm
 from wetread.runtime.images.formats.header import Header, Samples, Stored, truncated, unsupported
 from wetread.runtime.images.formats.jpeg import JpegHeader, read_jpeg
-from wetread.runtime.images.formats.png import SIGNATURE, read_png
+from wetread.runtime.images.formats.png import SIGNATURE, PngHeader, read_png
 from wetread.runtime.images.formats.tiff import read_tiff
 from wetread.runtime.images.formats.webp import read_webp
 from wetread.runtime.images.limits import MAX_MEMORY
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Header",
     "JpegHeader",
+    "PngHeader",
     "Samples",
     "Stored",
     "read_header",

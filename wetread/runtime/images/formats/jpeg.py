@@ -64,8 +64,10 @@ class JpegHeader(Header):
             2 * self.coefficients + image + _ROWS * self.width * self.components + 5 * size, image
         )
 
-    def decode_scaled(self, data: bytes, *, eighths: int, gray: bool) -> Samples:
+    def decode_scaled(self, data: bytes, *, eighths: int, gray: bool, fast: bool = False) -> Samples:
         """Decode strictly, each 8 x 8 block as `eighths` x `eighths` pixels (1, 2, 4 or 8).
+
+        `fast`: by libjpeg's fast DCT, which errs by a few levels, as TensorFlow's decoder does.
 
         Returns uint8 samples, (ceil(height * eighths / 8), ceil(width * eighths / 8), 1 if `gray` else 3).
         CMYK is taken as Adobe stores it, 255 for no ink, with or without its marker, as other decoders do;
@@ -76,11 +78,13 @@ class JpegHeader(Header):
         least = shape if eighths < 8 else (0, 0)
         space = "CMYK" if self.components == 4 else "GRAY" if gray else "RGB"
         try:
-            image = simplejpeg.decode_jpeg(data, space, min_height=least[0], min_width=least[1])
+            image = simplejpeg.decode_jpeg(data, space, fastdct=fast, min_height=least[0], min_width=least[1])
         except (ValueError, KeyError, RuntimeError) as error:
             mended = self._mend(data, str(error))
             try:
-                image = simplejpeg.decode_jpeg(mended, space, min_height=least[0], min_width=least[1])
+                image = simplejpeg.decode_jpeg(
+                    mended, space, fastdct=fast, min_height=least[0], min_width=least[1]
+                )
             except (ValueError, KeyError, RuntimeError) as other:
                 raise describe_fault(str(other)) from other
         if image.shape[:2] != shape:
