@@ -110,7 +110,7 @@ def test_patients_are_resampled_whole():
 
 
 def test_what_cannot_be_compared_is_said():
-    with pytest.raises(UsageError, match="two readers or more"):
+    with pytest.raises(UsageError, match="two or more readers"):
         compare_readers({"a": make({"x": "A"}, "a")}, AgreementOptions())
     with pytest.raises(DatasetError, match="other images"):
         compare_readers({"a": make({"x": "A"}, "a"), "b": make({"y": "A"}, "b")}, AgreementOptions())
@@ -144,7 +144,7 @@ def test_a_reviews_file_of_others_needs_path_and_label(tmp_path):
 
     for text, words in (
         ("path\nx\n", "label"),
-        ("path,label\nx,A\nx,B\n", "two for 'x'"),
+        ("path,label\nx,A\nx,B\n", "two rows for 'x'"),
         ("path,label,verdict\nx,A,unsure\n", "line 2"),
         ("path,label,verdict\nx,A,maybe\n", "line 2"),
         ("path,label,seconds\nx,A,inf\n", "line 2"),

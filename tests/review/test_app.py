@@ -187,7 +187,7 @@ def test_what_the_page_shows_grows_with_the_file(serve, tmp_path):
     path.unlink()
     served.room.refresh()
     counts = served.client.get("/api/counts")
-    assert counts["rows"] == 3 and "no such file" in counts["problem"]
+    assert counts["rows"] == 3 and "There is no file" in counts["problem"]
 
 
 def test_a_reviews_file_that_is_held_is_said_and_written_later(serve, scored, tmp_path, monkeypatch):
@@ -238,5 +238,5 @@ def test_a_model_that_did_not_score_is_refused(serve, scored, tmp_path):
     from wetread.errors import UsageError
 
     (tmp_path / "other.onnx").write_bytes(build_model(toy_spec(), seed=5))
-    with pytest.raises(UsageError, match="the model that made these scores"):
+    with pytest.raises(UsageError, match="did not make these scores"):
         serve(scored / "scores.csv", model=str(tmp_path / "other.onnx"))

@@ -100,10 +100,10 @@ def test_another_reader_another_kind_and_a_second_server_are_refused(tmp_path):
         (Study(reader="Kim", blind=True), "no --blind"),
         (Study(reader="Kim", seed=3), "--seed 0"),
     ):
-        with pytest.raises(OutputError, match=f"Expected {words}, with which"):
+        with pytest.raises(OutputError, match=f"was begun with {words}, not"):
             Journal(output, study)
     os.remove(journal.path)
-    with pytest.raises(OutputError, match="without its journal"):
+    with pytest.raises(OutputError, match="has no journal"):
         Journal(output, KIM)
     assert not os.path.exists(journal.path)
 

@@ -215,14 +215,14 @@ def test_a_file_that_was_replaced_begins_anew(tmp_path):
 
 def test_what_is_no_scores_file_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(SourceError, match="none called path, status"):
+    with pytest.raises(SourceError, match="lacks path, status"):
         open_table(tmp_path / "other.csv")
     with pytest.raises(UsageError, match="ends in"):
         ScoresFile("scores.txt")
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match="There is no file"):
         ScoresFile(str(tmp_path / "none.csv")).find()
     (tmp_path / "bad.jsonl").write_text(json.dumps({"path": "a"}) + "\n")
-    with pytest.raises(SourceError, match="none called status"):
+    with pytest.raises(SourceError, match="lacks status"):
         open_table(tmp_path / "bad.jsonl")
     with pytest.raises(UsageError, match="sort"):
         Query(sort="name")
@@ -242,5 +242,5 @@ def test_images_that_moved_are_found_by_what_all_names_share(tmp_path):
             moved.find(outside)
     # Never so far that two names lead to one file.
     (tmp_path / "now" / "x.png").write_bytes(b"")
-    with pytest.raises(SourceError, match="Received none of the names"):
+    with pytest.raises(SourceError, match="None of the names in the scores file"):
         find_moved(str(tmp_path / "elsewhere"), names)

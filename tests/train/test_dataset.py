@@ -303,10 +303,10 @@ def test_images_that_lie_where_they_are_take_their_labels_from_a_file(folder: Pa
 def test_labels_that_do_not_fit_their_folder_are_refused(folder: Path, tmp_path: Path) -> None:
     rows = move_flat(folder, tmp_path / "reviews.csv")
     for lines, words in (
-        ([*rows, "a/person99_gone.png,bar,agree"], "none for 1 of them, such as 'a/person99_gone.png'"),
-        ([f"x/{row}" for row in rows[:1]] + rows[1:], "Received none for"),
-        ([row for row in rows if "bar" in row], "two or more labels"),
-        (["a/x.png,,unsure"], "Received none for 0 of them"),
+        ([*rows, "a/person99_gone.png,bar,agree"], "lacks 1 of the .* such as 'a/person99_gone.png'"),
+        ([f"x/{row}" for row in rows[:1]] + rows[1:], "lacks .* of the .* images that"),
+        ([row for row in rows if "bar" in row], "only one label, .* two or more"),
+        (["a/x.png,,unsure"], "labels no image"),
     ):
         (tmp_path / "other.csv").write_text("path,label,verdict\n" + "\n".join(lines) + "\n")
         with pytest.raises(DatasetError, match=words):

@@ -49,9 +49,9 @@ def agreement(
     from wetread.runtime.files.atomic import write_file
 
     if len(set(reviews)) != len(reviews):
-        raise UsageError("Expected each reviews file once. Received one twice.")
+        raise UsageError("A reviews file is named twice. Name each only once.")
     if output is not None and os.path.exists(output) and not overwrite:
-        raise OutputError(f"Expected a new --output. Received {output}. Replace it by --overwrite.")
+        raise OutputError(f"{output} already exists. Replace it with --overwrite.")
     options = AgreementOptions(group_regex=group_regex or DEFAULT_GROUP_REGEX, resamples=resamples, seed=seed)
     found = compare_readers({name: read_reviews(name) for name in reviews}, options)
     _print_agreement(found)
@@ -59,7 +59,7 @@ def agreement(
         try:
             write_file(output, encode_differences(found))
         except OSError as error:
-            raise OutputError(f"Expected to write {output}. Received: {error.strerror}.") from error
+            raise OutputError(f"{output} cannot be written: {error.strerror}.") from error
         print(f"\nwritten: {output}")
 
 

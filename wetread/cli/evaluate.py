@@ -121,7 +121,7 @@ def evaluate(
         with bill_project(project):
             raise typer.Exit(_judge_by_readers(judging, reviewed, chosen, written, compared=compare))
     if judging.data is None:
-        raise UsageError("Expected DATA, or --reviews and --scores. Received neither.")
+        raise UsageError("Give DATA, or --reviews and --scores.")
     if output is None and (written.thumbnails or written.overwrite):
         raise UsageError("--thumbnails and --overwrite need --output DIR: without it no file is written.")
     with (
@@ -158,15 +158,15 @@ def _judge_by_readers(
     from wetread.evaluate.readers import ReadersOptions
 
     if reviewed.reviews is None or reviewed.scores is None:
-        raise UsageError("Expected --reviews and --scores together. Received one of them.")
+        raise UsageError("--reviews and --scores must be given together.")
     others = (judging.data, judging.split, judging.run, compared, written.thumbnails or None)
     if any(value is not None for value in others):
         raise UsageError(
-            "Expected --reviews without DATA, --split, --run, --compare and --thumbnails: the scores are "
-            "there, and their images are not read."
+            "--reviews cannot be used with DATA, --split, --run, --compare or --thumbnails: the scores "
+            "already exist, and no image is read."
         )
     if written.output is None and written.overwrite:
-        raise UsageError("Expected --output with --overwrite. Received none.")
+        raise UsageError("--overwrite needs --output DIR.")
     options = ReadersOptions(
         reviews=reviewed.reviews,
         scores=reviewed.scores,

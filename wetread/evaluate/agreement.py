@@ -1,4 +1,4 @@
-"""How far readers agree on the labels of the same images: Cohen's kappa of two, Fleiss' of all.
+"""Measure how far readers agree on the labels of the same images: Cohen's kappa of two, Fleiss' of all.
 
 Sources: Cohen, Educational and Psychological Measurement 20 (1960); Fleiss, Psychological Bulletin 76 (1971).
 Both compare with what chance alone would give; 1 is full agreement, 0 that of chance. Intervals are 95%
@@ -74,7 +74,7 @@ class AgreementOptions:
 
     def __post_init__(self) -> None:
         if self.resamples < 0:
-            raise UsageError(f"Expected --resamples of 0 or more. Received {self.resamples}.")
+            raise UsageError(f"--resamples must be 0 or more, not {self.resamples}.")
 
 
 def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -> Agreement:
@@ -83,7 +83,9 @@ def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -
     Raises UsageError for fewer than two, and DatasetError where two have no labelled image in common.
     """
     if len(files) < 2:
-        raise UsageError(f"Expected reviews of two readers or more. Received {len(files)} file.")
+        raise UsageError(
+            f"Agreement needs the reviews of two or more readers, and there is {len(files)} file."
+        )
     readers = name_readers(files)
     said = [{review.path: review for review in reviews} for reviews in files.values()]
     labels = [{path: r.label for path, r in one.items() if r.verdict.has_label} for one in said]
@@ -122,8 +124,7 @@ def _compare(
     paths = sorted(set.intersection(*map(set, labels)))
     if not paths:
         raise DatasetError(
-            f"Expected images that {' and '.join(readers)} all gave a label. Received none: their files name "
-            "other images."
+            f"There is no image that {' and '.join(readers)} all gave a label: their files name other images."
         )
     words = sorted({one[path] for one in labels for path in paths})
     codes = np.array([[words.index(one[path]) for one in labels] for path in paths], np.intp)

@@ -34,9 +34,9 @@ def find_model(head: Mapping[str, Any], model: str | None) -> KnownModel:
         named = _read_file(model)
         if recorded.digest and named.digest != recorded.digest:
             raise UsageError(
-                f"Expected the model that made these scores, {recorded.name or 'a file'} with the digest "
-                f"{recorded.digest[:12]}. Received {model}, {named.digest[:12]}. Name that model, or leave "
-                "--model out."
+                f"{model} with the digest {named.digest[:12]} did not make these scores: they are from "
+                f"{recorded.name or 'a file'} with the digest {recorded.digest[:12]}. Name that model, or "
+                "leave --model out."
             )
         return named
     for candidate in _list_candidates(recorded):

@@ -70,17 +70,18 @@ def list_labelled(data: str, labels: str) -> Listing:
     prefix = find_prefix(list(wanted), entries.__contains__) or ()
     parts = {path: split_name(path)[len(prefix) :] for path in wanted}
     missing = [path for path, below in parts.items() if below not in entries]
-    if missing or not wanted:
+    if not wanted:
+        raise DatasetError(f"{labels} labels no image. Give a reviews file with labels.")
+    if missing:
         raise DatasetError(
-            f"Expected the {len(wanted):,} images that {labels} labels in {data}. Received none for "
-            f"{len(missing):,} of them{f', such as {missing[0]!r}' if missing else ''}. Point at the "
-            "folder that was scored."
+            f"{data} lacks {len(missing):,} of the {len(wanted):,} images that {labels} labels"
+            f", such as {missing[0]!r}. Name the folder that was scored."
         )
     chosen = {below: wanted[path] for path, below in parts.items()}
     images = tuple(Image(e, "/".join(p), chosen[p], "") for p, e in entries.items() if p in chosen)
     found = tuple(sorted({image.label for image in images}))
     if len(found) < 2:
-        raise DatasetError(f"Expected two or more labels in {labels}. Received one: {found[0]}.")
+        raise DatasetError(f"{labels} has only one label, {found[0]}. Training needs two or more.")
     return Listing(source, root, found, images, ())
 
 

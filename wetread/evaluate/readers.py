@@ -41,7 +41,7 @@ class ReadersOptions:
 
     def __post_init__(self) -> None:
         if self.resamples < 0:
-            raise UsageError(f"Expected --resamples of 0 or more. Received {self.resamples}.")
+            raise UsageError(f"--resamples must be 0 or more, not {self.resamples}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +95,8 @@ def judge_by_readers(options: ReadersOptions) -> Judgement:
     model = find_model(file.read_head(), options.model)
     if model.spec is None:
         raise UsageError(
-            f"Expected a record beside {options.scores!r} that names its model and threshold. Received none: "
-            "name the model that made these scores, with --model."
+            f"No record beside {options.scores!r} names its model and threshold. Name the model that made "
+            "these scores with --model."
         )
     scored = _read_scored(file, model.spec)
     reviews = read_reviews(options.reviews)
@@ -112,7 +112,7 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
     for rows in file.read_new():
         missing = [name for name in names if name not in file.columns]
         if missing:
-            raise SourceError(f"Expected the column {missing[0]!r} in {file.path!r}. Received none.")
+            raise SourceError(f"{file.path!r} has no column {missing[0]!r}. Name the model that made it.")
         path, status, *columns = map(file.columns.index, ("path", "status", *names))
         for row in rows:
             if row[status] != Status.OK:
@@ -127,17 +127,18 @@ def _choose(reviews: Sequence[Review], scored: _Scored, spec: ModelSpec) -> list
     strange = [r for r in reviews if r.path not in scored.places and r.path not in scored.others]
     if strange:
         raise DatasetError(
-            f"Expected reviews of images in the scores file. Received {len(strange):,} of others, "
-            f"{strange[0].path!r} among them. Give the scores file that was reviewed."
+            f"{len(strange):,} reviews are of images that are not in the scores file, {strange[0].path!r} "
+            "among them. Give the scores file that was reviewed."
         )
     labelled = [r for r in reviews if r.verdict.has_label and r.path in scored.places]
     unknown = sorted({r.label for r in labelled} - set(spec.labels))
     if unknown:
         raise DatasetError(
-            f"Expected the model's labels: {', '.join(spec.labels)}. Received {', '.join(unknown)}."
+            f"The reviews have labels that the model lacks: {', '.join(unknown)}. Its labels are "
+            f"{', '.join(spec.labels)}."
         )
     if not labelled:
-        raise DatasetError("Expected reviews with a label, of images with a score. Received none.")
+        raise DatasetError("No review has a label and is of an image with a score.")
     return labelled
 
 

@@ -81,7 +81,7 @@ def read_reviews(location: str) -> list[Review]:
         text = read_file(location).decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise SourceError(
-            f"Expected a reviews file at {location!r}. Received: {error.strerror}. Check the name."
+            f"The reviews file {location!r} cannot be read: {error.strerror}. Check the name."
         ) from error
     lines = csv.DictReader(io.StringIO(text, newline=""))
     _check_columns(lines.fieldnames or (), location)
@@ -94,8 +94,8 @@ def _check_columns(names: Sequence[str], location: str) -> None:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise SourceError(
-            f"Expected the columns path and label in {location!r}. Received none called "
-            f"{' or '.join(missing)}. `wetread review` writes such a file."
+            f"{location!r} must have the columns path and label, and lacks {' and '.join(missing)}. "
+            "`wetread review` writes such a file."
         )
 
 
@@ -108,8 +108,8 @@ def _make_review(row: dict[str, str], line: int, location: str) -> Review:
         raise SourceError(f"{location}, line {line}: {error}.") from error
     if bool(label) != verdict.has_label or not math.isfinite(seconds):
         raise SourceError(
-            f"{location}, line {line}: expected a label with agree, disagree or labelled, and none with "
-            f"unsure or unusable. Received {label!r} with {str(verdict)!r}."
+            f"{location}, line {line}: {label!r} with {str(verdict)!r}. There must be a label with agree, "
+            "disagree or labelled, and none with unsure or unusable."
         )
     texts = {name: row.get(name) or "" for name in ("path", "reader", "time", "note", "model")}
     blind = _BLIND.get(row.get("blind") or "")
@@ -121,7 +121,7 @@ def _check_paths(reviews: Sequence[Review], location: str) -> None:
     for review in reviews:
         if review.path in seen:
             raise SourceError(
-                f"Expected one row for each path in {location!r}. Received two for {review.path!r}. "
+                f"{location!r} has two rows for {review.path!r}, and may have only one. "
                 "Keep the one that counts."
             )
         seen.add(review.path)

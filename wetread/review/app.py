@@ -102,7 +102,7 @@ def _list_sayings(room: Room) -> list[Route]:
     async def undo(request: Request) -> Response:
         identity = (await _read_body(request)).get("identity")
         if not isinstance(identity, str) or not 8 <= len(identity) <= 64:
-            raise UsageError("Expected an identity of 8 to 64 letters and digits.")
+            raise UsageError("The identity must be 8 to 64 letters and digits.")
         return await run_in_threadpool(_try, lambda: room.undo(identity))
 
     async def show(request: Request) -> Response:
@@ -169,7 +169,7 @@ def _read_share(text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UsageError("Expected a number from 0 to 1.")
+        raise UsageError("The number must be 0 to 1.")
     return value
 
 
@@ -185,9 +185,9 @@ async def _read_body(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UsageError("Expected JSON.") from error
+        raise UsageError("The request is not JSON.") from error
     if not isinstance(found, dict):
-        raise UsageError("Expected a JSON object.")
+        raise UsageError("The request is not a JSON object.")
     return found
 
 
@@ -195,7 +195,7 @@ def _read_decision(found: dict[str, Any]) -> Decision:
     """Raises UsageError for what is no decision."""
     for name, value in found.items():
         if type(value) not in _DECISION.get(name, ()):
-            raise UsageError("Expected a decision.")
+            raise UsageError("The request is not a decision.")
     if not {"identity", "number", "generation"} <= found.keys():
-        raise UsageError("Expected a decision.")
+        raise UsageError("The request is not a decision.")
     return Decision(**found)

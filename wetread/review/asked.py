@@ -1,4 +1,4 @@
-"""What the command asks of a reading room, and what the page says to it."""
+"""The options of a reading room, and the decisions that its page sends."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Decision:
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[0-9A-Za-z-]{8,64}", self.identity):
-            raise UsageError("Expected an identity of 8 to 64 letters and digits.")
+            raise UsageError("The identity must be 8 to 64 letters and digits.")
         known = self.verdict in ("", Verdict.UNSURE, Verdict.UNUSABLE)
         if not known or bool(self.label) == bool(self.verdict):
-            raise UsageError("Expected either a label or the verdict unsure or unusable.")
+            raise UsageError("Give either a label or the verdict unsure or unusable.")
         if len(self.note) > MOST_NOTE or not 0 <= self.seconds < 1e6:
-            raise UsageError(f"Expected a note of up to {MOST_NOTE:,} letters, and seconds of 0 or more.")
+            raise UsageError(f"A note may have {MOST_NOTE:,} letters at most, and seconds must be 0 or more.")

@@ -88,7 +88,7 @@ class Heats:
             self._classifier = Classifier(self._model, device=self._device)
         label = row["label"]
         if label not in self._classifier.spec.labels:
-            raise ModelError(f"Expected a model that knows {label!r}. Received {self._classifier.name}.")
+            raise ModelError(f"The model {self._classifier.name} has no label {label!r}.")
         found = explain_image(self._classifier, data, label=label, max_memory=self._max_memory)
         return make_heat(found, float(row["probability"]))
 

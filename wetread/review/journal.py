@@ -141,8 +141,8 @@ class Journal:
         if os.path.exists(self.output) and os.path.getsize(self.output):
             os.remove(self.path)
             raise OutputError(
-                f"Expected no file at {self.output!r} yet, or one that `wetread review` began. Received one "
-                "without its journal. Choose another --output, or move it away."
+                f"{self.output!r} already exists and has no journal of `wetread review`. Choose another "
+                "--output, or move it away."
             )
 
     def _take_in(self, found: Mapping[str, Any], is_first: bool) -> None:
@@ -175,7 +175,7 @@ def open_journal(output: str, study: Study) -> Iterator[Journal]:
 
 def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None:
     if found["version"] != _VERSION:
-        raise OutputError(f"Expected a journal of version {_VERSION}. Received {found['version']!r}.")
+        raise OutputError(f"The journal's version is {found['version']!r}, not {_VERSION}.")
     asked: dict[str, tuple[Any, Callable[[Any], str]]] = {
         "reader": (study.reader, lambda value: f"--reader {value}"),
         "blind": (study.blind, lambda value: "--blind" if value else "no --blind"),
@@ -184,8 +184,8 @@ def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None
     for name, (value, words) in asked.items():
         if found[name] != value:
             raise OutputError(
-                f"Expected {words(found[name])}, with which {output!r} was begun. Received {words(value)}. "
-                "Go on as it was begun, or choose another --output."
+                f"{output!r} was begun with {words(found[name])}, not {words(value)}. "
+                "Continue as it was begun, or choose another --output."
             )
 
 
@@ -195,6 +195,6 @@ def _explained(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(
-            f"Expected to write {path!r}. Received: {error.strerror or error}. Close the program that holds "
-            "it, free the disk, or choose another --output."
+            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
+            "free disk space, or choose another --output."
         ) from error

@@ -1,4 +1,4 @@
-"""From the name in a row to its picture: where the file lies now, and its pixels as stored.
+"""Find the image of a row: where its file is now, and its pixels as stored.
 
     places = Places(root="/mnt/inbox", names=paths)      # 'inbox/a/x.png' -> '/mnt/inbox/a/x.png'
 
@@ -37,7 +37,7 @@ class Moved:
         if parts[: len(self.prefix)] != self.prefix or not rest or ".." in rest:
             raise ImageError(
                 Status.UNREADABLE,
-                f"Expected a name below {'/'.join(self.prefix) or '.'}, which --images stands for.",
+                f"The name is not below {'/'.join(self.prefix) or '.'}, the folder that --images replaces.",
             )
         return os.path.join(self.root, *rest)
 
@@ -53,8 +53,8 @@ def find_moved(root: str, names: Sequence[str]) -> Moved:
         return Moved(prefix=prefix, root=root)
     first = f", such as {names[0]!r}" if names else ""
     raise SourceError(
-        f"Expected images under --images {root!r}. Received none of the names in the scores file{first}. "
-        "Name the folder that was scored, where it is now."
+        f"None of the names in the scores file{first} is under --images {root!r}. Name the folder that was "
+        "scored, where it is now."
     )
 
 

@@ -191,7 +191,7 @@ class Room:
             if decision.generation != self.table.generation:
                 raise UsageError("The scores file has been replaced: load the page again.")
             if decision.label and decision.label not in self._list_labels():
-                raise UsageError(f"Expected one of {', '.join(self._list_labels())}.")
+                raise UsageError(f"The label must be one of {', '.join(self._list_labels())}.")
             path = self.table.paths[decision.number]
             self._check_open(path)
             self._journal.say(decision.identity, self._make_review(decision, path))
@@ -245,7 +245,7 @@ class Room:
 
     def _check_number(self, number: int) -> None:
         if not 0 <= number < len(self.table):
-            raise UsageError(f"Expected the number of a row, 0 to {len(self.table) - 1}. Received {number}.")
+            raise UsageError(f"There is no row {number}: rows are numbered 0 to {len(self.table) - 1}.")
 
     def _read_image(self, number: int) -> bytes:
         with self._lock:

@@ -71,8 +71,7 @@ def listen(port: int) -> Iterator[socket.socket]:
             listening.bind((ADDRESS, port))
         except (OSError, OverflowError) as error:
             raise SetupError(
-                f"Expected to listen on {ADDRESS}:{port}. Received: {error}. Choose another --port, or leave "
-                "it out."
+                f"wetread cannot listen on {ADDRESS}:{port}: {error}. Choose another --port, or leave it out."
             ) from error
         yield listening
 

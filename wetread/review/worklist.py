@@ -45,9 +45,9 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.sort not in SORTS:
-            raise UsageError(f"Expected sort to be one of {', '.join(SORTS)}. Received {self.sort!r}.")
+            raise UsageError(f"sort must be one of {', '.join(SORTS)}, not {self.sort!r}.")
         if self.review not in ("", REVIEWED, UNREVIEWED, *VERDICTS):
-            raise UsageError(f"Expected review to be a verdict. Received {self.review!r}.")
+            raise UsageError(f"review must be a verdict, not {self.review!r}.")
 
 
 class Worklist:

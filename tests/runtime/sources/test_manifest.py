@@ -190,7 +190,7 @@ def test_another_version_is_refused(tmp_path, monkeypatch):
     with (tmp_path / "m").open("wb") as file:
         write_manifest([], file, origin={})
     monkeypatch.undo()
-    with pytest.raises(SourceError, match="version 2, not 1"):
+    with pytest.raises(SourceError, match="its version is 2, not 1"):
         Manifest(str(tmp_path / "m"))
 
 

@@ -79,7 +79,7 @@ def read_stored(
     except (WetreadError, MemoryError):
         raise
     except cv2.error as error:
-        raise ImageError(Status.TOO_LARGE, "Expected an image within OpenCV's limits.") from error
+        raise ImageError(Status.TOO_LARGE, "The image exceeds OpenCV's limits.") from error
     except Exception as error:
         raise make_fault(error) from error
     return found or _read_eight_bits(data, recipe, max_memory)

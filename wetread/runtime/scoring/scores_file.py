@@ -50,12 +50,12 @@ class ScoresFile:
         return not os.path.exists(self.path) or os.path.exists(self.path + JOURNAL_SUFFIX)
 
     def find(self) -> str:
-        """The name under which the rows are now. Raises SourceError where there are none."""
+        """Return the present name of the file with the rows. Raises SourceError if there is none."""
         for name in (self.path, self.path + PART_SUFFIX):
             if os.path.isfile(name):
                 return name
         raise SourceError(
-            f"Expected rows of `wetread score`, `watch` or `merge` at {self.path!r}. Received no such file. "
+            f"There is no file {self.path!r} with rows of `wetread score`, `watch` or `merge`. "
             "Check the name."
         )
 
@@ -89,7 +89,7 @@ class ScoresFile:
                 yield from self._read_lines(name)
         except (OSError, ValueError, KeyError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise SourceError(f"Expected rows of wetread's in {self.path!r}. Received: {reason}.") from error
+            raise SourceError(f"The rows of {self.path!r} cannot be read: {reason}.") from error
 
     def _begin(self) -> None:
         self.generation += 1
@@ -177,8 +177,8 @@ def _check_columns(names: list[str], path: str) -> tuple[str, ...]:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise SourceError(
-            f"Expected the columns {', '.join(_NEEDED)} in {path!r}. Received none called "
-            f"{', '.join(missing)}. Name a file that `wetread score`, `watch` or `merge` wrote."
+            f"{path!r} must have the columns {', '.join(_NEEDED)}, and lacks {', '.join(missing)}. Name a "
+            "file that `wetread score`, `watch` or `merge` wrote."
         )
     return tuple(names)
 
