@@ -28,6 +28,7 @@ from wetread.streams import open_missing
 # Modules of this room, each of which adds the command of its name as it is imported.
 COMMANDS = (
     "bundle",
+    "convert",
     "demo",
     "doctor",
     "evaluate",

@@ -7,16 +7,21 @@ from typing import Annotated
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import Project
+from wetread.cli.options import Project, SourceOptions, expand_options
 
 
 @app.command(
     short_help="Compare Keras with ONNX files on images.",
     epilog="Example: wetread parity run model.onnx --images FOLDER",
 )
+@expand_options
 def parity(
-    reference: Annotated[str, typer.Argument(metavar="RUN|FILE.keras", help="The network in Keras.")],
+    reference: Annotated[
+        str,
+        typer.Argument(metavar="RUN|NETWORK", help="The network in Keras: a RUN, or as `export --keras`."),
+    ],
     models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The files to compare.")],
+    *,
     images: Annotated[
         list[str],
         typer.Option("--images", metavar="FOLDER", help="Image files, folders or globs; repeatable."),
@@ -37,6 +42,7 @@ def parity(
     layers: Annotated[
         bool, typer.Option("--by-layer", help="Compare every layer; name the first that differs.")
     ] = False,
+    source: SourceOptions,
     project: Project = None,
 ) -> None:
     """Compare Keras with ONNX files on image files; exit 1 when a tolerance is broken."""
@@ -56,7 +62,7 @@ def parity(
         check_name(certificate)
     with bill_project(project), stage_folder(reference, names=RUN_FILES) as staged:
         report = measure_parity(
-            staged.folder,
+            source.make(staged.folder) if source != SourceOptions() else staged.folder,
             models=models,
             images=images,
             tolerance=TOLERANCE if tolerance is None else tolerance,

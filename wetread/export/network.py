@@ -36,8 +36,9 @@ _WAYS_ROUND = {
 def load_network(path: str | os.PathLike[str], *, called: str | os.PathLike[str] | None = None) -> Any:
     """Load a `.keras` or HDF5 file by Keras 3, in safe mode: no code of its author's runs.
 
-    `called`: the name that its user knows, where `path` stands for another. `wetread.export.forms` opens every
-    other form. Raises ExportError for a file that is missing, damaged, or holds a Lambda or a custom layer.
+    `called`: the name that its user knows, where `path` stands for another. `wetread.export.forms` opens
+    every other form. Raises ExportError for a file that is missing, damaged, or holds a Lambda or a custom
+    layer.
     """
     called = Path(path if called is None else called)
     if not Path(path).is_file():
@@ -58,7 +59,9 @@ def explain_load(path: Path, message: str) -> str:
             "arbitrary code and is not run. Put a layer in its place: Rescaling, Activation, Reshape or "
             "keras.ops on the functional API; or give a function of its name with --custom my_module."
         )
-    custom = re.search(r"Could not locate (?:class|function) '([^']+)'|Unknown \w+(?: \w+)?: '([^']+)'", message)
+    custom = re.search(
+        r"Could not locate (?:class|function) '([^']+)'|Unknown \w+(?: \w+)?: '([^']+)'", message
+    )
     if custom:
         return (
             f"{path}: Expected a network of Keras' own layers. Received one with '{custom[1] or custom[2]}', "

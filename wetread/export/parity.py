@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from wetread.errors import ExportError
 from wetread.export import network
 from wetread.export.byparts import compare_layers
+from wetread.export.forms.opening import open_network
+from wetread.export.forms.source import NetworkSource
 from wetread.export.images import read_chunks
 from wetread.export.report import Flip, ModelParity, ParityReport, describe_report
-from wetread.export.terms import agree_terms
+from wetread.export.terms import agree_terms, is_run
 from wetread.export.tolerance import TOLERANCE
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.spec import ModelSpec
@@ -37,7 +39,7 @@ _LISTED_FLIPS = 1000
 
 
 def measure_parity(
-    reference: str | os.PathLike[str],
+    reference: str | os.PathLike[str] | NetworkSource,
     *,
     models: Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -48,23 +50,25 @@ def measure_parity(
     """Compare Keras with ONNX files on images from files, folders, globs or buckets.
 
     `reference`: a RUN directory, whose spec.json the models must keep to but for temperature and threshold;
-    or a `.keras` file, which says nothing of labels and pixels: what the models say is believed. float32
-    models must stay within `tolerance` of Keras' probabilities; others may flip at most the share
-    `max_flips` of its labels. Raises ExportError where the models are not of this network, or say otherwise
-    than its RUN, or there are no images, and ModelError for a file that does not load.
+    or a network alone, in any form that `wetread.export.forms` opens, which says nothing of labels and
+    pixels: what the models say is believed. float32 models must stay within `tolerance` of Keras'
+    probabilities; others may flip at most the share `max_flips` of its labels. Raises ExportError where the
+    models are not of this network, or say otherwise than its RUN, or there are no images, and ModelError for
+    a file that does not load.
     """
     if not models:
         raise ExportError("Expected one or more ONNX files. Received none.")
-    file = find_network(reference)
+    source = find_network(reference)
     classifiers = [Classifier(model, device="cpu") for model in models]
     terms, spec = agree_terms(reference, classifiers), classifiers[0].spec
-    wrapped = network.wrap_network(network.load_network(file), spec.pixels.shape)
+    opened = open_network(source, size=(spec.pixels.height, spec.pixels.width))
+    wrapped = network.wrap_network(opened.model, spec.pixels.shape)
     found = _collect(wrapped, classifiers, images)
     compared = _compare_all(classifiers, found, (tolerance, max_flips))
     layers = compare_layers(wrapped, classifiers, found.few[:8], spec) if by_layer else ()
     return ParityReport(
         reference=os.fspath(reference),
-        reference_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        reference_sha256=source.digest(),
         images=len(found.names),
         failures=tuple(found.failures),
         listing_sha256=found.listing.hexdigest(),
@@ -72,7 +76,7 @@ def measure_parity(
         tolerance=tolerance,
         max_flips=max_flips,
         keras_milliseconds=found.keras_seconds / len(found.names) * 1e3,
-        keras_size=file.stat().st_size,
+        keras_size=source.measure(),
         models=compared,
         layers=layers,
         machine=f"{classifiers[0].provider} on {describe_processor(read_processor())}",
@@ -80,10 +84,12 @@ def measure_parity(
     )
 
 
-def find_network(reference: str | os.PathLike[str]) -> Path:
-    """The `.keras` file of a RUN directory, or the file itself."""
+def find_network(reference: str | os.PathLike[str] | NetworkSource) -> NetworkSource:
+    """The `.keras` file of a RUN directory, or the network itself, in whatever form."""
+    if isinstance(reference, NetworkSource):
+        return reference
     path = Path(reference)
-    return path / "model.keras" if path.is_dir() else path
+    return NetworkSource(path=path / "model.keras" if is_run(path) else path)
 
 
 class _Findings:
@@ -224,7 +230,7 @@ def measure_margins(probabilities: NDArray[np.float64], spec: ModelSpec) -> NDAr
 
 
 def assert_parity(
-    reference: str | os.PathLike[str],
+    reference: str | os.PathLike[str] | NetworkSource,
     *,
     models: Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],

@@ -17,8 +17,8 @@ from wetread.packages import importing
 class Architecture:
     """The layers of a network, as Keras wrote them.
 
-    `config`: the whole object, {'class_name': ..., 'config': ...}. `version`: of the Keras that wrote it, such
-    as '2.15.0', or '' where the file does not tell. `backend`: 'tensorflow' but in old files of Keras 2.
+    `config`: the whole object, {'class_name': ..., 'config': ...}. `version`: of the Keras that wrote it,
+    such as '2.15.0', or '' where the file does not tell. `backend`: 'tensorflow' but in old files of Keras 2.
     """
 
     config: dict[str, Any]

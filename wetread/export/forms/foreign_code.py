@@ -2,21 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wetread.errors import ExportError
+from wetread.export.forms.frozen import is_reaching
 
 # What TFOpLambda may call: functions of TensorFlow that compute. Others read and write files, or run code.
-_ROOMS = ("math.", "nn.", "image.", "linalg.", "signal.", "__operators__.", "compat.v1.math.", "compat.v1.nn.")
+_ROOMS = (
+    "math.",
+    "nn.",
+    "image.",
+    "linalg.",
+    "signal.",
+    "__operators__.",
+    "compat.v1.math.",
+    "compat.v1.nn.",
+)
 _FUNCTIONS = frozenset(
-    "abs add add_n argmax argmin broadcast_to cast clip_by_value concat constant convert_to_tensor cumsum divide "
-    "einsum equal exp expand_dims eye fill gather gather_nd greater greater_equal identity less less_equal "
-    "logical_and logical_not logical_or matmul maximum meshgrid minimum multiply negative norm not_equal "
-    "one_hot ones ones_like pad pow range rank repeat reshape reverse roll round shape sigmoid sign size slice "
-    "split sqrt square squeeze stack stop_gradient strided_slice subtract tanh tensordot tile transpose truediv "
-    "unstack where zeros zeros_like reduce_all reduce_any reduce_max reduce_mean reduce_min reduce_prod "
-    "reduce_sum".split()
+    [
+        "abs",
+        "add",
+        "add_n",
+        "argmax",
+        "argmin",
+        "broadcast_to",
+        "cast",
+        "clip_by_value",
+        "concat",
+        "constant",
+        "convert_to_tensor",
+        "cumsum",
+        "divide",
+        "einsum",
+        "equal",
+        "exp",
+        "expand_dims",
+        "eye",
+        "fill",
+        "gather",
+        "gather_nd",
+        "greater",
+        "greater_equal",
+        "identity",
+        "less",
+        "less_equal",
+        "logical_and",
+        "logical_not",
+        "logical_or",
+        "matmul",
+        "maximum",
+        "meshgrid",
+        "minimum",
+        "multiply",
+        "negative",
+        "norm",
+        "not_equal",
+        "one_hot",
+        "ones",
+        "ones_like",
+        "pad",
+        "pow",
+        "range",
+        "rank",
+        "repeat",
+        "reshape",
+        "reverse",
+        "roll",
+        "round",
+        "shape",
+        "sigmoid",
+        "sign",
+        "size",
+        "slice",
+        "split",
+        "sqrt",
+        "square",
+        "squeeze",
+        "stack",
+        "stop_gradient",
+        "strided_slice",
+        "subtract",
+        "tanh",
+        "tensordot",
+        "tile",
+        "transpose",
+        "truediv",
+        "unstack",
+        "where",
+        "zeros",
+        "zeros_like",
+        "reduce_all",
+        "reduce_any",
+        "reduce_max",
+        "reduce_mean",
+        "reduce_min",
+        "reduce_prod",
+        "reduce_sum",
+    ]
 )
 _KERAS = ("keras", "tf_keras")
 
@@ -68,13 +152,15 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
 
 def _judge(node: dict[str, Any], known: frozenset[str]) -> str | None:
     kind, config = str(node["class_name"]), node.get("config")
-    name = _find_name(node)
+    name = find_name(node)
     if kind == "Lambda":
         return None if name in known else f"the Lambda layer '{name}'"
     if kind == "__lambda__":
         return "a Python lambda"
     if kind in ("TFOpLambda", "SlicingOpLambda", "ClassMethod", "InstanceMethod", "InstanceProperty"):
         return _judge_function(name, config)
+    if kind == "TensorFlowOpLayer":
+        return _judge_node(name, config)
     module = node.get("module")
     if module and str(module).partition(".")[0] not in _KERAS and kind not in known:
         if module == "builtins" and (kind == "function" or kind.startswith("__")):
@@ -93,7 +179,18 @@ def _judge_function(name: str, config: Any) -> str | None:
     return f"a call of tf.{function} in layer '{name}'"
 
 
-def _find_name(node: dict[str, Any]) -> str:
+def _judge_node(name: str, config: Any) -> str | None:
+    node = config.get("node_def") if isinstance(config, dict) else None
+    try:
+        node = json.loads(node) if isinstance(node, str) else node
+    except ValueError:
+        node = None
+    operation = str(node.get("op")) if isinstance(node, dict) else "?"
+    return None if node and not is_reaching(operation) else f"the operation {operation} in layer '{name}'"
+
+
+def find_name(node: Mapping[str, Any]) -> str:
+    """The name of a layer that a description describes."""
     config = node.get("config")
     inside = config.get("name") if isinstance(config, dict) else None
     return str(node.get("name") or inside or "?")

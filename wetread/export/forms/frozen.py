@@ -24,9 +24,14 @@ class Frozen:
     shape: tuple[int | None, ...]
 
 
+def is_reaching(operation: str) -> bool:
+    """Whether an operation of TensorFlow's reaches outside of the graph that it stands in."""
+    return bool(_REACHING.search(operation))
+
+
 def list_reaching(nodes: Iterable[Any]) -> list[str]:
     """The operations among a graph's nodes that reach outside of it."""
-    return sorted({node.op for node in nodes if _REACHING.search(node.op)})
+    return sorted({node.op for node in nodes if is_reaching(node.op)})
 
 
 def freeze_function(function: Any, names: list[str]) -> Frozen:
@@ -49,7 +54,10 @@ def freeze_function(function: Any, names: list[str]) -> Frozen:
         raise ValueError(f"its graph uses {', '.join(reaching)}, which reaches outside of it")
     outputs = [tensor.name for tensor in frozen.outputs]
     return Frozen(
-        graph.SerializeToString(), images[0].name, dict(zip(names, outputs, strict=True)), tuple(images[0].shape)
+        graph.SerializeToString(),
+        images[0].name,
+        dict(zip(names, outputs, strict=True)),
+        tuple(images[0].shape),
     )
 
 

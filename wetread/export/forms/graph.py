@@ -33,7 +33,7 @@ def _graph_layer() -> Any:
     import keras
     import tensorflow
 
-    class GraphLayer(keras.layers.Layer):
+    class GraphLayer(keras.layers.Layer):  # type: ignore[misc]
         """One output of a frozen graph."""
 
         def __init__(self, frozen: Frozen, output: str) -> None:

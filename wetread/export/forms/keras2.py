@@ -17,23 +17,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.backend import import_keras
 from wetread.errors import ExportError, MissingExtraError
 from wetread.export import network
 from wetread.export.forms import layers2, rebuild
 from wetread.export.forms.architecture import Architecture, describe_damage
-from wetread.export.forms.foreign_code import refuse_code
+from wetread.export.forms.foreign_code import find_name, refuse_code
 from wetread.export.forms.frozen import Frozen
 from wetread.export.forms.graph import make_network
 from wetread.export.forms.kinds import HDF5_SIGNATURE, Kind
 from wetread.export.forms.layers2 import RebuildError
 from wetread.export.forms.leaves import set_weights
 from wetread.export.forms.opened import Opened
+from wetread.export.forms.rebuild import list_entries
 from wetread.export.forms.source import NetworkSource
 from wetread.export.forms.weights2 import read_weights
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where all are smaller
-_ALIKE = layers2.SAME | layers2.SPECIAL | frozenset(rebuild.NETWORKS) | frozenset(
-    {"InputLayer", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"}
+_ALIKE = (
+    layers2.SAME
+    | layers2.SPECIAL
+    | frozenset(rebuild.NETWORKS)
+    | frozenset({"InputLayer", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
+)
+
+# Layers of Keras 2 that Keras 3 has not, and that tf_keras reads.
+_ELSEWHERE = frozenset(
+    {"CuDNNGRU", "CuDNNLSTM", "DenseFeatures", "LocallyConnected1D", "LocallyConnected2D"}
+    | {"BatchNormalizationV1", "BatchNormalizationV2", "LayerNormalizationV1"}
 )
 
 
@@ -43,15 +54,21 @@ def has_tf_keras() -> bool:
 
 
 def open_keras2(
-    path: Path, kind: Kind, source: NetworkSource, *, architecture: Architecture, size: tuple[int, int] | None
+    path: Path,
+    kind: Kind,
+    source: NetworkSource,
+    *,
+    architecture: Architecture,
+    size: tuple[int, int] | None,
 ) -> Opened:
     """Open a file of Keras 2. Raises ExportError, and MissingExtraError where it needs tf_keras."""
+    if source.custom is None and (unknown := _list_unknown(architecture.config)):
+        raise refuse_code(path, unknown)
     if has_tf_keras():
         return open_with_tf_keras(path, kind, source, size=size)
     hdf5 = path if kind is Kind.HDF5 else Path(source.weights or path)
-    if source.custom or not _starts_hdf5(hdf5) or architecture.backend != "tensorflow":
-        raise MissingExtraError("tf_keras", extra="keras2")
-    if not _list_layers(architecture.config) <= _ALIKE:
+    kinds = {str(entry["class_name"]) for entry in list_entries(architecture.config)}
+    if source.custom or not _starts_hdf5(hdf5) or architecture.backend != "tensorflow" or kinds - _ALIKE:
         raise MissingExtraError("tf_keras", extra="keras2")
     try:
         model = rebuild.rebuild_network(architecture.config)
@@ -65,23 +82,21 @@ def open_keras2(
     return Opened(model=model, notes=(note,))
 
 
+def _list_unknown(config: dict[str, Any]) -> list[str]:
+    """The layers of a description that are neither Keras 2's nor Keras 3's, in words."""
+    layers = import_keras().layers
+    return [
+        f"the layer '{find_name(entry)}' ({kind})"
+        for entry in list_entries(config)
+        if (kind := str(entry["class_name"])) not in _ALIKE | _ELSEWHERE and not hasattr(layers, kind)
+    ]
+
+
 def _starts_hdf5(path: Path) -> bool:
+    if not path.is_file():
+        return False  # the beginning of a checkpoint's names
     with path.open("rb") as file:
         return file.read(len(HDF5_SIGNATURE)) == HDF5_SIGNATURE
-
-
-def _list_layers(config: dict[str, Any]) -> set[str]:
-    """The classes of a description that are layers: initializers and the like are left out."""
-    found = set()
-    for entry in _walk_layers(config):
-        found.add(str(entry["class_name"]))
-    return found
-
-
-def _walk_layers(config: dict[str, Any]) -> list[dict[str, Any]]:
-    inner = config.get("config")
-    entries = inner if isinstance(inner, list) else (inner or {}).get("layers", [])
-    return [config, *(one for entry in entries for one in _walk_layers(entry))]
 
 
 def open_with_tf_keras(
@@ -150,7 +165,7 @@ def _check(result: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _rebuild(folder: Path, found: dict[str, Any], *, custom: str | None) -> Opened:
-    """Build what the reading process described, and hold its answers to tf_keras' own. Raises RebuildError."""
+    """Build what the reading process described, and compare its answers with tf_keras'. Raises RebuildError."""
     description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
         model = rebuild.rebuild_network(description)
@@ -168,22 +183,22 @@ def _rebuild(folder: Path, found: dict[str, Any], *, custom: str | None) -> Open
         difference = _compare(model, arrays["probes"], answers)
     version = description.get("keras_version") or "2"
     note = (
-        f"Read with tf_keras {version} and rebuilt of Keras 3's layers, whose answers to {len(answers[0])} drawn "
-        f"images are within {difference:.1e} of it."
+        f"Read with tf_keras {version} and rebuilt of Keras 3's layers. On {len(answers[0])} drawn images their "
+        f"answers differ by at most {difference:.1e}."
     )
     return Opened(model=model, notes=(*_say_custom(custom), note))
 
 
 def _compare(model: Any, probes: NDArray[np.float32], answers: list[NDArray[Any]]) -> float:
     """The largest difference from tf_keras' answers, beside their size. Raises RebuildError above 1e-4."""
-    from wetread.backend import import_keras
-
     keras = import_keras()
     packed = keras.tree.map_structure(lambda _: probes, model.input)
     with network.quiet():
         found = [np.asarray(one) for one in keras.tree.flatten(model(packed, training=False))]
     if [one.shape for one in found] != [one.shape for one in answers]:
         raise RebuildError("its outputs")
+    if not answers:
+        raise RebuildError("how many channels it takes")
     size = max(1.0, *(float(np.abs(one).max()) for one in answers))
     difference = max(float(np.abs(a - b).max()) for a, b in zip(found, answers, strict=True)) / size
     if not difference <= TOLERANCE:

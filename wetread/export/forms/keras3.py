@@ -14,7 +14,7 @@ from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export import network
 from wetread.export.forms.architecture import Architecture
-from wetread.export.forms.custom import import_custom
+from wetread.export.forms.custom import call_custom, import_custom
 from wetread.export.forms.foreign_code import need_own_layers
 from wetread.export.forms.kinds import Kind
 from wetread.export.forms.opened import Opened
@@ -39,7 +39,8 @@ def open_keras3(path: Path, kind: Kind, source: NetworkSource, *, architecture: 
 
 
 def _prepare(path: Path, kind: Kind, custom: dict[str, Any], place: Path) -> Path:
-    """The file under a name by which Keras knows its form, its Lambda layers calling the owner's functions."""
+    """The file under a name by which Keras knows its form, its Lambda layers calling the owner's "
+    "functions."""
     if kind is Kind.HDF5:
         return _lay(path, place / "network.h5", custom)
     if not custom and kind is Kind.KERAS:
@@ -61,13 +62,14 @@ def _lay(path: Path, target: Path, custom: dict[str, Any]) -> Path:
     with h5py.File(target, "r+") as file:
         text = file.attrs["model_config"]
         config = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-        call_custom(config, custom)
+        call_custom(config, custom, function=_name_function)
         file.attrs["model_config"] = json.dumps(config).encode("utf-8")
     return target
 
 
 def _pack(path: Path, custom: dict[str, Any], place: Path) -> Path:
-    """A .keras file of a folder or of another .keras file, with the owner's functions in place of Lambdas'."""
+    """A .keras file of a folder or of another .keras file, with the owner's functions in place of "
+    "Lambdas'."""
     content = path
     if not path.is_dir():
         content = place / "content"
@@ -79,33 +81,22 @@ def _pack(path: Path, custom: dict[str, Any], place: Path) -> Path:
             name = file.relative_to(content).as_posix()
             if name == "config.json" and custom:
                 config = json.loads(file.read_text(encoding="utf-8"))
-                call_custom(config, custom)
+                call_custom(config, custom, function=_name_function)
                 archive.writestr(name, json.dumps(config))
             else:
                 archive.write(file, name)
     return target
 
 
-def call_custom(config: Any, custom: dict[str, Any]) -> None:
-    """Let each Lambda layer for whose name the owner gave a function call that, not the code in the file."""
-    if isinstance(config, dict):
-        inner = config.get("config")
-        if config.get("class_name") == "Lambda" and isinstance(inner, dict) and inner.get("name") in custom:
-            inner["function"] = {
-                "module": "builtins",
-                "class_name": "function",
-                "config": inner["name"],
-                "registered_name": "function",
-            }
-        config = list(config.values())
-    for value in config if isinstance(config, list) else ():
-        call_custom(value, custom)
+def _name_function(name: str) -> dict[str, str]:
+    """A function of the owner's, as Keras 3 writes it."""
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
 
 
 def _open_json(path: Path, source: NetworkSource, architecture: Architecture, place: Path) -> Any:
     keras = import_keras()
     weights = Path(os.fspath(source.weights or ""))
-    call_custom(architecture.config, dict(keras.saving.get_custom_objects()))
+    call_custom(architecture.config, keras.saving.get_custom_objects(), function=_name_function)
     with network.quiet():
         try:
             model = keras.models.model_from_json(json.dumps(architecture.config))

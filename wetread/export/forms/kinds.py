@@ -25,6 +25,8 @@ class Kind(StrEnum):
 
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+# A folder with one of these is a network itself: a SavedModel, an unpacked .keras file, Teachable Machine's.
+NETWORK_FILES = ("saved_model.pb", "saved_model.pbtxt", "model.weights.h5", "keras_model.h5")
 # HDF5 allows a block of the user's own before it, of 512 bytes or that doubled and doubled again.
 _HDF5_OFFSETS = (0, 512, 1024, 2048, 4096)
 _SAVE = "Load it where it was made and save it with model.save('x.keras')."
@@ -85,7 +87,8 @@ def _look_into_folder(folder: Path) -> tuple[Path, Kind]:
             return find_network(folder / name)
     if names & {"variables", "keras_metadata.pb", "fingerprint.pb"}:
         raise ExportError(
-            f"{folder} is damaged: it is a SavedModel folder without its saved_model.pb. Copy all of it again."
+            f"{folder} is damaged: it is a SavedModel folder without its saved_model.pb. Copy all of it "
+            f"again."
         )
     shown = ", ".join(sorted(names)[:5]) or "nothing"
     raise ExportError(
@@ -123,7 +126,8 @@ def _refuse_unknown(path: Path, head: bytes) -> ExportError:
         return _refuse(path, f"{_CHECKPOINT}: give the architecture (model.to_json()), and it as --weights")
     if path.suffix in (".h5", ".hdf5", ".keras"):
         return ExportError(
-            f"{path} is damaged: it begins with {head[:8]!r}, as neither HDF5 nor a .keras file does. Copy or "
+            f"{path} is damaged: it begins with {head[:8]!r}, as neither HDF5 nor a .keras file does. "
+            f"Copy or "
             "download it again."
         )
     return _refuse(path, f"of no kind that Keras writes (it begins with {head[:8]!r}). {_SAVE}")

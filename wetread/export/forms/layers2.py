@@ -3,7 +3,8 @@
     {"class_name": "LeakyReLU", "config": {"name": "a", "alpha": 0.3}}  ->  [LeakyReLU(negative_slope=0.3)]
 
 What only training uses (initializers, regularizers, constraints) is left out. An option that Keras 3 lacks is
-left out where it changes nothing, and refused otherwise: a network that is rebuilt without it would be another.
+left out where it changes nothing, and refused otherwise: a network that is rebuilt without it would be
+another.
 """
 
 from __future__ import annotations
@@ -23,35 +24,133 @@ class RebuildError(Exception):
 
 # Layers that compute the same in both where their options are the same: tests hold each to tf_keras.
 SAME = frozenset(
-    "Activation ActivityRegularization Add AlphaDropout Average AveragePooling1D AveragePooling2D "
-    "BatchNormalization CenterCrop Concatenate Conv1D Conv2D Conv2DTranspose Cropping2D Dense DepthwiseConv2D Dot "
-    "Dropout ELU Flatten GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D "
-    "GlobalMaxPooling1D GlobalMaxPooling2D GroupNormalization Identity LayerNormalization LeakyReLU MaxPooling1D "
-    "MaxPooling2D Maximum Minimum Multiply Normalization PReLU Permute ReLU RepeatVector Rescaling Reshape "
-    "Resizing SeparableConv2D Softmax SpatialDropout2D Subtract UnitNormalization UpSampling2D "
-    "ZeroPadding2D".split()
+    [
+        "Activation",
+        "ActivityRegularization",
+        "Add",
+        "AlphaDropout",
+        "Average",
+        "AveragePooling1D",
+        "AveragePooling2D",
+        "BatchNormalization",
+        "CenterCrop",
+        "Concatenate",
+        "Conv1D",
+        "Conv2D",
+        "Conv2DTranspose",
+        "Cropping2D",
+        "Dense",
+        "DepthwiseConv2D",
+        "Dot",
+        "Dropout",
+        "ELU",
+        "Flatten",
+        "GaussianDropout",
+        "GaussianNoise",
+        "GlobalAveragePooling1D",
+        "GlobalAveragePooling2D",
+        "GlobalMaxPooling1D",
+        "GlobalMaxPooling2D",
+        "GroupNormalization",
+        "Identity",
+        "LayerNormalization",
+        "LeakyReLU",
+        "MaxPooling1D",
+        "MaxPooling2D",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "Normalization",
+        "PReLU",
+        "Permute",
+        "ReLU",
+        "RepeatVector",
+        "Rescaling",
+        "Reshape",
+        "Resizing",
+        "SeparableConv2D",
+        "Softmax",
+        "SpatialDropout2D",
+        "Subtract",
+        "UnitNormalization",
+        "UpSampling2D",
+        "ZeroPadding2D",
+    ]
 )
 # Rebuilt as well, but only beside tf_keras, whose answers then judge.
 COMPARED = frozenset(
-    "AdditiveAttention Attention Bidirectional EinsumDense GRU LSTM MultiHeadAttention SimpleRNN "
-    "SpectralNormalization TimeDistributed".split()
+    [
+        "AdditiveAttention",
+        "Attention",
+        "Bidirectional",
+        "EinsumDense",
+        "GRU",
+        "LSTM",
+        "MultiHeadAttention",
+        "SimpleRNN",
+        "SpectralNormalization",
+        "TimeDistributed",
+    ]
 )
 # They pass on what they get where nothing is trained.
 _RANDOM = frozenset(
-    "RandomBrightness RandomContrast RandomFlip RandomHeight RandomRotation RandomTranslation RandomWidth "
-    "RandomZoom".split()
+    [
+        "RandomBrightness",
+        "RandomContrast",
+        "RandomFlip",
+        "RandomHeight",
+        "RandomRotation",
+        "RandomTranslation",
+        "RandomWidth",
+        "RandomZoom",
+    ]
 )
 SPECIAL = frozenset({"ThresholdedReLU", "SyncBatchNormalization"}) | _RANDOM
 _ACTIVATIONS = frozenset(
-    "elu exponential gelu hard_sigmoid linear mish relu relu6 selu sigmoid silu softmax softplus softsign swish "
-    "tanh".split()
+    [
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_sigmoid",
+        "linear",
+        "mish",
+        "relu",
+        "relu6",
+        "selu",
+        "sigmoid",
+        "silu",
+        "softmax",
+        "softplus",
+        "softsign",
+        "swish",
+        "tanh",
+    ]
 )
 # Options that say nothing of what is computed at inference.
 _TRAINING = ("_initializer", "_regularizer", "_constraint")
 _IDLE = frozenset(
-    "activity_regularizer batch_input_shape batch_shape build_input_shape dynamic experimental_autocast fused "
-    "implementation input_dim input_dtype input_length input_shape ragged renorm_clipping renorm_momentum sparse "
-    "unroll use_cudnn trainable_initializer zero_output_for_mask".split()
+    [
+        "activity_regularizer",
+        "batch_input_shape",
+        "batch_shape",
+        "build_input_shape",
+        "dynamic",
+        "experimental_autocast",
+        "fused",
+        "implementation",
+        "input_dim",
+        "input_dtype",
+        "input_length",
+        "input_shape",
+        "ragged",
+        "renorm_clipping",
+        "renorm_momentum",
+        "sparse",
+        "unroll",
+        "use_cudnn",
+        "trainable_initializer",
+        "zero_output_for_mask",
+    ]
 )
 
 
@@ -137,7 +236,8 @@ def _name_dtype(dtype: Any) -> Any:
 
 
 def _split_activation(kind: str, options: dict[str, Any]) -> list[Step]:
-    """Name a layer's activation as Keras 3 does; one that it computes otherwise comes out as steps after it."""
+    """Name a layer's activation as Keras 3 does; one that it computes otherwise comes out as steps "
+    "after it."""
     for key in ("activation", "recurrent_activation"):
         if options.get(key) is None:
             continue

@@ -1,6 +1,6 @@
 """The layers of a network that hold weights, by the path of their names: the same in Keras 2 and 3.
 
-    'base/conv1': the layer 'conv1' in the network 'base' in the network
+'base/conv1': the layer 'conv1' in the network 'base' in the network
 """
 
 from __future__ import annotations
@@ -27,13 +27,16 @@ def list_leaves(network: Any, *, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def set_weights(network: Any, weights: Weights) -> None:
-    """Give each layer its weights. Raises RebuildError unless layers and weights fit one another, all of them."""
+    """Give each layer its weights. Raises RebuildError unless layers and weights fit one another, all "
+    "of them."""
     waiting = {path: list(arrays) for path, arrays in weights.items() if len(arrays)}
     for path, layer in list_leaves(network):
         arrays = waiting.pop(path, [])
         shapes = [tuple(array.shape) for array in arrays]
         wanted = [tuple(weight.shape) for weight in layer.weights]
-        if len(shapes) != len(wanted) or any(np.prod(a) != np.prod(b) for a, b in zip(shapes, wanted, strict=True)):
+        if len(shapes) != len(wanted) or any(
+            np.prod(a) != np.prod(b) for a, b in zip(shapes, wanted, strict=True)
+        ):
             raise RebuildError(f"the weights of layer '{path}' (shapes {shapes} where Keras 3 has {wanted})")
         if wanted:
             layer.set_weights([array.reshape(shape) for array, shape in zip(arrays, wanted, strict=True)])

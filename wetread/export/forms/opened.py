@@ -8,7 +8,8 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A network of Keras 3. `notes`: sentences on how it was read. `is_graph`: it has no layers of its own."""
+    """A network of Keras 3. `notes`: sentences on how it was read. `is_graph`: it has no layers of its "
+    "own."""
 
     model: Any
     notes: tuple[str, ...] = ()

@@ -21,9 +21,9 @@ def open_network(
 ) -> Opened:
     """Open a network: a .keras or HDF5 file of Keras 2 or 3, a SavedModel, or JSON with weights.
 
-    `size`: (height, width) where the network leaves them open. Raises ExportError for what is not there, damaged,
-    of another kind, or needs code that was not given; MissingExtraError where it needs tf_keras; ConfigError for
-    a module that cannot be imported.
+    `size`: (height, width) where the network leaves them open. Raises ExportError for what is not there,
+    damaged, of another kind, or needs code that was not given; MissingExtraError where it needs tf_keras;
+    ConfigError for a module that cannot be imported.
     """
     source = make_source(source)
     path, kind = find_network(source.path)
@@ -37,7 +37,8 @@ def open_network(
 def _open(path: Path, kind: Kind, source: NetworkSource, size: tuple[int, int] | None) -> Opened:
     if source.weights is not None and kind is not Kind.JSON:
         raise ExportError(
-            f"Expected --weights with an architecture in JSON. Received them with {path}, which is {kind.value}."
+            f"Expected --weights with an architecture in JSON. Received them with {path}, which is "
+            f"{kind.value}."
         )
     if kind is Kind.SAVED_MODEL:
         return _open_saved_model(path, source, size)
@@ -51,7 +52,8 @@ def _open(path: Path, kind: Kind, source: NetworkSource, size: tuple[int, int] |
         _need_weights(path, source)
     if architecture.major < 2:
         raise ExportError(
-            f"Expected a network of Keras 2 or 3. Received {path}, written by Keras {architecture.version}. Load "
+            f"Expected a network of Keras 2 or 3. Received {path}, written by Keras "
+            f"{architecture.version}. Load "
             "it in a Keras of 2.0 to 2.3 and save it again."
         )
     if architecture.major >= 3:
@@ -63,7 +65,9 @@ def _open(path: Path, kind: Kind, source: NetworkSource, size: tuple[int, int] |
 
 def _need_weights(path: Path, source: NetworkSource) -> None:
     if source.weights is None:
-        beside = sorted(file.name for file in path.parent.iterdir() if file.suffix in (".h5", ".hdf5", ".index"))
+        beside = sorted(
+            file.name for file in path.parent.iterdir() if file.suffix in (".h5", ".hdf5", ".index")
+        )
         seen = f" Beside it stands {', '.join(beside[:3])}." if beside else ""
         raise ExportError(
             f"Expected the weights of the network in {path}. Received none.{seen} Give them with --weights."
@@ -75,7 +79,7 @@ def _need_weights(path: Path, source: NetworkSource) -> None:
 
 def _open_saved_model(path: Path, source: NetworkSource, size: tuple[int, int] | None) -> Opened:
     """By its layers, where Keras 2 wrote them and tf_keras is there; else TensorFlow's graph of it."""
-    reason = "the folder describes no layers"
+    reason = "the folder holds no keras_metadata.pb, which describes them"
     if (path / "keras_metadata.pb").is_file():
         reason = "that needs tf_keras: pip install 'wetread[keras2]'"
         if keras2.has_tf_keras():

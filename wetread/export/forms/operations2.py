@@ -63,8 +63,13 @@ _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "linalg.matmul": ("matmul", ("b",)),
 }
 # What TensorFlow takes where an argument is left out, and keras.ops does not.
-_DEFAULTS = {"nn.gelu": {"approximate": False}, "nn.leaky_relu": {"alpha": 0.2}, "stack": {"axis": 0}}
-# Operations of TensorFlow's graphs, as Keras 2 in TensorFlow 2.0 to 2.3 kept them, and the function of the above.
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "nn.gelu": {"approximate": False},
+    "nn.leaky_relu": {"alpha": 0.2},
+    "stack": {"axis": 0},
+}
+# Operations of TensorFlow's graphs, as Keras 2 in TensorFlow 2.0 to 2.3 kept them, and the function of the
+# above.
 _NODES = {
     "Add": "math.add",
     "AddV2": "math.add",
@@ -91,7 +96,8 @@ _NODES = {
 def make_function(kind: str, config: dict[str, Any]) -> Callable[..., Any]:
     """What a layer that stands for a call of TensorFlow's does, as a function of Keras tensors.
 
-    `kind`: TFOpLambda, SlicingOpLambda or TensorFlowOpLayer. Raises RebuildError for a function not in the list.
+    `kind`: TFOpLambda, SlicingOpLambda or TensorFlowOpLayer. Raises RebuildError for a function not in the
+    list.
     """
     if kind == "TensorFlowOpLayer":
         return _make_node(config)
@@ -142,9 +148,14 @@ def _read_index(part: Any) -> Any:
 def _make_node(config: dict[str, Any]) -> Callable[..., Any]:
     """An operation that TensorFlow 2.0 to 2.3 kept as a node of its graph, with constants beside it."""
     node = config.get("node_def")
-    node = json.loads(node) if isinstance(node, str) else node
-    operation, layer = str((node or {}).get("op")), str(config.get("name"))
-    constants = {int(at): np.asarray(value, np.float32) for at, value in (config.get("constants") or {}).items()}
+    node = json.loads(node) if isinstance(node, str) else node or {}
+    operation, layer = str(node.get("op")), str(config.get("name"))
+    constants = {
+        int(at): np.asarray(value, np.float32) for at, value in (config.get("constants") or {}).items()
+    }
+    if operation == "StridedSlice":
+        index = _read_strided(node, config.get("constants") or {}, layer)
+        return lambda inputs: (inputs[0] if isinstance(inputs, list) else inputs)[index]
     if operation not in _NODES:
         raise RebuildError(f"the operation {operation} (layer '{layer}')")
     function = _find(_NODES[operation], layer=layer)
@@ -156,3 +167,25 @@ def _make_node(config: dict[str, Any]) -> Callable[..., Any]:
         return function(*values)
 
     return call
+
+
+def _read_strided(node: dict[str, Any], constants: dict[str, Any], layer: str) -> tuple[Any, ...]:
+    """The index of a StridedSlice: what its masks say, bit by bit, of begins, ends and strides."""
+    if not {"1", "2", "3"} <= set(constants):
+        raise RebuildError(f"a slice that is computed (layer '{layer}')")
+    masks = {
+        name: int((node.get("attr") or {}).get(f"{name}_mask", {}).get("i", 0))
+        for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
+    index: list[Any] = []
+    for place, (begin, end, stride) in enumerate(zip(*(constants[key] for key in "123"), strict=True)):
+        bits = {name for name, mask in masks.items() if mask >> place & 1}
+        if "ellipsis" in bits:
+            index.append(Ellipsis)
+        elif "new_axis" in bits:
+            index.append(None)
+        elif "shrink_axis" in bits:
+            index.append(int(begin))
+        else:
+            index.append(slice(None if "begin" in bits else begin, None if "end" in bits else end, stride))
+    return tuple(index)

@@ -2,9 +2,9 @@
 
     python -m wetread.export.forms.reader FOLDER
 
-reads FOLDER/request.json and leaves what it found beside it: description and weights with tf_keras' own answers,
-or TensorFlow's graph. A process of its own, so that a broken file, Keras 2 and the owner's code stay out of the
-one that goes on.
+reads FOLDER/request.json and leaves what it found beside it: description and weights with tf_keras' own
+answers, or TensorFlow's graph. A process of its own, so that a broken file, Keras 2 and the owner's code stay
+out of the one that goes on.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import WetreadError
-from wetread.export.forms.custom import import_custom
+from wetread.export.forms.custom import call_custom, import_custom
 from wetread.export.forms.foreign_code import list_foreign
 from wetread.export.forms.frozen import Frozen, freeze_function, list_reaching
 from wetread.export.forms.kinds import Kind, read_json
@@ -41,7 +41,7 @@ _OPEN_SIDE = 96
 _RESTORING = ("MergeV2Checkpoints", "RestoreV2", "SaveV2")
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer to the one who asks
     """What is wrong with a file, as a key that the asking process knows, and words."""
 
     def __init__(self, key: str, words: Any) -> None:
@@ -77,7 +77,7 @@ def read(request: dict[str, Any], folder: Path) -> dict[str, Any]:
     return write_layers(model, folder, request["size"])
 
 
-def import_keras2() -> ModuleType:
+def import_keras2() -> Any:
     """Import tf_keras, and let `import keras` and `tf.keras` in the owner's code mean it."""
     import tf_keras
 
@@ -139,7 +139,7 @@ def _prepare(path: Path, kind: Kind, custom: dict[str, Any], place: Path) -> Pat
         return path
     if kind is Kind.JSON:
         config = read_json(path)
-        _call_custom(config, custom)
+        call_custom(config, custom, function=str)
         (place / "architecture.json").write_text(json.dumps(config), encoding="utf-8")
         return place / "architecture.json"
     if kind is Kind.HDF5:
@@ -155,13 +155,14 @@ def _prepare_hdf5(path: Path, custom: dict[str, Any], place: Path) -> Path:
     with h5py.File(copy, "r+") as file:
         text = file.attrs["model_config"]
         config = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-        _call_custom(config, custom)
+        call_custom(config, custom, function=str)
         file.attrs["model_config"] = json.dumps(config).encode("utf-8")
     return copy
 
 
 def _prepare_zip(path: Path, custom: dict[str, Any], place: Path) -> Path:
-    """A .keras file whose weights lie where tf_keras looks for them: Keras 2.12 and 2.13 had another place."""
+    """A .keras file whose weights lie where tf_keras looks for them: Keras 2.12 and 2.13 had another "
+    "place."""
     content = place / "content"
     if path.is_dir():
         shutil.copytree(path, content)
@@ -169,7 +170,7 @@ def _prepare_zip(path: Path, custom: dict[str, Any], place: Path) -> Path:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(content)
     config = json.loads((content / "config.json").read_text(encoding="utf-8"))
-    _call_custom(config, custom)
+    call_custom(config, custom, function=str)
     (content / "config.json").write_text(json.dumps(config), encoding="utf-8")
     _move_layers(content / "model.weights.h5")
     copy = place / "network.keras"
@@ -186,24 +187,15 @@ def _move_layers(weights: Path) -> None:
         return
     with h5py.File(weights, "r+") as file:
         groups: list[str] = []
-        file.visit(lambda name: groups.append(name) if name.endswith("_layer_checkpoint_dependencies") else None)
+        file.visit(
+            lambda name: groups.append(name) if name.endswith("_layer_checkpoint_dependencies") else None
+        )
         for name in sorted(groups, key=len, reverse=True):
             above = name.rpartition("/")[0]
             target = f"{above}/layers".lstrip("/")
             if target in file:
                 del file[target]
             file.move(name, target)
-
-
-def _call_custom(config: Any, custom: dict[str, Any]) -> None:
-    """Let each Lambda layer for whose name the owner gave a function call that, not the code in the file."""
-    if isinstance(config, dict):
-        inner = config.get("config")
-        if config.get("class_name") == "Lambda" and isinstance(inner, dict) and inner.get("name") in custom:
-            inner.update(function=inner["name"], function_type="function", module=None)
-        config = list(config.values())
-    for value in config if isinstance(config, list) else ():
-        _call_custom(value, custom)
 
 
 def _load_weights(model: Any, weights: Path, place: Path) -> None:
@@ -229,19 +221,22 @@ def write_layers(model: Any, folder: Path, size: list[int] | None) -> dict[str, 
     arrays = {f"{i}/{j}": array for i, (_, ws) in enumerate(leaves) for j, array in enumerate(ws)}
     np.savez(folder / "weights.npz", **arrays)
     probes, answers = _ask(model, size)
-    np.savez(folder / "answers.npz", **{f"{i}": a for i, a in enumerate(answers)}, **{"probes": probes})
+    np.savez(folder / "answers.npz", **{f"{i}": a for i, a in enumerate(answers)}, probes=probes)
     (folder / "config.json").write_text(model.to_json(), encoding="utf-8")
     return {"leaves": [[path, len(ws)] for path, ws in leaves], "answers": len(answers)}
 
 
 def _ask(model: Any, size: list[int] | None) -> tuple[Any, list[Any]]:
-    """A network's answers to noise in three ranges, float32 (6, H, W, C): one of them is near what it knows."""
+    """A network's answers to noise in three ranges, float32 (6, H, W, C): one of them is near what it "
+    "knows."""
     import tensorflow
 
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[3] is None:
         return np.empty(0, np.float32), []
-    sides = [given or asked for given, asked in zip(inputs[0].shape[1:3], size or [_OPEN_SIDE] * 2, strict=True)]
+    sides = [
+        given or asked for given, asked in zip(inputs[0].shape[1:3], size or [_OPEN_SIDE] * 2, strict=True)
+    ]
     random = np.random.default_rng(0)
     shape = (2, *sides, inputs[0].shape[3])
     probes = np.concatenate([random.uniform(*ends, shape) for ends in _RANGES]).astype(np.float32)
@@ -257,13 +252,12 @@ def freeze_model(model: Any, size: list[int] | None) -> Frozen:
         raise Refusal("error", "it does not take one image")
     spec = tensorflow.TensorSpec([None, *model.inputs[0].shape[1:]], tensorflow.float32)
 
-    @tensorflow.function(input_signature=[spec])
     def infer(image: Any) -> Any:
         packed = tensorflow.nest.pack_sequence_as(model.input, [image])
         return tensorflow.nest.flatten(model(packed, training=False))
 
     names = list(model.output_names)
-    return _freeze(infer.get_concrete_function(), names)
+    return _freeze(tensorflow.function(infer, input_signature=[spec]).get_concrete_function(), names)
 
 
 def freeze_saved_model(path: Path) -> Frozen:
@@ -275,7 +269,9 @@ def freeze_saved_model(path: Path) -> Frozen:
         loaded = tensorflow.saved_model.load(str(path))
     except Exception as error:
         raise Refusal("damaged", " ".join(str(error).split())[:400]) from error
-    names = [name for name in ("serving_default", "serve") if name in loaded.signatures] or list(loaded.signatures)
+    names = [name for name in ("serving_default", "serve") if name in loaded.signatures] or list(
+        loaded.signatures
+    )
     if not names:
         raise Refusal("error", "it has no function to serve: save it with model.export(folder)")
     function = loaded.signatures[names[0]]

@@ -7,7 +7,7 @@ Networks inside networks, shared layers, and calls of TensorFlow's functions are
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wetread.backend import import_keras
@@ -32,16 +32,11 @@ def rebuild_network(description: Mapping[str, Any]) -> Any:
     raise RebuildError(f"a network of the class '{kind}'")
 
 
-def list_kinds(description: Any) -> set[str]:
-    """The classes of all layers in a description, those inside networks and wrappers too."""
-    if isinstance(description, list):
-        return set().union(*map(list_kinds, description))
-    if not isinstance(description, dict):
-        return set()
-    found = set().union(*map(list_kinds, description.values()))
-    if "class_name" in description and isinstance(description.get("config"), dict | list):
-        found.add(str(description["class_name"]))
-    return found
+def list_entries(description: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """A network's description and those of all layers in it, inner networks' too."""
+    inner = description.get("config")
+    entries = inner if isinstance(inner, list) else (inner or {}).get("layers", [])
+    return [description, *(one for entry in entries for one in list_entries(entry))]
 
 
 def _build_sequential(config: Any) -> Any:
@@ -178,25 +173,25 @@ class _Graph:
         return list(made.values())[place] if isinstance(made, dict) else made
 
     def _find_first_calls(self) -> dict[str, int]:
-        """The number of the first call of each inner network: older files count from 1, as it had one inside."""
-        found: dict[str, list[int]] = {}
-        for reference in self._list_references(self._config):
-            found.setdefault(reference[0], []).append(reference[1])
+        """The number of each inner network's first call: files may count from 1, as it had one inside."""
+        ends = [[entry["inbound_nodes"] for entry in self._entries.values()], self._config["output_layers"]]
+        last: dict[str, int] = {}
+        for name, number, *_ in self._list_references(ends):
+            last[name] = max(number, last.get(name, 0))
         return {
-            name: max(0, max(numbers) + 1 - len(self._entries[name]["inbound_nodes"]))
-            for name, numbers in found.items()
-            if name in self._entries and self._entries[name]["class_name"] in NETWORKS
+            name: max(0, number + 1 - len(self._entries[name]["inbound_nodes"]))
+            for name, number in last.items()
+            if self._entries[name]["class_name"] in NETWORKS
         }
 
-    def _list_references(self, value: Any) -> list[list[Any]]:
+    def _list_references(self, value: Any) -> Iterator[list[Any]]:
+        """Every tensor that is named anywhere in calls, the options of a call too."""
         if self._is_reference(value):
-            return [] if value[0] == _CONSTANT else [value]
-        if isinstance(value, dict):
-            if value is self._config:
-                entries = [entry["inbound_nodes"] for entry in self._entries.values()]
-                return self._list_references([entries, value["output_layers"]])
-            value = list(value.values())
-        return [one for part in value for one in self._list_references(part)] if isinstance(value, list) else []
+            if value[0] != _CONSTANT:
+                yield value
+            value = value[3:]
+        for part in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+            yield from self._list_references(part)
 
     def _map_ends(self, ends: Any) -> Any:
         """Inputs or outputs in the structure in which they are written; one in a list is one alone."""
