@@ -1,9 +1,10 @@
 """Write small networks of Keras 2, in every form that people have, and what tf_keras itself answers.
 
-    python -m tests.export.forms.maker FOLDER [--train]
+    python -m tests.export.forms.maker FOLDER [--train] [NAME...]
 
-FOLDER holds gray.npz and color.npz: `pixels` (uint8, N, H, W, C) and `targets`. Beside each NAME that is written
-stands NAME.npy, tf_keras' answers to the pixels. Not trained, a network has the weights that it begins with.
+FOLDER holds gray.npz and color.npz: `pixels` (uint8, N, H, W, C) and `targets`. Beside each NAME that is
+written stands NAME.npy, tf_keras' answers to the pixels. Not trained, a network has the weights that it
+begins with. NAMEs: only those.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def squeeze_light(x):
 '''
 
 
-def main(folder: Path, *, train: bool) -> None:
+def main(folder: Path, *, train: bool, names: list[str]) -> None:
     """Build, train where asked, and save."""
     import tf_keras as keras
 
@@ -44,6 +45,8 @@ def main(folder: Path, *, train: bool) -> None:
         with np.load(folder / f"{name}.npz") as file:
             data[name] = (file["pixels"], file["targets"])
     for kind, name, build, save in list_networks(keras, folder):
+        if names and name not in names:
+            continue
         keras.utils.set_random_seed(5)
         pixels, targets = data[kind]
         model = build(pixels.shape[1:])
@@ -69,7 +72,9 @@ def fit(keras: Any, model: Any, pixels: np.ndarray, targets: np.ndarray) -> None
     model.fit(pixels * SCALE, wanted, batch_size=32, epochs=12, verbose=0)
 
 
-def list_networks(keras: Any, folder: Path) -> Iterator[tuple[str, str, Callable[..., Any], Callable[..., Any]]]:
+def list_networks(
+    keras: Any, folder: Path
+) -> Iterator[tuple[str, str, Callable[..., Any], Callable[..., Any]]]:
     """Gray or color, the file's name, how it is built and how it is saved."""
     layers = keras.layers
     plain, rich, nested = _plain(keras), _rich(keras), _nested(keras)
@@ -157,7 +162,7 @@ def _nested(keras: Any) -> Callable[..., Any]:
 
 
 def _teachable(keras: Any) -> Callable[..., Any]:
-    """Teachable Machine's export: a Sequential of two Sequentials, the first of a whole network and a pooling."""
+    """Teachable Machine's export: a Sequential of two Sequentials, of a network and its head."""
     layers = keras.layers
 
     def build(shape: Any) -> Any:
@@ -286,4 +291,5 @@ def _save_teachable(model: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), train="--train" in sys.argv)
+    asked = [argument for argument in sys.argv[2:] if not argument.startswith("-")]
+    main(Path(sys.argv[1]), train="--train" in sys.argv, names=asked)

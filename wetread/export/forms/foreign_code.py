@@ -139,10 +139,12 @@ def refuse_code(path: object, found: list[str]) -> ExportError:
 
 
 def _walk(value: Any) -> Iterator[dict[str, Any]]:
-    """Every object in a description, layers before what is in them."""
+    """Every object in a description, layers before what is in them; a Lambda layer is judged as a whole."""
     if isinstance(value, dict):
         if "class_name" in value:
             yield value
+        if value.get("class_name") == "Lambda":
+            return
         for one in value.values():
             yield from _walk(one)
     elif isinstance(value, list):

@@ -165,7 +165,7 @@ def _check(result: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _rebuild(folder: Path, found: dict[str, Any], *, custom: str | None) -> Opened:
-    """Build what the reading process described, and compare its answers with tf_keras'. Raises RebuildError."""
+    """Build what the reading process described, and compare it with tf_keras. Raises RebuildError."""
     description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
         model = rebuild.rebuild_network(description)
@@ -183,8 +183,8 @@ def _rebuild(folder: Path, found: dict[str, Any], *, custom: str | None) -> Open
         difference = _compare(model, arrays["probes"], answers)
     version = description.get("keras_version") or "2"
     note = (
-        f"Read with tf_keras {version} and rebuilt of Keras 3's layers. On {len(answers[0])} drawn images their "
-        f"answers differ by at most {difference:.1e}."
+        f"Read with tf_keras {version} and rebuilt of Keras 3's layers. On {len(answers[0])} drawn images "
+        f"their answers differ by at most {difference:.1e}."
     )
     return Opened(model=model, notes=(*_say_custom(custom), note))
 
