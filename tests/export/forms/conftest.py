@@ -60,7 +60,7 @@ QUICK = (
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some of the forms, not trained."""
-    return make_zoo(tmp_path_factory.mktemp("forms") / "zoo", *QUICK)
+    return make_zoo(tmp_path_factory.mktemp("forms") / "zoo", "--layers", *QUICK)
 
 
 @pytest.fixture(scope="session")

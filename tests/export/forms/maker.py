@@ -1,10 +1,10 @@
 """Write small networks of Keras 2, in every form that people have, and what tf_keras itself answers.
 
-    python -m tests.export.forms.maker FOLDER [--train] [NAME...]
+    python -m tests.export.forms.maker FOLDER [--train | --layers] [NAME...]
 
 FOLDER holds gray.npz and color.npz: `pixels` (uint8, N, H, W, C) and `targets`. Beside each NAME that is
 written stands NAME.npy, tf_keras' answers to the pixels. Not trained, a network has the weights that it
-begins with. NAMEs: only those.
+begins with. NAMEs: only those. With --layers, single layers too (layer_cases.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.export.forms.layer_cases import write_cases
 
 SCALE = np.float32(1 / 255)
 CUSTOM = '''
@@ -293,3 +295,5 @@ def _save_teachable(model: Any, path: Path) -> None:
 if __name__ == "__main__":
     asked = [argument for argument in sys.argv[2:] if not argument.startswith("-")]
     main(Path(sys.argv[1]), train="--train" in sys.argv, names=asked)
+    if "--layers" in sys.argv:
+        write_cases(sys.modules["tf_keras"], Path(sys.argv[1]))

@@ -1,7 +1,7 @@
-"""Every form of a network, trained, through `wetread export` and `parity`: a campaign, judged by tf_keras' answers.
+"""Every form of a network, trained, through export and parity: a campaign, judged by tf_keras' own answers.
 
-Some thirty files of Keras 2 and 3, gray and color. Each becomes a float32 file that says what tf_keras said, and
-but for named exceptions an int8 file; `parity` holds both to the network as its owner has it.
+Thirty files of Keras 2 and 3, gray and color. Each becomes a float32 file that says what its writer said, and
+an int8 file; `parity` compares both with the network as its owner has it.
 """
 
 from __future__ import annotations

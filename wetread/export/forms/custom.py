@@ -87,15 +87,16 @@ def _run(work: Any, name: str) -> Any:
         ) from error
 
 
-def call_custom(config: Any, custom: Mapping[str, Any], *, function: Callable[[str], Any]) -> None:
+def call_custom(config: Any, custom: Mapping[str, Any], *, function: Callable[[str], dict[str, Any]]) -> None:
     """Let each Lambda layer for whose name the owner gave a function call that, not the code in the file.
 
-    Changes a network's description in place. `function`: how the reading Keras writes a function of a name.
+    Changes a network's description in place. `function`: how the reading Keras writes that a layer calls the
+    function of a name.
     """
     if isinstance(config, dict):
         inner = config.get("config")
         if config.get("class_name") == "Lambda" and isinstance(inner, dict) and inner.get("name") in custom:
-            inner.update(function=function(inner["name"]), function_type="function", module=None)
+            inner.update(function(inner["name"]))
         config = list(config.values())
     for value in config if isinstance(config, list) else ():
         call_custom(value, custom, function=function)

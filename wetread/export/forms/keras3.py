@@ -88,9 +88,10 @@ def _pack(path: Path, custom: dict[str, Any], place: Path) -> Path:
     return target
 
 
-def _name_function(name: str) -> dict[str, str]:
-    """A function of the owner's, as Keras 3 writes it."""
-    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+def _name_function(name: str) -> dict[str, Any]:
+    """That a Lambda layer calls the function of a name, as Keras 3 writes it."""
+    parts = {"module": "builtins", "class_name": "function", "config": name, "registered_name": "function"}
+    return {"function": parts}
 
 
 def _open_json(path: Path, source: NetworkSource, architecture: Architecture, place: Path) -> Any:

@@ -148,7 +148,11 @@ _IDLE = frozenset(
         "sparse",
         "unroll",
         "use_cudnn",
-        "trainable_initializer",
+        "trainable",
+        "query_shape",
+        "key_shape",
+        "value_shape",
+        "softmax_robust_masking",
         "zero_output_for_mask",
     ]
 )

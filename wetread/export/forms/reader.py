@@ -139,7 +139,7 @@ def _prepare(path: Path, kind: Kind, custom: dict[str, Any], place: Path) -> Pat
         return path
     if kind is Kind.JSON:
         config = read_json(path)
-        call_custom(config, custom, function=str)
+        call_custom(config, custom, function=_name_function)
         (place / "architecture.json").write_text(json.dumps(config), encoding="utf-8")
         return place / "architecture.json"
     if kind is Kind.HDF5:
@@ -155,7 +155,7 @@ def _prepare_hdf5(path: Path, custom: dict[str, Any], place: Path) -> Path:
     with h5py.File(copy, "r+") as file:
         text = file.attrs["model_config"]
         config = json.loads(text.decode("utf-8") if isinstance(text, bytes) else text)
-        call_custom(config, custom, function=str)
+        call_custom(config, custom, function=_name_function)
         file.attrs["model_config"] = json.dumps(config).encode("utf-8")
     return copy
 
@@ -170,7 +170,7 @@ def _prepare_zip(path: Path, custom: dict[str, Any], place: Path) -> Path:
         with zipfile.ZipFile(path) as archive:
             archive.extractall(content)
     config = json.loads((content / "config.json").read_text(encoding="utf-8"))
-    call_custom(config, custom, function=str)
+    call_custom(config, custom, function=_name_function)
     (content / "config.json").write_text(json.dumps(config), encoding="utf-8")
     _move_layers(content / "model.weights.h5")
     copy = place / "network.keras"
@@ -196,6 +196,11 @@ def _move_layers(weights: Path) -> None:
             if target in file:
                 del file[target]
             file.move(name, target)
+
+
+def _name_function(name: str) -> dict[str, Any]:
+    """That a Lambda layer calls the function of a name, as Keras 2 writes it."""
+    return {"function": name, "function_type": "function", "module": None}
 
 
 def _load_weights(model: Any, weights: Path, place: Path) -> None:
