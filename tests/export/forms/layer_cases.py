@@ -63,6 +63,7 @@ def list_cases(layers: Any) -> dict[str, Callable[[Any], Any]]:
         "LeakyReLU": layers.LeakyReLU(0.05),
         "MaxPooling2D": layers.MaxPooling2D((2, 3), padding="same"),
         "Normalization": layers.Normalization(mean=[0.1, 0.2, 0.3, 0.4], variance=[1.0, 2.0, 3.0, 4.0]),
+        "Normalization-adapted": layers.Normalization(),
         "PReLU": layers.PReLU(shared_axes=[1, 2]),
         "Permute": layers.Permute((3, 1, 2)),
         "ReLU": layers.ReLU(max_value=1.0, negative_slope=0.1, threshold=0.2),
@@ -119,6 +120,8 @@ def write_cases(keras: Any, folder: Path) -> None:
         for path, layer in list_leaves(model):
             weights = [np.abs(random.normal(0.5, 0.3, w.shape)).astype(w.dtype) for w in layer.get_weights()]
             layer.set_weights(weights)
+            if hasattr(layer, "finalize_state"):
+                layer.finalize_state()
             for place, array in enumerate(weights):
                 arrays[f"{name}|{path}|{place:02d}"] = array
         arrays[f"{name}|answer"] = np.asarray(model(image, training=False))

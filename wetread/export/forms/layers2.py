@@ -200,10 +200,12 @@ def _make_layer(kind: str, options: dict[str, Any]) -> Any:
 
 def _drop_idle(cls: type, options: dict[str, Any]) -> dict[str, Any]:
     """Leave out what Keras 3 does not take, where it says nothing. Raises RebuildError where it does."""
-    known = {"name", "trainable", "dtype"}
-    for one in cls.__mro__:
-        if "__init__" in vars(one):
-            known |= set(inspect.signature(one.__init__).parameters)  # type: ignore[misc]
+    known: set[str] = set()
+    for one in (each for each in cls.__mro__ if "__init__" in vars(each)):
+        parameters = inspect.signature(one.__init__).parameters  # type: ignore[misc]
+        known |= set(parameters)
+        if not any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            break  # what it does not name itself it does not pass on
     kept = {}
     for key, value in options.items():
         if key in known - {"self", "args", "kwargs"}:

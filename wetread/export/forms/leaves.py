@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from wetread.export.forms.layers2 import RebuildError, safe_name
@@ -27,18 +26,22 @@ def list_leaves(network: Any, *, above: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def set_weights(network: Any, weights: Weights) -> None:
-    """Give each layer its weights. Raises RebuildError unless layers and weights fit one another, all "
-    "of them."""
+    """Give each layer its weights. Raises RebuildError unless all layers and weights fit one another."""
     waiting = {path: list(arrays) for path, arrays in weights.items() if len(arrays)}
     for path, layer in list_leaves(network):
         arrays = waiting.pop(path, [])
         shapes = [tuple(array.shape) for array in arrays]
         wanted = [tuple(weight.shape) for weight in layer.weights]
-        if len(shapes) != len(wanted) or any(
-            np.prod(a) != np.prod(b) for a, b in zip(shapes, wanted, strict=True)
-        ):
+        if [_drop_ones(shape) for shape in shapes] != [_drop_ones(shape) for shape in wanted]:
             raise RebuildError(f"the weights of layer '{path}' (shapes {shapes} where Keras 3 has {wanted})")
         if wanted:
             layer.set_weights([array.reshape(shape) for array, shape in zip(arrays, wanted, strict=True)])
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()  # Normalization computes with a copy of its weights
     if waiting:
         raise RebuildError(f"weights of '{next(iter(waiting))}', for which there is no layer")
+
+
+def _drop_ones(shape: tuple[int, ...]) -> list[int]:
+    """A shape without the sides of 1 that only spread what is in the others."""
+    return [side for side in shape if side != 1]
