@@ -65,7 +65,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def trained_zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All forms, trained."""
+    """All forms, trained. A folder in $WETREAD_FORMS that an earlier run made is taken as it is."""
+    if kept := os.environ.get("WETREAD_FORMS"):
+        return Path(kept)
     return make_zoo(tmp_path_factory.mktemp("forms") / "trained", "--train")
 
 

@@ -24,6 +24,7 @@ from wetread.export import (
     export_keras,
     measure_parity,
 )
+from wetread.export.forms import keras2
 from wetread.export.network import quiet
 
 pytestmark = [
@@ -132,7 +133,24 @@ def expect(zoo: Path, name: str) -> np.ndarray:
     return np.concatenate([1 - answers, answers], axis=1) if answers.shape[1] == 1 else answers
 
 
+@pytest.fixture
+def read_once(monkeypatch, tmp_path) -> None:
+    """Keep what the reading process found: it is asked three times about each file, and takes seconds."""
+    ask, kept = keras2.ask_reader, {}
+
+    def recall(folder, request, *, graph, layers=True):
+        if graph not in kept:
+            place = tmp_path / f"kept-{graph}"
+            place.mkdir()
+            kept[graph] = (place, ask(place, request, graph=graph, layers=layers))
+        shutil.copytree(kept[graph][0], folder, dirs_exist_ok=True)
+        return kept[graph][1]
+
+    monkeypatch.setattr(keras2, "ask_reader", recall)
+
+
 @pytest.mark.long
+@pytest.mark.usefixtures("read_once")
 @pytest.mark.parametrize("name", [*GRAY2, *COLOR2, *KERAS3])
 def test_export_and_parity(name, trained_zoo, keras3_files, images, tmp_path):
     source = name_source(trained_zoo, name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ class NetworkSource:
         """The files that hold the network, in order of their names."""
         path = Path(self.path)
         found = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        return found if self.weights is None else [*found, Path(self.weights)]
+        return found if self.weights is None else [*found, *_list_weights(Path(self.weights))]
 
     def measure(self) -> int:
         """The size in bytes of all files that hold the network."""
@@ -47,6 +48,11 @@ class NetworkSource:
             for digest, file in zip(digests, files, strict=True)
         ]
         return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _list_weights(path: Path) -> list[Path]:
+    """A file of weights; or a TensorFlow checkpoint's, which is named by how its files' names begin."""
+    return [path] if path.is_file() else sorted(path.parent.glob(f"{glob.escape(path.name)}.*"))
 
 
 def make_source(source: str | os.PathLike[str] | NetworkSource) -> NetworkSource:
