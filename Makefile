@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-EXTRAS := cpu,train,tune,parquet,gcs,dicom,node,review,sign,ray
+EXTRAS := cpu,train,keras2,tune,parquet,gcs,dicom,node,review,sign,ray
 DATA ?=
 WORKERS ?= 2
 

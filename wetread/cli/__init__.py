@@ -31,6 +31,7 @@ from wetread.streams import open_missing
 COMMANDS = (
     "agreement",
     "bundle",
+    "convert",
     "demo",
     "doctor",
     "evaluate",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import Project, expand_options
+from wetread.cli.options import Project, SourceOptions, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from wetread.evaluate.held_out import OperatingRequest
     from wetread.export.candidates import Candidate
     from wetread.export.convert import ExportOptions, ExportResult, NetworkDescription
+    from wetread.export.forms.source import NetworkSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +120,17 @@ class KerasOptions:
     keras: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.keras", help="Export this network, trained without wetread, instead of a RUN."
+            metavar="NETWORK",
+            help="Export this network, trained without wetread, instead of a RUN: .keras, .h5, a SavedModel "
+            "folder, or JSON.",
         ),
     ] = None
     labels: Annotated[
-        str | None, typer.Option(metavar="A,B,...", help="With --keras: the labels, in output order.")
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="With --keras: the labels, in output order; by default those in labels.txt beside it.",
+        ),
     ] = None
     positive: Annotated[
         str | None,
@@ -210,7 +217,7 @@ class KerasOptions:
                 )
             return None
         return NetworkDescription(
-            labels=_split_labels(self.labels),
+            labels=_find_labels(self.labels, self.keras),
             positive=self.positive,
             threshold=self.threshold,
             scale=_numbers(self.scale, "--scale"),
@@ -250,6 +257,7 @@ def export(
     form: FormOptions,
     operating: OperatingOptions,
     network: KerasOptions,
+    source: SourceOptions,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
@@ -265,7 +273,9 @@ def export(
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_file, stage_folder
 
     if (run is None) == (network.keras is None):
-        raise UsageError("Give either a RUN or --keras FILE.keras: one of them, not both or neither.")
+        raise UsageError("Give either a RUN or --keras NETWORK: one of them, not both or neither.")
+    if network.keras is None and source != SourceOptions():
+        raise UsageError("--weights, --custom and --output-name belong to --keras: a RUN needs none of them.")
     options = ExportOptions(
         precision=form.precision,
         calibration=form.calibration,
@@ -288,7 +298,8 @@ def export(
             stage_folder(run or "", names=RUN_FILES) as staged,
             stage_file(output, companions=[path.name for path in list_companions(output)]) as file,
         ):
-            result = _export(run and staged.folder, network.keras, description, file.path, options)
+            opened = None if network.keras is None else source.make(network.keras)
+            result = _export(run and staged.folder, opened, description, file.path, options)
     except GateError as error:
         if not quiet:
             _print_candidates(error.candidates)
@@ -299,7 +310,7 @@ def export(
 
 def _export(
     run: str | None,
-    keras: str | None,
+    keras: NetworkSource | None,
     description: NetworkDescription | None,
     output: str,
     options: ExportOptions,
@@ -315,12 +326,22 @@ def _tell(text: str) -> None:
     print(f"wetread: {text}", file=sys.stderr, flush=True)
 
 
-def _split_labels(labels: str | None) -> tuple[str, ...]:
+def _find_labels(labels: str | None, keras: str) -> tuple[str, ...]:
+    """The labels as given, or those that stand in a file beside the network, as Teachable Machine "
+    "leaves it."""
     from wetread.errors import UsageError
+    from wetread.export.forms.labels import read_labels
 
-    if not labels:
-        raise UsageError("--keras needs --labels A,B,..., in the order of the network's outputs.")
-    return tuple(label.strip() for label in labels.split(","))
+    if labels:
+        return tuple(label.strip() for label in labels.split(","))
+    found = read_labels(keras)
+    if found is None:
+        raise UsageError(
+            "--keras needs --labels A,B,..., in the order of the network's outputs: it has no labels.txt "
+            "beside it."
+        )
+    _tell(f"labels, in this order, from {found.path}: {', '.join(found.labels)}")
+    return found.labels
 
 
 def _numbers(text: str | None, option: str) -> tuple[float, ...] | None:

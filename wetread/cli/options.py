@@ -23,6 +23,7 @@ from typer.models import OptionInfo
 from wetread.runtime.images.limits import MAX_MEMORY
 
 if TYPE_CHECKING:
+    from wetread.export.forms.source import NetworkSource
     from wetread.runtime.scoring.classifier import Classifier
 
 Project = Annotated[
@@ -96,6 +97,36 @@ class ModelOptions:
         from wetread.runtime.scoring.classifier import Classifier
 
         return Classifier(self.choose(quiet=quiet), device=self.device, public_key=self.public_key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What belongs to a Keras network beside its file. Shared by `export`, `parity` and `convert`."""
+
+    panel: ClassVar[str] = "A network of your own"
+
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="The weights, where the network is an architecture in JSON."),
+    ] = None
+    custom: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE[:NAME,...]",
+            help="Your own layers and functions that the network needs: a module or .py file, which is run.",
+        ),
+    ] = None
+    output_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Which of several outputs: its name or number from 0.")
+    ] = None
+
+    def make(self, path: str) -> NetworkSource:
+        """Return the network at a path, with what belongs to it."""
+        from wetread.export.forms.source import NetworkSource
+
+        return NetworkSource(
+            path=path, weights=self.weights, custom=self.custom, output_name=self.output_name
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

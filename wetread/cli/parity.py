@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 from wetread.cli.app import app
-from wetread.cli.options import Project, expand_options
+from wetread.cli.options import Project, SourceOptions, expand_options
 
 if TYPE_CHECKING:
     from wetread.export.report import ParityReport
@@ -71,7 +71,10 @@ class OwnerOptions:
 @expand_options
 def parity(
     network: Annotated[
-        str, typer.Argument(metavar="RUN|FILE.keras", help="The Keras network to compare with.")
+        str,
+        typer.Argument(
+            metavar="RUN|NETWORK", help="The Keras network to compare with: a RUN, or as `export --keras`."
+        ),
     ],
     models: Annotated[list[str], typer.Argument(metavar="MODEL.onnx...", help="The ONNX files to check.")],
     *,
@@ -98,6 +101,7 @@ def parity(
     layers: Annotated[
         bool, typer.Option("--by-layer", help="Also compare every layer and name the first that differs.")
     ] = False,
+    source: SourceOptions,
     project: Project = None,
 ) -> None:
     """Compare the results of Keras and of ONNX files on images; exit code 1 beyond the tolerance.
@@ -124,7 +128,7 @@ def parity(
         print(f"wetread: running your own code, {owner.reference}", file=sys.stderr, flush=True)
     with bill_project(project), stage_folder(network, names=RUN_FILES) as staged:
         report = measure_parity(
-            staged.folder,
+            source.make(staged.folder) if source != SourceOptions() else staged.folder,
             models=models,
             images=images,
             tolerance=TOLERANCE if tolerance is None else tolerance,

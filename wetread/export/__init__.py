@@ -12,6 +12,7 @@ with importing("onnx", extra="train"):
 if TYPE_CHECKING:
     from wetread.export.convert import ExportOptions, export_keras, export_run
     from wetread.export.description import NetworkDescription
+    from wetread.export.forms.source import NetworkSource
     from wetread.export.judging import Gate, GateError
     from wetread.export.parity import assert_parity, measure_parity
 
@@ -20,6 +21,7 @@ __all__ = [
     "Gate",
     "GateError",
     "NetworkDescription",
+    "NetworkSource",
     "assert_parity",
     "export_keras",
     "export_run",
@@ -35,6 +37,7 @@ _HOMES = {
     "Gate": "judging",
     "GateError": "judging",
     "NetworkDescription": "description",
+    "NetworkSource": "forms.source",
 }
 
 

@@ -28,6 +28,8 @@ from wetread.export.candidates import search_int8
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
 from wetread.export.flips import bound_share
 from wetread.export.float16 import halve_graph
+from wetread.export.forms.opening import open_network
+from wetread.export.forms.source import NetworkSource
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
 from wetread.export.scope import attach_scope, note_unmeasured
@@ -140,17 +142,24 @@ def _has_images(run: Path, options: ExportOptions) -> bool:
 
 
 def export_keras(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | NetworkSource,
     *,
     network_description: NetworkDescription,
     output: str | os.PathLike[str],
     options: ExportOptions | None = None,
 ) -> ExportResult:
-    """Export a `.keras` file that was trained anywhere. Raises as `export_run`, and ConfigError."""
+    """Export a network that was trained anywhere, in any form that `wetread.export.forms` opens.
+
+    Raises as `export_run`, ConfigError, and MissingExtraError where it needs tf_keras.
+    """
     options = options or ExportOptions()
     _check_places(Path(output), options)
     read_request(options)
-    model = network.load_network(file)
+    options.tell(f"opening {os.fspath(file)}")
+    opened = open_network(file, size=network_description.size)
+    for note in opened.notes:
+        options.tell(note)
+    model = opened.model
     spec, guesses = describe_network(model, network_description)
     images = None
     if options.calibration is not None:

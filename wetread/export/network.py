@@ -33,36 +33,40 @@ _WAYS_ROUND = {
 }
 
 
-def load_network(path: str | os.PathLike[str]) -> Any:
-    """Load a `.keras` file in safe mode: no code of its author's runs.
+def load_network(path: str | os.PathLike[str], *, called: str | os.PathLike[str] | None = None) -> Any:
+    """Load a `.keras` or HDF5 file by Keras 3, in safe mode: no code of its author's runs.
 
-    Raises ExportError for a file that is missing, of another kind, or holds a Lambda or a custom layer.
+    `called`: the name that its user knows, where `path` stands for another. `wetread.export.forms` opens
+    every other form. Raises ExportError for a file that is missing, damaged, or holds a Lambda or a custom
+    layer.
     """
-    path = Path(path)
-    if path.suffix != ".keras" or not path.is_file():
-        raise ExportError(
-            f"Expected a .keras file. Received {path}, which is "
-            f"{'of another kind' if path.exists() else 'not there'}. Save one with model.save('x.keras')."
-        )
+    called = Path(path if called is None else called)
+    if not Path(path).is_file():
+        raise ExportError(f"Expected a Keras network. Received {called}, which is not there.")
     keras = import_keras()
     try:
         with quiet():
             return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise ExportError(_explain_load(path, str(error))) from error
+        raise ExportError(explain_load(called, str(error))) from error
 
 
-def _explain_load(path: Path, message: str) -> str:
+def explain_load(path: Path, message: str) -> str:
+    """Say what Keras' words mean, that it raises where it cannot load a network, and what to do."""
     if "ambda" in message:
         return (
             f"{path}: Expected a network of Keras' own layers. Received one with a Lambda layer, which is "
             "arbitrary code and is not run. Put a layer in its place: Rescaling, Activation, Reshape or "
-            "keras.ops on the functional API."
+            "keras.ops on the functional API; or give a function of its name with --custom my_module."
         )
-    if custom := re.search(r"Could not locate (?:class|function) '([^']+)'", message):
+    custom = re.search(
+        r"Could not locate (?:class|function) '([^']+)'|Unknown \w+(?: \w+)?: '([^']+)'", message
+    )
+    if custom:
         return (
-            f"{path}: Expected a network of Keras' own layers. Received one with '{custom[1]}', which is "
-            "code of its author's. Put Keras' own layers in its place and save it again."
+            f"{path}: Expected a network of Keras' own layers. Received one with '{custom[1] or custom[2]}', "
+            "which is code of its author's. Give the code with --custom my_module, which is run; or put "
+            "Keras' own layers in its place and save it again."
         )
     reason = " ".join(message.rpartition("Exception encountered:")[2].split())
     return (

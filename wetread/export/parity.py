@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,9 +13,11 @@ from wetread.export.byparts import LayerDifference, compare_layers
 from wetread.export.comparison import compare_all
 from wetread.export.expectations import Expectations
 from wetread.export.findings import Findings, collect
+from wetread.export.forms.opening import open_network
+from wetread.export.forms.source import NetworkSource
 from wetread.export.owners import Reference, open_owner
 from wetread.export.report import ParityReport, describe_report
-from wetread.export.terms import agree_terms
+from wetread.export.terms import agree_terms, is_run
 from wetread.export.tolerance import TOLERANCE
 from wetread.export.verdict import Question, judge_terms
 from wetread.runtime.machine import read_processor
@@ -30,7 +31,7 @@ MAX_FLIPS = 0.005
 
 
 def measure_parity(
-    keras: str | os.PathLike[str],
+    keras: str | os.PathLike[str] | NetworkSource,
     *,
     models: Sequence[str | os.PathLike[str]],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -45,9 +46,10 @@ def measure_parity(
     """Compare Keras with ONNX files on images from files, folders, globs or buckets.
 
     `keras`: a RUN directory, whose spec.json the models must keep to but for temperature and threshold; or a
-    `.keras` file, which says nothing of labels and pixels: what the models say is believed, unless it is
-    expected or the owner's own code is asked. float32 models must stay within `tolerance` of Keras'
-    probabilities; others may flip at most the share `max_flips` of its labels.
+    network alone, in any form that `wetread.export.forms` opens, which says nothing of labels and pixels:
+    what the models say is believed, unless it is expected or the owner's own code is asked. float32 models
+    must stay within `tolerance` of Keras' probabilities; others may flip at most the share `max_flips` of its
+    labels.
 
     `reference`: the owner's way from a path to probabilities: a function that returns one for each label (or
     the second's alone, or a mapping by label), its name 'module:function', or a loader, after which Keras
@@ -77,14 +79,15 @@ def measure_parity(
 
 
 def _ask(
-    keras: str | os.PathLike[str],
+    keras: str | os.PathLike[str] | NetworkSource,
     classifiers: list[Classifier],
     expected: Expectations,
     reference: Reference | None,
 ) -> Question:
     """Load the network, and open its owner's code if there is one."""
     terms, spec = agree_terms(keras, classifiers), classifiers[0].spec
-    model = network.load_network(find_network(keras))
+    opened = open_network(find_network(keras), size=(spec.pixels.height, spec.pixels.width))
+    model = opened.model
     wrapped = network.wrap_network(model, spec.pixels.shape)
     owner = None if reference is None else open_owner(reference, wrapped=wrapped, spec=spec)
     return Question(model, wrapped, spec, terms, expected, owner)
@@ -93,18 +96,18 @@ def _ask(
 def _make_report(
     question: Question,
     *,
-    keras: str | os.PathLike[str],
+    keras: str | os.PathLike[str] | NetworkSource,
     classifiers: list[Classifier],
     found: Findings,
     limits: tuple[float, float],
     layers: tuple[LayerDifference, ...],
 ) -> ParityReport:
     """Judge what was found. `limits`: the tolerance of float32, the share of flips."""
-    file = find_network(keras)
+    source = find_network(keras)
     verdict = judge_terms(question, found.gather())
     return ParityReport(
         reference=os.fspath(keras),
-        reference_sha256=hashlib.sha256(file.read_bytes()).hexdigest(),
+        reference_sha256=source.digest(),
         images=len(found.names),
         failures=tuple(found.failures),
         listing_sha256=found.listing.hexdigest(),
@@ -112,7 +115,7 @@ def _make_report(
         tolerance=limits[0],
         max_flips=limits[1],
         keras_milliseconds=found.keras_seconds / len(found.names) * 1e3,
-        keras_size=file.stat().st_size,
+        keras_size=source.measure(),
         models=compare_all(classifiers, found=found, limits=limits),
         layers=layers,
         machine=f"{classifiers[0].provider} on {describe_processor(read_processor())}",
@@ -135,14 +138,16 @@ def _read_expectations(
     )
 
 
-def find_network(reference: str | os.PathLike[str]) -> Path:
-    """The `.keras` file of a RUN directory, or the file itself."""
+def find_network(reference: str | os.PathLike[str] | NetworkSource) -> NetworkSource:
+    """The `.keras` file of a RUN directory, or the network itself, in whatever form."""
+    if isinstance(reference, NetworkSource):
+        return reference
     path = Path(reference)
-    return path / "model.keras" if path.is_dir() else path
+    return NetworkSource(path=path / "model.keras" if is_run(path) else path)
 
 
 def assert_parity(
-    keras: str | os.PathLike[str],
+    keras: str | os.PathLike[str] | NetworkSource,
     models: Sequence[str | os.PathLike[str]] | str | os.PathLike[str],
     images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import ExportError
+from wetread.export.forms.kinds import NETWORK_FILES
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.description import describe_spec
 from wetread.runtime.model.spec import ModelSpec
@@ -66,18 +67,23 @@ def read_run_spec(run: Path) -> ModelSpec:
 def agree_terms(reference: str | os.PathLike[str], classifiers: Sequence[Classifier]) -> Terms:
     """The terms that model files share, and that those of a RUN have from it.
 
-    `reference`: a RUN directory, or a `.keras` file, which holds them to nothing. Raises ExportError naming
+    `reference`: a RUN directory, or a network alone, which holds them to nothing. Raises ExportError naming
     the field that differs.
     """
     _need_one_network(classifiers)
     run = Path(reference)
-    if run.is_dir():
+    if is_run(run):
         expected = read_run_spec(run)
         for classifier in classifiers:
             _hold_to_run(classifier, expected, run)
     spec = classifiers[0].spec
     values = {name: getattr(spec, name) for name in (*_SHARED, "positive")}
-    return Terms(source=RUN if run.is_dir() else MODEL, **values)
+    return Terms(source=RUN if is_run(run) else MODEL, **values)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a path is a RUN directory: other folders are networks themselves."""
+    return path.is_dir() and not any((path / name).is_file() for name in NETWORK_FILES)
 
 
 def _need_one_network(classifiers: Sequence[Classifier]) -> None:
