@@ -66,6 +66,6 @@ def test_teachable_machine_as_its_user_has_it(zoo, tmp_path, capsys):
 
 def test_options_of_a_network_with_a_run_are_refused(zoo, capsys):
     assert run(["export", "run", "--custom", "mine"]) == 2
-    assert "--custom and --output-name with --keras" in capsys.readouterr().err
+    assert "--custom and --output-name belong to --keras" in capsys.readouterr().err
     assert run(["export", "--keras", str(zoo / "nested.h5")]) == 2
     assert "no labels.txt beside it" in " ".join(capsys.readouterr().err.split())
