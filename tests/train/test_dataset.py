@@ -199,13 +199,13 @@ BROKEN = {
     "val by another name": (make_misnamed, "Rename 'validation' to 'val'"),
     "val by a short name": (lambda data: make_misnamed(data, "Valid"), "Rename 'Valid' to 'val'"),
     "one label": (lambda data: draw_folder(data, counts={"bar": 4}), "only one label, bar"),
-    "empty class folder": (make_empty_class, "no files in ring"),
+    "empty class folder": (make_empty_class, "empty: ring"),
     "other labels in val": (make_other_labels, r"disc \(train\), ring \(val\)"),
     "nothing in a label's folder": (
         lambda data: write_image(data / "x.png", np.zeros((9, 9))),
-        "with 1 files",
+        "has 1 files",
     ),
-    "nothing at all": (lambda data: data.mkdir(), "with 0 files"),
+    "nothing at all": (lambda data: data.mkdir(), "has 0 files"),
     "nothing readable": (make_unreadable, "None of the 4 files of 'disc'.*4 not_an_image.*corrupt.csv"),
     "one patient of a label": (
         lambda data: draw_folder(data, counts={"bar": 4, "disc": 2}),

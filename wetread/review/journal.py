@@ -130,8 +130,8 @@ class Journal:
                 self._lines.read(self._take_in)
             except DamagedLogError as error:
                 raise OutputError(
-                    f"Expected whole lines in {self.path!r}. Received a damaged line {error.number}. Restore "
-                    "the file from a copy, or choose another --output."
+                    f"{self.path!r} has a damaged line {error.number}. Restore the file from a copy, or "
+                    "choose another --output."
                 ) from error
             if self._lines.is_empty:
                 self._check_new()
