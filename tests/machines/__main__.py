@@ -83,10 +83,12 @@ def try_machine(name: str, options: Options, wheel: Path) -> Row:
         if machine.tags and "bundle" in options.steps:
             used = bundles.try_bundle(machine, wheel, golden.read_expected())
             row = row.with_bundle(used)
-            came = "; ".join(used.faults) or "as it should be"
+            came = "; ".join(used.faults or used.steps)
             say(f"{name}: bundle: {came}, {time.monotonic() - began:.0f} s")
         if machine.tags and "suites" in options.steps:
-            row = row.with_suites(suites.run_suites(machine), explain=lambda test: explain(name, test))
+            row = row.with_suites(
+                suites.run_suites(machine, suites.SUITES[name]), explain=lambda test: explain(name, test)
+            )
             say(f"{name}: {row.tests}, {time.monotonic() - began:.0f} s")
     except (MachineError, OSError) as error:
         return Row(name=name, answer=f"not made: {error}", seconds=time.monotonic() - began, passed=False)

@@ -84,6 +84,8 @@ def _judge(found: dict, expected: golden.Measured, *, installer: str) -> Used:
         faults.append(f"verify ended with {found['verify']}")
     if (score["code"], score["same bytes"]) != (3, True):
         faults.append(f"score after kills: {score}")
+    if not (score["kills"] and watch["kills"]):
+        faults.append(f"nothing was killed while it was at work: {score}, {watch}")
     if not watch["each once"]:
         faults.append(f"watch after kills: {watch}")
     for name, status, label, probability in found["scores"]:

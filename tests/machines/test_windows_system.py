@@ -172,6 +172,7 @@ def test_control_break_ends_a_watch_with_its_rows_written(tmp_path, toy_model, p
         process.send_signal(signal.CTRL_BREAK_EVENT)
     except (OSError, SystemError) as error:
         process.kill()
+        process.wait()
         pytest.skip(f"this system sends no Ctrl-Break to a process without a console: {error}")
     assert process.wait(60) in (130, 143, 149)
     assert output.read_bytes().count(b"\n") == 2

@@ -17,7 +17,9 @@ def reach(name: str) -> str:
 
 def lengthen(name: str) -> str:
     r"""Convert a Windows name that is too long to the form without a limit: `\\?\C:\...`, `\\?\UNC\...`."""
+    if name.startswith(_NO_LIMIT):
+        return name.replace("/", "\\")  # which is a letter like any other in this form, and not allowed
     whole = ntpath.abspath(name or ".")
-    if len(whole) <= _LONGEST or whole.startswith(_NO_LIMIT):
+    if len(whole) <= _LONGEST:
         return name
     return _NO_LIMIT + ("UNC\\" + whole[2:] if whole.startswith("\\\\") else whole)
