@@ -58,7 +58,7 @@ def search_int8(
     tell("timing")
     timed = [settings for settings in tried if settings in first or tried[settings].holds]
     forms = {settings: quantize_graph(model, histograms, settings) for settings in timed}
-    return _choose(model, (judge, confirming), tried, forms)
+    return _choose(model, judge, tried, forms, confirming=confirming)
 
 
 def _variants(best: Settings, nodes: Sequence[str]) -> list[Settings]:
@@ -120,12 +120,13 @@ def _shorten(judge: Judge) -> Judge:
 
 def _choose(
     model: onnx.ModelProto,
-    judges: tuple[Judge, Judge | None],
+    judge: Judge,
     tried: Mapping[Settings, Candidate],
     forms: Mapping[Settings, onnx.ModelProto],
+    *,
+    confirming: Judge | None = None,
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Time the forms beside float32; of the fast ones that hold the gate, choose the most faithful."""
-    judge, confirming = judges
     speeds = measure_speeds([model, *forms.values()], judge)
     float32 = dataclasses.replace(judge.measure(model, "float32"), speed=speeds[0], speedup=1.0)
     timed = dict(tried)
