@@ -221,7 +221,7 @@ def test_rules_work_without_a_measure(tmp_path):
 def test_a_file_whose_graph_lacks_the_output_is_refused():
     unlike = Classifier(build_scoped(), device="cpu").spec.scope.unlike
     spec = replace(toy_spec(), scope=Scope(purpose="Discs", unlike=unlike))
-    with pytest.raises(ModelError, match="second output 'unlike'"):
+    with pytest.raises(ModelError, match="second output of the model must be 'unlike'"):
         Classifier(build_model(spec), device="cpu")
 
 
