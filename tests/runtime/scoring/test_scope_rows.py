@@ -221,7 +221,7 @@ def test_rules_work_without_a_measure(tmp_path):
 def test_a_file_whose_graph_lacks_the_output_is_refused():
     unlike = Classifier(build_scoped(), device="cpu").spec.scope.unlike
     spec = replace(toy_spec(), scope=Scope(purpose="Discs", unlike=unlike))
-    with pytest.raises(ModelError, match="The second output of .* must be 'unlike'"):
+    with pytest.raises(ModelError, match="second output of .* must be 'unlike'"):
         Classifier(build_model(spec), device="cpu")
 
 
@@ -233,7 +233,7 @@ def test_a_machine_that_measures_otherwise_is_refused(monkeypatch):
         return probabilities, unlike * np.float32(1.3)
 
     monkeypatch.setattr(Classifier, "judge", shifted)
-    with pytest.raises(MachineError, match="'unlike'.*scope"):
+    with pytest.raises(MachineError, match="'unlike'"):
         Classifier(build_scoped(), device="cpu")
 
 
