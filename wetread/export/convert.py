@@ -157,8 +157,6 @@ def export_keras(
     read_request(options)
     options.tell(f"opening {os.fspath(file)}")
     opened = open_network(file, size=network_description.size)
-    for note in opened.notes:
-        options.tell(note)
     model = opened.model
     spec, guesses = describe_network(model, network_description)
     images = None

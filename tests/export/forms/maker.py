@@ -71,7 +71,13 @@ def fit(keras: Any, model: Any, pixels: np.ndarray, targets: np.ndarray) -> None
     if len(model.outputs) > 1:
         loss, wanted = [loss] * len(model.outputs), [targets] * len(model.outputs)
     model.compile(keras.optimizers.Adam(3e-3), loss)
-    model.fit(pixels * SCALE, wanted, batch_size=32, epochs=12, verbose=0)
+    model.fit(
+        pixels * SCALE,
+        wanted,
+        batch_size=32,
+        epochs=40 if "block" in [layer.name for layer in model.layers] else 12,
+        verbose=0,
+    )
 
 
 def list_networks(

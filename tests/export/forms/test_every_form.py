@@ -141,7 +141,7 @@ def read_once(monkeypatch, tmp_path) -> None:
     def recall(folder, request, *, graph, layers=True):
         if graph not in kept:
             place = tmp_path / f"kept-{graph}"
-            place.mkdir()
+            place.mkdir(exist_ok=True)  # the first time, it may have been refused
             kept[graph] = (place, ask(place, request, graph=graph, layers=layers))
         shutil.copytree(kept[graph][0], folder, dirs_exist_ok=True)
         return kept[graph][1]

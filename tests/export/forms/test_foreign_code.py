@@ -71,3 +71,8 @@ def test_what_the_owner_gives_is_not():
     description = nest(layer("Lambda"))
     assert list_foreign(description) == ["the Lambda layer 'x'"]
     assert list_foreign(description, known=frozenset({"x"})) == []
+
+
+def test_what_only_trained_it_is_not_read():
+    assert list_foreign({**nest(layer("Dense")), "training_config": layer("Custom>Adam")}) == []
+    assert list_foreign({**nest(layer("Dense")), "compile_config": layer("mine", module="my.losses")}) == []

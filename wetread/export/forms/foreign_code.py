@@ -103,6 +103,8 @@ _FUNCTIONS = frozenset(
     ]
 )
 _KERAS = ("keras", "tf_keras")
+# Optimizers, losses and metrics: a network is opened without them.
+_UNREAD = ("compile_config", "training_config")
 
 
 def list_foreign(config: Any, *, known: frozenset[str] = frozenset()) -> list[str]:
@@ -145,8 +147,9 @@ def _walk(value: Any) -> Iterator[dict[str, Any]]:
             yield value
         if value.get("class_name") == "Lambda":
             return
-        for one in value.values():
-            yield from _walk(one)
+        for key, one in value.items():
+            if key not in _UNREAD:
+                yield from _walk(one)
     elif isinstance(value, list):
         for one in value:
             yield from _walk(one)
