@@ -39,6 +39,7 @@ SLOW = {
     "train": "train {labelled} --output {out}/run --epochs 1 --size 32 --architecture model-1",
     "tune": "tune {labelled} --output {out}/tuned --trials 1 --epochs 1 --size 32",
     "export": "export {run} --output {out}/m.onnx",
+    "convert": "convert {run}/model.keras --output {out}/converted.keras",
     "parity": "parity {run} {exported} --images {images} --json {out}/p.json",
     "demo": "demo --data {labelled} --output {out}/demo",
 }

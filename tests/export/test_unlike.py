@@ -121,12 +121,14 @@ def test_what_is_held_out_is_inside_and_noise_is_not(exported, images, precision
 
 def test_the_smaller_forms_agree_with_float32_on_what_is_outside(exported, images):
     kinds = np.concatenate([images, vary_images(images, copies=1), np.invert(images)])
-    answers = {}
+    shares = {}
     for precision, file in exported.items():
         classifier = Classifier(file, device="cpu")
-        answers[precision] = classifier.judge(kinds)[1] > classifier.spec.scope.unlike.threshold
+        shares[precision] = classifier.judge(kinds)[1] / classifier.spec.scope.unlike.threshold
+    clear = np.abs(shares["float32"] - 1) > 0.05  # near the threshold an int8 network may say either
+    assert clear.mean() > 0.7
     for precision in ("int8", "float16"):
-        assert (answers[precision] == answers["float32"]).mean() >= 0.98
+        assert ((shares[precision] > 1) == (shares["float32"] > 1))[clear].mean() >= 0.98
 
 
 def test_answers_do_not_depend_on_the_batch(exported, images):

@@ -276,7 +276,7 @@ def test_a_run_is_not_resumed_on_other_labels(data: Path, tmp_path: Path) -> Non
         train(config, on_event=stop_after(1))
     whole = labels.read_text()
     labels.write_text(whole.replace("person0_0.jpg,bar", "person0_0.jpg,disc"))
-    with pytest.raises(DatasetError, match="same labels"):
+    with pytest.raises(DatasetError, match="The labels changed since the run"):
         train(config, resume=True)
     labels.write_text(whole)
     assert train(config, resume=True).new_epochs == 1

@@ -64,6 +64,23 @@ class OwnerOptions:
             ) from error
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What is written of the comparison, and how much of the network it covers."""
+
+    panel: ClassVar[str] = "Report"
+
+    json_file: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the whole report as JSON.")
+    ] = None
+    certificate: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
+    ] = None
+    layers: Annotated[
+        bool, typer.Option("--by-layer", help="Also compare every layer and name the first that differs.")
+    ] = False
+
+
 @app.command(
     short_help="Compare Keras with ONNX files on images.",
     epilog="Example: wetread parity run model.onnx --images FOLDER",
@@ -91,16 +108,8 @@ def parity(
     max_flips: Annotated[
         float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005,
-    json_file: Annotated[
-        str | None, typer.Option("--json", metavar="FILE", help="Write the whole report as JSON.")
-    ] = None,
-    certificate: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write a certificate: .json, .txt or .html.")
-    ] = None,
+    reporting: ReportOptions,
     owner: OwnerOptions,
-    layers: Annotated[
-        bool, typer.Option("--by-layer", help="Also compare every layer and name the first that differs.")
-    ] = False,
     source: SourceOptions,
     project: Project = None,
 ) -> None:
@@ -120,10 +129,10 @@ def parity(
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 
-    if json_file is not None:
-        check_folder(json_file)
-    if certificate is not None:
-        check_name(certificate)
+    if reporting.json_file is not None:
+        check_folder(reporting.json_file)
+    if reporting.certificate is not None:
+        check_name(reporting.certificate)
     if owner.reference is not None and is_own_code(owner.reference):
         print(f"wetread: running your own code, {owner.reference}", file=sys.stderr, flush=True)
     with bill_project(project), stage_folder(network, names=RUN_FILES) as staged:
@@ -133,19 +142,19 @@ def parity(
             images=images,
             tolerance=TOLERANCE if tolerance is None else tolerance,
             max_flips=max_flips,
-            by_layer=layers,
+            by_layer=reporting.layers,
             reference=owner.reference,
             expected_labels=owner.labels,
             expected_scale=owner.scale,
             expected_resize=owner.expected_resize,
         )
     report = replace(report, reference=network)
-    if layers:
+    if reporting.layers:
         header, *rows = tabulate_layers(report)
         print_table(header, rows)
         print()
     print(describe_report(report))
-    _write(report, json_file, certificate, project)
+    _write(report, reporting.json_file, reporting.certificate, project)
     raise typer.Exit(0 if report.passed else 1)
 
 
