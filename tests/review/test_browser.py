@@ -42,7 +42,8 @@ def page(chromium: Page) -> Iterator[Page]:
     yield chromium
     assert chromium.messages == []
     hosts = {address.split("/")[2] for address in chromium.asked if address.startswith("http")}
-    assert len(hosts) == 1 and hosts.pop().startswith("127.0.0.1:")
+    assert len(hosts) <= 1  # none in a test that was skipped
+    assert all(host.startswith("127.0.0.1:") for host in hosts)
 
 
 @pytest.fixture
