@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -116,9 +117,31 @@ def test_cut_and_damaged_objects_are_an_image_error(model):
     data = make_image()
     for cut in range(0, len(data), 97):
         try:
-            read_origin(data[:cut], model_digest=model.digest)
-        except ImageError:
-            continue
+            origin = read_origin(data[:cut], model_digest=model.digest)
+        except ImageError as error:
+            assert error.status in ("truncated", "unsupported")
+        else:
+            assert (origin.uid, origin.filed.StudyInstanceUID) == ("1.2.3.1", "1.2.3.0")
+
+
+ODD = {
+    "PatientBirthDate": ["2026.01.02", "19700230", "unknown", "20261332"],
+    "PatientSex": ["U", "female", "X"],
+    "StudyDate": ["2026.01.02", "20260102-20260103"],
+    "StudyTime": ["10:11:12", "noon", "256000"],
+    "AccessionNumber": ["A" * 40],
+    "StudyID": ["S" * 40],
+    "PatientName": ["A" * 200, "Müller^Änne", "^^^^^^^"],
+}
+
+
+@pytest.mark.parametrize("kind", ["sr", "sc"])
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name in ODD for value in ODD[name]])
+def test_values_that_break_a_rule_make_a_result_all_the_same(model, tmp_path, kind, name, value):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = make_image(**{name: value})
+    save(make_result(model, data, kind=kind), tmp_path / "result.dcm")
 
 
 def test_without_a_score_there_is_no_report(model):

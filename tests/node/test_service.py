@@ -136,6 +136,30 @@ def test_one_result_that_an_archive_refuses_holds_no_other(start, archive, model
     assert any("for good (0xC000)" in text for text in node.said)
 
 
+def test_an_object_without_a_result_is_named_and_holds_no_other(start, archive, model, monkeypatch):
+    import wetread.node.results.making as module
+
+    whole = module.make_report
+
+    def make(origin, *arguments, **options):
+        if origin.uid == "1.2.3.2":
+            raise KeyError("a bug")
+        return whole(origin, *arguments, **options)
+
+    monkeypatch.setattr(module, "make_report", make)
+    with start(archives=(archive.peer,), results=("sr",)) as node:
+        images = make_image(1, StudyInstanceUID=""), make_image(2), make_image(3)
+        assert node.send(*images) == [0, 0, 0]
+        until(lambda: archive.objects)
+        until(lambda: len(node.said) == 2)
+    assert [str(found.SOPInstanceUID) for found in archive.objects] == [
+        derive_uid("sr", "1.2.3.3", model.digest)
+    ]
+    first, second = sorted(node.said)
+    assert first.startswith("no 'sr' is sent of 1.2.3.1.dcm: ") and "no StudyInstanceUID" in first
+    assert second.startswith("no 'sr' is sent of 1.2.3.2.dcm: ") and "KeyError" in second
+
+
 def test_results_that_come_back_are_taken_and_not_scored(start, archive):
     import io
 

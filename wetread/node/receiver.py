@@ -38,6 +38,7 @@ CLASSES = (
 # An archive that routes a whole study sends our own reports back, and gives up all of it where they are
 # refused (Orthanc does): this class is taken, and what is not ours of it is refused one by one.
 REPORTS = "1.2.840.10008.5.1.4.1.1.88.33"
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 VERIFICATION = "1.2.840.10008.1.1"
 SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD, NO_CLASS = 0x0000, 0xA700, 0x0110, 0xC000, 0x0122
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
@@ -174,9 +175,10 @@ class Receiver:
         self._forget(event)
         data = event.encoded_dataset()
         uid = str(cast("C_STORE", event.request).AffectedSOPInstanceUID)
-        if is_own_result(data):
+        kind = cast("C_STORE", event.request).AffectedSOPClassUID
+        if kind in (REPORTS, CAPTURES) and is_own_result(data):
             return SUCCESS  # an archive that routes a study back: a result is never scored
-        if cast("C_STORE", event.request).AffectedSOPClassUID == REPORTS:
+        if kind == REPORTS:
             return NO_CLASS
         try:
             received, name = self._store.keep(uid, data)

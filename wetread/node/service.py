@@ -100,7 +100,9 @@ class _Node:
         self._arrived: list[str] = []
         self._news = threading.Condition()
         self._said = ""
-        self._maker = ResultMaker(self.classifier, self.store, max_memory=self.options.max_memory)
+        self._maker = ResultMaker(
+            self.classifier, self.store, report=self.report, max_memory=self.options.max_memory
+        )
         self.sender = Sender(self.options, make=self._maker.make, note=self._note_sent, report=self.report)
 
     def offer(self, name: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wetread.errors import ImageError
+from wetread.errors import ImageError, WetreadError, make_fault
 from wetread.node.results.capture import make_capture
 from wetread.node.results.origin import Origin, read_origin
 from wetread.node.results.structured import make_report
@@ -28,17 +29,32 @@ KINDS = ("sr", "sc")
 class ResultMaker:
     """Makes the results of objects in a store."""
 
-    def __init__(self, classifier: Classifier, store: Store, *, max_memory: int = MAX_MEMORY) -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        store: Store,
+        *,
+        report: Callable[[str], None],
+        max_memory: int = MAX_MEMORY,
+    ) -> None:
         self._classifier, self._store, self._max_memory = classifier, store, max_memory
+        self._report = report
 
     def make(self, name: str, kind: str) -> Dataset | None:
-        """Make a result, 'sr' or 'sc'; None where nothing can be filed with the object, or it is gone."""
+        """Make a result, 'sr' or 'sc'; None, with a report of why, where there can be none."""
         try:
-            return make_result(
-                self._classifier, self._store.read(name), kind=kind, max_memory=self._max_memory
-            )
-        except (ImageError, FileNotFoundError):
-            return None
+            data = self._store.read(name)
+            return make_result(self._classifier, data, kind=kind, max_memory=self._max_memory)
+        except FileNotFoundError:
+            reason = "its file is gone from the store"
+        except ImageError as error:
+            reason = str(error)
+        except (WetreadError, OSError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one object's fault of ours must not hold the others
+            reason = str(make_fault(error))
+        self._report(f"no {kind!r} is sent of {name}: {reason}")
+        return None
 
 
 def make_result(

@@ -6,10 +6,12 @@ A result carries only what an archive files it by: the patient, the study, and a
 from __future__ import annotations
 
 import io
+import re
 import struct
 import uuid
 import warnings
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 from wetread.errors import ImageError, Status
@@ -32,6 +34,15 @@ _TEXTS = (
     "StudyTime",
     "ReferringPhysicianName",
 )
+_DATE = re.compile(r"\d{8}")
+_FORMS = {
+    "PatientBirthDate": _DATE,
+    "PatientSex": re.compile("[MFO]"),
+    "StudyDate": _DATE,
+    "StudyTime": re.compile(r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?"),
+    "AccessionNumber": re.compile(r"[^\\\x00-\x1f]{1,16}"),
+    "StudyID": re.compile(r"[^\\\x00-\x1f]{1,16}"),
+}
 _IMAGE = ("IssuerOfPatientID", "Modality", "InstanceNumber", "Rows", "Columns")
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 # What pydicom raises of bytes that are damaged.
@@ -116,8 +127,21 @@ def _copy_filed(read: Dataset) -> Dataset:
 
     filed = Dataset()
     for name in _TEXTS:
-        setattr(filed, name, str(read.get(name) or ""))
+        value = str(read.get(name) or "")
+        # A value that breaks its attribute's rule would end in an object that no archive takes, or in none.
+        setattr(filed, name, value if _fits(name, value) else "")
     for name in (*_IMAGE, *_NEEDED):
         if read.get(name):
             setattr(filed, name, read.get(name))
     return filed
+
+
+def _fits(name: str, value: str) -> bool:
+    """Tell whether a value has its attribute's form, and is a day of the calendar where it is a date."""
+    form = _FORMS.get(name)
+    if form is None:
+        return True
+    try:
+        return form.fullmatch(value) is not None and (form is not _DATE or bool(date.fromisoformat(value)))
+    except ValueError:
+        return False
