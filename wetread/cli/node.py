@@ -19,7 +19,7 @@ from wetread.cli.options import (
 from wetread.errors import UsageError
 
 if TYPE_CHECKING:
-    from wetread.node.options import TlsFiles
+    from wetread.node.options import Peer, TlsFiles
 
 _DEFAULT_OBJECT = 512
 
@@ -47,6 +47,27 @@ class ListenOptions:
     tls_ca: Annotated[
         str | None, typer.Option(metavar="PEM", help="Who signed the certificates of the others.")
     ] = None
+
+    @property
+    def peers(self) -> tuple[Peer, ...]:
+        """`allow`, one by one. Raises UsageError."""
+        from wetread.node.options import read_peer
+
+        return tuple(read_peer(text, option="--allow") for text in _split(self.allow))
+
+    @property
+    def tls(self) -> TlsFiles | None:
+        """The three files of TLS, or None without any. Raises UsageError."""
+        from wetread.node.options import TlsFiles
+
+        files = (self.tls_cert, self.tls_key, self.tls_ca)
+        if not any(files):
+            return None
+        if not all(files):
+            raise UsageError(
+                "--tls-cert, --tls-key and --tls-ca belong together: TLS asks both sides who they are."
+            )
+        return TlsFiles(certificate=str(files[0]), key=str(files[1]), authority=str(files[2]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +108,13 @@ class AnswerOptions:
         ),
     ] = ""
 
+    @property
+    def archives(self) -> tuple[Peer, ...]:
+        """`send_to`, one by one. Raises UsageError."""
+        from wetread.node.options import read_peer
+
+        return tuple(read_peer(text, option="--send-to", called=True) for text in _split(self.send_to))
+
 
 @app.command(
     short_help="Receive, score and answer as a DICOM node.",
@@ -107,25 +135,25 @@ def node(
     """Receive images over the network, score each once, and send results to archives, until stopped.
 
     Stop it with Ctrl-C or SIGTERM (exit code 130 or 143), or however the machine stops: started again, it
-    goes on where it was, without an object or a row lost or written twice.
+    continues where it stopped, and no object or row is lost or written twice.
     """
     from wetread.cli.score import catch_signals
     from wetread.cli.watch import count_lines, describe_tally, say
-    from wetread.node.options import NodeOptions, read_peer
+    from wetread.node.options import NodeOptions
     from wetread.node.service import run_node
 
     options = NodeOptions(
         ae_title=listening.ae_title,
         host=listening.host,
         port=listening.port,
-        allow=tuple(read_peer(text, option="--allow") for text in _split(listening.allow)),
+        allow=listening.peers,
         associations=listening.associations,
         most_bytes=listening.max_object << 20,
-        tls=_gather_tls(listening),
+        tls=listening.tls,
         output=kept.output,
         store=kept.store or f"{kept.output}.store",
         retain=kept.retain,
-        archives=tuple(read_peer(text, option="--send-to", called=True) for text in _split(answers.send_to)),
+        archives=answers.archives,
         results=_split(answers.results),
         workers=workers,
         max_memory=max_memory << 20,
@@ -158,16 +186,3 @@ def node(
 
 def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _gather_tls(given: ListenOptions) -> TlsFiles | None:
-    from wetread.node.options import TlsFiles
-
-    files = (given.tls_cert, given.tls_key, given.tls_ca)
-    if not any(files):
-        return None
-    if not all(files):
-        raise UsageError(
-            "--tls-cert, --tls-key and --tls-ca belong together: TLS asks both sides who they are."
-        )
-    return TlsFiles(certificate=str(files[0]), key=str(files[1]), authority=str(files[2]))

@@ -18,7 +18,7 @@ from wetread.errors import OutputError
 from wetread.evaluate.reviews import Review, Verdict, encode_reviews
 from wetread.runtime.entries import REVIEWS_SUFFIX
 from wetread.runtime.files.atomic import write_file
-from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
+from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog, explain_writing
 
 _VERSION = 1
 
@@ -45,7 +45,7 @@ class Journal:
         self.shown: set[str] = set()
         self._said: list[tuple[str, Review | None]] = []  # the identity, and what stood there before it
         self._done: dict[str, str] = {}
-        with _explained(self.path):
+        with explain_writing(self.path):
             try:
                 self._lines = LineLog(self.path)
             except BusyLogError as error:
@@ -104,7 +104,7 @@ class Journal:
 
     def write_reviews(self) -> None:
         """Make reviews.csv of what stands. Raises OutputError."""
-        with _explained(self.output):
+        with explain_writing(self.output):
             write_file(self.output, encode_reviews(self.reviews.values()))
 
     def _take_review(self, identity: str, review: Review) -> None:
@@ -125,7 +125,7 @@ class Journal:
 
     def _recover(self) -> None:
         """Read what is there; begin with a line for the study where there is none."""
-        with _explained(self.path):
+        with explain_writing(self.path):
             try:
                 self._lines.read(self._take_in)
             except DamagedLogError as error:
@@ -159,7 +159,7 @@ class Journal:
             self.shown.add(found["shown"])
 
     def _write_line(self, line: Mapping[str, Any]) -> None:
-        with _explained(self.path):
+        with explain_writing(self.path):
             self._lines.append(line)
 
 
@@ -187,14 +187,3 @@ def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None
                 f"{output!r} was begun with {words(found[name])}, not {words(value)}. "
                 "Continue as it was begun, or choose another --output."
             )
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
-            "free disk space, or choose another --output."
-        ) from error

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
+from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
 
@@ -94,3 +95,15 @@ def _read_line(line: bytes, take_in: TakeIn, *, is_first: bool) -> bool:
     except (ValueError, TypeError, AttributeError, KeyError):
         return False
     return True
+
+
+@contextmanager
+def explain_writing(path: str) -> Iterator[None]:
+    """Raise OutputError, with what to do, where the block raises an OSError as it writes `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
+            "free disk space, restore the folder, or choose another --output."
+        ) from error

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, Status
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
 from wetread.runtime.files.atomic import sync_file
-from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
+from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog, explain_writing
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
 _VERSION = 1
@@ -70,7 +70,7 @@ class Journal:
         self._lines = self._hold()
 
     def _hold(self) -> LineLog:
-        with _explained(self.path):
+        with explain_writing(self.path):
             try:
                 return LineLog(self.path + JOURNAL_SUFFIX)
             except BusyLogError as error:
@@ -88,7 +88,7 @@ class Journal:
         Raises OutputError if the output is not a watch's, has changed, has rows of another model, or if the
         journal is damaged; then both files are left unchanged.
         """
-        with _explained(self.path):
+        with explain_writing(self.path):
             self._read_lines()
             if self._lines.is_empty:
                 self._begin()
@@ -135,7 +135,7 @@ class Journal:
         line: dict[str, Any] = {"ok": [], "failed": []}
         for prediction, key in zip(predictions, keys, strict=True):
             line["ok" if prediction.status == Status.OK else "failed"].append(key)
-        with _explained(self.path):
+        with explain_writing(self.path):
             with self._open_rows() as rows:
                 start = self._settle(rows)
                 rows.write(data)
@@ -147,7 +147,7 @@ class Journal:
 
     def forget(self, keys: list[str]) -> None:
         """Record that files were moved away: a file that comes back with such a key is new."""
-        with _explained(self.path):
+        with explain_writing(self.path):
             self._lines.append({"gone": keys})
         self._take_in({"gone": keys})
 
@@ -200,14 +200,3 @@ def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], *, output: s
                 f"{output!r} was begun with another {name}: {old.get(name)!r}, not {new.get(name)!r}. "
                 "Choose another output."
             )
-
-
-@contextmanager
-def _explained(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(
-            f"{path!r} cannot be written: {error.strerror or error}. Close the program that has it open, "
-            "free disk space or restore the folder."
-        ) from error
