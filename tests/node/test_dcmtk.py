@@ -290,9 +290,31 @@ def test_tls_asks_both_sides_for_a_certificate(node, tmp_path):
     assert "Traceback" not in node.said()
 
 
+@pytest.mark.parametrize(("name", "arrives"), [("peer", True), ("stranger", False)])
+def test_results_go_to_archives_by_tls_whose_certificate_is_known(node, tmp_path, name, arrives):
+    pytest.importorskip("cryptography")
+    files, folder, port = make_certificates(tmp_path), tmp_path / "archive", find_port()
+    folder.mkdir()
+    tls = ["+tls", files[f"{name} key"], files[name], "+cf", files["ca"]]
+    archive = subprocess.Popen(["storescp", *tls, "-aet", "ARCH", "-od", str(folder), str(port)])
+    try:
+        node.more = ("--tls-cert", files["node"], "--tls-key", files["node key"], "--tls-ca", files["ca"])
+        node.more += ("--send-to", f"ARCH@{HERE}:{port}", "--results", "sr")
+        (node.folder / "store").mkdir()
+        (node.folder / "store" / "1.2.3.1.dcm").write_bytes(make_image(1))  # as a kill would leave it
+        node.answers = lambda: "listens on port" in node.said()  # type: ignore[method-assign]
+        node.start()
+        until(lambda: list(folder.iterdir()) or "results wait and are sent again" in node.said())
+        assert bool(list(folder.iterdir())) is arrives
+    finally:
+        archive.kill()
+        archive.wait()
+
+
 def make_certificates(folder: Path) -> dict[str, str]:
     """A certificate authority, two whom it signed, and a stranger who signed for himself."""
     from datetime import UTC, datetime, timedelta
+    from ipaddress import ip_address
 
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -313,6 +335,7 @@ def make_certificates(folder: Path) -> dict[str, str]:
             .serial_number(x509.random_serial_number())
             .not_valid_before(datetime.now(UTC) - timedelta(days=1))
             .not_valid_after(datetime.now(UTC) + timedelta(days=2))
+            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(HERE))]), critical=False)
             .add_extension(
                 x509.BasicConstraints(ca=name in ("ca", "stranger"), path_length=None), critical=True
             )
