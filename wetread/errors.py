@@ -145,10 +145,7 @@ class MissingExtraError(SetupError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, *, extra: str) -> None:
-        super().__init__(
-            f"Expected the package '{package}'. Received an installation without it. "
-            f"Install it: {advise_extra(extra)}"
-        )
+        super().__init__(f"The package '{package}' is not installed. Install it: {advise_extra(extra)}")
         self.package = package
         self.extra = extra
 

@@ -193,8 +193,7 @@ def test_without_the_extra_one_line_names_the_pip_command(toy_model, image_folde
     done = wetread(*arguments, "--engine", "ray", command=hidden)
     assert done.returncode == 1
     assert done.stderr == (
-        "wetread: Expected the package 'ray'. Received an installation without it. "
-        "Install it: pip install 'wetread[ray]'\n"
+        "wetread: The package 'ray' is not installed. Install it: pip install 'wetread[ray]'\n"
     )
     assert wetread(*arguments, "--shard", "0/1", "-q", command=hidden).returncode == 0
     assert wetread("merge", tmp_path / "shards", "-o", tmp_path / "x.csv", command=hidden).returncode == 0

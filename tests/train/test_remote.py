@@ -185,7 +185,7 @@ def test_another_trainer_in_the_same_place_is_noticed(cloud, data):
         if isinstance(event, EpochEnded):
             cloud.buckets.put("runs", "one/history.csv", b"another trainer's")
 
-    with pytest.raises(OutputError, match="Expected to be the only one that writes into 'gs://runs/one/'"):
+    with pytest.raises(OutputError, match="Another program writes into 'gs://runs/one/'"):
         train(configure("gs://b/data", RUN), on_event=intrude)
     assert cloud.buckets.get("runs", "one/history.csv").data == b"another trainer's"
 
@@ -230,7 +230,7 @@ def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_
 
 
 def test_setup_errors_come_before_any_work(cloud, data):
-    with pytest.raises(SourceError, match="Expected the bucket 'nowhere'"):
+    with pytest.raises(SourceError, match="The bucket 'nowhere'"):
         train(configure("gs://b/data", "gs://nowhere/run"))
     with pytest.raises(SourceError, match="where nothing is"):
         train(configure("gs://b/nothing", RUN))

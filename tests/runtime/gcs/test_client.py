@@ -33,7 +33,7 @@ def test_locations():
     assert split_location("gs://b/") == ("b", "")
     assert split_location("gs://b/a/b c.jpg") == ("b", "a/b c.jpg")
     for location in ("gs://", "gs:///x", "b/x"):
-        with pytest.raises(UsageError, match="Expected gs://BUCKET or gs://BUCKET/NAME"):
+        with pytest.raises(UsageError, match="Write gs://BUCKET or gs://BUCKET/NAME"):
             split_location(location)
 
 
@@ -41,7 +41,7 @@ def test_an_unknown_bucket(cloud):
     with pytest.raises(SourceError) as caught:
         open_source("gs://nowhere/folder")
     assert str(caught.value) == (
-        "Expected the bucket 'nowhere' of 'gs://nowhere/folder'. Received 404 Not Found: The specified "
+        "The bucket 'nowhere' of 'gs://nowhere/folder' was not found: 404 Not Found: The specified "
         "bucket does not exist. Check its name, and that an anonymous caller (STORAGE_EMULATOR_HOST is "
         "set) may see it."
     )
@@ -53,9 +53,7 @@ def test_no_permission_to_list_names_who_and_what_to_grant(cloud):
     with pytest.raises(SourceError) as caught:
         open_source("gs://b/folder")
     text = str(caught.value)
-    assert text.startswith(
-        f"Expected storage.objects.list on 'gs://b/folder' for {WHO}. Received 403 Forbidden:"
-    )
+    assert text.startswith(f"{WHO} lacks storage.objects.list on 'gs://b/folder': 403 Forbidden:")
     assert text.endswith(f"--member=serviceAccount:{WHO} --role=roles/storage.objectViewer")
 
 
@@ -108,7 +106,7 @@ def test_a_refused_account_is_named_with_the_grant_it_needs(account, cloud):
     with pytest.raises(SourceError) as caught:
         open_source("gs://b/folder")
     assert str(caught.value) == (
-        f"Expected storage.objects.list on 'gs://b/folder' for {WHO}. Received 403 Forbidden: {WHO} does not "
+        f"{WHO} lacks storage.objects.list on 'gs://b/folder': 403 Forbidden: {WHO} does not "
         "have storage.objects.list access to the Google Cloud Storage bucket b. Permission "
         "'storage.objects.list' denied on resource (or it may not exist). Grant roles/storage.objectViewer: "
         "gcloud storage buckets add-iam-policy-binding gs://b "
@@ -124,7 +122,7 @@ def test_credentials_that_end_midway_end_the_run(account, cloud):
     cloud.faults = Faults(token="ya29.another", token_served="ya29.stale")
     with pytest.raises(SourceError) as caught:
         source.read(entry)
-    assert "Expected credentials that are valid" in str(caught.value)
+    assert "are not valid" in str(caught.value)
     assert WHO in str(caught.value)
     assert "ya29" not in str(caught.value)
 
@@ -135,7 +133,7 @@ def test_a_key_file_that_is_none(cloud, monkeypatch, tmp_path):
     monkeypatch.delenv("STORAGE_EMULATOR_HOST")
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
     with pytest.raises(
-        SourceError, match="Expected credentials in the file that GOOGLE_APPLICATION_CREDENTIALS"
+        SourceError, match="The file that GOOGLE_APPLICATION_CREDENTIALS names holds no credentials"
     ):
         open_source("gs://b")
 
@@ -180,15 +178,15 @@ def test_a_metadata_server_that_answers_only_half_is_no_fault_of_ours():
         done = open_beside(f"127.0.0.1:{server.server_port}")
         server.shutdown()
     assert done.returncode == 1
-    (said,) = [line for line in done.stderr.splitlines() if "Expected" in line]
-    assert "Expected credentials from this machine's metadata server. Received " in said
+    (said,) = [line for line in done.stderr.splitlines() if "metadata server" in line]
+    assert "This machine's metadata server gave no credentials: " in said
     assert "NO_GCE_CHECK=true" in said
 
 
 def test_an_endpoint_that_does_not_answer_is_told_soon(cloud, monkeypatch):
     cloud.close()
     monkeypatch.setattr(gcs_list, "_OPEN_SECONDS", 0.3)
-    with pytest.raises(SourceError, match="Expected an answer of Cloud Storage for 'gs://b/folder'"):
+    with pytest.raises(SourceError, match="Cloud Storage did not answer for 'gs://b/folder'"):
         open_source("gs://b/folder")
 
 

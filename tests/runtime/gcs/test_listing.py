@@ -178,7 +178,7 @@ def test_pages_that_fail_are_asked_for_again(cloud, monkeypatch):
 
 @pytest.mark.parametrize("location", ["gs://b/nothing", "gs://b/nothing/", "gs://b/2024-01/x/a"])
 def test_nothing_there_is_an_error(bucket, location):
-    with pytest.raises(SourceError, match=f"Received '{location}', where nothing is"):
+    with pytest.raises(SourceError, match=f"'{location}' holds nothing"):
         open_source(location)
 
 
@@ -191,7 +191,7 @@ def test_a_name_that_is_an_object_and_a_folder_says_so(cloud):
     cloud.buckets.create("b")
     for name in ("D", "D/1.jpg", "D/2.jpg"):
         cloud.buckets.put("b", name, b"x")
-    with pytest.raises(SourceError, match="which is both. Give 'gs://b/D/'"):
+    with pytest.raises(SourceError, match="is both an object and a folder. Give 'gs://b/D/'"):
         open_source("gs://b/D")
     assert [entry.name for entry in open_source("gs://b/D/").entries()] == [
         "gs://b/D/1.jpg",
@@ -267,7 +267,7 @@ def test_a_prefix_that_lists_nothing_says_what_is_there(cloud):
     assert "no name in 'gs://b/x/' matches 'gs://b/x/*.dcm'; 2 files are there" in explain("gs://b/x/*.dcm")
     assert "no name in 'gs://b/x/a.png' matches 'b*'; 1 file is there" in explain("gs://b/x/a.png", "b*")
     for nothing in ("gs://b/none", "gs://b/none/"):
-        with pytest.raises(SourceError, match="where nothing is"):
+        with pytest.raises(SourceError, match="holds nothing"):
             open_sources([nothing])
         source = open_sources([nothing], allow_empty=True)
         assert list(require_inputs(source.entries(), source, allow_empty=True)) == []

@@ -93,7 +93,7 @@ def test_what_somebody_else_wrote_stays(bucket, name):
     with stage_folder(PLACE, names=NAMES) as staged:
         (Path(staged.folder) / name).write_text("ours")
         bucket.buckets.put("b", f"run/{name}", b"theirs")
-        with pytest.raises(OutputError, match="Expected to be the only one that writes into 'gs://b/run/'"):
+        with pytest.raises(OutputError, match="Another program writes into 'gs://b/run/'"):
             staged.publish()
     assert bucket.buckets.get("b", f"run/{name}").data == b"theirs"
 
@@ -145,10 +145,10 @@ def test_nothing_appears_of_what_failed(bucket):
 
 
 def test_setup_errors(bucket):
-    with pytest.raises(SourceError, match="Expected the bucket 'nowhere'"):  # noqa: SIM117
+    with pytest.raises(SourceError, match="The bucket 'nowhere'"):  # noqa: SIM117
         with stage_folder("gs://nowhere/run", names=NAMES):
             pass
-    with pytest.raises(SourceError, match="Expected a file at 'gs://b/none'. Received 404"):
+    with pytest.raises(SourceError, match="'gs://b/none' cannot be read: 404"):
         read_file("gs://b/none")
     bucket.faults = Faults(denied=("get",))
     with pytest.raises(SourceError, match=r"storage.objects.get on 'gs://b/run/'"):  # noqa: SIM117
@@ -166,9 +166,9 @@ def test_a_model_in_a_bucket(bucket, toy_model, tmp_path):
         == Classifier(toy_model, device="cpu").digest
     )
     private, public = write_keys(tmp_path)
-    with pytest.raises(TamperedModelError, match=r"Expected a file at 'gs://b/models/toy\.onnx\.sig'"):
+    with pytest.raises(TamperedModelError, match=r"'gs://b/models/toy\.onnx\.sig' cannot be read"):
         Classifier("gs://b/models/toy.onnx", device="cpu", public_key=public)
     bucket.buckets.put("b", "models/toy.onnx.sig", sign_model(toy_model.read_bytes(), key=private))
     assert Classifier("gs://b/models/toy.onnx", device="cpu", public_key=public).size
-    with pytest.raises(ModelError, match="Expected a file at 'gs://b/models/none.onnx'"):
+    with pytest.raises(ModelError, match="'gs://b/models/none.onnx' cannot be read"):
         Classifier("gs://b/models/none.onnx")

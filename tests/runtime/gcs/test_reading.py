@@ -130,7 +130,7 @@ def test_a_lasting_fault_is_that_rows_status(cloud, reader, fault, words):
     with pytest.raises(ImageError) as caught:
         reads.read(entries[1])
     assert caught.value.status == "unreadable"
-    assert str(caught.value).startswith("Expected an object that can be read. Received ")
+    assert str(caught.value).startswith("The object cannot be read: ")
     assert words in str(caught.value)
     assert len(reads.read(entries[2])) == 3014
 
@@ -197,10 +197,10 @@ def test_an_outage_ends_the_run_instead_of_writing_it_off(cloud, reader):
     entries = list_entries(reads)
     assert reads.read(entries[0])
     cloud.faults = Faults(throttle=1)
-    with pytest.raises(SourceError, match=r"Received none in .* seconds.*Run again"):
+    with pytest.raises(SourceError, match=r"did not answer in .* seconds.*Run again"):
         reads.read(entries[1])
     cloud.close()
-    with pytest.raises(SourceError, match=r"Received none in .* seconds"):
+    with pytest.raises(SourceError, match=r"did not answer in .* seconds"):
         reads.read(entries[1])
 
 
@@ -217,7 +217,7 @@ def test_one_bad_object_is_told_from_an_outage(cloud):
 def test_requesters_pay_where_a_project_is_named(cloud):
     bodies = fill(cloud, 5)
     cloud.faults = Faults(requester_pays=True)
-    with pytest.raises(SourceError, match="Expected a project to bill for .*--project PROJECT"):
+    with pytest.raises(SourceError, match="is billed to the reader.*--project PROJECT"):
         list_entries(open_reads())
     reads = open_reads(project="our-project")
     assert read_ahead(reads) == bodies

@@ -172,10 +172,10 @@ def test_no_more_memory_is_taken_than_is_counted(kernel):
 
 
 def test_a_recipe_of_another_library_decodes_in_full_and_pads_only_where_that_library_does():
-    with pytest.raises(ConfigError, match="'scaled_decoding' 0 with the kernel pillow-nearest"):
+    with pytest.raises(ConfigError, match="'scaled_decoding' must be 0 with the kernel pillow-nearest"):
         PixelRecipe(kernel="pillow-nearest")
     with pytest.raises(ConfigError, match="load_img does not pad"):
         PixelRecipe(kernel="pillow-nearest", scaled_decoding=0, resize="fit")
-    with pytest.raises(ConfigError, match="'kernel' to be one of area, pillow-nearest"):
+    with pytest.raises(ConfigError, match="'kernel' must be one of area, pillow-nearest"):
         PixelRecipe(kernel="opencv-linear", scaled_decoding=0)
     assert PixelRecipe(kernel="tensorflow-bilinear", scaled_decoding=0, resize="fit").kernel

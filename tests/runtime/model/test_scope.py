@@ -129,7 +129,7 @@ def test_a_spec_without_one_is_written_as_it_always_was():
 @pytest.mark.parametrize("version", [0, 3, "2", None])
 def test_another_version_is_refused(version):
     values = json.loads(dataclasses.replace(toy_spec(), scope=Scope(purpose="x")).to_json())
-    with pytest.raises(ModelError, match="format version 1, or 2 with a scope"):
+    with pytest.raises(ModelError, match="reads version 1, and 2 with a scope"):
         ModelSpec.from_json(json.dumps({**values, "version": version}))
 
 

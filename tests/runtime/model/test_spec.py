@@ -82,7 +82,7 @@ def test_text_that_is_not_json_is_refused():
 
 def test_a_spec_over_20_kilobytes_is_refused():
     spec = dataclasses.replace(toy_spec(), training={"note": "x" * 20_000})
-    with pytest.raises(ModelError, match="at most 20,000 bytes"):
+    with pytest.raises(ModelError, match="the limit is 20,000"):
         spec.to_json()
 
 

@@ -174,17 +174,17 @@ def test_verify_blames_the_bytes_where_the_spec_cannot_be_read(good):
 
 
 @pytest.mark.parametrize(
-    ("kept", "received"),
-    [(0.1, "a file without 'wetread.spec'"), (0.6, "one that ends within its 'wetread.spec'")],
+    ("kept", "reason"),
+    [(0.1, "have no 'wetread.spec'"), (0.6, "it ends within its 'wetread.spec'")],
 )
-def test_a_cut_copy_is_to_be_copied_again(good, tmp_path, capsys, kept, received):
+def test_a_cut_copy_is_to_be_copied_again(good, tmp_path, capsys, kept, reason):
     path = tmp_path / "cut.onnx"
     path.write_bytes(good[: int(len(good) * kept)])
     for command in (["verify", str(path)], ["inspect", str(path)], ["score", ".", "--model", str(path)]):
         assert run(command) == 1
         said = capsys.readouterr().err
-        assert f"Received {received}" in said
-        assert "opy it again: it" in said
+        assert reason in said
+        assert "opy it again" in said
 
 
 def test_no_cut_near_the_end_is_blamed_on_anything_else(good):

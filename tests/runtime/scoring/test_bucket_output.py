@@ -259,12 +259,12 @@ def test_faults_while_writing(cloud, classifier, images, monkeypatch, tmp_path):
 
 def test_no_permission_to_write_says_what_to_grant(cloud, classifier, images):
     cloud.faults = Faults(denied=("create",))
-    with pytest.raises(OutputError, match=r"Expected storage.objects.create on 'gs://out/runs/scores.csv'"):
+    with pytest.raises(OutputError, match=r"lacks storage.objects.create on 'gs://out/runs/scores.csv'"):
         run(classifier)
 
 
 def test_an_unknown_bucket_is_one_error(cloud, classifier, images):
-    with pytest.raises(OutputError, match=r"Expected the bucket 'nowhere' of 'gs://nowhere/s.csv'"):
+    with pytest.raises(OutputError, match=r"The bucket 'nowhere' of 'gs://nowhere/s.csv'"):
         run(classifier, "gs://nowhere/s.csv")
 
 

@@ -106,7 +106,7 @@ def test_a_tag_that_may_name_a_patient_ends_it_before_anything_is_written(
 ):
     output = tmp_path / "out.csv"
     assert score(source, "--model", toy_model, "--output", output, "--dicom-tags", "Modality,PatientID") == 2
-    assert "Received 'PatientID' (0010,0020), LO." in capsys.readouterr().err
+    assert "cannot include 'PatientID' (0010,0020), LO:" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [source]
     with pytest.raises(UsageError, match="PatientName"):
         ScoreOptions(sources=("x",), dicom_tags=("PatientName",))

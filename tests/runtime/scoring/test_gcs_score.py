@@ -93,10 +93,10 @@ def test_a_list_of_uris_and_files(cloud, images, toy_model, tmp_path):
     assert [row["path"] for row in rows] == names
     assert [row["status"] for row in rows] == ["ok", "ok", "unreadable", "ok", "unreadable", "unreadable"]
     assert rows[1]["p_NORMAL"] == rows[3]["p_NORMAL"]
-    assert [row["error"].partition("Received ")[2] for row in rows if row["error"]] == [
-        "404 Not Found: No such object: b/x/absent.jpg.",
-        "Expected gs://BUCKET or gs://BUCKET/NAME. Received 'gs://'.",
-        "404 Not Found: The specified bucket does not exist.",
+    assert [row["error"] for row in rows if row["error"]] == [
+        "The object cannot be read: 404 Not Found: No such object: b/x/absent.jpg.",
+        "The object cannot be read: 'gs://' is not a Cloud Storage location. Write gs://BUCKET or gs://BUCKET/NAME.",
+        "The object cannot be read: 404 Not Found: The specified bucket does not exist.",
     ]
 
 
@@ -127,7 +127,7 @@ def test_without_the_extra_one_line_names_the_pip_command(cloud, toy_model, tmp_
         done = wetread("score", *arguments, "--model", toy_model, "-q", code=WITHOUT_EXTRA)
         assert done.returncode == 1
         assert done.stderr == (
-            "wetread: Expected the package 'google-cloud-storage'. Received an installation without it. "
+            "wetread: The package 'google-cloud-storage' is not installed. "
             "Install it: pip install 'wetread[gcs]'\n"
         )
 
@@ -135,10 +135,10 @@ def test_without_the_extra_one_line_names_the_pip_command(cloud, toy_model, tmp_
 def test_setup_errors_are_one_line_before_any_output(cloud, toy_model, tmp_path):
     cloud.buckets.create("b")
     output = tmp_path / "s.csv"
-    for location in ("gs://nowhere", "gs://b/nothing"):
+    for location, said in (("gs://nowhere", "The bucket"), ("gs://b/nothing", "'gs://b/nothing' holds")):
         done = wetread("score", location, "--model", toy_model, "-q", "--output", output)
         assert done.returncode == 1
-        assert done.stderr.startswith("wetread: Expected")
+        assert done.stderr.startswith(f"wetread: {said}")
         assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 

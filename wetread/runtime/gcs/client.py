@@ -37,7 +37,9 @@ def split_location(location: str) -> tuple[str, str]:
     """Split `gs://bucket/name` into the bucket and the name ('' for the bucket alone). Raises UsageError."""
     bucket, _, name = location.removeprefix(BUCKET_SCHEME).partition("/")
     if not bucket or not location.startswith(BUCKET_SCHEME):
-        raise UsageError(f"Expected gs://BUCKET or gs://BUCKET/NAME. Received {location!r}.")
+        raise UsageError(
+            f"{location!r} is not a Cloud Storage location. Write gs://BUCKET or gs://BUCKET/NAME."
+        )
     return bucket, name
 
 
@@ -144,18 +146,18 @@ class Storage:
         bucket, who = split_location(location)[0], self.name_principal(failure.words)
         if failure.kind == "missing":
             return (
-                f"Expected the bucket '{bucket}' of {location!r}. Received {failure.words}. Check its name, "
-                f"and that {who} may see it."
+                f"The bucket '{bucket}' of {location!r} was not found: {failure.words}. Check its name, and "
+                f"that {who} may see it."
             )
         if failure.kind == "requester_pays":
-            return f"Expected a project to bill for {location!r}. Received none: give --project PROJECT."
+            return f"Reading {location!r} is billed to the reader. Say to which project: --project PROJECT."
         if failure.kind in ("denied", "credentials"):
             told = _NEED.search(failure.words)
             return (
-                f"Expected {told.group(1) if told else need} on {location!r} for {who}. Received "
-                f"{failure.words}. {self._advise(bucket, who, role)}"
+                f"{who} lacks {told.group(1) if told else need} on {location!r}: {failure.words}. "
+                f"{self._advise(bucket, who, role)}"
             )
-        words = f"Expected an answer of Cloud Storage for {location!r}. Received {failure.words}. "
+        words = f"Cloud Storage did not answer for {location!r}: {failure.words}. "
         if os.environ.get(_EMULATOR):
             return words + f"Unset {_EMULATOR} to ask the real service."
         return words + "Check the network, the proxy (HTTPS_PROXY), and API_ENDPOINT_OVERRIDE if it is set."
@@ -198,7 +200,7 @@ def _open_client(project: str | None) -> tuple[Any, Any]:
         client = storage.Client(project=project or found or "none", credentials=credentials)
     except GoogleAuthError as error:
         raise SourceError(
-            f"Expected credentials from this machine's metadata server. Received {classify(error).words}. "
+            f"This machine's metadata server gave no credentials: {classify(error).words}. "
             "Name a key file in GOOGLE_APPLICATION_CREDENTIALS, or set NO_GCE_CHECK=true where this is no "
             "machine of Google's."
         ) from error
@@ -231,7 +233,7 @@ def _find_credentials() -> tuple[Any, str | None]:
     except DefaultCredentialsError as error:
         if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
             raise SourceError(
-                "Expected credentials in the file that GOOGLE_APPLICATION_CREDENTIALS names. "
-                f"Received: {redact(str(error).partition(chr(10))[0])}"
+                "The file that GOOGLE_APPLICATION_CREDENTIALS names holds no credentials: "
+                f"{redact(str(error).partition(chr(10))[0])}"
             ) from error
         return anonymous(), None

@@ -68,8 +68,8 @@ class BucketFolder:
         if found is not None and found.name == self.location:
             if self._first(name + "/") is not None:
                 raise SourceError(
-                    f"Expected an object or a folder. Received {self.location!r}, which is both. Give "
-                    f"{self.location + '/'!r} for what is below it, or name the object in a list."
+                    f"{self.location!r} is both an object and a folder. Give {self.location + '/'!r} for "
+                    "what is below it, or name the object in a list."
                 )
             self._single = found
             return name
@@ -95,7 +95,7 @@ class BucketFolder:
 
     def _nothing(self) -> SourceError:
         return SourceError(
-            f"Expected an object or a folder. Received {self.location!r}, where nothing is. Check the name."
+            f"{self.location!r} holds nothing: no object and no folder has this name. Check it."
         )
 
     def entries(self) -> Iterator[Entry]:

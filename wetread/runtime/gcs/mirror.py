@@ -142,7 +142,7 @@ def read_file(location: str | os.PathLike[str], *, project: str | None = None) -
         except StorageError as error:
             if error.failure.kind != "missing":
                 raise
-            raise SourceError(f"Expected a file at {location!r}. Received {error}.") from error
+            raise SourceError(f"{location!r} cannot be read: {error}.") from error
 
 
 class _Mirror:
@@ -213,8 +213,8 @@ class _Mirror:
     def _explain(self, error: StorageError, *, need: str) -> str:
         if error.failure.kind == "precondition":
             return (
-                f"Expected to be the only one that writes into {self._root!r}. Received files that somebody "
-                "else wrote there meanwhile. Let that one end, or choose another output."
+                f"Another program writes into {self._root!r} at the same time. Let it end, or choose another "
+                "output."
             )
         return self._storage.explain(error.failure, self._root, need=need, role=WRITE_ROLE)
 

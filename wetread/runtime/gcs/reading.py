@@ -111,13 +111,11 @@ class BucketReads:
         who, seconds = self.storage.name_principal(failure.words), monotonic() - since
         words = failure.words
         if failure.kind == "credentials":
-            return SourceError(
-                f"Expected credentials that are valid. Received {words} ({who}). Renew them and run again."
-            )
+            return SourceError(f"The credentials of {who} are not valid: {words}. Renew them and run again.")
         if failure.kind == "transient" and self._is_out(entry, since=since):
             return SourceError(
-                f"Expected answers of Cloud Storage. Received none in {seconds:.0f} seconds: {words}. Run "
-                "again when it can be reached."
+                f"Cloud Storage did not answer in {seconds:.0f} seconds: {words}. Run again when it can be "
+                "reached."
             )
         if failure.kind == "missing" and entry.version:
             words += ". It was deleted or replaced since it was listed"
@@ -125,9 +123,7 @@ class BucketReads:
             words += f" ({who} lacks storage.objects.get)"
         elif failure.kind == "transient":
             words += f" ({attempts} attempts in {seconds:.0f} seconds)"
-        return ImageError(
-            Status.UNREADABLE, f"Expected an object that can be read. Received {words.rstrip('.')}."
-        )
+        return ImageError(Status.UNREADABLE, f"The object cannot be read: {words.rstrip('.')}.")
 
     def _is_out(self, entry: Entry, *, since: float) -> bool:
         """Tell an outage from one bad object: nothing else succeeded either, nor does a small question."""

@@ -29,7 +29,7 @@ class ObjectBytes:
         with self._explained():
             found = find_object(self._storage, location)
         if found is None:
-            raise SourceError(f"Expected an object. Received {location!r}, where nothing is. Check the name.")
+            raise SourceError(f"{location!r} does not exist. Check the name.")
         self._found, self.size = found, found.size
 
     def read(self, start: int, length: int) -> bytes:

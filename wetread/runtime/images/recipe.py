@@ -66,23 +66,23 @@ class PixelRecipe:
         for name, choices in _PIXEL_CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(
-                    f"Expected the pixel field '{name}' to be one of {', '.join(choices)}. "
-                    f"Received {getattr(self, name)!r}. A newer wetread may know it."
+                    f"The pixel field '{name}' must be one of {', '.join(choices)}, not "
+                    f"{getattr(self, name)!r}. A newer wetread may know it."
                 )
         for name in ("height", "width"):
             if not 1 <= getattr(self, name) <= 4096:
-                raise ConfigError(f"Expected '{name}' from 1 to 4096 pixels. Received {getattr(self, name)}.")
+                raise ConfigError(f"'{name}' must be from 1 to 4096 pixels, not {getattr(self, name)}.")
         if not 0 <= self.scaled_decoding <= 64:
-            raise ConfigError(f"Expected 'scaled_decoding' from 0 to 64. Received {self.scaled_decoding}.")
+            raise ConfigError(f"'scaled_decoding' must be from 0 to 64, not {self.scaled_decoding}.")
         if self.scaled_decoding and find_family(self.kernel):
             raise ConfigError(
-                f"Expected 'scaled_decoding' 0 with the kernel {self.kernel}, whose loader decodes a JPEG in "
-                f"full. Received {self.scaled_decoding}."
+                f"'scaled_decoding' must be 0 with the kernel {self.kernel}, not {self.scaled_decoding}: its "
+                "loader decodes a JPEG at full size."
             )
         if self.resize == "fit" and find_family(self.kernel) == PILLOW:
             raise ConfigError(
-                "Expected 'resize' stretch or crop with a kernel of Pillow: Keras' load_img does not pad. "
-                "Received fit."
+                "'resize' must be stretch or crop with a kernel of Pillow, not fit: Keras' load_img does "
+                "not pad."
             )
 
     @property

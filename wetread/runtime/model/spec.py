@@ -108,22 +108,22 @@ class ModelSpec:
             object.__setattr__(self, "positive", self.labels[-1])
         if self.positive is not None and (len(self.labels) != 2 or self.positive not in self.labels):
             raise ConfigError(
-                f"Expected 'positive' to be one of two labels. "
-                f"Received {self.positive!r} for {', '.join(self.labels)}."
+                f"'positive' must be one of two labels: it is {self.positive!r}, and the labels are "
+                f"{', '.join(self.labels)}."
             )
         if not 0 <= self.threshold <= 1:
-            raise ConfigError(f"Expected a threshold from 0 to 1. Received {self.threshold}.")
+            raise ConfigError(f"The threshold must be from 0 to 1, not {self.threshold}.")
         if self.uncertain is not None:
             _check_band(self.uncertain, self.threshold, positive=self.positive)
         if not self.temperature > 0:
-            raise ConfigError(f"Expected a temperature above 0. Received {self.temperature}.")
+            raise ConfigError(f"The temperature must be above 0, not {self.temperature}.")
         if self.head not in ("logits", "sigmoid", "softmax"):
-            raise ConfigError(f"Expected head logits, sigmoid or softmax. Received {self.head!r}.")
+            raise ConfigError(f"'head' must be logits, sigmoid or softmax, not {self.head!r}.")
         for name in ("scale", "offset"):
             if len(getattr(self, name)) not in (1, self.pixels.channels):
                 raise ConfigError(
-                    f"Expected one '{name}', or one for each of {self.pixels.channels} channels. "
-                    f"Received {len(getattr(self, name))}."
+                    f"'{name}' must hold one number, or one for each of {self.pixels.channels} channels, "
+                    f"not {len(getattr(self, name))}."
                 )
 
     @property
@@ -161,7 +161,7 @@ class ModelSpec:
             del values["uncertain"]  # a reader that does not know the band needs none
         text = json.dumps(strip_scope(values), separators=(",", ":"), ensure_ascii=True)
         if len(text) > MAX_JSON_BYTES:
-            raise ModelError(f"Expected a spec of at most {MAX_JSON_BYTES:,} bytes. Received {len(text):,}.")
+            raise ModelError(f"The spec is too long: {len(text):,} bytes; the limit is {MAX_JSON_BYTES:,}.")
         return text
 
     @classmethod
@@ -170,13 +170,13 @@ class ModelSpec:
         try:
             values = json.loads(text)
         except ValueError as error:
-            raise ModelError(f"Expected a spec in JSON. Received text that is not: {error}.") from error
+            raise ModelError(f"The spec is not valid JSON: {error}.") from error
         if isinstance(values, dict):
             _check_version(values)
         try:
             return build_dataclass(cls, values)
         except ConfigError as error:
-            raise ModelError(f"Expected a spec that this wetread understands. {error}") from error
+            raise ModelError(f"This wetread does not understand the model's spec. {error}") from error
 
 
 def _check_version(values: dict[str, Any]) -> None:
@@ -188,23 +188,23 @@ def _check_version(values: dict[str, Any]) -> None:
 
 def _refuse_version(version: Any) -> ModelError:
     return ModelError(
-        f"Expected a model of format version {FORMAT_VERSION}, or {SCOPE_VERSION} with a scope. Received "
-        f"version {version!r}. Use the wetread that wrote it, or export it again."
+        f"The model has format version {version!r}. This wetread reads version {FORMAT_VERSION}, and "
+        f"{SCOPE_VERSION} with a scope. Use the wetread that wrote it, or export it again."
     )
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
     if len(labels) < 2 or len(set(labels)) != len(labels) or not all(labels):
-        raise ConfigError(f"Expected two or more different labels. Received {', '.join(labels) or 'none'}.")
+        raise ConfigError(f"A model needs two or more different labels, not {', '.join(labels) or 'none'}.")
 
 
 def _check_band(band: Band, threshold: float, *, positive: str | None) -> None:
     if positive is None:
-        raise ConfigError("Expected two labels with the band 'uncertain'. Received more.")
+        raise ConfigError("Only a model with two labels can have the band 'uncertain'.")
     if not 0 <= band.low <= threshold <= band.high <= 1:
         raise ConfigError(
-            f"Expected the band 'uncertain' from 0 to 1 around the threshold {threshold}. "
-            f"Received {band.low} to {band.high}."
+            f"The band 'uncertain' must lie between 0 and 1 and contain the threshold {threshold}: it is "
+            f"{band.low} to {band.high}."
         )
 
 
@@ -217,7 +217,7 @@ def build_dataclass(kind: type[T], values: Any) -> T:
     Raises ConfigError naming a field that is unknown, missing or of another type.
     """
     if not isinstance(values, dict):
-        raise ConfigError(f"Expected an object for {kind.__name__}. Received {values!r}.")
+        raise ConfigError(f"{kind.__name__} must be a JSON object, not {values!r}.")
     hints = get_type_hints(kind)
     fields = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
@@ -229,7 +229,7 @@ def build_dataclass(kind: type[T], values: Any) -> T:
     for name, f in fields.items():
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
-            raise ConfigError(f"Expected the field '{name}' in {kind.__name__}. Received none.")
+            raise ConfigError(f"{kind.__name__} lacks the field '{name}'.")
     return kind(**{name: _convert(value, hints[name], name) for name, value in values.items()})
 
 
@@ -248,7 +248,7 @@ def _convert(value: Any, hint: Any, name: str) -> Any:
         return float(value)
     expected = origin or hint
     if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise ConfigError(f"Expected '{name}' to be {getattr(hint, '__name__', hint)}. Received {value!r}.")
+        raise ConfigError(f"'{name}' must be {getattr(hint, '__name__', hint)}, not {value!r}.")
     return value
 
 
@@ -260,8 +260,8 @@ def extract_spec(model: bytes, *, name: str) -> ModelSpec:
     at = model.find(_SPEC_MARK)
     if at < 0:
         raise ModelError(
-            f"{name}: Expected a model that wetread exported. Received a file without '{METADATA_KEY}' in "
-            "its metadata. Export it with `wetread export`, or copy it again: it may be cut."
+            f"{name}: not a model that wetread exported: its metadata have no '{METADATA_KEY}'. Export it "
+            "with `wetread export`, or copy it again: it may be cut."
         )
     start = at + len(_SPEC_MARK)
     size = shift = 0
@@ -271,10 +271,7 @@ def extract_spec(model: bytes, *, name: str) -> ModelSpec:
         if byte < 0x80:
             break
     if start + size > len(model):
-        raise ModelError(
-            f"{name}: Expected a whole file. Received one that ends within its '{METADATA_KEY}'. Copy it "
-            "again: it was cut."
-        )
+        raise ModelError(f"{name}: the file is cut: it ends within its '{METADATA_KEY}'. Copy it again.")
     try:
         return ModelSpec.from_json(model[start : start + size].decode("utf-8"))
     except (ModelError, ConfigError, UnicodeDecodeError) as error:
@@ -306,8 +303,8 @@ def compute_digest(model: bytes) -> str:
     found = [match.span(1) for match in _DIGEST_MARK.finditer(model)]
     if len(found) != 1:
         raise ModelError(
-            f"Expected a model that wetread exported, with one digest. Received {len(found)} of them. "
-            "Export it with `wetread export`, or copy it again: it may be cut."
+            f"Not a model that wetread exported: it has {len(found)} digests instead of one. Export it "
+            "with `wetread export`, or copy it again: it may be cut."
         )
     start, end = found[0]
     view = memoryview(model)
@@ -333,7 +330,7 @@ def check_digest(model: bytes, *, name: str) -> str:
     written = next(_DIGEST_MARK.finditer(model)).group(1).decode()
     if digest != written:
         raise TamperedModelError(
-            f"{name}: Expected bytes with the digest {written[:12]}... Received {digest[:12]}...: the file "
-            "changed after it was exported. Copy it again from where it was made."
+            f"{name}: the file changed after it was exported: its digest is {digest[:12]}..., not "
+            f"{written[:12]}... Copy it again from where it was made."
         )
     return digest

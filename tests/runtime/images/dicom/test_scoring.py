@@ -79,5 +79,5 @@ def test_a_header_tells_the_size_before_anything_is_decoded():
 
 def test_a_rule_that_this_version_does_not_know_is_refused():
     assert PixelRecipe().dicom == "voi-first"
-    with pytest.raises(ConfigError, match="Expected the pixel field 'dicom' to be one of voi-first"):
+    with pytest.raises(ConfigError, match="The pixel field 'dicom' must be one of voi-first"):
         replace(PixelRecipe(), dicom="window-first")

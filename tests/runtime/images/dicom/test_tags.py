@@ -70,9 +70,9 @@ def test_values_are_read_as_they_stand_in_the_file(syntax):
     ],
 )
 def test_what_may_name_a_patient_is_refused(keyword):
-    with pytest.raises(UsageError, match="cannot hold a patient's name or number") as caught:
+    with pytest.raises(UsageError, match="can hold a patient's name or number") as caught:
         choose_tags(["Modality", keyword])
-    assert f"Received '{keyword}'" in str(caught.value)
+    assert f"cannot include '{keyword}'" in str(caught.value)
 
 
 def test_no_attribute_that_speaks_of_a_name_or_a_number_of_a_person_is_let_through():
@@ -96,14 +96,14 @@ def test_no_attribute_that_speaks_of_a_name_or_a_number_of_a_person_is_let_throu
 
 @pytest.mark.parametrize("keyword", ["", "sopinstanceuid", "0008,0018", "NoSuchThing"])
 def test_unknown_names_are_refused(keyword):
-    with pytest.raises(UsageError, match="keywords of DICOM's dictionary"):
+    with pytest.raises(UsageError, match="is not in DICOM's dictionary"):
         choose_tags([keyword])
 
 
 def test_a_name_given_twice_and_one_that_is_not_read_are_refused():
     with pytest.raises(UsageError, match="once"):
         choose_tags(["Modality", "Modality"])
-    with pytest.raises(UsageError, match="before its pixels"):
+    with pytest.raises(UsageError, match="before the pixels"):
         choose_tags(["TransferSyntaxUID"])
 
 

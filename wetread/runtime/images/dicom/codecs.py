@@ -70,7 +70,7 @@ def decode_frame(data: bytes, syntax: str, form: PixelFormat) -> Frame:
     decoder = _DECODERS.get(syntax)
     if decoder is None:
         raise ImageError(
-            Status.UNSUPPORTED, f"Expected a transfer syntax of still images. Received {_name(syntax)}."
+            Status.UNSUPPORTED, f"Its transfer syntax, {_name(syntax)}, is not one of still images."
         )
     try:
         return decoder(data, form)
@@ -115,7 +115,7 @@ def _decode_jpeg(data: bytes, form: PixelFormat) -> Frame:
 def _decode_deep_jpeg(data: bytes, found: Codestream) -> Values:
     if found.components != 1:
         raise ImageError(
-            Status.UNSUPPORTED, f"Expected color JPEG of 8 bits a sample. Received one of {found.precision}."
+            Status.UNSUPPORTED, f"A color JPEG must have 8 bits a sample; this one has {found.precision}."
         )
     decode = _codec("jpeg8_decode")
     values = decode(data)
@@ -201,7 +201,7 @@ def _check_size(found: Codestream, form: PixelFormat) -> None:
             f"{form.columns} x {form.rows} x {form.samples}"
         )
     if not 1 <= found.precision <= 16:
-        raise ImageError(Status.UNSUPPORTED, f"Expected 1 to 16 bits a sample. Received {found.precision}.")
+        raise ImageError(Status.UNSUPPORTED, f"Its samples have {found.precision} bits; 1 to 16 are read.")
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -242,7 +242,8 @@ def _read_jpeg2000(data: bytes) -> Codestream:
     tile_width, tile_height = struct.unpack_from(">2I", data, at + 24)
     if right * bottom > _MAX_TILES * tile_width * tile_height:
         raise ImageError(
-            Status.UNSUPPORTED, f"Expected JPEG 2000 of at most {_MAX_TILES:,} tiles. Received more."
+            Status.UNSUPPORTED,
+            f"Its JPEG 2000 stream has more than {_MAX_TILES:,} tiles, which is the limit.",
         )
     components, depth = struct.unpack_from(">HB", data, at + 40)
     return Codestream(bottom - top, right - left, components, (depth & 0x7F) + 1)

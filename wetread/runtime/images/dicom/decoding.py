@@ -113,7 +113,7 @@ def open_picture(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> 
         raise _no_pixels(attributes, found.stream.sop_class)
     if pixels.tag != PIXEL_DATA:
         raise ImageError(
-            Status.UNSUPPORTED, "Expected whole-number pixels. Received floating-point pixel data."
+            Status.UNSUPPORTED, "Its pixels are floating-point numbers; only whole numbers are read."
         )
     return Picture(found.stream, attributes, pixels, read_format(attributes))
 
@@ -126,7 +126,7 @@ def _no_pixels(attributes: Attributes, sop_class: str) -> ImageError:
     known = name if name != text else "an object of an unknown kind"
     if attributes.raw(_ROWS) or "Image Storage" in known:
         return damaged("it ends before its pixels")
-    return ImageError(Status.UNSUPPORTED, f"Expected a DICOM image. Received {known}, which holds no pixels.")
+    return ImageError(Status.UNSUPPORTED, f"The DICOM object holds no pixels: it is {known}.")
 
 
 def read_gray_rule(attributes: Attributes, form: PixelFormat, *, frame: int) -> GrayRule:
@@ -185,9 +185,7 @@ def _read_voi(attributes: Attributes, form: PixelFormat, frame: int) -> Lookup |
         center, width = scope.decimal(0x00281050), scope.decimal(0x00281051)
         function = scope.text(0x00281056) or "LINEAR"
         if function not in _FUNCTIONS:
-            raise ImageError(
-                Status.UNSUPPORTED, f"Expected {', '.join(_FUNCTIONS)}. Received another VOI function."
-            )
+            raise ImageError(Status.UNSUPPORTED, f"Its VOI LUT Function is none of {', '.join(_FUNCTIONS)}.")
         if center is not None and width is not None:
             window = Window(center, width, function)
             return window if window.is_usable else None
@@ -218,7 +216,7 @@ def _read_padding(attributes: Attributes, form: PixelFormat) -> tuple[int, int] 
 
 def _read_palette(attributes: Attributes, form: PixelFormat) -> tuple[Lookup, Lookup, Lookup]:
     if attributes.raw(0x00281221):
-        raise ImageError(Status.UNSUPPORTED, "Expected a plain palette. Received a segmented one.")
+        raise ImageError(Status.UNSUPPORTED, "Its palette is segmented; only plain palettes are read.")
     red, green, blue = (
         make_lookup(
             attributes.shorts(0x00281101 + k, signed=form.signed),

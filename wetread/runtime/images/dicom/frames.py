@@ -162,8 +162,8 @@ def _join_frame(table: bytes, fragments: list[bytes], form: PixelFormat, index: 
         )
     raise ImageError(
         Status.UNSUPPORTED,
-        f"Expected a fragment for each of {form.frames} frames, or an offset table. "
-        f"Received {len(fragments)} fragments and {len(starts)} offsets.",
+        f"Its {form.frames} frames cannot be told apart: it has {len(fragments)} fragments and "
+        f"{len(starts)} offsets. It needs one fragment a frame, or an offset table.",
     )
 
 
@@ -189,6 +189,6 @@ def choose_frame(attributes: Attributes, form: PixelFormat) -> int:
         return 0
     raise ImageError(
         Status.UNSUPPORTED,
-        f"Expected one frame, or a Representative Frame Number that says which one counts. "
-        f"Received {form.frames:,} frames: save the one that counts on its own.",
+        f"It has {form.frames:,} frames and no Representative Frame Number that says which one counts. Save "
+        "that frame as a file of its own.",
     )

@@ -58,13 +58,13 @@ def _check_format(found: PixelFormat) -> None:
     if not wanted:
         raise ImageError(
             Status.UNSUPPORTED,
-            f"Expected {', '.join((*GRAYS, PALETTE, *COLORS))}. Received another photometric interpretation.",
+            f"Its Photometric Interpretation is none of {', '.join((*GRAYS, PALETTE, *COLORS))}.",
         )
     if found.samples != wanted:
         raise malformed(f"{found.photometric} with {found.samples} samples a pixel")
     if found.allocated not in (8, 16):
         raise ImageError(
-            Status.UNSUPPORTED, f"Expected 8 or 16 bits allocated a sample. Received {found.allocated}."
+            Status.UNSUPPORTED, f"Its samples have {found.allocated} bits allocated; 8 or 16 are read."
         )
     if not found.stored <= found.high + 1 <= found.allocated:
         raise malformed("its bits stored, high bit and bits allocated contradict one another")

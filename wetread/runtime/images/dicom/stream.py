@@ -62,9 +62,7 @@ class Element:
 
 def damaged(reason: str) -> ImageError:
     """The error of a DICOM file that is cut short or damaged. `reason` quotes no value of the file's."""
-    return ImageError(
-        Status.TRUNCATED, f"Expected a whole DICOM file. Received one that is cut or damaged: {reason}."
-    )
+    return ImageError(Status.TRUNCATED, f"The DICOM file is cut or damaged: {reason}.")
 
 
 def malformed(reason: str) -> ImageError:

@@ -50,7 +50,7 @@ def choose_tags(keywords: Iterable[str]) -> tuple[Tag, ...]:
     chosen: dict[str, Tag] = {}
     for keyword in keywords:
         if keyword in chosen:
-            raise UsageError(f"Expected each of --dicom-tags once. Received {keyword!r} twice.")
+            raise UsageError(f"--dicom-tags names {keyword!r} twice. Name each tag once.")
         chosen[keyword] = _find_tag(keyword)
     return tuple(chosen.values())
 
@@ -61,19 +61,21 @@ def _find_tag(keyword: str) -> Tag:
     number = tag_for_keyword(keyword)
     if not keyword or number is None:
         raise UsageError(
-            "Expected --dicom-tags to be keywords of DICOM's dictionary, such as SOPInstanceUID,StudyDate. "
-            f"Received {keyword!r}."
+            f"--dicom-tags: {keyword!r} is not in DICOM's dictionary. Use keywords such as "
+            "SOPInstanceUID,StudyDate."
         )
     found = Tag(keyword, int(number), str(dictionary_VR(number)))
     if found.number >> 16 == _PATIENT or not (found.kind in {*_TEXTS, *_NUMBERS} or keyword in _MAKERS):
         raise UsageError(
-            "Expected --dicom-tags that cannot hold a patient's name or number: identifiers of objects, "
-            "dates, times, codes and numbers outside group 0010. "
-            f"Received {keyword!r} ({found.number >> 16:04X},{found.number & 0xFFFF:04X}), {found.kind}. "
-            "Find the patient in the archive by SOPInstanceUID."
+            f"--dicom-tags cannot include {keyword!r} ({found.number >> 16:04X},"
+            f"{found.number & 0xFFFF:04X}), {found.kind}: it can hold a patient's name or number. Allowed "
+            "are identifiers of objects, dates, times, codes and numbers outside group 0010. Find the "
+            "patient in the archive by SOPInstanceUID."
         )
     if found.number >> 16 == _META or found.number >> 16 >= _PIXELS:
-        raise UsageError(f"Expected --dicom-tags of the object before its pixels. Received {keyword!r}.")
+        raise UsageError(
+            f"--dicom-tags cannot include {keyword!r}: only attributes before the pixels are read."
+        )
     return found
 
 

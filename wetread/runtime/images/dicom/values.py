@@ -139,7 +139,7 @@ class _CountedBytes(io.BytesIO):
 def _too_many() -> ImageError:
     return ImageError(
         Status.UNSUPPORTED,
-        f"Expected a DICOM object of at most {_MAX_READS:,} attributes and items. Received one of more.",
+        f"The DICOM object has more than {_MAX_READS:,} attributes and items, which is the limit.",
     )
 
 
