@@ -1,0 +1,211 @@
+"""How many rows a second can the engine write where decoding and inference cost nothing?
+
+    python benchmarks/ceiling.py [--files 20000] [--workers 1 2 4 8 16 32] [--rounds 3] [--json]
+
+Everything but decoding and inference runs as in `wetread score`: listing, reading, rows, the output and its
+state. The two are replaced by nothing, or by sleeping for as long as they take for a 224-pixel X-ray and
+model-3 (75 and 235 microseconds), which costs no processor time and holds no lock: a machine with a processor
+for each worker. Rows a second are those of the fastest round, processor time is the least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, process_time, sleep
+from typing import Any
+
+import numpy as np
+
+from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring import batches
+from wetread.runtime.scoring.output import open_output
+from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source, score_to_file
+
+DECODE, INFER = 75e-6, 235e-6
+FOLDERS, FILE_BYTES = 10, 6_500
+SIDE = 64
+_TIMER_SLACK = 29  # Linux: PR_SET_TIMERSLACK
+
+
+SPEC = ModelSpec(labels=("NORMAL", "PNEUMONIA"), pixels=PixelRecipe(height=SIDE, width=SIDE))
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A model, and the decoder before it, that answer at once or after sleeping, in seconds an image."""
+
+    decode: float = 0.0
+    infer: float = 0.0
+    spec: ModelSpec = SPEC
+    device: str = "cpu"
+    provider: str = "stub"
+    reason: str = "nothing is computed"
+    name: str = "stub"
+    digest: str = "0" * 64
+
+    def read_input(self, data: bytes, recipe: PixelRecipe, *, max_memory: int) -> np.ndarray:
+        """Stand for the decoder."""
+        if self.decode:
+            sleep(self.decode)
+        return _PIXELS
+
+    def classify(self, images: np.ndarray) -> np.ndarray:
+        """Stand for the session."""
+        if self.infer:
+            sleep(self.infer * len(images))
+        return _ANSWERS[: len(images)]
+
+
+_PIXELS = np.zeros((SIDE, SIDE, 1), np.uint8)
+_POSITIVE = np.random.default_rng(0).random(4096).astype(np.float32)
+_ANSWERS = np.stack([1 - _POSITIVE, _POSITIVE], axis=1)
+STUBS = {"nothing": Stub(), "sleeping": Stub(DECODE, INFER)}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    sharpen_sleep()
+    with tempfile.TemporaryDirectory(prefix="wetread-ceiling-", dir=arguments.scratch) as scratch:
+        folder = Path(scratch, "images")
+        make_files(folder, arguments.files)
+        found = {
+            "machine": {"processors": len(os.sched_getaffinity(0)), "python": sys.version.split()[0]},
+            "files": arguments.files,
+            "stages": measure_stages(folder, Path(scratch), arguments.rounds),
+            "runs": list(measure_runs(folder, Path(scratch), arguments)),
+        }
+    print(json.dumps(found, indent=2) if arguments.json else "\n".join(write_tables(found)))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--files", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, help="where the files are made (default: the system's)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    return parser.parse_args()
+
+
+def sharpen_sleep() -> None:
+    """Let threads wake when they asked to: Linux adds 50 microseconds to each sleep unless told otherwise."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_TIMER_SLACK, 1)
+
+
+def make_files(folder: Path, count: int) -> None:
+    """Fill folders with files of the size of a 224-pixel X-ray."""
+    data = bytes(FILE_BYTES)
+    for index in range(count):
+        place = folder / f"patient-{index % FOLDERS:03d}"
+        if index < FOLDERS:
+            place.mkdir(parents=True)
+        (place / f"person{index:06d}_bacteria.jpeg").write_bytes(data)
+
+
+def measure_runs(
+    folder: Path, scratch: Path, arguments: argparse.Namespace
+) -> Iterator[dict[str, int | float | str]]:
+    """Measure whole runs, the stubs and the numbers of workers in turn."""
+    measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    for _ in range(arguments.rounds):
+        for stub in STUBS:
+            for workers in arguments.workers:
+                seconds = run_once(STUBS[stub], folder, scratch / "scores.csv", workers)
+                measured.setdefault((stub, workers), []).append(seconds)
+    for (stub, workers), each in measured.items():
+        wall, cpu = (min(seconds) / arguments.files for seconds in zip(*each, strict=True))
+        bound = workers / (DECODE + INFER) if stub == "sleeping" else None
+        yield {
+            "stub": stub,
+            "workers": workers,
+            "rows_per_second": round(1 / wall),
+            "bound": bound and round(bound),
+            "cpu_microseconds": round(1e6 * cpu, 1),
+        }
+
+
+def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
+    """Score the folder once; return seconds by the clock, and of processor time."""
+    options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
+    with decoding_by(stub):
+        return time_once(lambda: score_to_file(stub, options))  # type: ignore[arg-type]
+
+
+@contextmanager
+def decoding_by(stub: Stub) -> Iterator[None]:
+    """Replace the decoder by a stub's while the block runs."""
+    before, batches.read_input = batches.read_input, stub.read_input
+    try:
+        yield
+    finally:
+        batches.read_input = before
+
+
+def time_once(work: Callable[[], Any]) -> tuple[float, float]:
+    start = perf_counter(), process_time()
+    work()
+    return perf_counter() - start[0], process_time() - start[1]
+
+
+def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]:
+    """Measure the processor time of each stage alone, on one thread, in microseconds a row.
+
+    What is left of a run with one worker is the rest: batches, threads, the tally.
+    """
+    options = ScoreOptions(sources=(str(folder),), output=str(scratch / "scores.csv"), overwrite=True)
+    source = open_options(options)
+    entries = list(source.entries())
+    with decoding_by(STUBS["nothing"]):
+        chunks = list(score_source(STUBS["nothing"], iter(entries), source, options))  # type: ignore[arg-type]
+    stages: dict[str, Callable[[], Any]] = {
+        "list": lambda: sum(1 for _ in source.entries()),
+        "read": lambda: sum(len(source.read(entry)) for entry in entries),
+        "write": lambda: write_chunks(chunks, scratch / "alone.csv"),
+    }
+    found = {name: min(time_once(work)[1] for _ in range(rounds)) for name, work in stages.items()}
+    whole = min(run_once(STUBS["nothing"], folder, scratch / "scores.csv", 1)[1] for _ in range(rounds))
+    found |= {"rest": whole - sum(found.values()), "whole": whole}
+    return {name: round(1e6 * seconds / len(entries), 1) for name, seconds in found.items()}
+
+
+def write_chunks(chunks: list[batches.Chunk], path: Path) -> None:
+    """Write chunks as a run does, and throw the output away."""
+    output = make_output(str(path), labels=STUBS["nothing"].spec.labels, kind="csv", identity={})
+    with open_output(output, resume=False):
+        for chunk in chunks:
+            output.write_chunk(chunk)
+        output.finish({})
+
+
+def write_tables(found: dict[str, Any]) -> Iterator[str]:
+    machine = found["machine"]
+    yield f"{found['files']:,} files, {machine['processors']} processors, Python {machine['python']}\n"
+    yield "| stage alone, one thread | processor time, µs a row |\n|---|---:|"
+    for name, value in found["stages"].items():
+        yield f"| {name} | {value} |"
+    yield "\n| decoding and inference | workers | rows/s | bound | processor time, µs a row |"
+    yield "|---|---:|---:|---:|---:|"
+    for run in found["runs"]:
+        bound = f"{run['bound']:,}" if run["bound"] else ""
+        yield (
+            f"| {run['stub']} | {run['workers']} | {run['rows_per_second']:,} | {bound} | "
+            f"{run['cpu_microseconds']} |"
+        )
+
+
+if __name__ == "__main__":
+    main()
