@@ -90,9 +90,8 @@ def main() -> None:
     for name, find in (("watch", measure_watch), ("node", measure_node)):
         with tempfile.TemporaryDirectory() as place:
             share = find(Path(place), given.files, given.seconds)
-        print(
-            f"{name}: {share:.2%} of a core, idle beside {given.files:,} done files, over {given.seconds:.0f} s"
-        )
+        beside = f"idle beside {given.files:,} done files"
+        print(f"{name}: {share:.2%} of a core, {beside}, over {given.seconds:.0f} s")
 
 
 if __name__ == "__main__":
