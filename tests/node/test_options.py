@@ -44,7 +44,7 @@ def test_an_archive_needs_a_port(text):
         ({"results": ("pdf",), "archives": (Peer("A", "h", 1),)}, "'pdf' is neither"),
         ({"results": ("sr",)}, "belong together"),
         ({"archives": (Peer("A", "h", 1),)}, "belong together"),
-        ({"associations": 0}, "--associations takes 1 or more"),
+        ({"associations": 0}, "--associations must be 1 or more"),
         ({"retain": "store"}, "the store itself"),
     ],
 )

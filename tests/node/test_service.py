@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import stat
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,8 @@ from tests.node.conftest import make_image, until
 from wetread.errors import OutputError, SetupError
 from wetread.node.options import Peer
 from wetread.node.results.origin import derive_uid
+from wetread.runtime.watch import status
+from wetread.runtime.watch.faults import Faults
 
 # pynetdicom leaves a socket to the garbage collector where a connection is refused (transport.py, connect).
 pytestmark = [
@@ -103,10 +107,10 @@ def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):
         assert node.send(make_image(1)) == [0]
         until(node.rows)
     assert len(node.rows()) == 1
-    assert node.said == [
-        "the store cannot be written: No space left on device; what comes is answered so",
-        "the store can be written again",
-    ]
+    full_disk, over = node.said
+    assert full_disk == "the store cannot be written: No space left on device; what comes is answered so"
+    assert over.startswith("over at ")
+    assert over.endswith(f"s after it began: {full_disk}")
 
 
 def test_an_archive_that_is_away_gets_everything_later(start, archive):
@@ -203,6 +207,33 @@ def test_no_name_or_number_of_a_patient_is_written(start, tmp_path):
     assert "SECRET" not in " ".join(node.said)
 
 
+def test_status_columns_and_permissions(start, archive, tmp_path, model, monkeypatch):
+    monkeypatch.setattr(status, "EVERY", 0.05)
+    place = tmp_path / "status.json"
+    port = archive.port
+    archive.stop()
+    archives = (Peer("ARCH", "127.0.0.1", port),)
+    with start(status=str(place), columns=("scored_at", "model"), archives=archives, results=("sr",)) as node:
+        node.send(make_image(1))
+        until(node.rows)
+        found = until(
+            lambda: (read := json.loads(place.read_text()))["errors_now"] and read["waiting"] == 0 and read
+        )
+        assert found["results_waiting"] == 1
+        assert (found["rows_since_start"], found["last_error"]["ended"]) == ({"ok": 1}, None)
+        assert "cannot be reached" in found["last_error"]["what"]
+        archive.start(port)
+        until(
+            lambda: (read := json.loads(place.read_text()))["last_error"]["ended"] and not read["errors_now"]
+        )
+        until(lambda: json.loads(place.read_text())["results_waiting"] == 0)
+    assert json.loads(place.read_text())["state"] == "stopped"
+    assert "SECRET" not in place.read_text()
+    assert node.rows()[0].endswith(f"Z,{model.digest}")
+    for name in ("scores.csv", "scores.csv.watch", "scores.csv.node"):
+        assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+
+
 def test_a_second_node_and_a_taken_port_are_refused(start, tmp_path):
     with start() as node:
         with pytest.raises(OutputError, match="Another node writes"), start():
@@ -219,4 +250,4 @@ def test_a_second_node_and_a_taken_port_are_refused(start, tmp_path):
             allow=(Peer("*", "*"),),
         )
         with pytest.raises(SetupError, match="cannot listen on port"):
-            Receiver(options, None, arrived=lambda _: None, report=lambda _: None).start()  # type: ignore[arg-type]
+            Receiver(options, None, arrived=print, report=print, faults=Faults(print)).start()  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from wetread.cli.app import app
 from wetread.cli.options import (
     DEFAULT_MEMORY,
     ColumnOptions,
+    GrowingColumns,
     MaxMemory,
     ModelOptions,
     Workers,
@@ -128,6 +129,7 @@ def node(
     answers: AnswerOptions,
     chosen: ModelOptions,
     columns: ColumnOptions,
+    growing: GrowingColumns,
     workers: Workers = None,
     max_memory: MaxMemory = DEFAULT_MEMORY,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
@@ -160,6 +162,7 @@ def node(
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,
         refuse_outside=columns.refuse_outside,
+        **growing.parse(),
     )
     classifier = chosen.load(quiet=quiet)
 

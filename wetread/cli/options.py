@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_h
 import typer
 from typer.models import OptionInfo
 
+from wetread.errors import UsageError
 from wetread.runtime.images.limits import MAX_MEMORY
 
 if TYPE_CHECKING:
@@ -156,6 +157,37 @@ class ColumnOptions:
     def keywords(self) -> tuple[str, ...]:
         """The attributes of `dicom_tags`, split at the commas."""
         return tuple(name.strip() for name in self.dicom_tags.split(",")) if self.dicom_tags else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowingColumns:
+    """What belongs to an output that grows for months. Shared by `watch` and `node`."""
+
+    panel: ClassVar[str] = "Output"
+
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Add columns: scored_at (UTC, when the row was made), model (the model's SHA-256).",
+        ),
+    ] = None
+    mode: Annotated[
+        str,
+        typer.Option(metavar="OCTAL", help="Permissions of new outputs and journals, such as 640."),
+    ] = "600"
+    status: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write a JSON file of how it is going every 10 seconds."),
+    ] = None
+
+    def parse(self) -> dict[str, Any]:
+        """Return the values as `GrowingOptions` takes them. Raises UsageError."""
+        if not self.mode.isascii() or not self.mode.isdigit() or set(self.mode) & {"8", "9"}:
+            raise UsageError(f"--mode takes permissions in octal, such as 600 or 640, not {self.mode!r}.")
+        names = self.columns.split(",") if self.columns else []
+        columns = tuple(name.strip() for name in names)
+        return {"columns": columns, "mode": int(self.mode, 8), "status": self.status}
 
 
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:

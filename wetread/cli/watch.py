@@ -13,6 +13,7 @@ from wetread.cli.app import app
 from wetread.cli.options import (
     DEFAULT_MEMORY,
     ColumnOptions,
+    GrowingColumns,
     Include,
     MaxMemory,
     ModelOptions,
@@ -47,6 +48,12 @@ class FolderOptions:
     failed: Annotated[str | None, typer.Option(metavar="FOLDER", help="Move files without a score here.")] = (
         None
     )
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Remove folders that --done and --failed have left empty for ten minutes."
+        ),
+    ] = False
     poll: Annotated[
         float, typer.Option(metavar="S", help="Seconds between two scans of the folder; at least 0.05.")
     ] = 1.0
@@ -71,6 +78,7 @@ def watch(
     watched: FolderOptions,
     chosen: ModelOptions,
     columns: ColumnOptions,
+    growing: GrowingColumns,
     workers: Workers = None,
     max_memory: MaxMemory = DEFAULT_MEMORY,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print problems only.")] = False,
@@ -90,6 +98,7 @@ def watch(
         uncertain=columns.uncertain,
         dicom_tags=columns.keywords,
         refuse_outside=columns.refuse_outside,
+        **growing.parse(),
     )
     classifier = chosen.load(quiet=quiet)
     if not quiet:

@@ -6,13 +6,13 @@ import os
 import re
 import socket
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from wetread.errors import SetupError, UsageError
 from wetread.runtime.entries import is_bucket_location
-from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.rows import choose_format
-from wetread.runtime.sources.chunks import DEFAULT_BATCH
+from wetread.runtime.watch.growing import GrowingOptions
 
 RESULTS = ("sr", "sc")
 RETAIN = ("keep", "delete")
@@ -65,7 +65,7 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NodeOptions:
+class NodeOptions(GrowingOptions):
     """What a node was asked for, as `wetread node` takes it.
 
     `allow`: who may send; `archives`: where results go; `results`: 'sr' and 'sc'. `retain`: what becomes of
@@ -74,7 +74,6 @@ class NodeOptions:
     """
 
     ae_title: str
-    output: str
     store: str
     allow: tuple[Peer, ...]
     port: int = 11112
@@ -85,12 +84,6 @@ class NodeOptions:
     tls: TlsFiles | None = None
     associations: int = 10
     most_bytes: int = 512 << 20
-    workers: int | None = None
-    batch_size: int = DEFAULT_BATCH
-    max_memory: int = MAX_MEMORY
-    uncertain: bool = False
-    dicom_tags: tuple[str, ...] = ()
-    refuse_outside: bool = False
     retry_seconds: tuple[float, float] = field(default=(1.0, 300.0))
 
     def __post_init__(self) -> None:
@@ -109,14 +102,20 @@ class NodeOptions:
                 raise UsageError(f"--results takes {' and '.join(RESULTS)}; {name!r} is neither.")
         if bool(self.results) != bool(self.archives):
             raise UsageError("--results and --send-to belong together: what is sent, and where to.")
-        self._check_counts()
-        check_tags(self.dicom_tags)
-
-    def _check_counts(self) -> None:
-        counts = {"--associations": self.associations, "--max-object": self.most_bytes}
-        counts |= {"--workers": self.workers or 1, "--max-memory": self.max_memory}
-        for name, count in counts.items():
+        for name, count in {"--associations": self.associations, "--max-object": self.most_bytes}.items():
             if count < 1:
-                raise UsageError(f"{name} takes 1 or more; it is {count}.")
+                raise UsageError(f"{name} must be 1 or more, not {count}.")
         if self.retain not in RETAIN and os.path.realpath(self.retain) == os.path.realpath(self.store):
             raise UsageError("--retain names the store itself: name another folder.")
+        self.check_rows()
+
+    def identify(self, model: str) -> dict[str, Any]:
+        """Return what the rows depend on."""
+        return self.identify_store(model) | {
+            "columns": [self.uncertain, *self.dicom_tags, *self.columns],
+            "refuse_outside": self.refuse_outside,
+        }
+
+    def identify_store(self, model: str) -> dict[str, Any]:
+        """Return what the ledger depends on."""
+        return {"model": model, "store": str(Path(self.store).resolve())}

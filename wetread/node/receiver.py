@@ -18,6 +18,7 @@ from wetread.node.results.origin import is_own_result
 from wetread.node.store import Received, Store
 from wetread.packages import importing
 from wetread.runtime.images.dicom.frames import list_syntaxes
+from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:
     from pynetdicom.dimse_primitives import C_STORE
@@ -47,19 +48,20 @@ _SECONDS = 60.0  # that a peer may be silent
 # PS3.8, 9.3.4: rejected for good, by the service's user.
 _REJECTED, _BY_USER, _UNKNOWN_CALLER = 0x01, 0x01, 0x03
 
-Report = Callable[[str], None]
 Arrived = Callable[[str], None]
 
 
 class Receiver:
     """The listening side of a node. `arrived` is called with the name of every new file in the store."""
 
-    def __init__(self, options: NodeOptions, store: Store, *, arrived: Arrived, report: Report) -> None:
+    def __init__(
+        self, options: NodeOptions, store: Store, *, arrived: Arrived, report: Report, faults: Faults
+    ) -> None:
         self._options, self._store, self._arrived, self._report = options, store, arrived, report
+        self._faults = faults
         self._allowed = [(peer.title, _find_hosts(peer.host, peer.find_addresses)) for peer in options.allow]
         self._sizes: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._said = ""
         self._server: Any = None
         self.port = 0
 
@@ -186,21 +188,13 @@ class Receiver:
             self._report(f"refused an object of {event.assoc.requestor.ae_title!r}: its UID is none")
             return NOT_UNDERSTOOD
         except OSError as error:
-            self._say(f"the store cannot be written: {error.strerror or error}; what comes is answered so")
+            reason = error.strerror or str(error)
+            self._faults.say("store", f"the store cannot be written: {reason}; what comes is answered so")
             return NO_ROOM if error.errno in _FULL else FAILED
-        self._say("")
+        self._faults.say("store", "")
         if received is not Received.SAME:
             self._arrived(name)
         return SUCCESS
-
-    def _say(self, text: str) -> None:
-        """Report what is in the way of the store when it begins and when it ends, once each."""
-        with self._lock:
-            before, self._said = self._said, text
-        if text and text != before:
-            self._report(text)
-        elif before and not text:
-            self._report("the store can be written again")
 
 
 def _make_abort() -> Any:

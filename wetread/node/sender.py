@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from wetread.errors import WetreadError
 from wetread.node.options import NodeOptions, Peer
-from wetread.node.receiver import Report, import_pynetdicom, make_tls_context
+from wetread.node.receiver import import_pynetdicom, make_tls_context
 from wetread.runtime.images.dicom.stream import EXPLICIT_LITTLE
+from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -47,7 +48,6 @@ class Route:
     waiting: deque[Parcel] = field(default_factory=deque)
     delay: float = 0.0
     next_try: float = 0.0
-    said: str = ""
 
 
 class Sender:
@@ -64,10 +64,11 @@ class Sender:
         make: Make,
         note: Note,
         report: Report,
+        faults: Faults,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._options, self._make, self._note, self._report = options, make, note, report
-        self._clock = clock
+        self._faults, self._clock = faults, clock
         self._routes = [Route(peer) for peer in options.archives]
         self._lock = threading.Condition()
         self._stopping = False
@@ -81,6 +82,11 @@ class Sender:
                     if name_way(kind, route.peer) not in sent:
                         route.waiting.append(Parcel(name, kind))
             self._lock.notify_all()
+
+    @property
+    def waiting(self) -> int:
+        """How many results are not out yet."""
+        return sum(len(route.waiting) for route in self._routes)
 
     def start(self) -> None:
         """Begin to send."""
@@ -120,11 +126,8 @@ class Sender:
         route.delay = min(most, max(least, 2 * route.delay)) if trouble else 0.0
         route.next_try = self._clock() + route.delay
         where = f"{route.peer.title}@{route.peer.host}:{route.peer.port}"
-        if trouble and trouble != route.said:
-            self._report(f"{where}: {trouble}; results wait and are sent again")
-        elif route.said and not trouble:
-            self._report(f"{where}: results are taken again")
-        route.said = trouble
+        text = f"{where}: {trouble}; results wait and are sent again" if trouble else ""
+        self._faults.say(f"archive {where}", text)
 
     def _associate(self, peer: Peer) -> Any:
         entity = import_pynetdicom().AE(ae_title=self._options.ae_title)

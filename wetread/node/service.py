@@ -11,25 +11,25 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
+from typing import Any
 
-from wetread.errors import ImageError, OutputError, Status
+from wetread.errors import ImageError, Status
 from wetread.node.options import NodeOptions
-from wetread.node.receiver import Receiver, Report
+from wetread.node.receiver import Receiver
 from wetread.node.results.making import ResultMaker
 from wetread.node.sender import Sender
 from wetread.node.store import LEDGER_SUFFIX, Store, is_other, key_name
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.dicom_columns import Tagging
-from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
-from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
-from wetread.runtime.scoring.scope_columns import check_scope
-from wetread.runtime.watch.journal import Journal, open_journal
+from wetread.runtime.scoring.run import Stop, Tally, Watch
+from wetread.runtime.watch.faults import Report, format_now
+from wetread.runtime.watch.growing import Calls, GrowingRows
 
 _WAIT = 0.2
 _MOST = 256  # objects that are scored before their rows are written
@@ -49,31 +49,23 @@ def run_node(
     `watch` is called after each batch of rows, `report` with what is in the way, `started` with the port.
     Raises OutputError when the output or the store cannot be used, SetupError when the node cannot listen.
     """
-    spec = classifier.spec
-    if options.uncertain:
-        check_band(spec)
-    if options.refuse_outside:
-        check_scope(spec)
-    identity = {"model": classifier.digest, "store": str(Path(options.store).resolve())}
+    calls = Calls(stop=stop, watch=watch, report=report or (lambda _: None))
     with ExitStack() as held:
         held.enter_context(warnings.catch_warnings())
         # pydicom's warnings quote what a peer sent.
         warnings.filterwarnings("ignore", module=r"pydicom\.")
-        store = Store(options.store, ledger=options.output + LEDGER_SUFFIX, identity=identity)
-        held.callback(store.close)
-        journal = Journal(
-            options.output,
-            labels=spec.labels,
-            kind=choose_format(options.output),
-            identity=identity
-            | {"columns": [options.uncertain, *options.dicom_tags], "refuse_outside": options.refuse_outside},
-            optional=list_optional(spec, uncertain=options.uncertain, dicom_tags=options.dicom_tags),
+        store = Store(
+            options.store,
+            ledger=options.output + LEDGER_SUFFIX,
+            identity=options.identify_store(classifier.digest),
+            mode=options.mode,
         )
-        held.enter_context(open_journal(journal))
-        node = _Node(classifier, options, store, journal, stop, watch, report or (lambda _: None))
+        held.callback(store.close)
+        node = _Node(classifier, options, store, calls)
+        held.enter_context(node.rows.opened())
         node.recover()
         held.callback(node.sender.stop)
-        receiver = Receiver(options, store, arrived=node.offer, report=node.report)
+        receiver = Receiver(options, store, arrived=node.offer, report=node.report, faults=node.rows.faults)
         receiver.start()
         held.callback(receiver.stop)
         node.sender.start()
@@ -81,7 +73,7 @@ def run_node(
             started(receiver.port)
         while not stop():
             node.work()
-        return node.tally
+        return node.rows.tally
 
 
 @dataclass
@@ -89,61 +81,89 @@ class _Node:
     classifier: Classifier
     options: NodeOptions
     store: Store
-    journal: Journal
-    stop: Stop
-    watch: Watch | None
-    report: Report
-    tally: Tally = field(default_factory=Tally)
+    calls: Calls
+    rows: GrowingRows = field(init=False)
     sender: Sender = field(init=False)
 
     def __post_init__(self) -> None:
-        self._arrived: list[str] = []
+        # The objects that have no row yet, and when they came (in seconds).
+        self._arrived: dict[str, float] = {}
+        self._scoring: dict[str, float] = {}
         self._news = threading.Condition()
-        self._said = ""
+        self._looked: str | None = None
+        self.rows = GrowingRows(
+            self.classifier,
+            self.options,
+            self.calls,
+            identity=self.options.identify(self.classifier.digest),
+            find_state=self._describe,
+        )
         self._maker = ResultMaker(
             self.classifier, self.store, report=self.report, max_memory=self.options.max_memory
         )
-        self.sender = Sender(self.options, make=self._maker.make, note=self._note_sent, report=self.report)
+        self.sender = Sender(
+            self.options,
+            make=self._maker.make,
+            note=self._note_sent,
+            report=self.report,
+            faults=self.rows.faults,
+        )
+
+    def report(self, text: str) -> None:
+        """Hand a line on."""
+        if self.calls.report is not None:
+            self.calls.report(text)
+
+    def _describe(self) -> Mapping[str, Any]:
+        with self._news:
+            came = [*self._arrived.values(), *self._scoring.values()]
+        return {
+            "last_look": self._looked,
+            "waiting": len(came),
+            "oldest_waiting_seconds": round(monotonic() - min(came), 1) if came else None,
+            "results_waiting": self.sender.waiting,
+        }
 
     def offer(self, name: str) -> None:
         """Note that a file is in the store; called from the associations' threads."""
         with self._news:
-            self._arrived.append(name)
+            self._arrived.setdefault(name, monotonic())
             self._news.notify()
 
     def recover(self) -> None:
         """Take up what an earlier run left: objects without a row, rows without results, files that stay."""
         for name in self.store.list_left():
             self._end(name)
+        taken = self.rows.journal.taken
         for name in self.store.list_waiting():
-            if key_name(name) in self.journal.taken:
-                self._pass_on(name, has_score=self.journal.taken[key_name(name)])
+            if key_name(name) in taken:
+                self._pass_on(name, has_score=taken[key_name(name)])
             else:
-                self._arrived.append(name)
+                self.offer(name)
 
     def work(self) -> None:
         """Wait a moment for objects, and score those that came."""
         with self._news:
             if not self._arrived:
                 self._news.wait(_WAIT)
-            names, self._arrived = self._arrived[:_MOST], self._arrived[_MOST:]
-        names = [name for name in dict.fromkeys(names) if key_name(name) not in self.journal.taken]
+            came = list(self._arrived.items())[:_MOST]
+            self._scoring = {
+                name: since for name, since in came if key_name(name) not in self.rows.journal.taken
+            }
+            for name, _ in came:
+                del self._arrived[name]
+            names = list(self._scoring)
+        self._looked = format_now()
+        self.rows.heartbeat.beat()
         if names:
             self._score(names)
 
     def _score(self, names: list[str]) -> None:
         entries = [Entry(str(Path(self.options.store) / name)) for name in names]
-        tagging = Tagging(self.options.dicom_tags, self._read, max_memory=self.options.max_memory)
-        chunks = score_chunks(
-            self.classifier,
-            entries,
-            read=tagging.read,
-            workers=self.options.workers,
-            batch_size=self.options.batch_size,
-            max_memory=self.options.max_memory,
-        )
-        for chunk in chunks:
-            self._finish(tagging.attach(refuse_chunk(chunk) if self.options.refuse_outside else chunk))
+        for chunk in self.rows.score(entries, read=self._read):
+            self._finish(chunk)
+        with self._news:
+            self._scoring = {}
 
     def _read(self, entry: Entry) -> bytes:
         name = Path(entry.name).name
@@ -160,27 +180,12 @@ class _Node:
 
     def _finish(self, chunk: Chunk) -> None:
         names = [Path(entry.name).name for entry in chunk.entries]
-        if not self._write(names, chunk.predictions):
+        if not self.rows.append(chunk, [key_name(name) for name in names]):
             return
-        self.tally.add_chunk(chunk)
-        if self.watch is not None:
-            self.watch(self.tally)
         for name, prediction in zip(names, chunk.predictions, strict=True):
+            with self._news:
+                self._scoring.pop(name, None)
             self._pass_on(name, has_score=prediction.status == Status.OK)
-
-    def _write(self, names: list[str], predictions: list[Prediction]) -> bool:
-        """Append rows, trying again while the output cannot be written; False when stopped first."""
-        while True:
-            try:
-                self.journal.append(predictions, [key_name(name) for name in names])
-            except OutputError as error:
-                self._say(str(error))
-            else:
-                self._say("")
-                return True
-            if self.stop():
-                return False
-            threading.Event().wait(_WAIT)
 
     def _pass_on(self, name: str, *, has_score: bool) -> None:
         """Queue the results of an object that has a row, or end it where there is nothing to send."""
@@ -204,10 +209,3 @@ class _Node:
             self.store.finish(name, retain=self.options.retain)
         except OSError as error:
             self.report(f"{name} cannot be put away: {error.strerror}; the next start tries again")
-
-    def _say(self, text: str) -> None:
-        if text and text != self._said:
-            self.report(text)
-        elif self._said and not text:
-            self.report(f"{self.options.output!r} can be written again")
-        self._said = text

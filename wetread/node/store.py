@@ -23,6 +23,7 @@ from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_folder, write_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.files.moving import move_aside
+from wetread.runtime.watch.growing import OWNER_ONLY
 
 LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
@@ -39,9 +40,14 @@ class Received(Enum):
 
 
 class Store:
-    """The objects of one node, and its ledger. Raises OutputError where either cannot be used."""
+    """The objects of one node, and its ledger, which gets the permissions `mode` if it is new.
 
-    def __init__(self, folder: str, *, ledger: str, identity: Mapping[str, Any]) -> None:
+    Raises OutputError where either cannot be used.
+    """
+
+    def __init__(
+        self, folder: str, *, ledger: str, identity: Mapping[str, Any], mode: int = OWNER_ONLY
+    ) -> None:
         self.folder = Path(folder)
         self._identity = dict(identity)
         self._path = ledger
@@ -51,7 +57,7 @@ class Store:
         self._sent: dict[str, set[str]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._log = LineLog(ledger)
+            self._log = LineLog(ledger, mode=mode)
         except BusyLogError as error:
             raise OutputError(
                 f"Another node writes {ledger!r}. Stop that one, or choose another output."

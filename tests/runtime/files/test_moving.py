@@ -40,6 +40,24 @@ def test_nothing_is_replaced(root):
     assert found == {"a.dcm": b"one", "a (2).dcm": b"two", "a (3).dcm": b"three"}
 
 
+@pytest.mark.parametrize(
+    ("name", "second"),
+    [
+        ("1.2.840.113.dcm", "1.2.840.113 (2).dcm"),
+        ("1.2.840.113", "1.2.840.113 (2)"),  # the number must not stand inside the UID
+        ("scan.2026-11-29", "scan.2026-11-29 (2)"),
+        ("no dot", "no dot (2)"),
+        ("x.jp2", "x (2).jp2"),
+        (".hidden", ".hidden (2)"),
+    ],
+)
+def test_a_second_file_keeps_its_suffix(tmp_path, name, second):
+    for data in (b"one", b"two"):
+        (tmp_path / name).write_bytes(data)
+        place = move_aside(str(tmp_path / name), root=str(tmp_path), target=str(tmp_path / "done"))
+    assert Path(place).name == second
+
+
 def test_the_same_bytes_stand_for_both(root):
     move(root)
     (root / "röntgen" / "a.dcm").write_bytes(b"one")

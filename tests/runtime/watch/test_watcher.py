@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -21,8 +24,8 @@ from wetread.cli import run
 from wetread.errors import OutputError, ShareWarning, SourceError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.files.line_log import LineLog
-from wetread.runtime.sources.local import walk
-from wetread.runtime.watch import watcher as watching
+from wetread.runtime.sources.local import list_folder
+from wetread.runtime.watch import listing, status, watcher
 from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
 FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1}
@@ -258,11 +261,10 @@ def test_a_folder_that_goes_away_and_comes_back(scene):
 def test_a_folder_below_that_cannot_be_listed_is_not_named(scene, monkeypatch):
     """Names of folders may be patients'."""
 
-    def refuse(root: str, *, pruned: object) -> Iterator[object]:
-        raise SourceError(f"The folder {root + 'Doe^Jane/'!r} cannot be listed: no.")
-        yield
+    def refuse(folder: str, pruned: object) -> object:
+        raise SourceError(f"The folder {folder + 'Doe^Jane/'!r} cannot be listed: no.")
 
-    monkeypatch.setattr(watching, "walk", refuse)
+    monkeypatch.setattr(listing, "list_folder", refuse)
     with scene.watching():
         scene.wait(lambda: scene.said)
     (said,) = scene.said
@@ -289,12 +291,15 @@ def test_an_output_that_cannot_be_written_is_waited_for(scene):
 def list_as_it_was(scene: Scene, monkeypatch: pytest.MonkeyPatch, frozen: dict[str, os.stat_result]) -> None:
     """List some files as Windows lists one that is open, or has a second name: as they were."""
 
-    def walk_behind(root: str, *, pruned: set[str]) -> Iterator[Entry]:
-        for entry in walk(root, pruned=pruned):
-            old = frozen.get(entry.name[len(root) :])
-            yield entry if old is None else Entry(entry.name, old.st_size, str(old.st_mtime_ns))
+    def age(entry: Entry) -> Entry:
+        old = frozen.get(os.path.relpath(entry.name, scene.folder))
+        return entry if old is None else Entry(entry.name, old.st_size, str(old.st_mtime_ns))
 
-    monkeypatch.setattr(watching, "walk", walk_behind)
+    def list_behind(folder: str, pruned: set[str]) -> tuple[list[Entry], tuple[str, ...]]:
+        files, folders = list_folder(folder, pruned)
+        return [age(entry) for entry in files], folders
+
+    monkeypatch.setattr(listing, "list_folder", list_behind)
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -349,8 +354,10 @@ def test_a_move_that_the_journal_cannot_take_is_noted_later(scene, monkeypatch):
         scene.wait(lambda: len(scene.rows()) == 3)
         scene.wait(lambda: not scene.files())
     assert sorted(scene.names()) == ["a.jpg", "a.jpg", "b.jpg"]
-    assert len(scene.said) == 1
-    assert "No space left on device" in scene.said[0]
+    said, over = scene.said
+    assert "No space left on device" in said
+    assert over.startswith("over at ")
+    assert over.endswith(said)
 
 
 def test_only_what_was_asked_for(scene):
@@ -385,7 +392,7 @@ def test_options_that_cannot_be_meant(scene, wrong, error):
 @pytest.mark.parametrize("wrong", [("--workers", "0"), ("--poll", "0")])
 def test_the_command_refuses_them_before_it_watches(scene, capsys, monkeypatch, wrong):
     began = []
-    monkeypatch.setattr(watching, "watch_folder", lambda *_, **__: began.append(1))
+    monkeypatch.setattr(watcher, "watch_folder", lambda *_, **__: began.append(1))
     command = ["watch", str(scene.folder), "--output", str(scene.output), "--model", str(scene.model)]
     assert run([*command, *wrong]) == 2
     assert capsys.readouterr().err.startswith(f"wetread: {wrong[0]} must be ")
@@ -560,3 +567,79 @@ def test_a_blank_picture_has_its_row_and_goes_with_the_failed(scene):
     status = {row["path"].rpartition("/")[2]: (row["status"], row["probability"]) for row in scene.rows()}
     assert status["black.pgm"] == ("blank", "")
     assert status["whole.jpg"][0] == "ok" and scene.files() == ["whole.jpg"]
+
+
+def test_a_file_that_grows_after_it_was_given_up_is_read_again(scene):
+    """Its sender still has it open where it is now, in the folder of failed ones."""
+    data, failed = draw_image(30, height=200, width=200), scene.place / "failed"
+    with scene.watching(failed=str(failed), settle=0.1, patience=0.2):
+        with (scene.folder / "slow.jpg").open("wb", buffering=0) as sender:
+            sender.write(data[: len(data) // 2])
+            scene.wait(lambda: (failed / "slow.jpg").exists())
+            sender.write(data[len(data) // 2 :])
+        scene.wait(lambda: len(scene.rows()) == 2)
+    assert [row["status"] for row in scene.rows()] == ["truncated", "ok"]
+    assert scene.names() == ["slow.jpg", "slow.jpg"]
+    assert not (failed / "slow.jpg").exists()
+
+
+def test_empty_folders_of_the_sender_are_removed(scene):
+    scene.put("study/series/a.jpg", draw_image(31))
+    with scene.watching(done=str(scene.place / "done"), prune=True, prune_seconds=0.3):
+        scene.wait(lambda: not scene.files())
+    assert (scene.place / "done" / "study" / "series" / "a.jpg").exists()
+
+
+def test_the_status_says_how_it_is_going(scene, monkeypatch):
+    monkeypatch.setattr(status, "EVERY", 0.05)
+    place = scene.folder / "status.json"  # even here it is no input
+    with scene.watching(status=str(place)):
+        scene.put("Doe^Jane.jpg", draw_image(32))
+        scene.put("Doe^John.jpg.tmp", draw_image(32))
+        scene.wait(lambda: place.exists() and json.loads(place.read_text())["rows_since_start"] == {"ok": 1})
+        found = json.loads(place.read_text())
+    assert (found["state"], found["last_error"], found["errors_now"]) == ("running", None, [])
+    assert found["model"]["sha256"] == Classifier(scene.model).digest
+    assert re.fullmatch(r"[\dT:-]+Z", found["last_look"])
+    assert "Doe" not in place.read_text()
+    assert json.loads(place.read_text())["state"] == "stopped"
+    assert scene.names() == ["Doe^Jane.jpg"]
+
+
+def test_the_status_counts_what_waits(scene, monkeypatch):
+    monkeypatch.setattr(status, "EVERY", 0.05)
+    place = scene.place / "status.json"
+    with scene.watching(status=str(place), settle=60):
+        scene.put("a.jpg", draw_image(33))
+        scene.put("b.jpg", draw_image(33))
+        scene.wait(lambda: place.exists() and json.loads(place.read_text())["waiting"] == 2)
+        scene.wait(lambda: json.loads(place.read_text())["oldest_waiting_seconds"] >= 0.2)
+
+
+def test_columns_on_request(scene):
+    scene.put("a.jpg", draw_image(34))
+    with scene.watching(columns=("scored_at", "model")):
+        scene.wait(scene.rows)
+    (row,) = scene.rows()
+    assert [*row][-2:] == ["scored_at", "model"]
+    assert row["model"] == Classifier(scene.model).digest
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", row["scored_at"])
+    with pytest.raises(OutputError, match="begun with another columns"), scene.watching():
+        pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+@pytest.mark.parametrize(("more", "mode"), [({}, 0o600), ({"mode": 0o640}, 0o640)])
+def test_outputs_are_their_owners_alone_unless_asked_for(scene, more, mode):
+    scene.put("a.jpg", draw_image(35))
+    with scene.watching(**more):
+        scene.wait(scene.rows)
+    for name in ("scores.csv", "scores.csv.watch"):
+        assert stat.S_IMODE((scene.place / name).stat().st_mode) == mode
+
+
+@pytest.mark.parametrize("mode", ["abc", "9", "1777", "40", "-640"])
+def test_modes_that_cannot_be_meant(scene, mode, capsys):
+    command = ["watch", str(scene.folder), "--output", str(scene.output), "--model", str(scene.model)]
+    assert run([*command, f"--mode={mode}"]) == 2
+    assert "--mode takes permissions" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
+from wetread.runtime.files.permissions import make_opener
 
 TakeIn = Callable[[Mapping[str, Any], bool], None]
 
@@ -36,10 +37,14 @@ class DamagedLogError(Exception):
 
 
 class LineLog:
-    """The only writer of a file of JSON lines. Raises OSError, and BusyLogError if another process has it."""
+    """The only writer of a file of JSON lines; a new file has the permissions `mode`.
 
-    def __init__(self, path: str) -> None:
-        self._file: BinaryIO = open(path, "a+b", buffering=0)  # noqa: SIM115
+    Raises OSError, and BusyLogError if another process has it.
+    """
+
+    def __init__(self, path: str, *, mode: int = 0o666) -> None:
+        opener = make_opener(mode) if mode != 0o666 else None
+        self._file: BinaryIO = open(path, "a+b", buffering=0, opener=opener)  # noqa: SIM115
         self._whole = 0  # the end of the complete lines
         if not lock_file(self._file):
             self._file.close()

@@ -24,6 +24,8 @@ from wetread.runtime.files.globs import (
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.reading import find_entry, read_local
 
+Folders = tuple[str, ...]
+
 
 class _LocalSource:
     """The base of local sources: how they read."""
@@ -115,29 +117,52 @@ def walk(root: str, *, pruned: Container[str] = ()) -> Iterator[Entry]:
 
 def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str]) -> Iterator[Entry]:
     try:
-        place = reach(folder or ".")
-        here = os.stat(place)
-        key = (here.st_dev, here.st_ino)
-        if key in above and here.st_ino:
-            return
-        with os.scandir(place) as listing:
+        here = os.stat(reach(folder or "."))
+    except OSError as error:
+        raise explain_listing(folder, error) from error
+    key = (here.st_dev, here.st_ino)
+    if key in above and here.st_ino:
+        return
+    for found in _list_sorted(folder, pruned):
+        if isinstance(found, Entry):
+            yield found
+        else:
+            yield from _walk(found, (*above, key), pruned)
+
+
+def list_folder(folder: str, pruned: Container[str]) -> tuple[list[Entry], Folders]:
+    """List one folder's inputs, and the folders in it, as `walk` names them. Raises SourceError."""
+    found = list(_list_sorted(folder, pruned))
+    files = [each for each in found if isinstance(each, Entry)]
+    return files, tuple(each for each in found if not isinstance(each, Entry))
+
+
+def _list_sorted(folder: str, pruned: Container[str]) -> Iterator[Entry | str]:
+    """List one folder's inputs, and the names of its folders, in order."""
+    try:
+        with os.scandir(reach(folder or ".")) as listing:
             found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
     except OSError as error:
-        raise SourceError(
-            f"The folder {folder or '.'!r} cannot be listed: {error.strerror}. "
-            "Give read permission, or leave it out of the source."
-        ) from error
+        raise explain_listing(folder, error) from error
     own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
     for name, item in sorted(found, key=lambda pair: pair[0]):
         if is_hidden(item.name):
             continue
         if name.endswith(b"/"):
             if not is_part(item.name) and folder + item.name + "/" not in pruned:
-                yield from _walk(folder + item.name + "/", (*above, key), pruned)
+                yield folder + item.name + "/"
         elif item.name not in own:
             entry = _file_entry(folder + item.name, item)
             if entry is not None:
                 yield entry
+
+
+def explain_listing(folder: str, error: OSError) -> SourceError:
+    """Make the error of a folder that cannot be listed."""
+    return SourceError(
+        f"The folder {folder or '.'!r} cannot be listed: {error.strerror}. "
+        "Give read permission, or leave it out of the source."
+    )
 
 
 def _is_folder(item: os.DirEntry[str]) -> bool:

@@ -43,10 +43,14 @@ def _make_entry(name: str, signature: Signature) -> Entry:
 
 @dataclass
 class _Candidate:
-    """A file that was seen: its signature, since when it has had that one, and whether it had no score."""
+    """A file that was seen: its signature, since when it has had that one, and whether it had no score.
+
+    `first`: when the file was seen first.
+    """
 
     signature: Signature
     since: float
+    first: float
     is_doubted: bool = False
 
 
@@ -72,12 +76,26 @@ class Arrivals:
                 continue
             known = self._candidates.get(entry.name)
             if known is None or known.signature != signature:
-                known = _Candidate(signature, now)
+                known = _Candidate(signature, now, known.first if known else now)
             found[entry.name] = known
             if now - known.since >= (self.patience if known.is_doubted else self.settle):
                 ready.append((max(signature[1:]), entry.name, _make_entry(entry.name, signature)))
         self._candidates = found
         return [entry for _, _, entry in sorted(ready, key=lambda item: item[:2])]
+
+    def finish(self, entry: Entry) -> None:
+        """Forget a file that has its row."""
+        self._candidates.pop(entry.name, None)
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The files that wait for their rows."""
+        return self._candidates.keys()
+
+    def describe(self, *, now: float) -> tuple[int, float]:
+        """Return how many files wait, and for how many seconds the oldest has been here."""
+        waiting = list(self._candidates.values())
+        return len(waiting), max((now - each.first for each in waiting), default=0.0)
 
     def find(self, name: str) -> Entry | None:
         """Return the entry of a file as it is now; None if it is gone."""

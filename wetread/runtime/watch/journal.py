@@ -22,6 +22,7 @@ from wetread.errors import OutputError, Status
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog, explain_writing
+from wetread.runtime.files.permissions import make_opener
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
 _VERSION = 1
@@ -49,7 +50,7 @@ class Journal:
     """The only writer of a growing output. Use `open_journal`.
 
     `taken` maps the key of every file with a row to whether it has a score. `optional`: the columns after
-    `error`.
+    `error`. `mode`: the permissions of a new output and a new journal.
     """
 
     def __init__(
@@ -60,8 +61,9 @@ class Journal:
         kind: str,
         identity: Mapping[str, Any],
         optional: tuple[str, ...] = (),
+        mode: int = 0o600,
     ) -> None:
-        self.path = path
+        self.path, self._mode = path, mode
         self.taken: dict[str, bool] = {}
         self._labels, self._kind, self._optional = labels, kind, optional
         self._identity = dict(identity)
@@ -72,7 +74,7 @@ class Journal:
     def _hold(self) -> LineLog:
         with explain_writing(self.path):
             try:
-                return LineLog(self.path + JOURNAL_SUFFIX)
+                return LineLog(self.path + JOURNAL_SUFFIX, mode=self._mode)
             except BusyLogError as error:
                 raise OutputError(
                     f"Another watch is writing {self.path!r}. Stop that one, or choose another output."
@@ -160,7 +162,7 @@ class Journal:
 
     def _open_rows(self) -> BinaryIO:
         # "a" creates the file if there is none, "r+" allows truncation.
-        with open(self.path, "ab"):
+        with open(self.path, "ab", opener=make_opener(self._mode)):
             pass
         return open(self.path, "r+b")
 

@@ -7,59 +7,55 @@ not.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from time import monotonic, sleep
+from time import monotonic
+from typing import Any
 
-from wetread.errors import ImageError, OutputError, SourceError, Status, UsageError
+from wetread.errors import ImageError, SourceError, Status, UsageError
 from wetread.runtime.entries import JOURNAL_SUFFIX, Entry, is_bucket_location
 from wetread.runtime.files.globs import compile_glob, matches
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.moving import move_aside
 from wetread.runtime.files.reading import read_local
-from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
-from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
-from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
-from wetread.runtime.scoring.scope_columns import check_scope
-from wetread.runtime.sources.chunks import DEFAULT_BATCH
-from wetread.runtime.sources.local import walk
+from wetread.runtime.scoring.rows import Prediction, choose_format
+from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.watch.arrivals import Arrivals
+from wetread.runtime.watch.faults import Report, format_now
 from wetread.runtime.watch.folder_lock import lock_folder
-from wetread.runtime.watch.journal import Journal, key_entry, open_journal
+from wetread.runtime.watch.given_up import GivenUp
+from wetread.runtime.watch.growing import Calls, GrowingOptions, GrowingRows
+from wetread.runtime.watch.journal import key_entry
+from wetread.runtime.watch.listing import Listing
 
-Report = Callable[[str], None]
 _STEP = 0.2
 # Listing without a pause would keep a processor busy, and the file server too.
 _LEAST_POLL = 0.05
+_SHARE = 0.01  # of one processor's time, for looks at which nothing is found
+_PRUNE_SECONDS = 600.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class WatchOptions:
+class WatchOptions(GrowingOptions):
     """The options of `wetread watch`.
 
     `done` and `failed`: folders to move files to once their rows are written, with and without a score.
-    `poll`: seconds between two listings, 0.05 or more. `settle` and `patience` as in `Arrivals`. `uncertain`,
-    `dicom_tags` and `refuse_outside` as in `ScoreOptions`.
+    `prune`: remove folders that are empty and unchanged for `prune_seconds`. `poll`: seconds between two
+    looks, 0.05 or more. `settle` and `patience` as in `Arrivals`.
     """
 
     folder: str
-    output: str
     include: str | None = None
     done: str | None = None
     failed: str | None = None
+    prune: bool = False
+    prune_seconds: float = _PRUNE_SECONDS
     poll: float = 1.0
     settle: float = 2.0
     patience: float = 30.0
-    workers: int | None = None
-    batch_size: int = DEFAULT_BATCH
-    max_memory: int = MAX_MEMORY
-    uncertain: bool = False
-    dicom_tags: tuple[str, ...] = ()
-    refuse_outside: bool = False
 
     def __post_init__(self) -> None:
         if is_bucket_location(self.folder) or is_bucket_location(self.output):
@@ -69,14 +65,9 @@ class WatchOptions:
         for name, least in (("poll", _LEAST_POLL), ("settle", 0), ("patience", 0)):
             if not least <= getattr(self, name) <= 86_400:
                 raise UsageError(f"--{name} must be {least} to 86400 seconds, not {getattr(self, name)}.")
-        for name, count in (
-            ("--workers", self.workers),
-            ("--batch-size", self.batch_size),
-            ("--max-memory", self.max_memory),
-        ):
-            if count is not None and count < 1:
-                raise UsageError(f"{name} must be 1 or more, not {count}.")
-        check_tags(self.dicom_tags)
+        self.check_rows()
+        if self.prune and not (self.done or self.failed):
+            raise UsageError("--prune needs --done or --failed: without them no folder becomes empty.")
         if not os.path.isdir(reach(self.folder)):
             raise SourceError(f"There is no folder {self.folder!r} to watch. Check the name.")
         for name, target in (("--done", self.done), ("--failed", self.failed)):
@@ -87,6 +78,19 @@ class WatchOptions:
     def root(self) -> str:
         """The folder's name as typed, with a separator at its end."""
         return self.folder if self.folder.endswith(("/", os.sep)) else self.folder + "/"
+
+    def identify(self, model: str) -> dict[str, Any]:
+        """Return what the rows depend on. Not versions or --max-memory: a watch may go on with others."""
+        return {
+            "model": model,
+            # On Windows one folder has many spellings.
+            "folder": os.path.normcase(os.path.abspath(self.folder)),
+            "include": self.include,
+            "uncertain": self.uncertain or None,
+            "dicom_tags": list(self.dicom_tags) or None,
+            "refuse_outside": self.refuse_outside or None,
+            "columns": list(self.columns) or None,
+        }
 
 
 def watch_folder(
@@ -103,37 +107,16 @@ def watch_folder(
     reached; it is tried again). Raises OutputError if the output cannot be begun, and SourceError if another
     watch moves files of the folder.
     """
-    spec = classifier.spec
-    if options.uncertain:
-        check_band(spec)
-    if options.refuse_outside:
-        check_scope(spec)
-    # Not the versions or --max-memory: a watch may go on with other ones, for the files to come.
-    identity = {
-        "model": classifier.digest,
-        # On Windows one folder has many spellings.
-        "folder": os.path.normcase(os.path.abspath(options.folder)),
-        "include": options.include,
-        "uncertain": options.uncertain or None,
-        "dicom_tags": list(options.dicom_tags) or None,
-        "refuse_outside": options.refuse_outside or None,
-    }
     moves = options.done is not None or options.failed is not None
     with ExitStack() as held:
         held.enter_context(lock_folder(options.folder, moves=moves))
-        journal = Journal(
-            options.output,
-            labels=spec.labels,
-            kind=choose_format(options.output),
-            identity=identity,
-            optional=list_optional(spec, uncertain=options.uncertain, dicom_tags=options.dicom_tags),
-        )
-        held.enter_context(open_journal(journal))
-        watcher = _Watcher(classifier, options, journal, stop, watch, report or (lambda _: None))
+        watcher = _Watcher(classifier, options, Calls(stop=stop, watch=watch, report=report))
+        held.enter_context(watcher.rows.opened())
         while not stop():
             watcher.look()
-            _wait(options.poll, stop)
-    return watcher.tally
+            # A tree so large that even a look at its folders costs time is looked at less often.
+            watcher.rows.wait(max(options.poll, watcher.idle_cost / _SHARE))
+    return watcher.rows.tally
 
 
 @dataclass
@@ -142,41 +125,70 @@ class _Watcher:
 
     classifier: Classifier
     options: WatchOptions
-    journal: Journal
-    stop: Stop
-    watch: Watch | None
-    report: Report
-    tally: Tally = field(default_factory=Tally)
-    said: dict[str, str] = field(default_factory=dict)
+    calls: Calls
     # Keys of files that were moved away and have no line in the journal yet.
     moved: list[str] = field(default_factory=list)
+    idle_cost: float = 0.0  # processor seconds of the last look, unless it found something
     arrivals: Arrivals = field(init=False)
+    rows: GrowingRows = field(init=False)
 
     def __post_init__(self) -> None:
-        self.arrivals = Arrivals(self.options.settle, self.options.patience)
-        self._include = compile_glob(self.options.include) if self.options.include else None
+        options = self.options
+        self.arrivals = Arrivals(options.settle, options.patience)
+        self.rows = GrowingRows(
+            self.classifier,
+            options,
+            self.calls,
+            identity=options.identify(self.classifier.digest),
+            find_state=self._describe,
+        )
+        self._include = compile_glob(options.include) if options.include else None
+        folders = (options.done, options.failed)
+        self._listing = Listing(
+            options.root, {_name_under(options.root, folder) + "/" for folder in folders if folder}
+        )
+        own = [options.output, options.output + JOURNAL_SUFFIX, *([options.status] if options.status else [])]
+        self._own = {_name_under(options.root, name) for name in own}
+        self._given_up = GivenUp(options.failed, root=options.root) if options.failed else None
+        self._looked: str | None = None
+
+    def _describe(self) -> Mapping[str, Any]:
+        waiting, seconds = self.arrivals.describe(now=monotonic())
+        return {
+            "last_look": self._looked,
+            "waiting": waiting,
+            "oldest_waiting_seconds": round(seconds, 1) if waiting else None,
+        }
 
     def look(self) -> None:
         """List the folder once and score the complete files."""
+        self.idle_cost = 0.0
         if not self._forget():
             return  # a file that came back with such a key would be taken for the moved one
+        self._take_back()
         try:
-            found = list(self._entries())
+            found = self._listing.look()
         except SourceError as error:
-            self._say("listing", self._without_names(str(error)))
+            self.rows.faults.say("listing", self._without_names(str(error)))
             return
-        self._say("listing", "")
-        new = [entry for entry in found if not self._is_written(entry)]
+        self.rows.faults.say("listing", "")
+        new = [entry for entry in found if self._is_input(entry) and not self._is_written(entry)]
         # Windows lists old values for a file that is open or has a second name; its row may be written.
         ready = [
             entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
         ]
+        self._listing.settle(new)
+        self._looked = format_now()
+        if self.options.prune:
+            self._listing.prune(after=self.options.prune_seconds)
         if ready:
             self._score(ready)
+        elif not new:
+            self.idle_cost = self._listing.cost
 
     def _is_written(self, entry: Entry) -> bool:
         """Whether a file has its row; one that a killed run did not move, or could not move, is moved."""
-        has_score = self.journal.taken.get(self._key(entry))
+        has_score = self.rows.journal.taken.get(self._key(entry))
         if has_score is None:
             return False
         if self._target(has_score) is not None:
@@ -194,28 +206,15 @@ class _Watcher:
             return text
         return f"A folder below {self.options.root!r} cannot be listed. Give read permission to all of them."
 
-    def _entries(self) -> Iterator[Entry]:
-        root, options = self.options.root, self.options
-        pruned = {_name_under(root, folder) + "/" for folder in (options.done, options.failed) if folder}
-        own = {_name_under(root, options.output), _name_under(root, options.output + JOURNAL_SUFFIX)}
-        for entry in walk(root, pruned=pruned):
-            wanted = self._include is None or matches(self._include, entry.name[len(root) :])
-            if wanted and entry.name not in own:
-                yield entry
+    def _is_input(self, entry: Entry) -> bool:
+        if entry.name in self._own:
+            return False
+        return self._include is None or matches(self._include, entry.name[len(self.options.root) :])
 
     def _score(self, entries: list[Entry]) -> None:
-        tagging = Tagging(self.options.dicom_tags, _read, max_memory=self.options.max_memory)
-        chunks = score_chunks(
-            self.classifier,
-            entries,
-            read=tagging.read,
-            workers=self.options.workers,
-            batch_size=self.options.batch_size,
-            max_memory=self.options.max_memory,
-        )
-        for chunk in chunks:
-            self._finish(tagging.attach(refuse_chunk(chunk) if self.options.refuse_outside else chunk))
-            if self.stop():
+        for chunk in self.rows.score(entries, read=_read):
+            self._finish(chunk)
+            if self.calls.stop():
                 return
 
     def _finish(self, chunk: Chunk) -> None:
@@ -226,11 +225,12 @@ class _Watcher:
             if self._counts(entry, prediction)
         ]
         entries, predictions = [entry for entry, _ in kept], [prediction for _, prediction in kept]
-        if not kept or not self._write(entries, predictions):
+        keys = [self._key(entry) for entry in entries]
+        pause = max(self.options.poll, _STEP)
+        if not kept or not self.rows.append(Chunk(entries, predictions, chunk.seconds), keys, pause=pause):
             return
-        self.tally.add_chunk(Chunk(entries, predictions, chunk.seconds))
-        if self.watch is not None:
-            self.watch(self.tally)
+        for entry in entries:
+            self.arrivals.finish(entry)
         self._move(entries, [prediction.status == Status.OK for prediction in predictions])
 
     def _counts(self, entry: Entry, prediction: Prediction) -> bool:
@@ -239,41 +239,42 @@ class _Watcher:
             return False
         return prediction.status == Status.OK or not self.arrivals.doubt(entry)
 
-    def _write(self, entries: list[Entry], predictions: list[Prediction]) -> bool:
-        """Append rows, retrying while the output cannot be written; False if stopped before."""
-        while True:
-            try:
-                self.journal.append(predictions, [self._key(entry) for entry in entries])
-                self._say("output", "")
-                return True
-            except OutputError as error:
-                self._say("output", str(error))
-            if self.stop():
-                return False
-            _wait(max(self.options.poll, _STEP), self.stop)
-
     def _move(self, entries: list[Entry], scores: list[bool]) -> None:
         """Move files whose rows are written; one that cannot be moved is tried again at the next listing."""
+        said: dict[str, str] = {}
         for entry, has_score in zip(entries, scores, strict=True):
             target = self._target(has_score)
             if target is None:
                 continue
+            said.setdefault(target, "")
             try:
-                move_aside(entry.name, root=self.options.root, target=target)
-                self.moved.append(self._key(entry))
+                place = move_aside(entry.name, root=self.options.root, target=target)
             except OSError as error:
                 reason = error.strerror or str(error)
-                self._say(target, f"A file cannot be moved to {target!r}: {reason}.")
+                said[target] = f"A file cannot be moved to {target!r}: {reason}."
+                continue
+            self.moved.append(self._key(entry))
+            if not has_score and self._given_up is not None:
+                self._given_up.note(place, entry)
+        for target, text in said.items():
+            self.rows.faults.say(f"move to {target}", text)
         self._forget()
+
+    def _take_back(self) -> None:
+        """Move files that grew after they were given up back to where they arrived."""
+        if self._given_up is None:
+            return
+        try:
+            self._given_up.take_back()
+        except OSError as error:
+            text = f"A file that grew in {self.options.failed!r} cannot be moved back: {error.strerror}."
+            self.rows.faults.say("back", text)
+        else:
+            self.rows.faults.say("back", "")
 
     def _forget(self) -> bool:
         """Record in the journal which files were moved away; False if that must be tried again."""
-        try:
-            if self.moved:
-                self.journal.forget(self.moved)
-                self._say("output", "")
-        except OutputError as error:
-            self._say("output", str(error))
+        if self.moved and not self.rows.try_writing(lambda: self.rows.journal.forget(self.moved)):
             return False
         self.moved.clear()
         return True
@@ -281,12 +282,6 @@ class _Watcher:
     def _key(self, entry: Entry) -> str:
         """Return a file's key, which does not depend on how the folder's name is typed."""
         return key_entry(entry, root=self.options.root)
-
-    def _say(self, topic: str, text: str) -> None:
-        """Report a problem, once for as long as it stays the same."""
-        if text and text != self.said.get(topic):
-            self.report(text)
-        self.said[topic] = text
 
 
 def _read(entry: Entry) -> bytes:
@@ -304,10 +299,3 @@ def _name_under(root: str, path: str) -> str:
     except ValueError:  # another drive
         return path
     return root + relative.replace(os.sep, "/")
-
-
-def _wait(seconds: float, stop: Stop) -> None:
-    """Sleep, but wake up early when `stop` returns true."""
-    end = monotonic() + seconds
-    while not stop() and (left := end - monotonic()) > 0:
-        sleep(min(left, _STEP))
