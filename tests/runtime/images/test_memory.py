@@ -22,7 +22,16 @@ from hypothesis import strategies as st
 from tests.runtime.corpus import join_png, make_bmp, make_pnm, make_tiff
 from tests.runtime.images.dicom.drawing import SYNTAXES, draw_xray, make_object, write_dicom
 from tests.runtime.images.dicom.drawing import save as save_dicom
+from tests.runtime.images.lossless_webp import (
+    SUBTRACT_GREEN,
+    make_palette,
+    make_stream,
+    make_transform,
+    wrap,
+    wrap_chunk,
+)
 from wetread.errors import ImageError
+from wetread.runtime.images.formats import read_header
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 
@@ -32,7 +41,16 @@ SLACK = 24 * MIB
 MEASURE = """
 import json, sys, time
 from pathlib import Path
+from tests.runtime.images.lossless_webp import (
+    SUBTRACT_GREEN,
+    make_palette,
+    make_stream,
+    make_transform,
+    wrap,
+    wrap_chunk,
+)
 from wetread.errors import ImageError
+from wetread.runtime.images.formats import read_header
 from wetread.runtime.images.pixels import read_picture, read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 
@@ -238,6 +256,65 @@ def test_thousands_of_scans_and_attributes_take_neither_time_nor_memory(tmp_path
     }
     assert {name: len(data) for name, data in files.items() if len(data) > 12 * 10**6} == {}
     check(tmp_path, files, 1024 * MIB, seconds=60)
+
+
+def draw_webps(side: int, groups: int, *, long: bool = True) -> dict[str, bytes]:
+    """WebPs by hand of so many groups of prefix codes, in each place for a lossless stream."""
+    sides = 2 * (side - 1).to_bytes(3, "little")
+    plain = wrap_chunk(b"VP8L", make_stream(side, side, groups, long=long))
+    black = np.zeros((side, side, 3), np.uint8)
+    lossy = cv2.imencode(".webp", black, [cv2.IMWRITE_WEBP_QUALITY, 80])[1].tobytes()[20:]
+    transforms = (make_transform(0, 2), SUBTRACT_GREEN, make_transform(1, 2))
+    alpha = make_stream(side, side, groups, long=long, alpha=True)
+    packed = make_stream(side, 2 * side, groups, long=long, transforms=(make_palette(16),), colors=16)
+    frame = wrap_chunk(b"ANMF", bytes(6) + sides + bytes(4) + plain)
+    return {
+        "plain": wrap((b"VP8L", plain[8:])),
+        "no cache": wrap((b"VP8L", make_stream(side, side, groups, cache_bits=0, long=long))),
+        "transforms": wrap((b"VP8L", make_stream(side, side, groups, transforms=transforms, long=long))),
+        "palette": wrap((b"VP8L", packed)),
+        "alpha": wrap((b"VP8X", b"\x10\0\0\0" + sides), (b"ALPH", b"\1" + alpha), (b"VP8 ", lossy)),
+        "frame": wrap((b"VP8X", b"\2\0\0\0" + sides), (b"ANIM", bytes(6)), (b"ANMF", frame[8:])),
+    }
+
+
+def count_decoding(data: bytes) -> int:
+    """The bytes that a WebP's decoder is counted with when its picture fits, but not any tables."""
+    least = 11 * read_header(data).pixels + 2 * len(data)
+    return read_header(data, max_memory=least).count_memory(len(data)).decoding
+
+
+def check_counted(folder: Path, files: dict[str, bytes]) -> None:
+    """Each WebP is read with the bytes that are counted, takes no more, and is refused with fewer."""
+    found = measure(folder, files, 1 << 34)
+    for name, data in files.items():
+        counted = count_decoding(data)
+        assert [status for status, _, _ in found[name]] == ["ok"] * 3, name
+        assert max(peak for _, peak, _ in found[name]) < counted + SLACK, name
+        with pytest.raises(ImageError, match="pixels needs") as caught:
+            read_pixels(data, PixelRecipe(height=224, width=224), max_memory=counted - 1)
+        assert caught.value.status == "too_large"
+
+
+@needs_peaks
+def test_groups_of_prefix_codes_in_a_webp_are_counted(tmp_path):
+    files = draw_webps(208, 2_704)
+    check_counted(tmp_path, {name: files[name] for name in ("plain", "alpha")})
+    counted = {name: count_decoding(data) for name, data in files.items()}
+    assert counted["plain"] == 11 * 208**2 + 2_704 * 20_584 + 2 * len(files["plain"])
+    assert counted["no cache"] == 11 * 208**2 + 2_704 * 12_384 + 2 * len(files["no cache"])
+
+
+@needs_peaks
+@pytest.mark.long
+@pytest.mark.parametrize("name", draw_webps(16, 16))
+def test_a_webp_of_65536_groups_is_refused(tmp_path, name):
+    """Where it is allowed, it takes no more than is counted, with the longest codes and the shortest."""
+    files = {"long": draw_webps(1_024, 65_536)[name], "short": draw_webps(4_096, 65_536, long=False)[name]}
+    if name != "no cache":
+        with pytest.raises(ImageError, match="1,024 MiB are allowed"):
+            read_pixels(files["long"], PixelRecipe(height=224, width=224))
+    check_counted(tmp_path, files)
 
 
 @needs_peaks

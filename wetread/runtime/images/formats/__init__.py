@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from wetread.errors import ImageError, Status
@@ -35,11 +36,12 @@ __all__ = [
     "unsupported",
 ]
 
-_READERS: tuple[tuple[bytes, Callable[[bytes], Header]], ...] = (
+_Readers = tuple[tuple[bytes, Callable[[bytes], Header]], ...]
+
+_READERS: _Readers = (
     (b"\xff\xd8", read_jpeg),
     (SIGNATURE, read_png),
     (b"BM", read_bmp),
-    (b"RIFF", read_webp),
     (b"II*\0", read_tiff),
     (b"MM\0*", read_tiff),
     (b"P5", read_pnm),
@@ -62,7 +64,8 @@ _UNSUPPORTED = (
 def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> Header:
     """Read the header of an image, from its bytes or from a parsed DICOM object.
 
-    `max_memory`: the limit, in bytes, for inflating a deflated DICOM object.
+    `max_memory`: the limit, in bytes, for inflating a deflated DICOM object; a WebP whose tables may exceed
+    it is read more closely.
 
     Raises ImageError: 'empty', 'not_an_image', 'truncated' (cut short), 'malformed' (damaged), 'unsupported',
     or 'too_large' for sides that no decoder accepts.
@@ -73,7 +76,8 @@ def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> H
         raise ImageError(Status.EMPTY, "The file is empty: it has 0 bytes.")
     if has_preamble(data):
         return _read_dicom(data, max_memory)
-    for magic, reader in _READERS:
+    readers: _Readers = (*_READERS, (b"RIFF", partial(read_webp, max_memory=max_memory)))
+    for magic, reader in readers:
         if data.startswith(magic):
             try:
                 return reader(data)
@@ -84,7 +88,7 @@ def read_header(data: bytes | DicomObject, *, max_memory: int = MAX_MEMORY) -> H
             raise unsupported(name)
     if looks_like_dicom(data):
         return _read_dicom(data, max_memory)
-    if len(data) > 1 and any(magic.startswith(data) for magic, _ in _READERS):
+    if len(data) > 1 and any(magic.startswith(data) for magic, _ in readers):
         raise truncated("its header ends early")
     raise ImageError(Status.NOT_AN_IMAGE, "The file is not a JPEG, PNG, TIFF, WebP, BMP, PNM or DICOM image.")
 

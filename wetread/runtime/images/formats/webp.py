@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wetread.errors import ImageError, Status
 from wetread.runtime.images.formats.header import (
@@ -17,11 +17,25 @@ from wetread.runtime.images.formats.header import (
     truncated,
     unsupported,
 )
-from wetread.runtime.images.limits import Footprint
+from wetread.runtime.images.formats.vp8l import (
+    DamagedStreamError,
+    Groups,
+    LongHeaderError,
+    bound_groups,
+    count_groups,
+)
+from wetread.runtime.images.limits import MAX_MEMORY, Footprint
 
 _ANIMATED, _HAS_ALPHA = 2, 0x10
-# In a lossless image, or lossless alpha, each group of five Huffman codes has its own tables.
-_MAX_GROUPS, _PIXELS_PER_GROUP, _BITS_PER_GROUP, _GROUP_BYTES = 1 << 16, 16, 20, 5760
+# libwebp's longest tables of a group: four codes, and the one of green, which a color cache of 0 to 11 bits
+# enlarges. An entry has 4 bytes. Beside them are pointers, and a table of 64 packed entries of 8 bytes.
+_TABLES = 3 * 630 + 410
+_GREEN_TABLES = (654, 656, 658, 662, 670, 686, 718, 782, 912, 1168, 1680, 2704)
+_ENTRY_BYTES, _GROUP_BYTES = 4, 56 + 64 * 8
+# Of so many bits, the shortest groups take the most: 20 bits each, and 256 entries for each of five codes. A
+# code with more entries states a length of 9 bits or more, in at least 58 bits, and its group has 74.
+_SHORTEST_BITS, _SHORTEST_BYTES = 20, _GROUP_BYTES + 5 * 256 * _ENTRY_BYTES
+_ALPHA_LOSSLESS = 1
 _FRAME_HEADER = 16  # left, top, width, height, duration: three bytes each; flags
 
 
@@ -29,18 +43,42 @@ _FRAME_HEADER = 16  # left, top, width, height, duration: three bytes each; flag
 class WebpHeader(Header):
     """A WebP's header; for an animation of one frame also that frame's chunks (name, start, end).
 
-    `lossless`: pixels or alpha may be lossless, which needs tables.
+    `lossless`: pixels or alpha may be lossless. `tables`: the bytes of the tables that this needs at most.
     """
 
     frame: tuple[tuple[bytes, int, int], ...] = ()
     lossless: bool = False
+    tables: int = 0
 
     def count_memory(self, size: int) -> Footprint:
-        """Count libwebp's pixels and alpha, the image and its copy, and tables of up to 65,536 groups."""
+        """Count libwebp's pixels, alpha and tables, the image and its copy."""
         if not self.lossless:
             return Footprint(7 * self.pixels + 2 * size, 3 * self.pixels)
-        groups = min(_MAX_GROUPS, self.pixels // _PIXELS_PER_GROUP, 8 * size // _BITS_PER_GROUP)
-        return Footprint(11 * self.pixels + groups * _GROUP_BYTES + 2 * size, 4 * self.pixels)
+        return Footprint(11 * self.pixels + self.tables + 2 * size, 4 * self.pixels)
+
+    def bound_tables(self, data: bytes, max_memory: int) -> WebpHeader:
+        """Return a header that counts the tables of a lossless stream.
+
+        As long as `max_memory` bytes are enough for the longest tables that a file of this size can ask for,
+        those are counted, and no time is spent on reading the stream. None is spent on a picture that is too
+        large without them.
+        """
+        worst = replace(self, tables=_count_tables(bound_groups(self.height, self.width), len(data)))
+        if self.count_memory(len(data)).decoding > max_memory:
+            return self
+        if worst.count_memory(len(data)).decoding <= max_memory:
+            return worst
+        still = self._make_still(data) if self.frame else data
+        streams = list(_find_lossless(still, (self.height, self.width)))
+        if len(streams) > 1:
+            return worst
+        try:
+            groups = [count_groups(still, *one) for one in streams]
+            return replace(self, tables=sum(_count_tables(one, len(data)) for one in groups))
+        except LongHeaderError:
+            return worst
+        except DamagedStreamError:
+            return self  # its decoder says so before it makes tables
 
     def decode(self, data: bytes) -> Samples:
         """Decode with OpenCV (libwebp), which fails on a damaged stream. Raises ImageError('malformed')."""
@@ -59,8 +97,11 @@ class WebpHeader(Header):
         return _chunk(b"RIFF", b"".join((b"WEBP", *chunks)))
 
 
-def read_webp(data: bytes) -> WebpHeader:
-    """Read the RIFF chunks. Raises ImageError: 'truncated', 'malformed', 'unsupported', 'not_an_image'."""
+def read_webp(data: bytes, *, max_memory: int = MAX_MEMORY) -> WebpHeader:
+    """Read the RIFF chunks, and more of a lossless stream whose tables may need more than `max_memory` bytes.
+
+    Raises ImageError: 'truncated', 'malformed', 'unsupported', 'not_an_image'.
+    """
     if data[8:12] not in (b"WEBP", b""):
         raise ImageError(Status.NOT_AN_IMAGE, "The file is a RIFF file, but not a WebP image.")
     (size,) = struct.unpack_from("<I", data, 4)
@@ -80,7 +121,27 @@ def read_webp(data: bytes) -> WebpHeader:
     if sides is None:
         raise malformed("it has no picture")
     lossless = any(name in (b"VP8L", b"ALPH", b"ANMF") for name, _, _ in chunks)
-    return WebpHeader("webp", *sides, orientation, frame, lossless)
+    header = WebpHeader("webp", *sides, orientation, frame, lossless)
+    return header.bound_tables(data, max_memory) if lossless else header
+
+
+def _count_tables(groups: Groups, size: int) -> int:
+    """Count the bytes of libwebp's tables for so many groups in a file of `size` bytes."""
+    longest = _GROUP_BYTES + _ENTRY_BYTES * (_TABLES + _GREEN_TABLES[groups.cache_bits])
+    return min(groups.number * longest, 8 * size * _SHORTEST_BYTES // _SHORTEST_BITS)
+
+
+def _find_lossless(still: bytes, sides: tuple[int, int]) -> Iterator[tuple[int, tuple[int, int] | None]]:
+    """Yield where each lossless stream of a still WebP starts, and its size where it has none of its own.
+
+    Its end is not told: libwebp reads on behind the chunk.
+    """
+    (size,) = struct.unpack_from("<I", still, 4)
+    for name, start, end in _walk_chunks(still, 12, size + 8):
+        if name == b"VP8L":
+            yield start, None
+        elif name == b"ALPH" and end > start and still[start] & 3 == _ALPHA_LOSSLESS:
+            yield start + 1, sides
 
 
 def _find_frame(
