@@ -80,6 +80,8 @@ FILES = [
     "requirements.txt",
     "wheels/a-1-py3-none-any.whl",
     "licenses/a-1/LICENSE of a.txt",
+    "service/wetread-node.service",
+    "service/wetread-watch.service",
 ]
 
 

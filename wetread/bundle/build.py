@@ -35,7 +35,7 @@ from wetread.runtime.model.verify import verify_model
 FORMAT_VERSION = 1
 SUMS = "SHA256SUMS"
 _SCRIPTS = {"win_amd64": ("install.cmd", "install.ps1")}
-_UNIX_SCRIPTS = ("install.sh",)
+_UNIX_SCRIPTS = ("install.sh", "service/wetread-watch.service", "service/wetread-node.service")
 # Older versions of pip do not know the tags of the newest wheels.
 _PIP = "pip>=24"
 _MAY_BE_BUNDLED = ("dicom", "node", "parquet", "review", "sign")

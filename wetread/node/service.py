@@ -69,6 +69,7 @@ def run_node(
         receiver.start()
         held.callback(receiver.stop)
         node.sender.start()
+        node.rows.heartbeat.start()
         if started is not None:
             started(receiver.port)
         while not stop():

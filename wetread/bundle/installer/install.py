@@ -149,6 +149,15 @@ def install(bundle: dict[str, Any], folder: Path) -> None:
         if (HERE / name).exists():  # not every model is signed
             shutil.copyfile(HERE / name, folder / name)
     write_launcher(folder)
+    write_units(folder)
+
+
+def write_units(folder: Path) -> None:
+    """Copy the systemd units, with this installation's folder in them; Windows' bundles have none."""
+    for unit in sorted((HERE / "service").glob("*.service")):
+        (folder / "service").mkdir(exist_ok=True)
+        text = unit.read_text(encoding="utf-8").replace("/opt/wetread/", f"{folder}/")
+        (folder / "service" / unit.name).write_text(text, encoding="utf-8", newline="")
 
 
 def python_in(environment: Path) -> Path:

@@ -127,7 +127,6 @@ class GrowingRows:
     def opened(self) -> Iterator[GrowingRows]:
         """Read the journal, and release it at the end. Raises OutputError."""
         with open_journal(self.journal):
-            self.heartbeat.beat()
             try:
                 yield self
             finally:

@@ -14,6 +14,7 @@ from typing import Any
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.watch.faults import Faults, format_now
+from wetread.runtime.watch.supervisor import Supervisor
 
 EVERY = 10.0  # seconds between two writes while nothing changes
 _FORMAT = 1
@@ -25,6 +26,7 @@ class Heartbeat:
     """Writes a status file. `about`: what stays the same; `find_state`: what changes, asked at each write.
 
     Without a path nothing is written. A file that cannot be written is a fault like others, and tried again.
+    The service manager, if there is one, hears of each beat as well.
     """
 
     def __init__(
@@ -45,18 +47,26 @@ class Heartbeat:
             "started": format_now(),
             "written_every_seconds": EVERY,
         }
+        self._supervisor = Supervisor(clock=clock)
         self._next = clock()
         self._errors: dict[str, Any] = {}
 
     def beat(self) -> None:
         """Write the file if it is time, or if a fault began or ended. Call it often, from the main loop."""
+        self._supervisor.say_alive()
         if self._path is not None:
             errors = self._faults.describe()
             if self._clock() >= self._next or errors != self._errors:
                 self._write("running")
 
+    def start(self) -> None:
+        """Say that the command is at work."""
+        self.beat()
+        self._supervisor.say_ready()
+
     def close(self) -> None:
         """Write that the command has stopped."""
+        self._supervisor.say_stopping()
         if self._path is not None:
             self._write("stopped")
 

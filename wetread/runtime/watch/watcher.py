@@ -112,6 +112,7 @@ def watch_folder(
         held.enter_context(lock_folder(options.folder, moves=moves))
         watcher = _Watcher(classifier, options, Calls(stop=stop, watch=watch, report=report))
         held.enter_context(watcher.rows.opened())
+        watcher.rows.heartbeat.start()
         while not stop():
             watcher.look()
             # A tree so large that even a look at its folders costs time is looked at less often.
