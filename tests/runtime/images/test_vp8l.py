@@ -290,7 +290,7 @@ def watch_libwebp(folder: Path, file: bytes) -> tuple[int, int] | None:
 
 
 def find_radiographs() -> list[Path]:
-    return sorted((Path(__file__).parents[4] / "shared" / "data" / "chest-xray-full").rglob("*.jp*g"))[:12]
+    return sorted((Path(__file__).parents[4] / "shared" / "data" / "chest-xray-full").rglob("*.jp*g"))[:3]
 
 
 @pytest.mark.long
@@ -305,8 +305,8 @@ def test_dwebp_allocates_tables_for_as_many_groups(tmp_path):
     counted = 0
     for name, picture in pictures.items():
         height, width = picture.shape[:2]
-        if height * width > 1_500_000:
-            picture = cv2.resize(picture, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        if height * width > 1_000_000:
+            picture = cv2.resize(picture, (1_000, 1_000 * height // width), interpolation=cv2.INTER_AREA)
         picture = picture if picture.shape[2] == 4 else np.dstack([picture, picture[..., 0]])
         cv2.imwrite(str(tmp_path / "one.png"), picture)
         for option in options:
