@@ -31,6 +31,7 @@ QUICK = {
     "agreement": "agreement {kim} {lee} --output {out}/differences.csv",
     "usage": "score --no-such-option",
     "no model": "inspect {out}/none.onnx",
+    "accept": "accept --model {model} --certificate {out}/none.html --output {out}/a.html",
     "bundle": "bundle {out}/none.onnx --output {out}/b.zip --platform win_amd64",
     "help": "--help",
     "version": "--version",

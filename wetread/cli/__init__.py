@@ -29,6 +29,7 @@ from wetread.streams import open_missing
 
 # Modules of this package; importing one adds the command of its name.
 COMMANDS = (
+    "accept",
     "agreement",
     "bundle",
     "convert",

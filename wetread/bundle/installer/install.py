@@ -148,6 +148,11 @@ def install(bundle: dict[str, Any], folder: Path) -> None:
     for name in ("model.onnx", "model.onnx.sig", "bundle.json", "sbom.cdx.json"):
         if (HERE / name).exists():  # not every model is signed
             shutil.copyfile(HERE / name, folder / name)
+    # For `wetread accept`: what the pictures gave where the bundle was made, and the certificate.
+    (folder / "selftest").mkdir()
+    shutil.copyfile(HERE / "selftest" / "expected.csv", folder / "selftest" / "expected.csv")
+    if (HERE / "certificate").is_dir():
+        shutil.copytree(HERE / "certificate", folder / "certificate")
     write_launcher(folder)
     write_units(folder)
 
