@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Container, Iterator
+from operator import itemgetter
 from typing import Any
 
 from wetread.errors import SourceError
@@ -22,7 +23,7 @@ from wetread.runtime.files.globs import (
     refuse_folders,
 )
 from wetread.runtime.files.long_paths import reach
-from wetread.runtime.files.reading import find_entry, read_local
+from wetread.runtime.files.reading import find_entry, read_entry
 
 
 class _LocalSource:
@@ -30,7 +31,7 @@ class _LocalSource:
 
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of one listed file. Raises ImageError('unreadable')."""
-        return read_local(entry.name)
+        return read_entry(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Return entries unchanged: the system reads ahead."""
@@ -121,30 +122,30 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str
         if key in above and here.st_ino:
             return
         with os.scandir(place) as listing:
-            found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
+            found = [(_sort_key(item), item) for item in listing]
     except OSError as error:
         raise SourceError(
             f"The folder {folder or '.'!r} cannot be listed: {error.strerror}. "
             "Give read permission, or leave it out of the source."
         ) from error
     own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
-    for name, item in sorted(found, key=lambda pair: pair[0]):
+    found.sort(key=itemgetter(0))
+    for name, item in found:
         if is_hidden(item.name):
             continue
         if name.endswith(b"/"):
             if not is_part(item.name) and folder + item.name + "/" not in pruned:
                 yield from _walk(folder + item.name + "/", (*above, key), pruned)
-        elif item.name not in own:
-            entry = _file_entry(folder + item.name, item)
-            if entry is not None:
-                yield entry
+        elif item.name not in own and (entry := _file_entry(folder + item.name, item)):
+            yield entry
 
 
-def _is_folder(item: os.DirEntry[str]) -> bool:
+def _sort_key(item: os.DirEntry[str]) -> bytes:
+    """The bytes of a name, with a slash after a folder's."""
     try:
-        return item.is_dir()
+        return os.fsencode(item.name) + b"/" if item.is_dir() else os.fsencode(item.name)
     except OSError:
-        return False
+        return os.fsencode(item.name)
 
 
 def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
@@ -155,4 +156,4 @@ def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
         return Entry(name)  # a dangling link, or deleted meanwhile: its row will say so
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Entry.of_file(name, size=status.st_size, modified=status.st_mtime_ns)
+    return Entry(name, status.st_size, str(status.st_mtime_ns))
