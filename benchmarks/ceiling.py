@@ -28,6 +28,7 @@ import numpy as np
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring import batches
+from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.output import open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source, score_to_file
@@ -170,7 +171,7 @@ def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]
     source = open_options(options)
     entries = list(source.entries())
     with decoding_by(STUBS["nothing"]):
-        chunks = list(score_source(STUBS["nothing"], iter(entries), source, options))  # type: ignore[arg-type]
+        chunks = list(score_source(STUBS["nothing"], iter(entries), source, options, kind="csv"))  # type: ignore[arg-type]
     stages: dict[str, Callable[[], Any]] = {
         "list": lambda: sum(1 for _ in source.entries()),
         "read": lambda: sum(len(source.read(entry)) for entry in entries),
@@ -182,12 +183,12 @@ def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]
     return {name: round(1e6 * seconds / len(entries), 1) for name, seconds in found.items()}
 
 
-def write_chunks(chunks: list[batches.Chunk], path: Path) -> None:
+def write_chunks(chunks: list[Rows], path: Path) -> None:
     """Write chunks as a run does, and throw the output away."""
     output = make_output(str(path), labels=STUBS["nothing"].spec.labels, kind="csv", identity={})
     with open_output(output, resume=False):
         for chunk in chunks:
-            output.write_chunk(chunk)
+            output.write_rows(chunk)
         output.finish({})
 
 

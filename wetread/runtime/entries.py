@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from wetread.errors import SourceError
 
@@ -26,8 +25,7 @@ PROOF_SUFFIXES = (RECORD_SUFFIX, JOURNAL_SUFFIX, PART_SUFFIX, REVIEWS_SUFFIX)
 _OWN_SUFFIXES = (*PROOF_SUFFIXES, PART_SUFFIX + ".state", SHARD_SUFFIX)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One input as listed: its name (its identity), size in bytes, and a version that changes with it.
 
     `version` is the modification time in nanoseconds for a file and the generation for an object; size and
@@ -47,7 +45,8 @@ class Entry:
 
     def identify(self, root: str = "") -> bytes:
         """Return bytes that identify this input in digests: its name below `root`, size and version."""
-        return f"{self.name.removeprefix(root)}\0{self.size}\0{self.version}".encode("utf-8", "surrogatepass")
+        name = self.name.removeprefix(root) if root else self.name
+        return f"{name}\0{self.size}\0{self.version}".encode("utf-8", "surrogatepass")
 
 
 class Reading(Protocol):
@@ -103,6 +102,8 @@ def is_output(name: str) -> bool:
 
 def is_companion(name: str) -> bool:
     """Whether a file with this name is always wetread's own file beside an output."""
+    if not name.endswith(_OWN_SUFFIXES):
+        return False
     return any(name.endswith(end) and is_output(name.removesuffix(end)) for end in _OWN_SUFFIXES)
 
 

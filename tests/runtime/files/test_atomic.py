@@ -20,6 +20,7 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.files import atomic as renames
 from wetread.runtime.files.atomic import copy_file, replace_file, write_file
 from wetread.runtime.scoring.batches import Chunk, Seconds
+from wetread.runtime.scoring.encoding import encode_chunk
 from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.rows import Prediction
 
@@ -39,7 +40,9 @@ def score(path: Path, run: str, *, resume: bool = False) -> None:
     with open_output(output, resume=resume):
         if not output.progress.rows:
             row = Prediction(run, "ok", LABELS[0], 1.0, (1.0, 0.0))
-            output.write_chunk(Chunk([Entry(run)], [row], Seconds(0, 0, 0)))
+            output.write_rows(
+                encode_chunk(Chunk([Entry(run)], [row], Seconds(0, 0, 0)), output.labels, kind=output.kind)
+            )
         output.finish({"run": run})
 
 

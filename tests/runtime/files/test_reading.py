@@ -38,6 +38,22 @@ def test_whatever_size_was_said_and_however_the_system_gives_it(data, said, piec
     assert found == (data[:said] if said == min(piece, said + 1, len(data)) else data)
 
 
+@pytest.mark.parametrize("listed", [1, 99, 100, 101, 5_000])
+def test_a_file_that_is_no_longer_as_listed_is_read_whole(tmp_path, listed):
+    data = os.urandom(100)
+    (tmp_path / "file").write_bytes(data)
+    assert read_local(os.fspath(tmp_path / "file"), size=listed) == data
+
+
+@pytest.mark.parametrize("size", [None, 4096])
+def test_a_folder_is_no_file(tmp_path, size):
+    with pytest.raises(ImageError) as caught:
+        read_local(os.fspath(tmp_path), size=size)
+    assert caught.value.status == "unreadable"
+    if os.name != "nt":
+        assert str(caught.value) == "This is not a regular file."
+
+
 def test_a_file_of_no_size_that_holds_something_is_read():
     """As those of /proc are."""
     assert read_local("/proc/self/cmdline").count(b"\0") > 1
@@ -46,9 +62,10 @@ def test_a_file_of_no_size_that_holds_something_is_read():
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes in the file system here")
 def test_a_pipe_is_never_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ImageError, match="regular file") as caught:
-        read_local(os.fspath(tmp_path / "pipe"))
-    assert caught.value.status == "unreadable"
+    for size in (None, 10):
+        with pytest.raises(ImageError, match="regular file") as caught:
+            read_local(os.fspath(tmp_path / "pipe"), size=size)
+        assert caught.value.status == "unreadable"
 
 
 def test_a_file_that_is_gone_is_unreadable(tmp_path):

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,13 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import read_input
 from wetread.runtime.model.spec import ModelSpec
-from wetread.runtime.scoring.rows import Prediction, make_failure, make_predictions
+from wetread.runtime.scoring.rows import (
+    Prediction,
+    count_scope,
+    count_statuses,
+    make_failure,
+    make_predictions,
+)
 from wetread.runtime.scoring.scope_columns import AttributeCheck, judge_scope
 from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
 from wetread.runtime.threads import count_processors, map_in_order
@@ -31,6 +37,8 @@ if TYPE_CHECKING:
 
 _CHUNKS_AHEAD = 2
 _SLOW_SECONDS = 60.0
+_NOTHING = np.empty((0, 0), np.float32)
+Result = TypeVar("Result")
 
 Read = Callable[[Entry], "bytes | DicomObject | NDArray[np.uint8]"]
 
@@ -67,6 +75,34 @@ class Chunk:
     predictions: list[Prediction]
     seconds: Seconds
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows by status, in the order in which they first appear."""
+        return count_statuses(prediction.status for prediction in self.predictions)
+
+    @property
+    def scope(self) -> dict[str, int]:
+        """Rows by scope; {} without one."""
+        return count_scope(self.predictions)
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a model answered for a chunk's entries; `make_chunk` makes their predictions.
+
+    `failures`: for each entry None, or the Prediction of its failure. The rest is of the others, in order:
+    their pixels at the front of `batch`; float32 `probabilities` (N, K), and `unlike` (N,) where the spec has
+    that; `breaches`: how their attributes break the rules of the scope.
+    """
+
+    entries: list[Entry]
+    failures: list[Prediction | None]
+    batch: NDArray[np.uint8]
+    probabilities: NDArray[np.float32]
+    unlike: NDArray[np.float32] | None
+    breaches: list[str]
+    seconds: Seconds
+
 
 def score_entries(
     model: Model,
@@ -101,50 +137,80 @@ def score_chunks(
     `workers`: threads (default: the processors that this process may use). `max_memory`: bytes that decoding
     one image may take. Raises UsageError for a count below 1.
     """
+    yield from map_chunks(
+        model,
+        entries,
+        read=read,
+        finish=lambda scored: make_chunk(model, scored),
+        workers=workers,
+        batch_size=batch_size,
+        max_memory=max_memory,
+    )
+
+
+def map_chunks(
+    model: Model,
+    entries: Iterable[Entry],
+    *,
+    read: Read,
+    finish: Callable[[Scored], Result],
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    max_memory: int = MAX_MEMORY,
+) -> Iterator[Result]:
+    """Yield what `finish`, which the worker calls, makes of each chunk. Otherwise as `score_chunks`."""
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
         if value < 1:
             raise UsageError(f"{name} must be 1 or more, not {value}.")
 
-    def work(chunk: list[Entry]) -> Chunk:
-        return _score_chunk(model, chunk, read, max_memory, batch_size)
+    def work(chunk: list[Entry]) -> Result:
+        return finish(score_chunk(model, chunk, read, max_memory, batch_size))
 
     chunks = group_entries(entries, batch_size=batch_size)
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 
 
-def _score_chunk(
+def score_chunk(
     model: Model,
     entries: list[Entry],
     read: Read,
     max_memory: int,
     batch_size: int,
-) -> Chunk:
-    """Score a chunk on one worker, from bytes to predictions."""
+) -> Scored:
+    """Score a chunk on one worker, from bytes to probabilities."""
+    shape = model.spec.pixels.shape
     # Some providers tune themselves to each shape, so they get only one: a whole batch, the rest of it black.
     padded = model.device in ("cuda", "tensorrt")
-    batch = np.zeros((batch_size if padded else len(entries), *model.spec.pixels.shape), np.uint8)
+    batch = np.zeros((batch_size, *shape), np.uint8) if padded else np.empty((len(entries), *shape), np.uint8)
     filled = _fill_batch(batch, entries, read, model.spec, max_memory)
-    good = [entry.name for entry, row in zip(entries, filled.rows, strict=True) if row is None]
-    start = perf_counter()
-    predictions: Iterator[Prediction] = iter(())
-    if good:
-        predictions = iter(_predict(model, good, batch if padded else batch[: len(good)], filled.breaches))
-    ordered = [next(predictions) if row is None else row for row in filled.rows]
-    return Chunk(entries, ordered, Seconds(filled.reading, filled.decoding, perf_counter() - start))
+    count, start = len(filled.breaches), perf_counter()
+    probabilities, unlike = _compute(model, batch if padded else batch[:count]) if count else (_NOTHING, None)
+    seconds = Seconds(filled.reading, filled.decoding, perf_counter() - start)
+    return Scored(
+        entries, filled.rows, batch[:count], probabilities[:count], unlike, filled.breaches, seconds
+    )
 
 
-def _predict(
-    model: Model, names: list[str], batch: NDArray[np.uint8], breaches: list[str]
-) -> list[Prediction]:
-    """Make the Prediction of each of the named images, which are at the front of a batch."""
-    spec, unlike = model.spec, None
-    if spec.scope is not None and spec.scope.unlike is not None:
-        probabilities, unlike = model.judge(batch)
-    else:
-        probabilities = model.classify(batch)
-    found = make_predictions(names, probabilities[: len(names)], spec)
-    return found if spec.scope is None else judge_scope(model, found, batch, unlike, breaches)
+def _compute(
+    model: Model, batch: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    scope = model.spec.scope
+    if scope is not None and scope.unlike is not None:
+        return model.judge(batch)
+    return model.classify(batch), None
+
+
+def make_chunk(model: Model, scored: Scored) -> Chunk:
+    """Make the predictions of a chunk that `model` scored."""
+    rows = zip(scored.entries, scored.failures, strict=True)
+    good = [entry.name for entry, failure in rows if failure is None]
+    found = make_predictions(good, scored.probabilities, model.spec) if good else []
+    if model.spec.scope is not None:
+        found = judge_scope(model, found, scored.batch, scored.unlike, scored.breaches)
+    predictions = iter(found)
+    ordered = [next(predictions) if failure is None else failure for failure in scored.failures]
+    return Chunk(scored.entries, ordered, scored.seconds)
 
 
 @dataclass(frozen=True, slots=True)

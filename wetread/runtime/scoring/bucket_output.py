@@ -32,7 +32,7 @@ from wetread.runtime.gcs.writing import (
     read_object,
     write_object,
 )
-from wetread.runtime.scoring.batches import Chunk
+from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.output import Output, check_identity
 from wetread.runtime.scoring.rows import convert_to_parquet
 
@@ -204,10 +204,10 @@ class BucketOutput(Output):
     def _state_name(self, number: int) -> str:
         return f"{self._folder}{self._run}/{number:08d}.state"
 
-    def write_chunk(self, chunk: Chunk) -> None:
+    def write_rows(self, rows: Rows) -> None:
         """Add a chunk's rows; at intervals, write them as a part. Raises OutputError."""
-        data, line = self._encode(chunk)
-        self._rows_held += data
+        line = rows.describe()
+        self._rows_held += rows.data
         self._lines.append(line)
         self._advance(line)
         now = monotonic()

@@ -3,28 +3,8 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
-
-from wetread.runtime.scoring.batches import Chunk
-from wetread.runtime.scoring.input_digest import mark_entry
-from wetread.runtime.scoring.rows import count_scope, encode_rows
-
-
-def encode_chunk(
-    chunk: Chunk, labels: tuple[str, ...], *, kind: str, optional: tuple[str, ...] = ()
-) -> tuple[bytes, dict[str, Any]]:
-    """Encode a chunk's rows as they are spooled, and their line of state."""
-    spooled = "csv" if kind == "csv" else "jsonl"
-    data = encode_rows(chunk.predictions, labels, kind=spooled, optional=optional)
-    counts: dict[str, int] = {}
-    for prediction in chunk.predictions:
-        counts[prediction.status] = counts.get(prediction.status, 0) + 1
-    marks = "".join(mark_entry(entry) for entry in chunk.entries)
-    line = {"rows": len(chunk.predictions), "bytes": len(data), "crc": zlib.crc32(data)}
-    scope = count_scope(chunk.predictions)
-    return data, line | {"counts": counts, "marks": marks} | ({"scope": scope} if scope else {})
 
 
 def encode_line(value: Mapping[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from wetread.errors import OutputError
@@ -17,7 +17,13 @@ _MILESTONES = 512
 
 def mark_entry(entry: Entry) -> str:
     """Return eight hex digits that depend on an input's name, size and version."""
-    return f"{zlib.crc32(entry.identify()):08x}"
+    return mark_entries((entry,))
+
+
+def mark_entries(entries: Iterable[Entry]) -> str:
+    """Join the marks of inputs, eight hex digits each."""
+    marks = [zlib.crc32(entry.identify()) for entry in entries]
+    return ("%08x" * len(marks)) % tuple(marks)
 
 
 class InputDigest:

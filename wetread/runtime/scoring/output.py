@@ -20,8 +20,8 @@ from wetread.errors import OutputError
 from wetread.runtime.entries import JOURNAL_SUFFIX, PART_SUFFIX, RECORD_SUFFIX
 from wetread.runtime.files.atomic import hide, publish, remove_aside, sync_file
 from wetread.runtime.files.locks import is_named, lock_file
-from wetread.runtime.scoring.batches import Chunk
-from wetread.runtime.scoring.checkpoint import encode_chunk, encode_line, read_lines
+from wetread.runtime.scoring.checkpoint import encode_line, read_lines
+from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.input_digest import InputDigest
 from wetread.runtime.scoring.rows import convert_to_parquet, encode_header
 
@@ -130,22 +130,19 @@ class Output:
                 "another output."
             ) from error
 
-    def write_chunk(self, chunk: Chunk) -> None:
+    def write_rows(self, rows: Rows) -> None:
         """Append a chunk's rows, then their line of state. Raises OutputError if they cannot be written."""
-        data, line = self._encode(chunk)
+        line = rows.describe()
         with _explained(self.path):
-            _write_all(self._rows, data)
+            _write_all(self._rows, rows.data)
             _write_all(self._state, encode_line(line))
             if not os.path.exists(self.path + PART_SUFFIX):
                 raise OutputError(
                     f"{self.path + PART_SUFFIX!r} was removed during the run. Restore the folder and run "
                     "again."
                 )
-        self._checksum = zlib.crc32(data, self._checksum)
+        self._checksum = zlib.crc32(rows.data, self._checksum)
         self._advance(line)
-
-    def _encode(self, chunk: Chunk) -> tuple[bytes, dict[str, Any]]:
-        return encode_chunk(chunk, self.labels, kind=self.kind, optional=self.optional)
 
     def _header(self) -> bytes:
         return encode_header(self.labels, kind=self.kind, optional=self.optional)

@@ -74,12 +74,18 @@ def make_predictions(
     if spec.uncertain is not None:
         known = [{UNCERTAIN: doubt} for doubt in spec.find_uncertain(probabilities).tolist()]
     predictions = []
-    for path, row, index, beside in zip(paths, probabilities, chosen, known, strict=True):
-        values = tuple(float(str(value)) for value in row)
+    for path, row, index, beside in zip(paths, write_texts(probabilities), chosen, known, strict=True):
+        values = tuple(map(float, row))
         predictions.append(
             Prediction(path, Status.OK, spec.labels[index], values[index], values, optional=beside)
         )
     return predictions
+
+
+def write_texts(probabilities: NDArray[np.float32]) -> list[list[str]]:
+    """Write float32 (N, K), each value as the shortest decimal that is read back as the same float32."""
+    texts: list[list[str]] = probabilities.astype("U16").tolist()  # the longest has 15 characters
+    return texts
 
 
 def check_band(spec: ModelSpec) -> None:
@@ -95,6 +101,14 @@ def list_optional(spec: ModelSpec, *, uncertain: bool, dicom_tags: tuple[str, ..
     """The columns after `error`: those that were asked for, and the scope's where the model has one."""
     scope = () if spec.scope is None else (SCOPE, SCOPE_REASON)
     return (*([UNCERTAIN] if uncertain else []), *scope, *dicom_tags)
+
+
+def count_statuses(statuses: Iterable[str]) -> dict[str, int]:
+    """Count each status, in the order in which they first appear."""
+    counts: dict[str, int] = {}
+    for status in statuses:
+        counts[status] = counts.get(status, 0) + 1
+    return counts
 
 
 def count_scope(predictions: Iterable[Prediction]) -> dict[str, int]:
@@ -144,8 +158,15 @@ def encode_rows(
     escapes in JSON Lines.
     """
     if kind == "csv":
-        return encode_csv(_csv_row(prediction, labels, optional) for prediction in predictions)
+        return encode_name(write_csv_rows(predictions, labels, optional))
     return b"".join(_encode_json(prediction, labels, optional) for prediction in predictions)
+
+
+def write_csv_rows(
+    predictions: Iterable[Prediction], labels: tuple[str, ...], optional: tuple[str, ...] = ()
+) -> str:
+    """Write rows as CSV, as `encode_rows` encodes them."""
+    return write_csv(_csv_row(prediction, labels, optional) for prediction in predictions)
 
 
 def _csv_row(prediction: Prediction, labels: tuple[str, ...], optional: tuple[str, ...]) -> list[Any]:
@@ -169,13 +190,18 @@ def _write_bool(value: Value) -> Value:
 
 def encode_csv(rows: Iterable[Sequence[Any]]) -> bytes:
     """Encode rows as CSV (RFC 4180, but with \\n); names that are not UTF-8 keep their bytes."""
+    return encode_name(write_csv(rows))
+
+
+def write_csv(rows: Iterable[Sequence[Any]]) -> str:
+    """Write rows as CSV, as `encode_csv` encodes them."""
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
     quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         # Python's csv does not quote a lone carriage return, which readers take for the end of the row.
         (quoted if any(type(cell) is str and "\r" in cell for cell in row) else plain).writerow(row)
-    return encode_name(text.getvalue())
+    return text.getvalue()
 
 
 def encode_name(text: str) -> bytes:

@@ -13,18 +13,17 @@ from wetread.errors import OutputError, Status, UsageError, WetreadError
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.batches import Chunk, map_chunks
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
+from wetread.runtime.scoring.encoding import Encoder, Rows
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.rows import (
     check_band,
     choose_format,
-    count_scope,
     encode_header,
-    encode_rows,
     import_parquet,
     list_optional,
 )
@@ -123,12 +122,11 @@ class Tally:
         """Rows without a score."""
         return self.rows - self.counts.get(Status.OK, 0)
 
-    def add_chunk(self, chunk: Chunk) -> None:
+    def add_chunk(self, chunk: Chunk | Rows) -> None:
         """Count a chunk's rows and seconds."""
-        for prediction in chunk.predictions:
-            self.counts[prediction.status] = self.counts.get(prediction.status, 0) + 1
-        for word, count in count_scope(chunk.predictions).items():
-            self.scope[word] = self.scope.get(word, 0) + count
+        for found, total in ((chunk.counts, self.counts), (chunk.scope, self.scope)):
+            for word, count in found.items():
+                total[word] = total.get(word, 0) + count
         for stage, seconds in asdict(chunk.seconds).items():
             self.add_seconds(stage, seconds)
 
@@ -174,11 +172,11 @@ def score_to_file(
         tally.counts, tally.scope = dict(output.progress.counts), dict(output.progress.scope)
         tally.resumed = output.progress.rows
         entries = skip_written(listed, output.progress.marks, output=output.path)
-        for chunk in score_source(classifier, entries, source, options):
+        for rows in score_source(classifier, entries, source, options, kind=kind):
             start = perf_counter()
-            output.write_chunk(chunk)
+            output.write_rows(rows)
             tally.add_seconds("write", perf_counter() - start)
-            if advance(tally, chunk, watch, stop):
+            if advance(tally, rows, watch, stop):
                 return tally
         record = make_record(classifier, options, tally, started=started)
         reading = source.describe()
@@ -211,10 +209,10 @@ def score_to_stream(
     source, tally, labels = open_options(options), Tally(), classifier.spec.labels
     listed = _list_inputs(source, tally, options)
     stream.write(encode_header(labels, kind="csv", optional=optional))
-    for chunk in score_source(classifier, listed, source, options):
-        stream.write(encode_rows(chunk.predictions, labels, kind="csv", optional=optional))
+    for rows in score_source(classifier, listed, source, options, kind="csv"):
+        stream.write(rows.data)
         stream.flush()
-        if advance(tally, chunk, watch, stop):
+        if advance(tally, rows, watch, stop):
             return tally
     stream.flush()
     return tally
@@ -303,19 +301,25 @@ def make_record(
 
 
 def score_source(
-    classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions
-) -> Iterator[Chunk]:
-    """Yield the scored chunks of a source's entries, lazily, with the given options."""
+    classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions, *, kind: str
+) -> Iterator[Rows]:
+    """Yield the rows of a source's entries, encoded for an output of `kind`, a chunk at a time, lazily."""
     tagging = Tagging(options.dicom_tags, source.read, max_memory=options.max_memory)
-    chunks = score_chunks(
+
+    def finish(chunk: Chunk) -> Chunk:
+        return tagging.attach(refuse_chunk(chunk) if options.refuse_outside else chunk)
+
+    optional = options.list_optional(classifier.spec)
+    encoder = Encoder(classifier, kind=kind, optional=optional, finish=finish)
+    return map_chunks(
         classifier,
         source.read_ahead(entries),
         read=tagging.read,
+        finish=encoder.encode,
         workers=options.workers,
         batch_size=options.batch_size,
         max_memory=options.max_memory,
     )
-    return map(tagging.attach, map(refuse_chunk, chunks) if options.refuse_outside else chunks)
 
 
 def refuse_chunk(chunk: Chunk) -> Chunk:
@@ -330,18 +334,18 @@ def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterato
 
 def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
     """Return entries, and add the time that listing takes to the tally."""
-    while True:
-        start = perf_counter()
-        entry = next(entries, None)
-        tally.add_seconds("list", perf_counter() - start)
-        if entry is None:
-            return
+    seconds, start = 0.0, perf_counter()
+    for entry in entries:
+        seconds += perf_counter() - start
+        tally.seconds["list"] = seconds
         yield entry
+        start = perf_counter()
+    tally.seconds["list"] = seconds + perf_counter() - start
 
 
-def advance(tally: Tally, chunk: Chunk, watch: Watch | None, stop: Stop | None) -> bool:
-    """Count a chunk and return whether to stop here."""
-    tally.add_chunk(chunk)
+def advance(tally: Tally, rows: Rows, watch: Watch | None, stop: Stop | None) -> bool:
+    """Count a chunk's rows and return whether to stop here."""
+    tally.add_chunk(rows)
     if watch is not None:
         watch(tally)
     tally.interrupted = stop is not None and stop()

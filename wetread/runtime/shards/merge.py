@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, SourceError
 from wetread.runtime.entries import SHARD_SUFFIX, Entry
 from wetread.runtime.scoring.batches import Chunk, Seconds
+from wetread.runtime.scoring.encoding import encode_chunk
 from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.rows import Prediction, choose_format, decode_row, import_parquet
@@ -182,7 +183,8 @@ def _copy_rows(
     for shard in shards:
         for rows in reader.read_rows(shard):
             chunk = Chunk([Entry(row.path) for row in rows], rows, Seconds(0, 0, 0))
-            output.write_chunk(chunk)
-            if advance(tally, chunk, watch, stop):
+            encoded = encode_chunk(chunk, output.labels, kind=output.kind, optional=output.optional)
+            output.write_rows(encoded)
+            if advance(tally, encoded, watch, stop):
                 return tally
     return tally

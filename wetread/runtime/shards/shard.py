@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import SHARD_SUFFIX, require_inputs
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.rows import encode_rows
 from wetread.runtime.scoring.run import (
     ScoreOptions,
     Stop,
@@ -129,23 +128,22 @@ class ShardScorer:
     ) -> tuple[Tally, str]:
         started, tally, digest = datetime.now(UTC), Tally(), hashlib.sha256()
         first, last = cut_shard(self.manifest, shard, batch_size=self._options.batch_size)
-        entries, labels = self.manifest.list_range(first, last), self._classifier.spec.labels
+        entries = self.manifest.list_range(first, last)
         optional = self._options.list_optional(self._classifier.spec)
         with spool.open("wb") as file:
-            for chunk in score_source(self._classifier, entries, self.manifest, self._options):
+            for rows in score_source(self._classifier, entries, self.manifest, self._options, kind="jsonl"):
                 start = perf_counter()
-                data = encode_rows(chunk.predictions, labels, kind="jsonl", optional=optional)
-                digest.update(data)
-                file.write(data)
+                digest.update(rows.data)
+                file.write(rows.data)
                 tally.add_seconds("write", perf_counter() - start)
-                if advance(tally, chunk, watch, stop):
+                if advance(tally, rows, watch, stop):
                     return tally, ""
-            rows = digest.hexdigest()
+            rows_digest = digest.hexdigest()
             head = {"version": _VERSION, "shard": [shard.index, shard.count], "inputs": [first, last]}
-            head |= {"manifest_names": self.manifest.names, "optional": optional, "rows_sha256": rows}
+            head |= {"manifest_names": self.manifest.names, "optional": optional, "rows_sha256": rows_digest}
             record = make_record(self._classifier, self._options, tally, started=started)
             file.write(_record_line(head | {"identity": self._identity} | record))
-        return tally, rows
+        return tally, rows_digest
 
     def _check(self, found: Written, shard: Shard) -> None:
         check_same_run(self._identity, found.record, location=f"{self._place.location}/{shard.name}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Container, Iterator
+from operator import itemgetter
 from typing import Any
 
 from wetread.errors import SourceError
@@ -22,7 +23,7 @@ from wetread.runtime.files.globs import (
     refuse_folders,
 )
 from wetread.runtime.files.long_paths import reach
-from wetread.runtime.files.reading import find_entry, read_local
+from wetread.runtime.files.reading import find_entry, read_entry
 
 Folders = tuple[str, ...]
 
@@ -32,7 +33,7 @@ class _LocalSource:
 
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of one listed file. Raises ImageError('unreadable')."""
-        return read_local(entry.name)
+        return read_entry(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Return entries unchanged: the system reads ahead."""
@@ -141,20 +142,19 @@ def _list_sorted(folder: str, pruned: Container[str]) -> Iterator[Entry | str]:
     """List one folder's inputs, and the names of its folders, in order."""
     try:
         with os.scandir(reach(folder or ".")) as listing:
-            found = [(os.fsencode(item.name) + b"/" * _is_folder(item), item) for item in listing]
+            found = [(_sort_key(item), item) for item in listing]
     except OSError as error:
         raise explain_listing(folder, error) from error
     own = own_outputs(item.name for name, item in found if not name.endswith(b"/"))
-    for name, item in sorted(found, key=lambda pair: pair[0]):
+    found.sort(key=itemgetter(0))
+    for name, item in found:
         if is_hidden(item.name):
             continue
         if name.endswith(b"/"):
             if not is_part(item.name) and folder + item.name + "/" not in pruned:
                 yield folder + item.name + "/"
-        elif item.name not in own:
-            entry = _file_entry(folder + item.name, item)
-            if entry is not None:
-                yield entry
+        elif item.name not in own and (entry := _file_entry(folder + item.name, item)):
+            yield entry
 
 
 def explain_listing(folder: str, error: OSError) -> SourceError:
@@ -165,11 +165,12 @@ def explain_listing(folder: str, error: OSError) -> SourceError:
     )
 
 
-def _is_folder(item: os.DirEntry[str]) -> bool:
+def _sort_key(item: os.DirEntry[str]) -> bytes:
+    """The bytes of a name, with a slash after a folder's."""
     try:
-        return item.is_dir()
+        return os.fsencode(item.name) + b"/" if item.is_dir() else os.fsencode(item.name)
     except OSError:
-        return False
+        return os.fsencode(item.name)
 
 
 def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
@@ -180,4 +181,4 @@ def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
         return Entry(name)  # a dangling link, or deleted meanwhile: its row will say so
     if not stat.S_ISREG(status.st_mode):
         return None
-    return Entry.of_file(name, size=status.st_size, modified=status.st_mtime_ns)
+    return Entry(name, status.st_size, str(status.st_mtime_ns))

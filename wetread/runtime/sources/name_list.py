@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from wetread.errors import SourceError
 from wetread.runtime.entries import Entry, is_bucket_location
-from wetread.runtime.files.reading import find_entry, read_local
+from wetread.runtime.files.reading import find_entry, read_entry
 from wetread.runtime.sources.opening import open_reads
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class NameList:
 
     def read(self, entry: Entry) -> bytes:
         """Read one listed entry, local or in a bucket. Raises ImageError('unreadable')."""
-        return read_local(entry.name) if self._reads is None else self._reads.read(entry)
+        return read_entry(entry) if self._reads is None else self._reads.read(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Return entries, prefetching from the first one that is in a bucket."""

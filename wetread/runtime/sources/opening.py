@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wetread.errors import EmptySourceWarning, UsageError
 from wetread.runtime.entries import Entry, Source, is_bucket_location
 from wetread.runtime.files.globs import is_wildcard
-from wetread.runtime.files.reading import read_local
+from wetread.runtime.files.reading import read_entry
 from wetread.runtime.sources.local import LocalFolder, LocalGlob
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Chain:
 
     def read(self, entry: Entry) -> bytes:
         """Read one listed entry, local or in a bucket."""
-        return read_local(entry.name) if self.reads is None else self.reads.read(entry)
+        return read_entry(entry) if self.reads is None else self.reads.read(entry)
 
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Return entries, prefetching if a part is in a bucket."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from wetread.errors import ImageError, Status
 from wetread.packages import importing
@@ -48,6 +47,6 @@ def _add_checksum(entry: Entry) -> Entry:
     if is_bucket_location(entry.name):
         return entry
     try:
-        return replace(entry, checksum=compute_checksum(read_regular(entry.name)[0]))
+        return entry._replace(checksum=compute_checksum(read_regular(entry.name)[0]))
     except ImageError:
         return entry
