@@ -12,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.bundle.conftest import TAGS, make_wheel
+from tests.keys import write_keys
 from wetread.bundle.build import BundleOptions, build_bundle
 from wetread.bundle.ownwheel import build_own_wheel
 from wetread.bundle.selftest import draw_pictures
+from wetread.bundle.signing import sign_sums
 from wetread.bundle.target import Target
 from wetread.bundle.wheels import Wheel, check_closed
-from wetread.errors import ModelError, SetupError, UsageError
+from wetread.errors import ConfigError, ModelError, SetupError, UsageError
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.signature import check_signature
 
 
 @pytest.fixture
@@ -195,6 +198,22 @@ def test_a_signature_beside_the_model_comes_along(options, tmp_path, proven_mode
     files = read(build_bundle(replace(options, model=str(tmp_path / "model.onnx"))).path)
     assert files["model.onnx.sig"] == bytes(range(64))
     assert b"  model.onnx.sig\n" in files["SHA256SUMS"]
+
+
+def test_a_signed_bundle_signs_its_sums_and_an_unsigned_model(options, tmp_path, proven_model):
+    private, public = write_keys(tmp_path)
+    files = read(build_bundle(replace(options, sign=str(private))).path)
+    assert files["SHA256SUMS.sig"] == sign_sums(files["SHA256SUMS"], key=private)
+    assert b"SHA256SUMS.sig" not in files["SHA256SUMS"]
+    check_signature(
+        files["model.onnx"], name="model.onnx", signature=files["model.onnx.sig"], public_key=public
+    )
+
+
+def test_a_key_that_is_none_is_said_before_the_work(options, tmp_path):
+    (tmp_path / "key.pem").write_text("no key")
+    with pytest.raises(ConfigError, match="No Ed25519 private key"):
+        build_bundle(replace(options, sign=str(tmp_path / "key.pem")))
 
 
 def test_the_pictures_are_drawn_alike_every_time():

@@ -218,7 +218,10 @@ def test_usage(bundle):
     alone = subprocess.run([sys.executable, "-I", str(bundle / "install.py")], capture_output=True, text=True)
     assert (alone.returncode, alone.stderr.startswith("usage: python -I install.py FOLDER")) == (2, True)
     done = subprocess.run(["sh", str(bundle / "install.sh"), "--help"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, "usage: sh install.sh [--to FOLDER] [--python PYTHON]\n")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "usage: sh install.sh [--to FOLDER] [--python PYTHON] [--public-key FILE]\n",
+    )
     assert subprocess.run(["sh", str(bundle / "install.sh"), "--odd"], capture_output=True).returncode == 2
 
 

@@ -16,6 +16,7 @@ from wetread.bundle.licences import read_licences
 from wetread.bundle.ownwheel import build_own_wheel
 from wetread.bundle.sbom import write_sbom
 from wetread.bundle.selftest import TOLERANCE, draw_pictures, score_pictures
+from wetread.bundle.signing import sign_sums
 from wetread.bundle.target import Target
 from wetread.bundle.wheels import (
     Wheel,
@@ -28,7 +29,7 @@ from wetread.bundle.wheels import (
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
 from wetread.runtime.files.atomic import replace_file
 from wetread.runtime.model.file import read_model
-from wetread.runtime.model.signature import read_signature
+from wetread.runtime.model.signature import load_key, read_signature, sign_model
 from wetread.runtime.model.spec import check_digest
 from wetread.runtime.model.verify import verify_model
 
@@ -63,6 +64,7 @@ class BundleOptions:
     wheels: str | None = None
     python_archive: str | None = None
     certificate: str | None = None
+    sign: str | None = None
 
     def __post_init__(self) -> None:
         if not self.output.lower().endswith(".zip"):
@@ -72,7 +74,7 @@ class BundleOptions:
         for extra in self.extras:
             if extra not in _MAY_BE_BUNDLED:
                 raise UsageError(f"--with must be {' or '.join(_MAY_BE_BUNDLED)}, not {extra!r}.")
-        for name in ("wheel", "python_archive", "certificate"):
+        for name in ("wheel", "python_archive", "certificate", "sign"):
             file = getattr(self, name)
             if file is not None and not Path(file).is_file():
                 raise UsageError(f"--{name.replace('_', '-')} {file!r} is not a file. Check the name.")
@@ -102,6 +104,8 @@ def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bun
     say = report or (lambda _: None)
     target = options.target
     data, name = read_model(options.model)
+    if options.sign is not None:
+        load_key(options.sign, "private")  # fail before the work, not after it
     _check_model(options.model)
     if options.certificate is not None:
         check_certificate(options.certificate, digest=check_digest(data, name=name))
@@ -181,14 +185,19 @@ def _lay_out(
     files["requirements.txt"] = _lock(wheels, _all_extras(options))
     files["bundle.json"] = _describe(options, target, wheels)
     files |= _read_installer(target)
-    files[SUMS] = sum_files(files)
+    files[SUMS] = sums = sum_files(files)
+    if options.sign is not None:
+        files[f"{SUMS}.sig"] = sign_sums(sums, key=options.sign)
     return files
 
 
 def _other_files(options: BundleOptions, model: bytes) -> dict[str, tuple[str, bytes]]:
     """Return the files that are not wheels, with their kind in the bill of materials."""
     found = {"model.onnx": ("machine-learning-model", model)}
-    if signature := read_signature(options.model):
+    signature = read_signature(options.model)
+    if signature is None and options.sign is not None:
+        signature = sign_model(model, key=options.sign)
+    if signature is not None:
         found["model.onnx.sig"] = ("data", signature)
     if options.python_archive is not None:
         path = Path(options.python_archive)

@@ -51,6 +51,10 @@ def bundle(
     certificate: Annotated[
         str | None, typer.Option(metavar="FILE", help="Include a certificate that `wetread parity` wrote.")
     ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(metavar="KEY", help="Sign the bundle, and its model if that is unsigned (PEM)."),
+    ] = None,
 ) -> None:
     """Make one file that installs wetread and a model on a machine without a network.
 
@@ -69,8 +73,13 @@ def bundle(
         constraint=constraint,
         wheels=wheels,
         certificate=certificate,
+        sign=sign,
     )
     made = build_bundle(options, report=lambda text: print(f"wetread: {text}", file=sys.stderr))
     for one in made.wheels:
         print(f"{one.name} {one.version}")
+    if sign is not None:
+        from wetread.bundle.signing import describe_signer
+
+        print(f"signed by {describe_signer(sign)}")
     print(f"{made.size:,} bytes\nsha256 {made.sha256}  {made.path}")

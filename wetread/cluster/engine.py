@@ -24,7 +24,7 @@ from wetread.errors import ClusterError, UsageError
 from wetread.packages import importing
 from wetread.runtime.gcs.billing import bill_project
 from wetread.runtime.model.file import read_model
-from wetread.runtime.model.signature import check_signature, read_signature
+from wetread.runtime.model.signature import check_signatures
 from wetread.runtime.model.spec import check_digest, extract_spec
 from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch
 from wetread.runtime.shards.shard import check_options, open_manifest
@@ -99,9 +99,7 @@ def _read_model(cluster: ClusterOptions, project: str | None) -> bytes:
         data, name = read_model(cluster.model)
         extract_spec(data, name=name)
         check_digest(data, name=name)
-        if cluster.public_key is not None:
-            signature = read_signature(name)
-            check_signature(data, name=name, signature=signature, public_key=cluster.public_key)
+        check_signatures(data, name=name, public_key=cluster.public_key)
     return data
 
 

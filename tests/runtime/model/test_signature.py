@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.keys import write_keys
 from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
-from wetread.runtime.model.signature import check_signature, read_signature, sign_model, signature_path
+from wetread.runtime.model.session import ModelSession
+from wetread.runtime.model.signature import (
+    ONLY_SIGNED,
+    check_signature,
+    list_required_keys,
+    read_signature,
+    sign_model,
+    signature_path,
+)
 from wetread.runtime.model.verify import verify_model
 from wetread.runtime.scoring.classifier import Classifier
 
@@ -87,3 +96,57 @@ def test_without_the_extra_it_is_named(signed, monkeypatch):
             monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match="'cryptography'"):
         check_signature(b"", name="model.onnx", signature=b"", public_key=public)
+
+
+@pytest.fixture
+def installation(tmp_path, monkeypatch) -> Path:
+    """The folder of an installation, whose environment is a folder in it."""
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "installed" / "env"))
+    (tmp_path / "installed" / "env").mkdir(parents=True)
+    return tmp_path / "installed"
+
+
+def test_an_installation_can_demand_signed_models(installation, tmp_path, toy_model):
+    """A file beside it says so; then nothing that is not signed by its key is loaded, by any way."""
+    model = tmp_path / "model.onnx"
+    model.write_bytes(toy_model.read_bytes())
+    assert list_required_keys(None) == []
+    ModelSession(model)
+    private, public = write_keys(tmp_path)
+    other, _ = write_keys(tmp_path, name="other")
+    (installation / ONLY_SIGNED).write_bytes(public.read_bytes())
+    with pytest.raises(TamperedModelError, match="has no signature"):
+        ModelSession(model)
+    with pytest.raises(TamperedModelError, match="has no signature"):
+        ModelSession(model.read_bytes())
+    assert not verify_model(model).passed
+    signature_path(model).write_bytes(sign_model(model.read_bytes(), key=other))
+    with pytest.raises(TamperedModelError, match="is not by the key"):
+        ModelSession(model)
+    signature_path(model).write_bytes(sign_model(model.read_bytes(), key=private))
+    ModelSession(model)
+    assert "signature" in [check.name for check in verify_model(model).checks if check.passed]
+
+
+def test_another_key_that_is_asked_for_does_not_replace_the_installations(installation, tmp_path, toy_model):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(toy_model.read_bytes())
+    private, public = write_keys(tmp_path)
+    _, wanted = write_keys(tmp_path, name="wanted")
+    (installation / ONLY_SIGNED).write_bytes(wanted.read_bytes())
+    signature_path(model).write_bytes(sign_model(model.read_bytes(), key=private))
+    with pytest.raises(TamperedModelError, match="only-signed.pem"):
+        ModelSession(model, public_key=public)
+
+
+@pytest.mark.parametrize("kind", ["empty", "folder", "dangling"])
+def test_a_key_that_cannot_be_read_lets_no_model_pass(installation, toy_model, kind):
+    place = installation / ONLY_SIGNED
+    if kind == "empty":
+        place.touch()
+    elif kind == "folder":
+        place.mkdir()
+    else:
+        place.symlink_to("nowhere")
+    with pytest.raises(ConfigError, match="No Ed25519 public key"):
+        ModelSession(toy_model)

@@ -1,6 +1,7 @@
 # Checks this folder's files, finds a Python, and runs install.py. Windows PowerShell 5.1 or newer.
 $to = ""
 $python = ""
+$key = ""
 $ErrorActionPreference = "Stop"
 Set-StrictMode -Version 2
 
@@ -40,7 +41,7 @@ function Test-Files([string]$root) {
     foreach ($file in $present) {
         if (@("Thumbs.db", "desktop.ini") -contains $file.Name) { continue }
         $name = $file.FullName.Substring($root.Length).TrimStart("\").Replace("\", "/")
-        if ($name -ne "SHA256SUMS" -and -not $names.ContainsKey($name)) { Stop-Install "$name does not belong to the bundle. Unpack the bundle again, into an empty folder." }
+        if (@("SHA256SUMS", "SHA256SUMS.sig") -notcontains $name -and -not $names.ContainsKey($name)) { Stop-Install "$name does not belong to the bundle. Unpack the bundle again, into an empty folder." }
     }
 }
 
@@ -52,11 +53,15 @@ function Test-Python([string[]]$command, [string]$wanted) {
 }
 
 for ($index = 0; $index -lt $args.Count; $index += 2) {
-    if ($index + 1 -ge $args.Count -or @("--to", "--python") -notcontains $args[$index]) {
-        Write-Output "usage: install.cmd [--to FOLDER] [--python PYTHON.EXE]"
+    if ($index + 1 -ge $args.Count -or @("--to", "--python", "--public-key") -notcontains $args[$index]) {
+        Write-Output "usage: install.cmd [--to FOLDER] [--python PYTHON.EXE] [--public-key FILE]"
         exit 2
     }
-    if ($args[$index] -eq "--to") { $to = $args[$index + 1] } else { $python = $args[$index + 1] }
+    switch ($args[$index]) {
+        "--to" { $to = $args[$index + 1] }
+        "--python" { $python = $args[$index + 1] }
+        "--public-key" { $key = $args[$index + 1] }
+    }
 }
 $root = (Get-Item -LiteralPath $PSScriptRoot).FullName
 Test-Files $root
@@ -93,8 +98,9 @@ if ($python) {
     }
     if ($null -eq $found) { Stop-Install "This machine has no 64-bit Python $wanted. Install one, name it with --python, or ask for a bundle with --python-archive." }
 }
+if ($key) { $options += @("--public-key", $ExecutionContext.SessionState.Path.GetUnresolvedProviderPathFromPSPath($key)) }
 $rest = @($found | Select-Object -Skip 1)
 & $found[0] @rest -I (Join-Path $root "install.py") $to @options
 $code = $LASTEXITCODE
-if ($code -ne 0 -and $options.Count -gt 0) { Remove-Item -Recurse -Force -LiteralPath $to -ErrorAction SilentlyContinue }
+if ($code -ne 0 -and $options -contains "--has-python") { Remove-Item -Recurse -Force -LiteralPath $to -ErrorAction SilentlyContinue }
 exit $code

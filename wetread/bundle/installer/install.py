@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import hashlib
 import json
@@ -11,6 +12,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ HERE = Path(__file__).resolve().parent
 WINDOWS = os.name == "nt"
 # With a longer folder, paths of the environment would exceed Windows' 260 characters.
 LONGEST_WINDOWS_FOLDER = 110
+# How a PEM file says that a key is Ed25519's (RFC 8410), and whom ssh-keygen is asked for.
+ED25519 = bytes.fromhex("302a300506032b6570032100")
+SIGNER = "wetread-bundle"
 # Files that file managers create in a folder that is opened.
 LEFT_BY_BROWSING = ("Thumbs.db", "desktop.ini", ".DS_Store")
 
@@ -33,9 +38,11 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: python -I install.py FOLDER (install.sh and install.cmd find the Python)\n")
         return 2
     has_python = "--has-python" in arguments
+    key = arguments[arguments.index("--public-key") + 1] if "--public-key" in arguments[:-1] else ""
     folder = Path(os.path.abspath(arguments[0]))
     made = done = False
     try:
+        check_signature(key)
         say("checking the files")
         check_files()
         bundle = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
@@ -75,13 +82,73 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
+def check_signature(key: str) -> None:
+    """Verify the signature over SHA256SUMS by OpenSSH's own tool and a key that came by another way."""
+    signature = HERE / "SHA256SUMS.sig"
+    if not key:
+        if signature.is_file():
+            say("the bundle is signed, and by whom is not checked: --public-key FILE does")
+        return
+    if not signature.is_file():
+        raise InstallError(
+            "The bundle has no signature, and --public-key asks for one. Ask for a signed one."
+        )
+    say("checking the signature")
+    with tempfile.TemporaryDirectory() as folder:
+        signers = Path(folder) / "signers"
+        signers.write_text(f"{SIGNER} {read_public_key(Path(key))}\n", encoding="ascii", newline="")
+        command = [find_ssh_keygen(), "-Y", "verify", "-f", str(signers), "-I", SIGNER, "-n", SIGNER]
+        done = subprocess.run(
+            [*command, "-s", str(signature)],
+            input=(HERE / "SHA256SUMS").read_bytes(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if done.returncode:
+        said = done.stdout.decode("utf-8", "replace").strip()
+        raise InstallError(f"The bundle is not signed by the key in {key}: {said}. Do not install it.")
+
+
+def find_ssh_keygen() -> str:
+    """Return OpenSSH's ssh-keygen; Windows' own, never one that lies in the current folder."""
+    if WINDOWS:
+        own = Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "OpenSSH" / "ssh-keygen.exe"
+        found = str(own) if own.is_file() else None
+    else:
+        found = shutil.which("ssh-keygen")
+    if found is None:
+        raise InstallError(
+            "A signature is checked by ssh-keygen (OpenSSH 8.1 or newer), and it is not installed. Install "
+            "the package openssh-client, or on Windows the optional feature OpenSSH Client."
+        )
+    return found
+
+
+def read_public_key(path: Path) -> str:
+    """Return an Ed25519 public key as OpenSSH writes it; the file may be PEM or OpenSSH's own."""
+    text = path.read_text(encoding="ascii", errors="replace")
+    if text.startswith("ssh-ed25519 "):
+        return " ".join(text.split()[:2])
+    lines = [line for line in text.splitlines() if line and not line.startswith("-----")]
+    try:
+        data = base64.b64decode("".join(lines), validate=True)
+    except ValueError:
+        data = b""
+    if "BEGIN PUBLIC KEY" not in text or len(data) != 44 or not data.startswith(ED25519):
+        raise InstallError(f"{path} is not an Ed25519 public key (PEM or OpenSSH). Check --public-key.")
+    parts = (b"ssh-ed25519", data[len(ED25519) :])
+    blob = b"".join(struct.pack(">I", len(part)) + part for part in parts)
+    return f"ssh-ed25519 {base64.b64encode(blob).decode()}"
+
+
 def check_files() -> None:
     """Check every file against SHA256SUMS again: the script that did so first may have been changed."""
     sums = (HERE / "SHA256SUMS").read_bytes()
     listed, last = sums[: sums.rstrip(b"\n").rfind(b"\n") + 1], sums[sums.rstrip(b"\n").rfind(b"\n") + 1 :]
     if last != f"{hashlib.sha256(listed).hexdigest()}  SHA256SUMS\n".encode():
         raise InstallError("SHA256SUMS changed after the bundle was made. Copy the bundle again.")
-    names = {"SHA256SUMS"}
+    names = {"SHA256SUMS", "SHA256SUMS.sig"}
     for line in listed.decode().splitlines():
         wanted, name = line[:64], line[66:]
         names.add(name)

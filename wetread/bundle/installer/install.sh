@@ -34,7 +34,7 @@ check_files() {
         [ "$(digest <"$name")" = "$wanted" ] || stop "$name changed after the bundle was made. Copy the bundle again."
     done <"$work/listed"
     cut -c67- "$work/listed" | sort >"$work/names"
-    find . -type f ! -path ./SHA256SUMS ! -name Thumbs.db ! -name desktop.ini ! -name .DS_Store | sed 's|^\./||' | sort >"$work/found"
+    find . -type f ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig ! -name Thumbs.db ! -name desktop.ini ! -name .DS_Store | sed 's|^\./||' | sort >"$work/found"
     strange=$(comm -13 "$work/names" "$work/found" | head -n 1)
     [ -z "$strange" ] || stop "$strange does not belong to the bundle. Unpack the bundle again, into an empty folder."
 }
@@ -66,15 +66,17 @@ find_python() {
 }
 
 main() {
-    python= to=
+    python= to= key=
     while [ $# -gt 0 ]; do
         case $1 in
             --to) to=${2:?--to needs a folder}; shift 2 ;;
             --python) python=${2:?--python needs a program}; shift 2 ;;
-            *) echo "usage: sh install.sh [--to FOLDER] [--python PYTHON]"; [ "$1" = --help ] && exit 0; exit 2 ;;
+            --public-key) key=${2:?--public-key needs a file}; shift 2 ;;
+            *) echo "usage: sh install.sh [--to FOLDER] [--python PYTHON] [--public-key FILE]"; [ "$1" = --help ] && exit 0; exit 2 ;;
         esac
     done
     case $to in "" | /*) ;; *) to=$PWD/$to ;; esac
+    case $key in "" | /*) ;; *) key=$PWD/$key ;; esac
     case $python in /*) ;; */*) python=$PWD/$python ;; esac
     [ -n "$to" ] || [ -n "${HOME:-}" ] || stop "There is no home folder to install into. Give --to FOLDER."
     [ -n "$to" ] || to=$HOME/wetread
@@ -93,9 +95,9 @@ main() {
             if [ -x "$candidate" ]; then python=$candidate; break; fi
         done
         suits "$python" || { rm -rf "$to"; stop "The bundle's archive has no 64-bit Python $wanted_python that runs here. Ask for a bundle for this machine."; }
-        "$python" -I install.py "$to" --has-python || { rm -rf "$to"; exit 1; }
+        "$python" -I install.py "$to" --has-python ${key:+--public-key "$key"} || { rm -rf "$to"; exit 1; }
     else
-        "$python" -I install.py "$to"
+        "$python" -I install.py "$to" ${key:+--public-key "$key"}
     fi
 }
 

@@ -12,7 +12,7 @@ from wetread.errors import ModelError
 from wetread.runtime.model.file import read_model
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import open_session
-from wetread.runtime.model.signature import check_signature, read_signature
+from wetread.runtime.model.signature import check_signatures
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 from wetread.runtime.model.verify import check_machine
 
@@ -29,7 +29,8 @@ class ModelSession:
 
     `model`: the name of an ONNX file of `wetread export`, local or in a bucket, or its bytes; without one,
     the packaged model, as in the commands. `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml.
-    `public_key`: a PEM file; the model must then have a signature by this key. Raises ModelError for a file
+    `public_key`: a PEM file; the model must then have a signature by this key, as by the installation's own
+    `only-signed.pem`, if there is one. Raises ModelError for a file
     that is not wetread's or is of an unknown version, TamperedModelError for one that has changed,
     MachineError on a machine that computes something else from it, ProviderError if the device does not
     start.
@@ -48,9 +49,7 @@ class ModelSession:
         self.size = len(data)
         self.spec = read_spec(data, name=self.name)
         self.digest = check_digest(data, name=self.name)
-        if public_key is not None:
-            signature = read_signature(self.name)
-            check_signature(data, name=self.name, signature=signature, public_key=public_key)
+        check_signatures(data, name=self.name, public_key=public_key)
         opened = open_session(data, device=device)
         self.session = opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason

@@ -4,11 +4,15 @@ The 64 bytes are a signature of the whole file, so that other tools can verify i
 `openssl pkeyutl -verify -pubin -inkey public.pem -rawin -in model.onnx -sigfile model.onnx.sig`.
 Keys are PEM files: `openssl genpkey -algorithm ed25519 -out private.pem`, then
 `openssl pkey -in private.pem -pubout -out public.pem`.
+
+`only-signed.pem` beside an installation (beside the folder of its environment) is a public key by which every
+model must be signed that is loaded there.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +21,7 @@ from wetread.packages import importing
 from wetread.runtime.entries import is_bucket_location
 
 SUFFIX = ".sig"
+ONLY_SIGNED = "only-signed.pem"
 
 
 def signature_path(model: str | os.PathLike[str]) -> Path:
@@ -29,7 +34,7 @@ def sign_model(model: bytes, *, key: str | os.PathLike[str]) -> bytes:
 
     Returns the 64 bytes of the signature. Raises ConfigError for a file without such a key.
     """
-    private = _load_key(key, "private")
+    private = load_key(key, "private")
     return bytes(private.sign(model))
 
 
@@ -41,7 +46,7 @@ def check_signature(
     Raises TamperedModelError if `signature` is None or not by that key over these bytes, ConfigError for a
     file without such a key, and MissingExtraError without the extra `sign`.
     """
-    public = _load_key(public_key, "public")
+    public = load_key(public_key, "public")
     from cryptography.exceptions import InvalidSignature
 
     if signature is None:
@@ -76,7 +81,22 @@ def read_signature(model: str | os.PathLike[str]) -> bytes | None:
         return None
 
 
-def _load_key(path: str | os.PathLike[str], kind: str) -> Any:
+def list_required_keys(public_key: str | os.PathLike[str] | None) -> list[str]:
+    """Return the keys by which a model must be signed: the one asked for, and the installation's own."""
+    own = Path(sys.prefix).parent / ONLY_SIGNED
+    asked = [] if public_key is None else [os.fspath(public_key)]
+    # Not `exists`: a key that cannot be read must refuse models, not let all pass.
+    return [*asked, str(own)] if os.path.lexists(own) else asked
+
+
+def check_signatures(model: bytes, *, name: str, public_key: str | os.PathLike[str] | None) -> None:
+    """Verify that a model is signed by every key of `list_required_keys`; errors as in `check_signature`."""
+    for key in list_required_keys(public_key):
+        check_signature(model, name=name, signature=read_signature(name), public_key=key)
+
+
+def load_key(path: str | os.PathLike[str], kind: str) -> Any:
+    """Read an Ed25519 key, 'private' or 'public', of a PEM file. Raises ConfigError, MissingExtraError."""
     with importing("cryptography", extra="sign"):
         from cryptography.hazmat.primitives.asymmetric import ed25519
         from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key

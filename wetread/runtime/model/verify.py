@@ -212,8 +212,7 @@ def verify_model(
     start = time.perf_counter()
     data, name = read_model(model)
     checks = [_check_bytes(data, name)]
-    if public_key is not None:
-        checks.append(_check_signature(data, name, public_key))
+    checks += _check_signatures(data, name, public_key)
     spec = read_spec(data, name=name)
     try:
         provider, result, layers = _compute(data, spec, device)
@@ -263,15 +262,18 @@ def _check_bytes(data: bytes, name: str) -> Check:
     return Check("bytes", True, "those that were exported", f"SHA-256 {digest[:16]}...")
 
 
-def _check_signature(data: bytes, name: str, public_key: str | os.PathLike[str]) -> Check:
-    from wetread.runtime.model.signature import check_signature, read_signature
+def _check_signatures(data: bytes, name: str, public_key: str | os.PathLike[str] | None) -> list[Check]:
+    from wetread.runtime.model.signature import check_signature, list_required_keys, read_signature
 
-    expected = f"signed by {os.fspath(public_key)}"
-    try:
-        check_signature(data, name=name, signature=read_signature(name), public_key=public_key)
-    except ModelError as error:
-        return Check("signature", False, expected, str(error))
-    return Check("signature", True, expected, expected)
+    checks = []
+    for key in list_required_keys(public_key):
+        expected = received = f"signed by {key}"
+        try:
+            check_signature(data, name=name, signature=read_signature(name), public_key=key)
+        except ModelError as error:
+            received = str(error)
+        checks.append(Check("signature", expected == received, expected, received))
+    return checks
 
 
 def _check_answers(result: SelfTest | None) -> list[Check]:
