@@ -119,3 +119,9 @@ def test_the_reference_of_commands_is_what_the_code_says():
     from tests.command_line import PAGE, write_page
 
     assert PAGE.read_text(encoding="utf-8") == write_page(), "run `python -m tests.command_line`"
+
+
+def test_the_reference_of_python_is_what_the_code_says():
+    from tests.python_reference import PAGE, write_page
+
+    assert PAGE.read_text(encoding="utf-8") == write_page(), "run `python -m tests.python_reference`"

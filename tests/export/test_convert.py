@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network, toy_spec
-from wetread.cli.export import _describe_difference
+from wetread.cli.exported import describe_difference
 from wetread.errors import ConfigError, DatasetError, ExportError
 from wetread.evaluate.held_out import OperatingRequest
 from wetread.export import (
@@ -21,11 +21,11 @@ from wetread.export import (
     measure_parity,
 )
 from wetread.export import convert as convert_module
-from wetread.export.convert import note_alike_answers, note_only_answer, take_notes
 from wetread.export.description import draw_probes
 from wetread.export.images import ExportImages, Images
 from wetread.export.judging import Candidate, Gate
 from wetread.export.network import load_network, predict_network, wrap_network
+from wetread.export.notes import note_alike_answers, note_only_answer, take_notes
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.verify import describe_processor
 from wetread.runtime.scoring.classifier import Classifier
@@ -421,7 +421,7 @@ def test_each_form_is_printed_with_its_own_difference():
         compared=105,
         candidates=tuple(rows),
     )
-    (kind, own), (source, text) = _describe_difference(result)
+    (kind, own), (source, text) = describe_difference(result)
     assert (kind, source) == ("int8", "float32")
     assert "2.0e-02" in own
     assert "3 labels flip, over 100" in own

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+import wetread
 from wetread.cli.app import app
 from wetread.cli.options import ModelOptions, Project, Workers, expand_options
 
@@ -110,36 +111,25 @@ def evaluate(
     TensorFlow is not needed. Exit code 0 when every image has a score, 3 when some have none.
     """
     from wetread.errors import UsageError
-    from wetread.evaluate.evaluation import EvaluateOptions
-    from wetread.evaluate.evaluation import evaluate as judge
-    from wetread.evaluate.outputs import FILES, check_output, write_outputs
-    from wetread.runtime.gcs.billing import bill_project
-    from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
 
-    output = written.output
     if reviewed.reviews is not None or reviewed.scores is not None:
-        with bill_project(project):
-            raise typer.Exit(_judge_by_readers(judging, reviewed, chosen, written, compared=compare))
+        raise typer.Exit(
+            _judge_by_readers(judging, reviewed, chosen, written, compare=compare, project=project)
+        )
     if judging.data is None:
         raise UsageError("Give DATA, or --reviews and --scores.")
-    if output is None and (written.thumbnails or written.overwrite):
-        raise UsageError("--thumbnails and --overwrite need --output DIR: without it no file is written.")
-    with (
-        bill_project(project),
-        stage_folder(judging.run or "", names=RUN_FILES) as trained,
-        stage_folder(output or "", names=FILES) as place,
-        show_count(quiet=quiet) as on_progress,
-    ):
-        options = EvaluateOptions(**{**vars(judging), "run": judging.run and trained.folder})
-        if output is not None:
-            check_output(place.folder, overwrite=written.overwrite)
-        other = None if compare is None else replace(chosen, model=compare).load(quiet=quiet)
-        judged = chosen.load(quiet=quiet)
-        evaluation = judge(judged, options, other=other, on_progress=on_progress)
-        if output is not None:
-            write_outputs(evaluation, place.folder, thumbnails=written.thumbnails)
-            place.publish()
-    _print_evaluation(evaluation, output)
+    with show_count(quiet=quiet) as on_progress:
+        evaluation = wetread.evaluate(
+            **vars(judging),
+            model=chosen.choose(quiet=quiet),
+            device=chosen.device,
+            public_key=chosen.public_key,
+            compare=compare,
+            **vars(written),
+            project=project,
+            on_progress=on_progress,
+        )
+    _print_evaluation(evaluation, written.output)
     raise typer.Exit(3 if evaluation.unscored else 0)
 
 
@@ -149,33 +139,34 @@ def _judge_by_readers(
     chosen: ModelOptions,
     written: ReportOptions,
     *,
-    compared: str | None,
+    compare: str | None,
+    project: str | None,
 ) -> int:
     """Judge by reviews, and return the exit code. Raises UsageError for options that belong to DATA."""
-    from wetread.cli.readers import evaluate_by_readers
+    from wetread.cli.readers import print_judgement
     from wetread.errors import UsageError
-    from wetread.evaluate.patients import DEFAULT_GROUP_REGEX
-    from wetread.evaluate.readers import ReadersOptions
 
     if reviewed.reviews is None or reviewed.scores is None:
         raise UsageError("--reviews and --scores must be given together.")
-    others = (judging.data, judging.split, judging.run, compared, written.thumbnails or None)
+    others = (judging.data, judging.split, judging.run, compare, written.thumbnails or None)
     if any(value is not None for value in others):
         raise UsageError(
             "--reviews cannot be used with DATA, --split, --run, --compare or --thumbnails: the scores "
             "already exist, and no image is read."
         )
-    if written.output is None and written.overwrite:
-        raise UsageError("--overwrite needs --output DIR.")
-    options = ReadersOptions(
-        reviews=reviewed.reviews,
+    found = wetread.evaluate_by_readers(
+        reviewed.reviews,
         scores=reviewed.scores,
         model=chosen.model,
-        group_regex=judging.group_regex or DEFAULT_GROUP_REGEX,
+        group_regex=judging.group_regex,
         resamples=judging.resamples,
         seed=judging.seed,
+        output=written.output,
+        overwrite=written.overwrite,
+        project=project,
     )
-    return evaluate_by_readers(options, output=written.output, overwrite=written.overwrite)
+    print_judgement(found, written.output)
+    return 3 if found.unscored else 0
 
 
 @contextmanager

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 import typer
 
+import wetread
 from wetread.cli.app import app
 from wetread.cli.options import Project, SourceOptions, expand_options
-
-if TYPE_CHECKING:
-    from wetread.export.report import ParityReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,52 +116,31 @@ def parity(
     Both use the pixels that wetread makes, unless --reference says how the network's owner makes them. What
     only the files themselves say is printed.
     """
-    from dataclasses import replace
-
     from wetread.cli.tables import print_table
-    from wetread.export.certificate import check_name
     from wetread.export.owners import is_own_code
-    from wetread.export.parity import describe_report, measure_parity
-    from wetread.export.report import check_folder, tabulate_layers
-    from wetread.export.tolerance import TOLERANCE
-    from wetread.runtime.gcs.billing import bill_project
-    from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
+    from wetread.export.report import describe_report, tabulate_layers
 
-    if reporting.json_file is not None:
-        check_folder(reporting.json_file)
-    if reporting.certificate is not None:
-        check_name(reporting.certificate)
     if owner.reference is not None and is_own_code(owner.reference):
         print(f"wetread: running your own code, {owner.reference}", file=sys.stderr, flush=True)
-    with bill_project(project), stage_folder(network, names=RUN_FILES) as staged:
-        report = measure_parity(
-            source.make(staged.folder) if source != SourceOptions() else staged.folder,
-            models=models,
-            images=images,
-            tolerance=TOLERANCE if tolerance is None else tolerance,
-            max_flips=max_flips,
-            by_layer=reporting.layers,
-            reference=owner.reference,
-            expected_labels=owner.labels,
-            expected_scale=owner.scale,
-            expected_resize=owner.expected_resize,
-        )
-    report = replace(report, reference=network)
+    report = wetread.parity(
+        network,
+        models,
+        images=images,
+        tolerance=tolerance,
+        max_flips=max_flips,
+        json=reporting.json_file,
+        certificate=reporting.certificate,
+        by_layer=reporting.layers,
+        reference=owner.reference,
+        expected_labels=owner.labels,
+        expected_scale=owner.scale,
+        expected_resize=owner.expected_resize,
+        **vars(source),
+        project=project,
+    )
     if reporting.layers:
         header, *rows = tabulate_layers(report)
         print_table(header, rows)
         print()
     print(describe_report(report))
-    _write(report, reporting.json_file, reporting.certificate, project)
     raise typer.Exit(0 if report.passed else 1)
-
-
-def _write(report: ParityReport, json_file: str | None, certificate: str | None, project: str | None) -> None:
-    from wetread.export.certificate import write_certificate
-    from wetread.export.report import write_report
-    from wetread.runtime.gcs.mirror import stage_file
-
-    for path, write in ((json_file, write_report), (certificate, write_certificate)):
-        if path is not None:
-            with stage_file(path, project=project) as file:
-                write(report, file.path)

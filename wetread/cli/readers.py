@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wetread.evaluate.readers import Judgement, ReadersOptions
-
-METRICS, PREDICTIONS = "metrics.json", "predictions.csv"
+    from wetread.evaluate.readers import Judgement
 
 
-def evaluate_by_readers(options: ReadersOptions, *, output: str | None, overwrite: bool) -> int:
-    """Judge, print, and write metrics.json and predictions.csv into a folder; return the exit code."""
-    from dataclasses import replace
-    from tempfile import TemporaryDirectory
-
-    from wetread.evaluate.outputs import check_output, write_tables
-    from wetread.evaluate.readers import encode_rows, judge_by_readers
-    from wetread.runtime.entries import is_bucket_location
-    from wetread.runtime.gcs.mirror import stage_folder
-    from wetread.runtime.scoring.scores_file import stage_scores
-
-    with (
-        stage_folder(output or "", names=(METRICS, PREDICTIONS)) as place,
-        TemporaryDirectory(prefix="wetread-") as folder,
-    ):
-        if output is not None:
-            check_output(place.folder, overwrite=overwrite)
-        if is_bucket_location(options.scores):
-            options = replace(options, scores=stage_scores(options.scores, folder))
-        found = judge_by_readers(options)
-        if output is not None:
-            metrics = (json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-            write_tables({PREDICTIONS: encode_rows(found), METRICS: metrics}, place.folder)
-            place.publish()
-    _print_judgement(found)
-    if output is not None:
-        print(f"\nwritten: {output}/{METRICS}, {PREDICTIONS}")
-    return 3 if found.unscored else 0
-
-
-def _print_judgement(found: Judgement) -> None:
+def print_judgement(found: Judgement, output: str | None) -> None:
+    """Print the metrics, the confusion matrix, which scores were labelled, notes, and what was written."""
     from wetread.cli.tables import print_rows, print_table
     from wetread.evaluate import tables
+    from wetread.evaluate.interface import READERS_FILES
 
     spec, model, number = found.spec, found.model, tables.format_number
     rows = [
@@ -71,3 +40,5 @@ def _print_judgement(found: Judgement) -> None:
     print()
     for note in found.notes:
         print(f"note: {note}")
+    if output is not None:
+        print(f"\nwritten: {output}/{', '.join(READERS_FILES)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
+import wetread
 from wetread.cli.app import app
 from wetread.cli.options import Project, expand_options
 
@@ -223,20 +224,18 @@ def train(
 
     Images of one patient are never in both train and validation. Corrupt files are listed and left out.
     """
-    from wetread.runtime.gcs.billing import bill_project
-    from wetread.train.config import TrainConfig
-    from wetread.train.fit import train as fit
-
-    config = TrainConfig(
-        output=output,
-        **labelled.given(),
-        **vars(network),
-        **vars(images),
-        **vars(fitting),
-        **vars(held_out),
-    )
-    with bill_project(project), show_training(quiet=quiet) as on_event, _say_resume(output):
-        result = fit(config, resume=resume, on_event=on_event)
+    with show_training(quiet=quiet) as on_event, _say_resume(output):
+        result = wetread.train(
+            output=output,
+            **labelled.given(),
+            **vars(network),
+            **vars(images),
+            **vars(fitting),
+            **vars(held_out),
+            resume=resume,
+            project=project,
+            on_progress=on_event,
+        )
     _print_result(result)
 
 

@@ -133,13 +133,12 @@ def make_config(places: Places, options: DemoOptions, *, drawn: bool) -> TrainCo
 
 def _export(places: Places, tell: Teller) -> str:
     """Export float32 and int8. Returns why there is no int8 file, or ''."""
-    from wetread.export.convert import ExportOptions, export_run
-    from wetread.export.judging import GateError
+    from wetread.export import ExportOptions, GateError, export_run
 
     with tell.step("Export to ONNX", "export", places.run, "--output", places.model):
         found = export_run(places.run, output=places.model)
         tell.say(
-            f"{found.path.name}: {found.size:,} bytes; largest difference from Keras {found.difference:.1e}"
+            f"{places.model.name}: {found.size:,} bytes; largest difference from Keras {found.difference:.1e}"
         )
     command = ("export", places.run, "--output", places.int8, "--precision", "int8")
     with tell.step("Export to int8, calibrated on training images", *command):
@@ -150,7 +149,7 @@ def _export(places: Places, tell: Teller) -> str:
             return str(error)
         form = small.spec.quantization
         tell.say(
-            f"{small.path.name}: {small.size:,} bytes ({small.size / found.size:.0%}); form {form['form']}; "
+            f"{places.int8.name}: {small.size:,} bytes ({small.size / found.size:.0%}); form {form['form']}; "
             f"{form['flips']} of {form['images']} labels differ from Keras"
         )
     return ""

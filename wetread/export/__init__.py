@@ -1,19 +1,24 @@
-"""Turn a Keras network into the one ONNX file that a workstation needs. Needs the extra `train`."""
+"""Turn a Keras network into the one ONNX file that a workstation needs. Needs the extra `train`.
+
+The package is also the function `wetread.export(run, output=...)`: see `wetread.export.interface`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wetread.calling import make_callable
 from wetread.packages import importing
 
 with importing("onnx", extra="train"):
     import onnx  # noqa: F401
 
 if TYPE_CHECKING:
-    from wetread.export.convert import ExportOptions, export_keras, export_run
+    from wetread.export.convert import export_keras, export_run
     from wetread.export.description import NetworkDescription
     from wetread.export.forms.source import NetworkSource
     from wetread.export.judging import Gate, GateError
+    from wetread.export.options import ExportOptions
     from wetread.export.parity import assert_parity, measure_parity
 
 __all__ = [
@@ -28,12 +33,13 @@ __all__ = [
     "measure_parity",
 ]
 
+make_callable(__name__)
 _HOMES = {
     "assert_parity": "parity",
     "measure_parity": "parity",
     "export_keras": "convert",
     "export_run": "convert",
-    "ExportOptions": "convert",
+    "ExportOptions": "options",
     "Gate": "judging",
     "GateError": "judging",
     "NetworkDescription": "description",

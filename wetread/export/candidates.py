@@ -30,7 +30,7 @@ def search_int8(
     judge: Judge,
     *,
     confirming: Judge | None = None,
-    on_progress: Callable[[str], None] | None = None,
+    on_progress: Callable[[str], object] | None = None,
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Find the int8 form to ship of a float graph. Returns it, and every candidate's figures.
 
@@ -79,7 +79,7 @@ def _revert_nodes(
     histograms: Mapping[str, Histogram],
     judge: Judge,
     tried: dict[Settings, Candidate],
-    tell: Callable[[str], None],
+    tell: Callable[[str], object],
 ) -> None:
     """Give the layers that hurt most back to float, one more at a time, until the gate holds.
 

@@ -7,100 +7,39 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
-from wetread.errors import ConfigError, ExportError
-from wetread.evaluate.held_out import FIT, OperatingRequest, set_operating_point
-from wetread.evaluate.temperature import doubt_temperature
+from wetread.errors import ExportError
+from wetread.evaluate.held_out import set_operating_point
 from wetread.export import contract, network
 from wetread.export.activation import attach_activation
 from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.candidates import search_int8
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
-from wetread.export.flips import bound_share
 from wetread.export.float16 import halve_graph
 from wetread.export.forms.opening import open_network
 from wetread.export.forms.source import NetworkSource
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
-from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
+from wetread.export.judging import Candidate, GateError, Judge, measure_speeds
+from wetread.export.notes import note_alike_answers, note_only_answer, note_temperature, take_notes
+from wetread.export.options import ExportOptions, ExportResult
 from wetread.export.scope import attach_scope, note_unmeasured
 from wetread.export.scope_file import ScopeRequest, read_scope
 from wetread.export.selftest import Inputs, add_unlike_answers, choose_inputs, make_golden
 from wetread.export.terms import read_run_spec
 from wetread.export.unlike import FIT_IMAGES
+from wetread.export.writing import check_places, write_model
 from wetread.packages import find_versions
 from wetread.runtime.entries import is_bucket_location
-from wetread.runtime.files.atomic import write_file
-from wetread.runtime.machine import read_processor
-from wetread.runtime.model.signature import sign_model, signature_path
 from wetread.runtime.model.spec import ModelSpec
-from wetread.runtime.model.verify import describe_processor
 from wetread.runtime.scoring.classifier import Classifier
 
-__all__ = ["ExportOptions", "ExportResult", "NetworkDescription", "export_keras", "export_run"]
-
-PRECISIONS = ("float32", "int8", "float16")
 _TOOLS = ("wetread", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
-
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """What an export may be asked for.
-
-    `calibration`: a folder of images (or where a RUN's images stand now). `gate`: how far int8 and float16
-    may depart from Keras. `sign`: a PEM file with an Ed25519 private key. `operating`: another temperature,
-    threshold or band than a RUN's own, fitted on its held-out predictions. `with_activation`: a further
-    output, for `wetread explain --method cam`. `scope`: a file that says what the model is for.
-    """
-
-    precision: str = "float32"
-    calibration: str | os.PathLike[str] | None = None
-    gate: Gate = field(default_factory=Gate)
-    sign: str | os.PathLike[str] | None = None
-    with_activation: bool = False
-    scope: str | os.PathLike[str] | None = None
-    operating: OperatingRequest = field(default_factory=OperatingRequest)
-    on_progress: Progress | None = None
-
-    def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"Expected a precision: {', '.join(PRECISIONS)}. Received {self.precision!r}.")
-
-    def tell(self, text: str) -> None:
-        """Say what is being done."""
-        if self.on_progress is not None:
-            self.on_progress(text)
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """An exported model: where it is, its spec, and how it compared.
-
-    `difference`: the largest of a probability from Keras, float32 form, on the images that were compared.
-    `candidates`: the forms that were tried, for int8 and float16; the first is float32. `notes`: sentences
-    on what its user should know, such as that the chosen form is slower than float32 on this CPU.
-    """
-
-    path: Path
-    spec: ModelSpec
-    size: int
-    difference: float
-    compared: int
-    candidates: tuple[Candidate, ...] = ()
-    notes: tuple[str, ...] = ()
-    report: Path | None = None
-    signature: Path | None = None
 
 
 def export_run(
@@ -113,7 +52,7 @@ def export_run(
     fitted on; then nothing is written.
     """
     options = options or ExportOptions()
-    _check_places(Path(output), options)
+    check_places(Path(output), options)
     run, request = Path(run), read_request(options)
     spec = set_operating_point(run, read_run_spec(run), options.operating)
     model = network.load_network(run / "model.keras")
@@ -153,7 +92,7 @@ def export_keras(
     Raises as `export_run`, ConfigError, and MissingExtraError where it needs tf_keras.
     """
     options = options or ExportOptions()
-    _check_places(Path(output), options)
+    check_places(Path(output), options)
     read_request(options)
     options.tell(f"opening {os.fspath(file)}")
     opened = open_network(file, size=network_description.size)
@@ -210,12 +149,12 @@ def _export(
         notes=(
             *note_alike_answers(keras),
             *note_only_answer(keras[PROBES:], spec, images),
-            *_note_temperature(spec, options.operating),
+            *note_temperature(spec, options.operating),
             *take_notes(candidates, options.gate),
             *note_unmeasured(spec),
         ),
     )
-    return _write(data, result, options)
+    return write_model(data, result, options)
 
 
 def _search(
@@ -261,79 +200,6 @@ def _summarize(candidates: tuple[Candidate, ...]) -> dict[str, Any]:
     }
 
 
-def note_alike_answers(keras: NDArray[np.float64]) -> tuple[str, ...]:
-    """Say so where Keras' answers are all alike, or all 0 and 1: that a file agrees then shows little."""
-    if float(np.ptp(keras, axis=0).max()) > 1e-3 and bool(((keras > 1e-4) & (keras < 1 - 1e-4)).any()):
-        return ()
-    return (
-        f"Keras gives all {len(keras)} compared images nearly the same probabilities, or only 0 and 1: that "
-        "the file agrees shows little. Is the scale of the pixels right? Compare with `wetread parity`.",
-    )
-
-
-def note_only_answer(
-    keras: NDArray[np.float64], spec: ModelSpec, images: ExportImages | None
-) -> tuple[str, ...]:
-    """Say so where Keras calls every validation image the same although they are of several labels."""
-    if images is None or len(set(images.validation.targets.tolist()) - {-1}) < 2:
-        return ()
-    given = np.unique(spec.decide(keras.astype(np.float32)))
-    if len(given) > 1:
-        return ()
-    label, count = spec.labels[int(given[0])], len(images.validation)
-    return (
-        f"The network calls all {count:,} validation images {label!r}, although they are of several labels, "
-        "and so does the file. Train it for longer or on more images; for a RUN choose another threshold "
-        "with --threshold-rule; with --keras check --scale, --offset and the order of --labels.",
-    )
-
-
-def _note_temperature(spec: ModelSpec, request: OperatingRequest) -> tuple[str, ...]:
-    """Say so where a temperature that was fitted, not given, ended on its bound."""
-    fitted = "held_out" in spec.training and request.temperature in (None, FIT)
-    reason = doubt_temperature(spec.temperature) if fitted else None
-    return () if reason is None else (f"{reason[0].upper()}{reason[1:]}.",)
-
-
-def take_notes(candidates: tuple[Candidate, ...], gate: Gate) -> tuple[str, ...]:
-    """What to know of the chosen form: that it is slower here, that few images judged it."""
-    chosen = next((candidate for candidate in candidates if candidate.chosen), None)
-    notes = []
-    if chosen is not None and chosen.speedup < 1:
-        smaller = chosen.size < candidates[0].size
-        gain = "Its gain here is size alone." if smaller else "It gains nothing here: use float32."
-        notes.append(
-            f"On this CPU {chosen.name} is slower than float32: {chosen.speed:,.0f} images/s on one thread "
-            f"against {candidates[0].speed:,.0f}. {gain}"
-        )
-    if chosen is not None and chosen.floats:
-        notes.append(_explain_floats(chosen, candidates))
-    if chosen is not None and chosen.confirmed_images:
-        low, high = bound_share(chosen.confirmed_flips, chosen.confirmed_images)
-        notes.append(
-            f"Chosen on {chosen.images} images; of {chosen.confirmed_images} others, which chose nothing, "
-            f"{chosen.confirmed_flips} labels flip: {low:.1%} to {high:.1%} of such images, at 95%."
-        )
-    if chosen is not None and 0 < gate.max_flips * chosen.images < 1:
-        notes.append(
-            f"Only {chosen.images} images judged it: a share of {gate.max_flips:.1%} can be seen from "
-            f"{math.ceil(1 / gate.max_flips):,} on. Give more with --calibration."
-        )
-    return tuple(notes)
-
-
-def _explain_floats(chosen: Candidate, candidates: tuple[Candidate, ...]) -> str:
-    """Which layers stayed in float, and what they cost in int8."""
-    whole = [row for row in candidates if not row.floats and chosen.name.startswith(row.name)]
-    words = (
-        f": with them in int8 too, {whole[0].flips} of {whole[0].images} labels flip and probabilities are "
-        f"off by {whole[0].mean_difference:.1e} in the mean, and so by {chosen.mean_difference:.1e}"
-        if whole
-        else ", which hurt most in int8"
-    )
-    return f"Kept in float: {', '.join(chosen.floats)}{words}."
-
-
 def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any) -> bytes:
     """The file's bytes, its self-test inside."""
     bare = contract.finish(model, dataclasses.replace(spec, golden=None))
@@ -342,62 +208,3 @@ def _finish(model: onnx.ModelProto, spec: ModelSpec, inputs: Inputs, keras: Any)
     if spec.scope is not None and spec.scope.unlike is not None:
         spec = dataclasses.replace(spec, golden=add_unlike_answers(bare, spec))
     return contract.finish(model, spec)
-
-
-def list_companions(output: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """What may stand beside a model: the report on its candidates, and its signature."""
-    return Path(output).with_suffix(".quantization.json"), signature_path(output)
-
-
-def _write(data: bytes, result: ExportResult, options: ExportOptions) -> ExportResult:
-    """Write the model, its signature and its report, each whole or not at all; the model last.
-
-    A report and a signature of a model that stood there before go with it.
-    """
-    report = signature = None
-    companions = list_companions(result.path)
-    if result.candidates:
-        report = companions[0]
-        rows = [dataclasses.asdict(candidate) for candidate in result.candidates]
-        summary = {
-            "gate": dataclasses.asdict(options.gate),
-            "machine": describe_processor(read_processor()),
-            "chosen": result.spec.quantization,
-        }
-        _replace(report, (json.dumps({**summary, "candidates": rows}, indent=2) + "\n").encode())
-    if options.sign is not None:
-        signature = companions[1]
-        _replace(signature, sign_model(data, key=options.sign))
-    _replace(result.path, data)
-    for left in {*companions} - {report, signature}:
-        _remove(left)
-    return dataclasses.replace(result, report=report, signature=signature)
-
-
-def _replace(path: Path, data: bytes) -> None:
-    try:
-        write_file(path, data)
-    except OSError as error:
-        raise ExportError(
-            f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
-        ) from error
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        raise ExportError(
-            f"Expected to remove {path}, which belongs to the model that stood there before. Received: "
-            f"{error.strerror}. Remove it: it does not belong to the new one."
-        ) from error
-
-
-def _check_places(output: Path, options: ExportOptions) -> None:
-    """Before the work: can the output stand where it is wanted, and is the key one? Raises SetupErrors."""
-    if options.sign is not None:
-        sign_model(b"", key=options.sign)
-    if output.suffix != ".onnx" or not output.absolute().parent.is_dir():
-        raise ExportError(
-            f"Expected an --output that ends in .onnx, in a folder that is there. Received {output}."
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ def collect(
     classifiers: list[Classifier],
     images: str | os.PathLike[str] | Sequence[Any],
     owner: Owner | None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> Findings:
     """Read images once, and ask Keras, the models and the owner of each. Raises ExportError without any."""
     locations = [images] if isinstance(images, str | os.PathLike) else list(images)
@@ -77,6 +78,8 @@ def collect(
             found.probabilities[index].append(classify(classifier, chunk.pixels, 32))
             found.seconds[index] += time.perf_counter() - start
             found.outside[index] += find_outside(classifier, chunk.pixels)
+        if on_progress is not None:
+            on_progress(len(found.names))
     if not found.names:
         raise ExportError(f"Expected images in {', '.join(map(str, locations))}. Received none that decode.")
     return found

@@ -42,6 +42,7 @@ def measure_parity(
     expected_labels: Sequence[str] | None = None,
     expected_scale: float | Sequence[float] | None = None,
     expected_resize: str | None = None,
+    on_progress: Callable[[int], object] | None = None,
 ) -> ParityReport:
     """Compare Keras with ONNX files on images from files, folders, globs or buckets.
 
@@ -55,7 +56,7 @@ def measure_parity(
     the second's alone, or a mapping by label), its name 'module:function', or a loader, after which Keras
     answers: 'keras:load_img,nearest', 'keras:dataset,crop', ... (`export.pipelines`). `expected_labels`, in
     order; `expected_scale`, of pixels from 0 to 255; `expected_resize`: stretch, fit, crop, a kernel or a
-    loader.
+    loader. `on_progress` is called with the number of images compared so far.
 
     Raises ExportError where the models are not of this network, or say otherwise than its RUN, or there are
     no images, or the reference does not answer, and ModelError for a file that does not load.
@@ -65,7 +66,13 @@ def measure_parity(
     classifiers = [Classifier(model, device="cpu") for model in models]
     expected = _read_expectations(expected_labels, expected_scale, expected_resize)
     question = _ask(keras, classifiers, expected, reference)
-    found = collect(question.wrapped, classifiers=classifiers, images=images, owner=question.owner)
+    found = collect(
+        question.wrapped,
+        classifiers=classifiers,
+        images=images,
+        owner=question.owner,
+        on_progress=on_progress,
+    )
     few = found.few[:8]
     layers = compare_layers(question.wrapped, classifiers, few, question.spec) if by_layer else ()
     return _make_report(

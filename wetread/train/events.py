@@ -7,8 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 
+class _Told:
+    """An event reads as a line: `print` can be the listener."""
+
+    def __str__(self) -> str:
+        return describe_event(self)  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True, kw_only=True)
-class ImagesRead:
+class ImagesRead(_Told):
     """Images are being read into the cache: `done` of `total`."""
 
     done: int
@@ -25,7 +32,7 @@ class LeftOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataFound:
+class DataFound(_Told):
     """The data are read and split.
 
     `counts` and `patients`: for each split ('train', 'val', and 'cal' if one is set aside) the images of
@@ -49,7 +56,7 @@ class DataFound:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FoldStarted:
+class FoldStarted(_Told):
     """A fold's run begins: `fold`, counted from 0, of `folds`. It equals `folds` for the run itself."""
 
     fold: int
@@ -57,7 +64,7 @@ class FoldStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialStarted:
+class TrialStarted(_Told):
     """A trial of a search begins, with these options."""
 
     number: int
@@ -65,7 +72,7 @@ class TrialStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrialEnded:
+class TrialEnded(_Told):
     """A trial is 'complete', 'pruned' or 'failed'; `value`: its value of the metric."""
 
     number: int
@@ -74,7 +81,7 @@ class TrialEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingStarted:
+class TrainingStarted(_Told):
     """The network is built. `first_epoch` is above 1 if a run is resumed."""
 
     architecture: str
@@ -85,7 +92,7 @@ class TrainingStarted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepEnded:
+class StepEnded(_Told):
     """`step` of an epoch's `steps` is done; `loss` is the mean so far."""
 
     epoch: int
@@ -96,7 +103,7 @@ class StepEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochEnded:
+class EpochEnded(_Told):
     """An epoch is done and saved. `metrics`: the row of history.csv."""
 
     epoch: int
@@ -105,7 +112,7 @@ class EpochEnded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubted:
+class Doubted(_Told):
     """The run is done, but its network may be useless: `reason`, one or two sentences without a full stop."""
 
     reason: str
