@@ -172,7 +172,7 @@ def test_an_unfinished_run_and_a_bad_output_are_refused(toy, tmp_path):
     for name in ("model.txt", "nowhere/model.onnx"):
         with pytest.raises(ExportError, match="ends in .onnx"):
             export_run(tmp_path / "no run", output=tmp_path / name)  # said before anything is read
-    with pytest.raises(ConfigError, match="Expected a precision"):
+    with pytest.raises(ConfigError, match="The precision must be one of"):
         ExportOptions(precision="int4")
     with pytest.raises(ConfigError, match="No Ed25519 private key can be read"):
         options = ExportOptions(sign=tmp_path / "key.pem")
@@ -287,9 +287,9 @@ def test_sigmoids_that_the_graph_hides_are_no_logits(tmp_path):
 
 REFUSED = [
     (3, "sigmoid", ("a", "b", "c"), "independent sigmoids"),
-    (1, "softmax", ("a", "b"), "ends in logits, a sigmoid or a softmax"),
-    (1, "relu", ("a", "b"), "ends in logits, a sigmoid or a softmax"),
-    (3, "softmax", ("a", "b"), "Expected 2 outputs"),
+    (1, "softmax", ("a", "b"), "must end in logits, a sigmoid or a softmax"),
+    (1, "relu", ("a", "b"), "must end in logits, a sigmoid or a softmax"),
+    (3, "softmax", ("a", "b"), "3 output.s. for 2 labels"),
 ]
 
 
@@ -311,7 +311,7 @@ def test_the_scale_must_be_said_or_inside(tmp_path):
     bare = save(build_network(lambda x: layers.Conv2D(4, 3)(x)), tmp_path / "bare.keras")
     own = build_network(lambda x: layers.Conv2D(4, 3)(layers.Rescaling(1 / 127.5, offset=-1)(x)))
     description = NetworkDescription(labels=("a", "b", "c"))
-    with pytest.raises(ConfigError, match="Expected the scale"):
+    with pytest.raises(ConfigError, match="The scale of the pixels that the network was trained on"):
         export_keras(bare, network_description=description, output=tmp_path / "net.onnx")
     scaling = save(own, tmp_path / "own.keras")
     result = export_keras(scaling, network_description=description, output=tmp_path / "net.onnx")

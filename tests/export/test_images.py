@@ -69,7 +69,7 @@ def test_files_without_pixels_are_left_out(tmp_path):
 
 def test_images_that_are_not_found_are_an_error(toy, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ExportError, match="Received 0 and 0"):
+    with pytest.raises(ExportError, match="it has 0 and 0"):
         read_folder_images(tmp_path / "empty", toy_spec())
     run = tmp_path / "run"
     (run / "calibration").mkdir(parents=True)

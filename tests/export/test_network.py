@@ -243,7 +243,7 @@ def test_a_layer_of_its_authors_is_named(tmp_path):
 
     build_network(lambda x: Homemade()(x)).save(tmp_path / "net.keras")
     keras.saving.get_custom_objects().pop("tests>Homemade")
-    with pytest.raises(ExportError, match="Received one with 'Homemade', which is code of its author's"):
+    with pytest.raises(ExportError, match="the network needs 'Homemade', which is its author's own code"):
         load_network(tmp_path / "net.keras")
 
 
@@ -366,7 +366,7 @@ def test_a_network_without_any_layer_of_weights():
     graph = build_graph(wrap_network(model, spec.pixels.shape), spec)
     assert choose_inputs(graph, spec.pixels, None).seeds
     histograms = collect_histograms(graph, quantize.activation_names(graph), draw_probes(spec))
-    with pytest.raises(ExportError, match="Expected a layer to quantize.*--precision float32"):
+    with pytest.raises(ExportError, match="No layer of the network can be quantized.*--precision float32"):
         quantize.quantize_graph(graph, histograms, quantize.Settings())
 
 

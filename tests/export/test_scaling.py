@@ -113,7 +113,7 @@ def test_no_file_is_written_with_a_scale_that_is_a_guess(name, tmp_path):
     body, words = bodies()[name]
     build_network(body).save(tmp_path / "net.keras")
     labels, output = ("a", "b", "c"), tmp_path / "net.onnx"
-    with pytest.raises(ConfigError, match="Expected the scale of the pixels.*Say it: --scale") as caught:
+    with pytest.raises(ConfigError, match="The scale of the pixels.*Say it: --scale") as caught:
         export_keras(
             tmp_path / "net.keras", network_description=NetworkDescription(labels=labels), output=output
         )

@@ -261,7 +261,7 @@ def test_a_file_that_is_not_there_or_no_toml_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.toml"):
         read_scope(tmp_path / "none.toml")
     (tmp_path / "json.toml").write_text(json.dumps({"purpose": "x"}))
-    with pytest.raises(ConfigError, match="Expected TOML"):
+    with pytest.raises(ConfigError, match="is not valid TOML"):
         read_scope(tmp_path / "json.toml")
 
 

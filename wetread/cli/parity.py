@@ -58,7 +58,7 @@ class OwnerOptions:
             return tuple(float(part) for part in self.expected_scale.split(","))
         except ValueError as error:
             raise UsageError(
-                f"Expected numbers with commas for --expected-scale. Received {self.expected_scale!r}."
+                f"--expected-scale must be numbers with commas, not {self.expected_scale!r}."
             ) from error
 
 

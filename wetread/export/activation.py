@@ -53,7 +53,7 @@ def attach_activation(
     weight, bias = (weight * factor).astype(np.float32), (bias * factor).astype(np.float32)
     copy = copy_model(model)
     if features not in find_outputs(copy):
-        raise ExportError(f"Expected the features {features!r} in the exported graph. Received none.")
+        raise ExportError(f"The exported graph lacks the features {features!r}.")
     copy.graph.node.extend(_make_nodes(copy, features, weight, bias))
     copy.graph.output.append(
         helper.make_tensor_value_info(ACTIVATION, TensorProto.FLOAT, ["N", len(spec.labels), "h", "w"])
@@ -132,8 +132,9 @@ def _pools(node: onnx.NodeProto) -> bool:
 def _refuse(node: onnx.NodeProto | None) -> ExportError:
     found = "its input" if node is None else f"{node.op_type} ({node.name})"
     return ExportError(
-        f"Expected a network that ends in global average pooling and one dense layer. Received one with "
-        f"{found} there: it has no class activation. Leave --with-activation out; `wetread explain` works by "
+        "A class activation needs a network that ends in global average pooling and one dense layer; this "
+        "one "
+        f"has {found} there. Leave --with-activation out; `wetread explain` works by "
         "occlusion with any network."
     )
 
@@ -148,6 +149,6 @@ def _check_mean(model: onnx.ModelProto, spec: ModelSpec, images: NDArray[np.uint
     difference = float(np.abs(said - probabilities).max())
     if not difference <= _TOLERANCE[spec.precision]:
         raise ExportError(
-            f"Expected an activation whose mean gives the probabilities. Received one that is off by "
+            f"The mean of the class activation does not give the probabilities: it is off by "
             f"{difference:.2g}. Leave --with-activation out."
         )

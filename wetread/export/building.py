@@ -43,8 +43,9 @@ def _compare_logits(model: onnx.ModelProto, spec: ModelSpec, probes: NDArray[np.
     difference = float(np.abs(found - keras).max()) / size
     if not difference <= LOGITS_TOLERANCE:
         raise ExportError(
-            f"Expected logits within {LOGITS_TOLERANCE:g} of their size from Keras'. Received ones that are "
-            f"off by {difference:.2g}: a layer of this network is not converted as Keras computes it. "
+            f"The converted logits are off from Keras' by {difference:.2g} of their size; "
+            f"{LOGITS_TOLERANCE:g} is accepted: a layer of this network is not converted as Keras computes "
+            "it. "
             "Nothing was written. Replace unusual layers one by one to find it."
         )
 
@@ -62,8 +63,8 @@ def compare_with_keras(
     difference = max(float(np.abs(together - keras).max()), float(np.abs(alone - keras[: len(alone)]).max()))
     if not difference <= TOLERANCE:
         raise ExportError(
-            f"Expected probabilities within {TOLERANCE:g} of Keras'. Received ones that are off "
-            f"by {difference:.2g}: a layer of this network is not converted as Keras computes it. Nothing "
+            f"The converted probabilities are off from Keras' by {difference:.2g}; {TOLERANCE:g} is "
+            f"accepted: a layer of this network is not converted as Keras computes it. Nothing "
             "was written. Replace unusual layers one by one to find it."
         )
     return difference

@@ -90,13 +90,13 @@ def write_certificate(report: ParityReport, path: str | os.PathLike[str]) -> Non
         text = writer(make_certificate(report))
         write_file(path, text.encode(errors="backslashreplace"))  # names need not be UTF-8
     except OSError as error:
-        raise ExportError(f"Expected to write {path}. Received: {error.strerror}.") from error
+        raise ExportError(f"{path} cannot be written: {error.strerror}.") from error
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
     """Before the work: can a certificate have this name, in this folder? Raises ExportError."""
     if Path(path).suffix not in (".json", ".txt", ".html"):
-        raise ExportError(f"Expected a certificate named .json, .txt or .html. Received {os.fspath(path)}.")
+        raise ExportError(f"A certificate's name must end in .json, .txt or .html, unlike {os.fspath(path)}.")
     check_folder(path)
 
 

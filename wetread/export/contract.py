@@ -153,8 +153,8 @@ def _take_off_activation(model: onnx.ModelProto, spec: ModelSpec) -> str:
         prune(model, [logits])
         return logits
     raise ExportError(
-        f"Expected a network whose last operation is a {spec.head}. Received one that ends in "
-        f"{maker.op_type if maker is not None else 'no operation'}. End it in logits, or in a Dense or "
+        f"The network's last operation must be a {spec.head}; it is "
+        f"{maker.op_type if maker is not None else 'none'}. End it in logits, or in a Dense or "
         f"Activation layer with {spec.head}."
     )
 

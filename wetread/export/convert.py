@@ -104,8 +104,7 @@ def export_keras(
         images = read_folder_images(options.calibration, spec)
     elif options.precision != "float32":
         raise ExportError(
-            f"Expected a folder of images to make {options.precision} with. Received none. Say where they "
-            "are with --calibration."
+            f"{options.precision} needs images to calibrate on. Say where they are with --calibration."
         )
     result = _export(model, spec, images, Path(output), options)
     return dataclasses.replace(result, notes=(*(f"{guess}." for guess in guesses), *result.notes))
@@ -172,9 +171,9 @@ def _search(
     )
     if not measured.holds:
         raise GateError(
-            f"Expected a float16 form that flips at most {options.gate.max_flips:.1%} of the labels, besides "
-            f"near ties. Received one that flips {measured.flips - measured.near_flips} of "
-            f"{measured.images}. No file was written: use float32, allow more with --max-flips, or judge "
+            f"float16 changes too many labels: {measured.flips - measured.near_flips} of {measured.images}, "
+            f"besides near ties, where {options.gate.max_flips:.1%} are accepted. No file was written: use "
+            "float32, allow more with --max-flips, or judge "
             "with more images (--calibration).",
             candidates=rows,
         )

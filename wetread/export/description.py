@@ -76,15 +76,15 @@ def _settle_preprocessing(
         modes = {mode} - {None}
     elif modes and (given != (None, None, None, (0.0,)) or len(modes) > 1):
         raise ConfigError(
-            "Expected a preprocessing alone, or scale, offset, mean and std. Received both, or two "
-            "preprocessings: give one of them."
+            "Give one preprocessing alone, or scale, offset, mean and std; not both, and not two "
+            "preprocessings."
         )
     if not modes:
         return description, guess
     found = read_mode(str(modes.pop()))
     if found.color and description.color not in (None, found.color):
         raise ConfigError(
-            f"Expected the color {found.color}, which that preprocessing has. Received {description.color}."
+            f"That preprocessing has the color {found.color}, so it cannot be {description.color}."
         )
     color = found.color or description.color
     return dataclasses.replace(description, scale=found.scale, offset=found.offset, color=color), guess
@@ -100,8 +100,8 @@ def _make_spec(model: Any, description: NetworkDescription, pipeline: Pipeline |
         or (description.size and (height, width) not in (size, (None, None)))
     ):
         raise ExportError(
-            f"Expected the size of the images that the network takes. Received {(height, width)} from the "
-            f"network and {description.size} by option. Say it with --size."
+            f"The size of the network's images is not known: the network says {(height, width)}, the option "
+            f"{description.size}. Say it with --size."
         )
     color = description.color or {1: "gray", 3: "rgb", None: "rgb"}[channels]
     if pipeline is not None:
@@ -109,7 +109,9 @@ def _make_spec(model: Any, description: NetworkDescription, pipeline: Pipeline |
     else:
         recipe = PixelRecipe(height=size[0], width=size[1], color=color, resize=description.resize)
     if channels not in (recipe.channels, None):
-        raise ExportError(f"Expected images of {channels} channels. Received --color {color}.")
+        raise ExportError(
+            f"The network takes images of {channels} channels, which --color {color} does not have."
+        )
     scale, offset = _scale_and_offset(model, description)
     return ModelSpec(
         labels=description.labels,
@@ -129,7 +131,7 @@ def _scale_and_offset(
     if description.scale is None and description.mean is None and description.std is None:
         if doubt := find_doubt(model):
             raise ConfigError(
-                "Expected the scale of the pixels, 0 to 255, that the network was trained on. Received none, "
+                "The scale of the pixels that the network was trained on is not known: no --scale was given, "
                 f"and {doubt}. Say it: --scale 0.003921568627 for pixels from 0 to 1, --scale 1 for 0 to 255."
             )
         return (1.0,), description.offset
@@ -141,7 +143,7 @@ def _scale_and_offset(
     )
     scale, offset, mean, std = values
     if not np.all(std > 0):
-        raise ConfigError(f"Expected --std above 0. Received {description.std}.")
+        raise ConfigError(f"--std must be above 0, not {description.std}.")
     return tuple((scale / std).tolist()), tuple(((offset - mean) / std).tolist())
 
 

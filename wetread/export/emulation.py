@@ -203,7 +203,7 @@ def _multiply_to_float(node: onnx.NodeProto, inputs: list[Any], product: Product
 def _need_matrix(node: onnx.NodeProto, weight: Array) -> None:
     if weight.ndim != 2:
         raise ExportError(
-            f"Expected a weight of two axes in {node.name}. Received {weight.shape}: leave it in float."
+            f"The weight of {node.name} must have two axes; its shape is {weight.shape}: leave it in float."
         )
 
 

@@ -48,7 +48,7 @@ class Expectations:
     def _has_scale(self, spec: ModelSpec) -> bool:
         channels = spec.pixels.channels
         if len(self.scale or ()) not in (1, channels):
-            raise ConfigError(f"Expected one scale, or {channels}. Received {self.scale}.")
+            raise ConfigError(f"The expected scale must be one number or {channels}, not {self.scale}.")
         wanted, found = np.broadcast_to(self.scale or (), channels), np.broadcast_to(spec.scale, channels)
         return bool(np.allclose(found, wanted, rtol=_CLOSE, atol=0))
 
@@ -69,7 +69,8 @@ def _contradict_resize(expected: str, spec: ModelSpec) -> str | None:
         return ", ".join(other) or None
     if expected not in RESIZE_KERNELS:
         raise ConfigError(
-            f"Expected a resizing: {', '.join((*_WAYS, *RESIZE_KERNELS))}, or a pipeline's name. Received "
+            f"The expected resizing must be {', '.join((*_WAYS, *RESIZE_KERNELS))}, or a pipeline's name, "
+            "not "
             f"{expected!r}."
         )
     kernel = recipe.kernel.split("-")[1] if "-" in recipe.kernel else recipe.kernel

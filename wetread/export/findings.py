@@ -81,7 +81,7 @@ def collect(
         if on_progress is not None:
             on_progress(len(found.names))
     if not found.names:
-        raise ExportError(f"Expected images in {', '.join(map(str, locations))}. Received none that decode.")
+        raise ExportError(f"No image in {', '.join(map(str, locations))} can be decoded.")
     return found
 
 

@@ -71,9 +71,7 @@ def open_plain(model: bytes, options: Any = None) -> Any:
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise ExportError(
-            f"Expected a graph that onnxruntime runs. Received: {str(error).splitlines()[0][:400]}."
-        ) from error
+        raise ExportError(f"onnxruntime cannot run the graph: {str(error).splitlines()[0][:400]}.") from error
 
 
 def freeze_shapes(model: onnx.ModelProto) -> None:
@@ -191,7 +189,7 @@ def sort_nodes(model: onnx.ModelProto) -> None:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            raise ExportError("Expected a graph without a cycle. Received one.")
+            raise ExportError("The graph has a cycle.")
         waiting = later
     del model.graph.node[:]
     model.graph.node.extend(ordered)

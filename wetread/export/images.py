@@ -208,7 +208,7 @@ def _find_root(folder: str) -> str:
 def _need_both(images: ExportImages, place: str) -> None:
     if not len(images.calibration) or not len(images.validation):
         raise ExportError(
-            f"Expected images that calibrate and images that judge, in {place}. Received "
+            f"{place} must hold images to calibrate and images to judge with; it has "
             f"{len(images.calibration)} and {len(images.validation)}. Say where they are with --calibration."
         )
 
@@ -218,7 +218,7 @@ def _read_data_root(run: Path) -> str:
         return str(json.loads((run / "config.json").read_text(encoding="utf-8"))["data"]).rstrip("/")
     except (OSError, ValueError, KeyError) as error:
         raise ExportError(
-            f"Expected the place of the training images in {run / 'config.json'}. Received none. Say where "
+            f"{run / 'config.json'} does not say where the training images are. Say where "
             "they are with --calibration."
         ) from error
 
@@ -228,7 +228,7 @@ def _read_splits(run: Path) -> list[dict[str, str]]:
         with (run / "splits.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             return list(csv.DictReader(file))
     except OSError as error:
-        raise ExportError(f"Expected splits.csv in {run}. Received {error.strerror}.") from error
+        raise ExportError(f"splits.csv of {run} cannot be read: {error.strerror}.") from error
 
 
 def _thin(names: list[str], limit: int) -> list[str]:

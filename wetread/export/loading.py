@@ -51,7 +51,7 @@ def _load_each(paths: Sequence[str], load: Callable[[str], Loaded]) -> Loaded:
 
 def _explain(path: str, error: Exception) -> ExportError:
     return ExportError(
-        f"Expected the owner's code to read {path}, as wetread does. Received {type(error).__name__}: "
+        f"The owner's code cannot read {path}, which wetread reads: {type(error).__name__}: "
         f"{' '.join(str(error).split())[:200]}. Leave the file out of --images."
     )
 
@@ -108,7 +108,7 @@ def _take_batches(dataset: Any, paths: Sequence[str]) -> list[Loaded]:
     except Exception as error:
         raise _explain(paths[min(len(batches), len(paths) - 1)], error) from error
     if len(batches) != len(paths):
-        raise ExportError(f"Expected {len(paths)} images from Keras' dataset. Received {len(batches)}.")
+        raise ExportError(f"Keras' dataset returned {len(batches)} images instead of {len(paths)}.")
     return batches
 
 

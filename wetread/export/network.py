@@ -42,7 +42,7 @@ def load_network(path: str | os.PathLike[str], *, called: str | os.PathLike[str]
     """
     called = Path(path if called is None else called)
     if not Path(path).is_file():
-        raise ExportError(f"Expected a Keras network. Received {called}, which is not there.")
+        raise ExportError(f"{called} does not exist. Name a Keras network.")
     keras = import_keras()
     try:
         with quiet():
@@ -55,8 +55,8 @@ def explain_load(path: Path, message: str) -> str:
     """Say what Keras' words mean, that it raises where it cannot load a network, and what to do."""
     if "ambda" in message:
         return (
-            f"{path}: Expected a network of Keras' own layers. Received one with a Lambda layer, which is "
-            "arbitrary code and is not run. Put a layer in its place: Rescaling, Activation, Reshape or "
+            f"{path}: the network has a Lambda layer, which is arbitrary code and is not run. Put a layer "
+            "in its place: Rescaling, Activation, Reshape or "
             "keras.ops on the functional API; or give a function of its name with --custom my_module."
         )
     custom = re.search(
@@ -64,13 +64,13 @@ def explain_load(path: Path, message: str) -> str:
     )
     if custom:
         return (
-            f"{path}: Expected a network of Keras' own layers. Received one with '{custom[1] or custom[2]}', "
-            "which is code of its author's. Give the code with --custom my_module, which is run; or put "
+            f"{path}: the network needs '{custom[1] or custom[2]}', which is its author's own code. Give "
+            "the code with --custom my_module, which is run; or put "
             "Keras' own layers in its place and save it again."
         )
     reason = " ".join(message.rpartition("Exception encountered:")[2].split())
     return (
-        f"{path}: Expected a network of Keras' own layers, saved by Keras 3. Received: {reason[:400]}. Build "
+        f"{path}: Keras 3 cannot load the network: {reason[:400]}. Build "
         "it from Keras' own layers and save it again."
     )
 
@@ -116,11 +116,11 @@ def network_shape(model: Any) -> tuple[int | None, int | None, int | None]:
         return (None, None, None)
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs)
-        raise ExportError(f"Expected a network that takes one image (N, H, W, C). Received inputs {shapes}.")
+        raise ExportError(f"The network must take one image (N, H, W, C); its inputs are {shapes}.")
     height, width, channels = inputs[0].shape[1:]
     if channels not in (1, 3, None):
         raise ExportError(
-            f"Expected 1 or 3 channels, last. Received an input of shape {(height, width, channels)}."
+            f"The network's input must have 1 or 3 channels, last; its shape is {(height, width, channels)}."
         )
     return (height, width, channels)
 
@@ -140,7 +140,7 @@ def wrap_network(model: Any, shape: tuple[int, int, int]) -> Any:
             result = model(_pack_input(model, image), training=False)
     except Exception as error:
         raise ExportError(
-            f"Expected a network that takes images of shape {shape}. Received: "
+            f"The network does not take images of shape {shape}: "
             f"{' '.join(str(error).split())[:300]}. Give the size that it was trained at."
         ) from error
     return keras.Model(image, _take_output(model, keras.tree.flatten(result)), name="network")
@@ -164,7 +164,7 @@ def _take_output(model: Any, outputs: list[Any]) -> Any:
         if len(outputs) > 1
         else "End it in pooling or Flatten and a Dense layer."
     )
-    raise ExportError(f"Expected a network with one output (N, K). Received {shown or 'none'}. {advice}")
+    raise ExportError(f"The network must have one output (N, K); it has {shown or 'none'}. {advice}")
 
 
 def _need_finite(model: Any) -> None:
@@ -189,7 +189,7 @@ def _need_float32(model: Any) -> None:
     for layer in model._flatten_layers():
         if not getattr(layer, "layers", None) and layer.compute_dtype in ("float16", "bfloat16", "float64"):
             raise ExportError(
-                f"Expected a network that computes in float32. Received layer '{layer.name}' in "
+                f"The network must compute in float32; its layer '{layer.name}' computes in "
                 f"{layer.compute_dtype}. Build the network again after "
                 "keras.config.set_dtype_policy('float32'), give it this one's weights with set_weights, and "
                 "save that."
@@ -217,8 +217,8 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
     if len(converted.graph.input) != 1:
         extra = ", ".join(entry.name for entry in converted.graph.input[1:])
         raise ExportError(
-            "Expected a network whose only input is the image. Received one in which tf2onnx made inputs of "
-            f"constants: {extra[:400]}. Put a layer in place of the operation that this names."
+            f"tf2onnx made inputs of constants of the network: {extra[:400]}. Put a layer in place of the "
+            "operation that this names."
         )
     return converted
 
@@ -228,14 +228,14 @@ def _explain_conversion(wrapped: Any, messages: list[str], error: Exception | No
     found = {match[2]: match[1] for match in matches}
     if not found:
         return (
-            "Expected a network that tf2onnx converts. Received: "
-            f"{' '.join(str(error).split())[:400]}. Replace the layer that this names."
+            f"tf2onnx cannot convert the network: {' '.join(str(error).split())[:400]}. Replace the layer "
+            "that this names."
         )
     parts = []
     for operation, name in found.items():
         advice = _WAYS_ROUND.get(operation, "replace it by layers of convolutions, pooling and Dense")
         parts.append(f"{_find_layer(wrapped, name)} uses {operation} ({advice})")
-    return f"Expected operations that ONNX has. Received a network whose {'; '.join(parts)}."
+    return f"ONNX lacks operations of the network: {'; '.join(parts)}."
 
 
 def _find_layer(wrapped: Any, path: str) -> str:
@@ -307,12 +307,15 @@ def find_head(model: Any, outputs: NDArray[np.floating], labels: int) -> str:
             return "softmax" if sums_to_one else "logits"
         if activation == "sigmoid":
             raise ExportError(
-                f"Expected probabilities that exclude one another. Received {units} independent sigmoids "
-                "(multi-label), which wetread does not read. End the network in softmax or logits."
+                f"The network ends in {units} independent sigmoids (multi-label), which wetread does not "
+                "support. End the network in softmax or logits."
             )
     else:
-        raise ExportError(f"Expected {labels} outputs for {labels} labels, or 1 for 2. Received {units}.")
+        raise ExportError(
+            f"The network has {units} output(s) for {labels} labels. It needs one for each, or 1 for 2 "
+            "labels."
+        )
     raise ExportError(
-        f"Expected a network that ends in logits, a sigmoid or a softmax. Received {units} output(s) through "
+        f"The network must end in logits, a sigmoid or a softmax; it has {units} output(s) through "
         f"{activation!r}{' that stay between 0 and 1' if bounded else ''}. Say what they are with --head."
     )

@@ -38,7 +38,9 @@ class ExportOptions:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise ConfigError(f"Expected a precision: {', '.join(PRECISIONS)}. Received {self.precision!r}.")
+            raise ConfigError(
+                f"The precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}."
+            )
 
     def tell(self, text: str) -> None:
         """Say what is being done."""

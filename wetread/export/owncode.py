@@ -19,11 +19,11 @@ def import_function(name: str) -> Callable[..., Any]:
         found = getattr(import_module(module), function)
     except (ImportError, AttributeError, ValueError) as error:
         raise ExportError(
-            f"Expected the function {name!r}. Received: {error}. It was looked for in the current folder, "
+            f"The function {name!r} was not found: {error}. It was looked for in the current folder, "
             f"{os.getcwd()}, and then in Python's own path: start wetread in the folder that holds it."
         ) from error
     finally:
         sys.path.remove(os.getcwd())
     if not callable(found):
-        raise ExportError(f"Expected {name!r} to be a function. Received {type(found).__name__}.")
+        raise ExportError(f"{name!r} must be a function; it is a {type(found).__name__}.")
     return found  # type: ignore[no-any-return]

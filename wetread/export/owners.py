@@ -77,7 +77,7 @@ def open_owner(reference: Reference, *, wrapped: Any, spec: ModelSpec) -> Owner:
         )
     if isinstance(reference, str) and ":" not in reference:
         raise ExportError(
-            f"Expected a reference: {', '.join(LOADERS)}, or module:function. Received {reference!r}."
+            f"The reference {reference!r} is unknown. Use {', '.join(LOADERS)}, or module:function."
         )
     function = import_function(reference) if isinstance(reference, str) else reference
     labels = getattr(function, "class_names", None) or getattr(function, "labels", None)
@@ -122,8 +122,8 @@ def read_answer(value: Any, spec: ModelSpec, *, name: str) -> NDArray[np.float64
     if isinstance(value, Mapping):
         if set(map(str, value)) != set(spec.labels):
             raise ExportError(
-                f"Expected the reference to name the labels {', '.join(spec.labels)}. Received "
-                f"{', '.join(map(str, value))} for {name}."
+                f"The reference must name the labels {', '.join(spec.labels)}; for {name} it names "
+                f"{', '.join(map(str, value))}."
             )
         value = [{str(label): number for label, number in value.items()}[label] for label in spec.labels]
     row = np.asarray(value, np.float64).reshape(-1)
@@ -131,12 +131,12 @@ def read_answer(value: Any, spec: ModelSpec, *, name: str) -> NDArray[np.float64
         row = np.array([1 - row[0], row[0]])
     if len(row) != len(spec.labels) or not np.isfinite(row).all():
         raise ExportError(
-            f"Expected {len(spec.labels)} probabilities from the reference, one for each label, or one for "
-            f"two. Received {np.shape(value)} for {name}: {str(value)[:100]}."
+            f"The reference must return {len(spec.labels)} probabilities, one for each label, or one for "
+            f"two; for {name} it returned {np.shape(value)}: {str(value)[:100]}."
         )
     if row.min() < -_SUM_TOLERANCE or abs(row.sum() - 1) > _SUM_TOLERANCE:
         raise ExportError(
-            f"Expected probabilities from the reference that sum to 1. Received {row.tolist()} for {name}: "
+            f"The reference must return probabilities that sum to 1; for {name} it returned {row.tolist()}: "
             "are they logits? Return tf.nn.softmax or tf.sigmoid of them."
         )
     return row
@@ -177,14 +177,13 @@ def _preprocess(loaded: Loaded, pipeline: Pipeline, spec: ModelSpec) -> Loaded:
 def _need_colors(pipeline: Pipeline, spec: ModelSpec) -> None:
     if pipeline.preprocessing in ("caffe", "torch") and spec.pixels.channels != 3:
         raise ExportError(
-            f"Expected a model of colors with the preprocessing {pipeline.preprocessing}. Received one of "
-            "gray."
+            f"The preprocessing {pipeline.preprocessing} needs a color model; this one takes gray images."
         )
 
 
 def _need_local(names: Sequence[str]) -> None:
     if names and is_bucket_location(names[0]):
         raise ExportError(
-            f"Expected files on this disk for a reference, which opens them by path. Received {names[0]}. "
+            f"A reference opens files by path, so they must be on this disk; {names[0]} is not. "
             "Copy them here, and give their folder with --images."
         )

@@ -62,7 +62,7 @@ def measure_parity(
     no images, or the reference does not answer, and ModelError for a file that does not load.
     """
     if not models:
-        raise ExportError("Expected one or more ONNX files. Received none.")
+        raise ExportError("Give one or more ONNX files to compare.")
     classifiers = [Classifier(model, device="cpu") for model in models]
     expected = _read_expectations(expected_labels, expected_scale, expected_resize)
     question = _ask(keras, classifiers, expected, reference)

@@ -85,8 +85,7 @@ def read_pipeline(text: str) -> Pipeline:
     loader, *words = (word.strip() for word in text.split(","))
     if loader not in LOADERS:
         raise ConfigError(
-            f"Expected a pipeline that begins with {', '.join(LOADERS)}. Received {loader!r}. Example: "
-            "keras:load_img,nearest."
+            f"A pipeline begins with {', '.join(LOADERS)}, not {loader!r}. Example: keras:load_img,nearest."
         )
     family = LOADERS[loader]
     names = [_OTHER_NAMES[family].get(word, word) for word in words]
@@ -97,9 +96,9 @@ def read_pipeline(text: str) -> Pipeline:
     unknown = [w for w in names if w not in (*kernels, *modes, *shapes, *smooth)]
     if unknown or max(map(len, (kernels, modes, shapes))) > 1:
         raise ConfigError(
-            f"Expected after {loader} at most one of each: {', '.join(_INTERPOLATIONS[family])}; "
-            f"{', '.join(_SHAPES.get(loader, (CROP,))) or ANTIALIAS}; {', '.join(MODES)}. Received "
-            f"{', '.join(unknown or words)}."
+            f"{', '.join(unknown or words)} cannot follow {loader}. At most one of each can: "
+            f"{', '.join(_INTERPOLATIONS[family])}; "
+            f"{', '.join(_SHAPES.get(loader, (CROP,))) or ANTIALIAS}; {', '.join(MODES)}."
         )
     return Pipeline(
         loader=loader,
@@ -113,7 +112,7 @@ def read_pipeline(text: str) -> Pipeline:
 def guess_pipeline(kernel: str) -> tuple[Pipeline | None, str | None]:
     """The pipeline that a kernel alone stands for, None for wetread's own; and the guess in a sentence."""
     if kernel not in RESIZE_KERNELS:
-        raise ConfigError(f"Expected a kernel: {', '.join(RESIZE_KERNELS)}. Received {kernel!r}.")
+        raise ConfigError(f"The kernel must be one of {', '.join(RESIZE_KERNELS)}, not {kernel!r}.")
     if kernel == AREA:
         return None, None
     name = f"keras:load_img,{kernel}" if kernel == "nearest" else f"keras:dataset,{kernel}"

@@ -46,7 +46,7 @@ _APPLICATIONS = (
 def read_mode(mode: str) -> Preprocessing:
     """What a mode does. Raises ConfigError for one that is none."""
     if mode not in _MODES:
-        raise ConfigError(f"Expected a preprocessing: {', '.join(_MODES)}. Received {mode!r}.")
+        raise ConfigError(f"The preprocessing must be one of {', '.join(_MODES)}, not {mode!r}.")
     return _MODES[mode]
 
 

@@ -92,8 +92,7 @@ def quantize_graph(
     chosen = writer.choose_nodes()
     if not any(node.op_type in _WEIGHTED for node in chosen):
         raise ExportError(
-            "Expected a layer to quantize. Received a network of which all layers stay in float. Use "
-            "--precision float32."
+            "No layer of the network can be quantized: all stay in float. Use --precision float32."
         )
     writer.feed_pixels(chosen)
     for node in chosen:

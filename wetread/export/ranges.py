@@ -37,7 +37,7 @@ def collect_histograms(
     if not names:  # onnxruntime would take that for all outputs
         return {}
     if not len(images):
-        raise ExportError("Expected calibration images. Received none. Give a folder with --calibration.")
+        raise ExportError("There are no calibration images. Give a folder with --calibration.")
     session = open_plain(add_outputs(model, names).SerializeToString())
     batches = [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
     low, high = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)

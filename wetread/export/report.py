@@ -236,7 +236,7 @@ def tabulate_layers(report: ParityReport) -> list[list[str]]:
 def check_folder(path: str | os.PathLike[str]) -> None:
     """Before the work: is the folder there in which a file is to be written? Raises ExportError."""
     if not is_bucket_location(path) and not Path(path).absolute().parent.is_dir():
-        raise ExportError(f"Expected a file in a folder that is there. Received {os.fspath(path)}.")
+        raise ExportError(f"The folder of {os.fspath(path)} does not exist.")
 
 
 def write_report(report: ParityReport, path: str | os.PathLike[str]) -> None:
@@ -244,4 +244,4 @@ def write_report(report: ParityReport, path: str | os.PathLike[str]) -> None:
     try:
         write_file(path, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     except OSError as error:
-        raise ExportError(f"Expected to write {os.fspath(path)}. Received: {error.strerror}.") from error
+        raise ExportError(f"{os.fspath(path)} cannot be written: {error.strerror}.") from error

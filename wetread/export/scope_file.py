@@ -34,7 +34,7 @@ class UnlikeRequest:
     def __post_init__(self) -> None:
         check_changes(self.find)
         if not 0.5 <= self.keep < 1:
-            raise ConfigError(f"Expected 'keep' from 0.5 to less than 1. Received {self.keep}.")
+            raise ConfigError(f"'keep' must be at least 0.5 and below 1, not {self.keep}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +50,9 @@ def read_scope(file: str | os.PathLike[str]) -> ScopeRequest:
     try:
         values = tomllib.loads(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"Expected a scope in {os.fspath(file)}. Received: {error.strerror}.") from error
+        raise ConfigError(f"The scope file {os.fspath(file)} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise ConfigError(
-            f"Expected TOML in {os.fspath(file)}. Received text that is not: {error}."
-        ) from error
+        raise ConfigError(f"{os.fspath(file)} is not valid TOML: {error}.") from error
     try:
         return build_request(values)
     except ConfigError as error:
@@ -65,10 +63,10 @@ def build_request(values: dict[str, Any]) -> ScopeRequest:
     """Build a scope from parsed TOML. Raises ConfigError."""
     unknown = sorted({*values} - {"purpose", "unlike", "dicom"})
     if unknown:
-        raise ConfigError(f"Expected 'purpose', 'unlike' and 'dicom'. Received {', '.join(unknown)}.")
+        raise ConfigError(f"Unknown: {', '.join(unknown)}. A scope has 'purpose', 'unlike' and 'dicom'.")
     purpose, unlike, rules = values.get("purpose", ""), values.get("unlike", {}), values.get("dicom", {})
     if not isinstance(purpose, str) or not isinstance(rules, dict):
-        raise ConfigError("Expected 'purpose' in words and tables [dicom.KEYWORD]. Received something else.")
+        raise ConfigError("'purpose' must be a text, and 'dicom' hold tables [dicom.KEYWORD].")
     attributes = tuple(
         build_dataclass(AttributeRule, {"keyword": keyword, **_need_table(rule, f"dicom.{keyword}")})
         for keyword, rule in rules.items()
@@ -79,5 +77,5 @@ def build_request(values: dict[str, Any]) -> ScopeRequest:
 
 def _need_table(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or "keyword" in value:
-        raise ConfigError(f"Expected a table [{name}] of rules. Received {value!r}.")
+        raise ConfigError(f"[{name}] must be a table of rules, not {value!r}.")
     return value

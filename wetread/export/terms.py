@@ -58,7 +58,7 @@ def read_run_spec(run: Path) -> ModelSpec:
         text = (run / "spec.json").read_text(encoding="utf-8")
     except OSError as error:
         raise ExportError(
-            f"Expected a finished RUN directory with spec.json. Received {run}: {error.strerror}. "
+            f"{run} is not a finished RUN directory: its spec.json cannot be read: {error.strerror}. "
             "Finish it with `wetread train --resume`."
         ) from error
     return ModelSpec.from_json(text)
@@ -93,8 +93,8 @@ def _need_one_network(classifiers: Sequence[Classifier]) -> None:
             one, other = getattr(first.spec, name), getattr(classifier.spec, name)
             if one != other:
                 raise ExportError(
-                    f"Expected models of one network. Received {first.name} with {name} {one} and "
-                    f"{classifier.name} with {other}. Compare them one at a time."
+                    f"The models are not of one network: {first.name} has {name} {one}, and "
+                    f"{classifier.name} has {other}. Compare them one at a time."
                 )
 
 
@@ -103,8 +103,9 @@ def _hold_to_run(classifier: Classifier, expected: ModelSpec, run: Path) -> None
         found = _lay_out(classifier.spec)[name]
         if not _is_same(wanted, found):
             raise ExportError(
-                f"Expected {classifier.name} to have the {name} of {run / 'spec.json'}: {_say(wanted)}. "
-                f"Received {_say(found)}. Export the RUN again: `wetread export {run}`."
+                f"{classifier.name} does not have the {name} of {run / 'spec.json'}: {_say(found)} instead "
+                "of "
+                f"{_say(wanted)}. Export the RUN again: `wetread export {run}`."
             )
 
 

@@ -54,7 +54,7 @@ def fit_unlike(
     """
     if min(len(fit), len(held_out)) < _LEAST_IMAGES:
         raise ExportError(
-            f"Expected {_LEAST_IMAGES} images or more to fit the scope on, and as many held out. Received "
+            f"The scope needs {_LEAST_IMAGES} images or more to fit, and as many held out; there are "
             f"{len(fit)} and {len(held_out)}. Give more with --calibration, or 'unlike = false' in the scope."
         )
     fit = fit[np.linspace(0, len(fit) - 1, min(len(fit), FIT_IMAGES)).round().astype(int)]

@@ -98,7 +98,7 @@ def attach_unlike(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto:
     copy = copy_model(model)
     missing = {found.name for found in measure.maps} - {INPUT, *find_outputs(copy)}
     if missing:
-        raise ExportError(f"Expected the features {sorted(missing)} in the exported graph. Received none.")
+        raise ExportError(f"The exported graph lacks the features {sorted(missing)}.")
     copy.graph.node.extend([*_make_features(copy, measure.maps), *_make_measure(copy, measure)])
     copy.graph.output.insert(1, helper.make_tensor_value_info(UNLIKE, TensorProto.FLOAT, ["N"]))
     name_nodes(copy)

@@ -49,9 +49,7 @@ def _replace(path: Path, data: bytes) -> None:
     try:
         write_file(path, data)
     except OSError as error:
-        raise ExportError(
-            f"Expected to write {path}. Received: {error.strerror}. Choose another --output."
-        ) from error
+        raise ExportError(f"{path} cannot be written: {error.strerror}. Choose another --output.") from error
 
 
 def _remove(path: Path) -> None:
@@ -59,7 +57,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise ExportError(
-            f"Expected to remove {path}, which belongs to the model that stood there before. Received: "
+            f"{path}, which belongs to the model that stood there before, cannot be removed: "
             f"{error.strerror}. Remove it: it does not belong to the new one."
         ) from error
 
@@ -69,6 +67,4 @@ def check_places(output: Path, options: ExportOptions) -> None:
     if options.sign is not None:
         sign_model(b"", key=options.sign)
     if output.suffix != ".onnx" or not output.absolute().parent.is_dir():
-        raise ExportError(
-            f"Expected an --output that ends in .onnx, in a folder that is there. Received {output}."
-        )
+        raise ExportError(f"--output must end in .onnx and be in an existing folder, unlike {output}.")

@@ -32,7 +32,7 @@ def import_custom(text: str) -> dict[str, Any]:
     missing = [name for name in names if name not in found]
     if missing:
         raise ConfigError(
-            f"Expected {missing[0]!r} in --custom {place}. Received a module without it: it has "
+            f"--custom {place} lacks {missing[0]!r}: it has "
             f"{', '.join(sorted(found)[:8]) or 'no class and no function'}."
         )
     return {name: found[name] for name in names}
@@ -49,7 +49,7 @@ def split_custom(text: str) -> tuple[str, tuple[str, ...]]:
 def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"wetread_custom_{path.stem}", path)
     if not path.is_file() or spec is None or spec.loader is None:
-        raise ConfigError(f"Expected a Python file for --custom. Received {path}, which is not there.")
+        raise ConfigError(f"--custom {path} does not exist.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     with _beside(str(path.absolute().parent)):
@@ -81,7 +81,7 @@ def _run(work: Any, name: str) -> Any:
         return work()
     except Exception as error:
         raise ConfigError(
-            f"Expected to import --custom {name}. Received {type(error).__name__}: "
+            f"--custom {name} cannot be imported: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:300]}. Check it: it is looked for in {os.getcwd()} and then in "
             "Python's own path."
         ) from error

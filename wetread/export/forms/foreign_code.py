@@ -135,8 +135,8 @@ def refuse_code(path: object, found: list[str]) -> ExportError:
         else "Give the code with --custom my_module, which is run"
     )
     return ExportError(
-        f"{path}: Expected a network of Keras' own layers. Received one with {shown}, which is its author's "
-        f"own code. {advice}; or put Keras' own layers in its place and save it again."
+        f"{path}: the network has {shown}, which is its author's own code. {advice}; or put Keras' own "
+        "layers in its place and save it again."
     )
 
 

@@ -20,9 +20,7 @@ def make_network(frozen: Frozen) -> Any:
     """
     keras = import_keras()
     if len(frozen.shape) != 4:
-        raise ExportError(
-            f"Expected a network that takes one image (N, H, W, C). Received an input {frozen.shape}."
-        )
+        raise ExportError(f"The network must take one image (N, H, W, C); its input is {frozen.shape}.")
     image = keras.Input(frozen.shape[1:], name="image")
     outputs = {name: _graph_layer()(frozen, name)(image) for name in frozen.outputs}
     return keras.Model(image, next(iter(outputs.values())) if len(outputs) == 1 else outputs, name="graph")

@@ -147,7 +147,7 @@ def ask_reader(folder: Path, request: dict[str, Any], *, graph: bool, layers: bo
     if not result.is_file():
         last = " ".join((done.stderr.strip().splitlines() or ["nothing"])[-1].split())[:300]
         raise ExportError(
-            f"Expected to read {request['path']}. Received: the process that read it ended with code "
+            f"{request['path']} cannot be read: the process that read it ended with code "
             f"{done.returncode} and said {last!r}. The file may be damaged; or there is too little memory."
         )
     return _check(json.loads(result.read_text(encoding="utf-8")), Path(request["path"]))
@@ -160,7 +160,7 @@ def _check(result: dict[str, Any], path: Path) -> dict[str, Any]:
         raise describe_damage(path, result["damaged"])
     if "error" in result:
         words = result["error"].rstrip(".")
-        raise ExportError(f"{path}: Expected a network that Keras 2 reads. Received: {words}.")
+        raise ExportError(f"{path}: Keras 2 cannot read the network: {words}.")
     return result
 
 

@@ -107,7 +107,7 @@ def _open_json(path: Path, source: NetworkSource, architecture: Architecture, pl
             model.load_weights(_name_weights(weights, place))
         except Exception as error:
             raise ExportError(
-                f"Expected weights of the network in {path}. Received {weights}, which does not fit it: "
+                f"The weights in {weights} do not fit the network in {path}: "
                 f"{' '.join(str(error).split())[:300]}."
             ) from error
     return model

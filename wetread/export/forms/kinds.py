@@ -60,7 +60,7 @@ def find_network(path: str | os.PathLike[str]) -> tuple[Path, Kind]:
     """
     path = Path(path)
     if not path.exists():
-        raise ExportError(f"Expected a Keras network. Received {path}, which is not there.")
+        raise ExportError(f"{path} does not exist. Name a Keras network.")
     if path.is_dir():
         return _look_into_folder(path)
     if path.name in ("saved_model.pb", "keras_metadata.pb"):
@@ -70,9 +70,9 @@ def find_network(path: str | os.PathLike[str]) -> tuple[Path, Kind]:
             head = file.read(4096 + len(HDF5_SIGNATURE))
             size = file.seek(0, os.SEEK_END)
     except OSError as error:
-        raise ExportError(f"Expected to read {path}. Received: {error.strerror}.") from error
+        raise ExportError(f"{path} cannot be read: {error.strerror}.") from error
     if not size:
-        raise ExportError(f"Expected a Keras network. Received {path}, which is empty.")
+        raise ExportError(f"{path} is empty. Name a Keras network.")
     return path, _tell_file(path, head)
 
 
@@ -91,10 +91,7 @@ def _look_into_folder(folder: Path) -> tuple[Path, Kind]:
             f"again."
         )
     shown = ", ".join(sorted(names)[:5]) or "nothing"
-    raise ExportError(
-        f"Expected a Keras network. Received {folder}, a folder that is no SavedModel and holds {shown}. "
-        "Name the file in it."
-    )
+    raise ExportError(f"{folder} is a folder, but not a SavedModel: it holds {shown}. Name the file in it.")
 
 
 def _tell_file(path: Path, head: bytes) -> Kind:
@@ -116,7 +113,7 @@ def _tell_file(path: Path, head: bytes) -> Kind:
 
 
 def _refuse(path: Path, words: str) -> ExportError:
-    return ExportError(f"Expected a Keras network. Received {path}, which is {words.rstrip('.')}.")
+    return ExportError(f"{path} is not a Keras network: it is {words.rstrip('.')}.")
 
 
 def _refuse_unknown(path: Path, head: bytes) -> ExportError:

@@ -36,25 +36,21 @@ def open_network(
 
 def _open(path: Path, kind: Kind, source: NetworkSource, size: tuple[int, int] | None) -> Opened:
     if source.weights is not None and kind is not Kind.JSON:
-        raise ExportError(
-            f"Expected --weights with an architecture in JSON. Received them with {path}, which is "
-            f"{kind.value}."
-        )
+        raise ExportError(f"--weights belongs to an architecture in JSON; {path} is {kind.value}.")
     if kind is Kind.SAVED_MODEL:
         return _open_saved_model(path, source, size)
     architecture = read_architecture(path, kind)
     if architecture is None:
         raise ExportError(
-            f"Expected a whole network. Received {path}, which holds weights alone. Give its architecture, "
+            f"{path} holds weights alone. Give the architecture, "
             f"model.to_json() of the same network, with --keras, and this file with --weights."
         )
     if kind is Kind.JSON:
         _need_weights(path, source)
     if architecture.major < 2:
         raise ExportError(
-            f"Expected a network of Keras 2 or 3. Received {path}, written by Keras "
-            f"{architecture.version}. Load "
-            "it in a Keras of 2.0 to 2.3 and save it again."
+            f"{path} was written by Keras {architecture.version}; Keras 2 and 3 are read. Load it in a "
+            "Keras of 2.0 to 2.3 and save it again."
         )
     if architecture.major >= 3:
         return keras3.open_keras3(path, kind, source, architecture=architecture)
@@ -69,12 +65,10 @@ def _need_weights(path: Path, source: NetworkSource) -> None:
             file.name for file in path.parent.iterdir() if file.suffix in (".h5", ".hdf5", ".index")
         )
         seen = f" Beside it stands {', '.join(beside[:3])}." if beside else ""
-        raise ExportError(
-            f"Expected the weights of the network in {path}. Received none.{seen} Give them with --weights."
-        )
+        raise ExportError(f"{path} holds an architecture without weights.{seen} Give them with --weights.")
     weights = Path(source.weights)
     if not weights.exists() and not weights.with_name(f"{weights.name}.index").exists():
-        raise ExportError(f"Expected weights. Received {weights}, which is not there.")
+        raise ExportError(f"--weights {weights} does not exist.")
 
 
 def _open_saved_model(path: Path, source: NetworkSource, size: tuple[int, int] | None) -> Opened:

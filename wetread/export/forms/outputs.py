@@ -21,8 +21,7 @@ def choose_output(model: Any, name: str) -> Any:
     if len(fitting) != 1:
         shown = ", ".join(f"'{known}' {tuple(tensor.shape)}" for known, tensor in named)
         raise ExportError(
-            f"Expected an output called '{name}'. Received a network with {shown or 'none'}. Name one of "
-            f"them, or "
+            f"The network has no output '{name}', but {shown or 'none'}. Name one of them, or "
             "give its number from 0 on."
         )
     return keras.Model(model.inputs, fitting[0], name=model.name)

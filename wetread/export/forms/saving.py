@@ -41,16 +41,13 @@ def convert_network(
     """
     output = Path(output)
     if output.suffix != ".keras" or not output.absolute().parent.is_dir():
-        raise UsageError(
-            f"Expected an --output that ends in .keras, in a folder that is there. Received {output}."
-        )
+        raise UsageError(f"--output must end in .keras and be in an existing folder, unlike {output}.")
     opened = open_network(source)
     if opened.is_graph:
         reason = opened.notes[-1].rpartition(": ")[2] if opened.notes else ""
         raise ExportError(
-            f"Expected a network whose layers are known. Received {os.fspath(source)}, of which "
-            f"TensorFlow's graph "
-            f"alone is: {reason} Export it as it is: `wetread export --keras {os.fspath(source)}`."
+            f"{os.fspath(source)} cannot be converted: only its TensorFlow graph is known, not its layers: "
+            f"{reason} Export it as it is: `wetread export --keras {os.fspath(source)}`."
         )
     with tempfile.TemporaryDirectory(prefix="wetread-") as place:
         file = Path(place) / "network.keras"
@@ -61,7 +58,7 @@ def convert_network(
     try:
         write_file(output, data)
     except OSError as error:
-        raise ExportError(f"Expected to write {output}. Received: {error.strerror}.") from error
+        raise ExportError(f"{output} cannot be written: {error.strerror}.") from error
     return Converted(len(data), *_describe(opened.model), opened.notes)
 
 
@@ -77,8 +74,8 @@ def _compare(model: Any, file: Path, *, custom: str | None) -> None:
         if custom is None:
             raise
         raise ExportError(
-            f"Expected a network that a .keras file can hold alone. Received one that needs {custom} again "
-            "whenever it is loaded. Export it as it is: `wetread export --keras ... --custom`."
+            f"A .keras file cannot hold this network alone: it needs {custom} again whenever it is loaded. "
+            "Export it as it is: `wetread export --keras ... --custom`."
         ) from error
     keras = import_keras()
     random = np.random.default_rng(0)
@@ -90,7 +87,7 @@ def _compare(model: Any, file: Path, *, custom: str | None) -> None:
             for each in (model, loaded)
         ]
     if not all(np.array_equal(a, b, equal_nan=True) for a, b in zip(*answers, strict=True)):
-        raise ExportError("Expected the .keras file to answer as the network does. Received other answers.")
+        raise ExportError("The .keras file gives other results than the network. It was not written.")
 
 
 def _pack(model: Any, images: list[Any]) -> Any:
