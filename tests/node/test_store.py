@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.node.conftest import make_image
+from tests.node.conftest import make_image, until
 from wetread.errors import OutputError
 from wetread.node.store import Received, Store, is_other
 
@@ -84,3 +86,54 @@ def test_a_damaged_ledger_and_that_of_another_model_are_refused(tmp_path):
         open_store(tmp_path)
     ledger.write_bytes(b"".join(lines) + b'{"uid":')  # a kill: half a line
     open_store(tmp_path).close()
+
+
+def test_many_that_came_stand_in_one_line_of_the_ledger(tmp_path):
+    store = open_store(tmp_path)
+    for number in range(3):
+        store.keep(f"1.2.{number}", make_image(number))
+    store.note_received()
+    store.note_received()
+    store.close()
+    lines = [json.loads(line) for line in (tmp_path / "s.csv.node").read_text().splitlines()]
+    assert [list(line) for line in lines] == [["version", "identity"], ["received"]]
+    assert list(lines[1]["received"]) == ["1.2.0", "1.2.1", "1.2.2"]
+    store = open_store(tmp_path)
+    assert store.keep("1.2.1", make_image(1))[0] is Received.SAME
+    store.close()
+
+
+def test_what_is_done_is_noted_after_what_came(tmp_path):
+    """Its file may be gone at once: then the ledger alone knows it."""
+    store = open_store(tmp_path)
+    _, name = store.keep("1.2.1", make_image(1))
+    store.finish(name, retain="delete")
+    store.close()
+    store = open_store(tmp_path)
+    assert store.keep("1.2.1", make_image(1))[0] is Received.SAME
+    store.close()
+
+
+def test_objects_of_one_uid_wait_for_one_another_and_others_do_not(tmp_path, monkeypatch):
+    import wetread.node.store as module
+
+    store, whole, going, begun = open_store(tmp_path), module.write_file, threading.Event(), []
+
+    def write(path: Path, data: bytes) -> None:
+        begun.append(path.name)
+        assert going.wait(60)
+        whole(path, data)
+
+    monkeypatch.setattr(module, "write_file", write)
+    found: list[Received] = []
+    work = [("1.2.1", make_image(1)), ("1.2.1", make_image(2)), ("1.2.2", make_image(3))]
+    threads = [threading.Thread(target=lambda each=each: found.append(store.keep(*each)[0])) for each in work]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(begun) == 2)
+    assert sorted(begun) == ["1.2.1.dcm", "1.2.2.dcm"]
+    going.set()
+    for thread in threads:
+        thread.join()
+    assert sorted(each.name for each in found) == ["NEW", "NEW", "OTHER"]
+    store.close()

@@ -157,7 +157,17 @@ class _Node:
         self._looked = format_now()
         self.rows.heartbeat.beat()
         if names:
+            self._note_received()
             self._score(names)
+
+    def _note_received(self) -> None:
+        try:
+            self.store.note_received()
+        except OSError as error:
+            text = f"the ledger cannot be written: {error.strerror or error}; what came is noted later"
+            self.rows.faults.say("ledger", text)
+        else:
+            self.rows.faults.say("ledger", "")
 
     def _score(self, names: list[str]) -> None:
         entries = [Entry(str(Path(self.options.store) / name)) for name in names]

@@ -2,7 +2,7 @@
 
     store/1.2.840.….dcm              one object, whole and on the disk
     store/1.2.840.….other-5f2c….dcm  another one that came later under the same UID
-    scores.csv.node                  {"uid":"1.2.840.…","digest":"5f2c…"}, {"sent":…}, {"done":…}
+    scores.csv.node                  {"received":{"1.2.840.…":"5f2c…"}}, {"sent":…}, {"done":…}
 
 A file's name is its SOP Instance UID: no name or number of a patient stands in it.
 """
@@ -13,8 +13,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,10 @@ class Store:
         self.folder = Path(folder)
         self._identity = dict(identity)
         self._path = ledger
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._writing: set[str] = set()
+        # On the disk, and not in the ledger yet; a start that finds their files notes them.
+        self._unnoted: dict[str, str] = {}
         self._digests: dict[str, bytes] = {}
         self._ended: set[str] = set()
         self._sent: dict[str, set[str]] = {}
@@ -70,6 +73,8 @@ class Store:
 
     def close(self) -> None:
         """Let go of the ledger."""
+        with suppress(OSError):  # the next start finds the files of what could not be noted
+            self.note_received()
         self._log.close()
 
     def _recover(self) -> None:
@@ -89,7 +94,9 @@ class Store:
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
             uid = path.name.removesuffix(_SUFFIX)
             if _UID.fullmatch(uid) and uid not in self._digests:  # named, and killed before it was noted
-                self._note({"uid": uid, "digest": _digest(path.read_bytes()).hex()})
+                self._digests[uid] = _digest(path.read_bytes())
+                self._unnoted[uid] = self._digests[uid].hex()
+        self.note_received()
 
     def _take_in(self, line: Mapping[str, Any], is_first: bool) -> None:
         if ("identity" in line) != is_first:
@@ -98,8 +105,10 @@ class Store:
             raise OutputError(
                 f"{self._path!r} is of another store or model: {line['identity']}. Choose another output."
             )
-        if "uid" in line:
+        if "uid" in line:  # as it was written before many stood in one line
             self._digests[line["uid"]] = bytes.fromhex(line["digest"])
+        for uid, digest in line.get("received", {}).items():
+            self._digests[uid] = bytes.fromhex(digest)
         if "sent" in line:
             self._sent.setdefault(line["sent"], set()).add(line["what"])
         if "done" in line:
@@ -107,29 +116,57 @@ class Store:
             self._sent.pop(line["done"], None)
 
     def _note(self, line: Mapping[str, Any]) -> None:
+        self.note_received()
         self._log.append(line)
         self._take_in(line, False)
+
+    def note_received(self) -> None:
+        """Note the objects that came since the last call, in one line of the ledger. Raises OSError.
+
+        Their files are on the disk: it need not happen before a sender is answered.
+        """
+        with self._lock:
+            if self._unnoted:
+                self._log.append({"received": self._unnoted})
+                self._unnoted.clear()
 
     def keep(self, uid: str, data: bytes) -> tuple[Received, str]:
         """See an object on the disk; return what it is to the store, and the name of its file.
 
-        Raises ValueError for a UID that is none, and OSError where the disk is full or fails: then nothing
-        of it counts, and it may be sent again.
+        Threads may write objects of different UIDs at a time. Raises ValueError for a UID that is none, and
+        OSError where the disk is full or fails: then nothing of it counts, and it may be sent again.
         """
         if not _UID.fullmatch(uid) or len(uid) > 64:
             raise ValueError("not a UID")
         digest = _digest(data)
-        with self._lock:
-            known = self._digests.get(uid)
-            if known == digest:
-                return Received.SAME, uid + _SUFFIX
-            name = uid + (_SUFFIX if known is None else f"{_OTHER}{digest.hex()[:16]}{_SUFFIX}")
-            if known is not None and (name in self._ended or (self.folder / name).exists()):
-                return Received.SAME, name
+        with self._alone(uid):
+            with self._lock:
+                known = self._digests.get(uid)
+                if known == digest:
+                    return Received.SAME, uid + _SUFFIX
+                name = uid + (_SUFFIX if known is None else f"{_OTHER}{digest.hex()[:16]}{_SUFFIX}")
+                if known is not None and (name in self._ended or (self.folder / name).exists()):
+                    return Received.SAME, name
             write_file(self.folder / name, data)
-            if known is None:
-                self._note({"uid": uid, "digest": digest.hex()})
-        return (Received.NEW if known is None else Received.OTHER), name
+            if known is not None:
+                return Received.OTHER, name
+            with self._lock:
+                self._digests[uid], self._unnoted[uid] = digest, digest.hex()
+            return Received.NEW, name
+
+    @contextmanager
+    def _alone(self, uid: str) -> Iterator[None]:
+        """Let one thread at a time write objects of a UID."""
+        with self._lock:
+            while uid in self._writing:
+                self._lock.wait()
+            self._writing.add(uid)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._writing.discard(uid)
+                self._lock.notify_all()
 
     def list_waiting(self) -> list[str]:
         """Names of the files of which not everything is done, in order."""

@@ -1,0 +1,178 @@
+"""How many objects a second a node takes, beside `score` on the same files, and how its memory grows.
+
+    python benchmarks/node.py --objects 400 --rounds 5          the ratio, for one association and for four
+    python benchmarks/node.py --memory 5000                     resident memory after each thousand objects
+
+dcmtk's `storescu` sends. Rates are those of a service at work: of the node from the first association to the
+last row, of `score` the `images_per_second` of its record. Neither counts the start of its process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+HERE = "127.0.0.1"
+ASSOCIATIONS = (1, 4)
+WETREAD = (sys.executable, "-m", "wetread")
+
+
+def draw_objects(folder: Path, count: int, *, side: int) -> list[Path]:
+    """Write CR objects of 12-bit pixels, side x side, all different."""
+    import pydicom
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+
+    numbers = np.random.default_rng(1)
+    paths = []
+    for index in range(count):
+        coarse = numbers.integers(0, 4095, (12, 12)).astype(np.float32)
+        pixels = cv2.resize(coarse, (side, side), interpolation=cv2.INTER_CUBIC).clip(0, 4095)
+        found = pydicom.Dataset()
+        found.file_meta = FileMetaDataset()
+        found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
+        found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{index}"
+        found.StudyInstanceUID, found.SeriesInstanceUID = "1.2.3.1", "1.2.3.2"
+        found.PatientID = found.PatientName = "BENCH"
+        found.Modality, found.PhotometricInterpretation, found.SamplesPerPixel = "CR", "MONOCHROME2", 1
+        found.Rows = found.Columns = side
+        found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 16, 12, 11, 0
+        found.PixelData = pixels.astype("<u2").tobytes()
+        paths.append(folder / f"{index}.dcm")
+        found.save_as(paths[-1], enforce_file_format=True)
+    return paths
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node at work in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    output: Path
+
+    def count_rows(self) -> int:
+        """Rows so far."""
+        return self.output.read_bytes().count(b"\n") - 1 if self.output.exists() else 0
+
+    def wait_for(self, rows: int) -> None:
+        """Wait until so many rows are written."""
+        end = time.monotonic() + 900
+        while self.count_rows() < rows:
+            assert self.process.poll() is None, "the node ended"
+            assert time.monotonic() < end, "the rows never came"
+            time.sleep(0.01)
+
+    def send(self, groups: list[list[Path]]) -> None:
+        """Send each group in an association of its own, all at a time."""
+        command = ["storescu", "-aec", "WETREAD", HERE, str(self.port)]
+        senders = [subprocess.Popen([*command, *map(str, group)]) for group in groups]
+        assert [sender.wait() for sender in senders] == [0] * len(senders)
+
+    def read_memory(self) -> int:
+        """Resident memory in MiB (Linux)."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10
+
+
+@contextmanager
+def run_node(folder: Path) -> Iterator[Node]:
+    """Start a node, and stop it at the end."""
+    with socket.socket() as free:
+        free.bind((HERE, 0))
+        port = free.getsockname()[1]
+    output = folder / "node.csv"
+    command = ["node", "--host", HERE, "--port", str(port), "--allow", "*@*", "--output", str(output)]
+    process = subprocess.Popen([*WETREAD, *command, "--quiet"])
+    node = Node(process, port, output)
+    try:
+        while subprocess.run(["echoscu", "-aec", "WETREAD", HERE, str(port)], capture_output=True).returncode:
+            assert process.poll() is None, "the node did not start"
+            time.sleep(0.2)
+        yield node
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure_node(paths: list[Path], associations: int) -> float:
+    """Return how many objects a second get their rows."""
+    with tempfile.TemporaryDirectory() as folder, run_node(Path(folder)) as node:
+        started = time.perf_counter()
+        node.send([paths[start::associations] for start in range(associations)])
+        node.wait_for(len(paths))
+        return len(paths) / (time.perf_counter() - started)
+
+
+def measure_score(folder: Path) -> float:
+    """Return how many files a second `score` reads."""
+    with tempfile.TemporaryDirectory() as place:
+        output = Path(place) / "score.csv"
+        line = ["score", str(folder), "--output", str(output), "--quiet"]
+        subprocess.run([*WETREAD, *line], check=True)
+        record = json.loads(output.with_name("score.csv.run.json").read_text())
+        return float(record["images_per_second"])
+
+
+def compare(objects: int, rounds: int, side: int) -> None:
+    """Print the median of the ratios within rounds, and their range."""
+    with tempfile.TemporaryDirectory() as place:
+        paths = draw_objects(Path(place), objects, side=side)
+        found: dict[int, list[float]] = {count: [] for count in ASSOCIATIONS}
+        for turn in range(rounds):
+            rate = measure_score(Path(place))
+            nodes = {count: measure_node(paths, count) for count in ASSOCIATIONS}
+            shown = ", ".join(f"{count} associations {nodes[count]:.1f}/s" for count in ASSOCIATIONS)
+            print(f"round {turn + 1}: score {rate:.1f}/s, {shown}", flush=True)
+            for count in ASSOCIATIONS:
+                found[count].append(nodes[count] / rate)
+    for count, ratios in found.items():
+        middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
+        print(f"{count} associations: {middle:.2f} of score ({least:.2f} to {most:.2f}, {rounds} rounds)")
+
+
+def follow_memory(objects: int, side: int) -> None:
+    """Print resident memory while objects come."""
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as work:
+        paths = draw_objects(Path(place), objects, side=side)
+        with run_node(Path(work)) as node:
+            print(f"0 objects: {node.read_memory()} MiB")
+            for start in range(0, objects, 1000):
+                part = paths[start : start + 1000]
+                node.send([part[first::4] for first in range(4)])
+                node.wait_for(start + len(part))
+                print(f"{start + len(part):,} objects: {node.read_memory()} MiB", flush=True)
+
+
+def main() -> None:
+    """Compare, or follow the memory."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--objects", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--memory", type=int, default=0, metavar="OBJECTS")
+    given = parser.parse_args()
+    assert shutil.which("storescu"), "dcmtk is not installed"
+    if given.memory:
+        follow_memory(given.memory, given.side)
+    else:
+        compare(given.objects, given.rounds, given.side)
+
+
+if __name__ == "__main__":
+    main()
