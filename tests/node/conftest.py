@@ -48,6 +48,30 @@ def until(found: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     return value
 
 
+def associate() -> bytes:
+    """The bytes of a real A-ASSOCIATE-RQ of pynetdicom's."""
+    from pynetdicom import build_context
+    from pynetdicom.pdu import A_ASSOCIATE_RQ
+    from pynetdicom.pdu_primitives import (
+        A_ASSOCIATE,
+        ImplementationClassUIDNotification,
+        MaximumLengthNotification,
+    )
+
+    asked = A_ASSOCIATE()
+    asked.application_context_name = "1.2.840.10008.3.1.1.1"
+    asked.calling_ae_title, asked.called_ae_title = "MOD", "WETREAD"
+    length, name = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received, name.implementation_class_uid = 16_382, "1.2.3"
+    asked.user_information = [length, name]
+    context = build_context("1.2.840.10008.5.1.4.1.1.1")
+    context.context_id = 1
+    asked.presentation_context_definition_list = [context]
+    made = A_ASSOCIATE_RQ()
+    made.from_primitive(asked)
+    return bytes(made.encode())
+
+
 @dataclass
 class Running:
     """A node that runs: its port, what it said, and its output."""

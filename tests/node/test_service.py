@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import errno
 import json
+import socket
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.node.conftest import make_image, until
+from tests.node.conftest import associate, make_image, until
 from wetread.errors import OutputError, SetupError
 from wetread.node.options import Peer
 from wetread.node.results.origin import derive_uid
@@ -88,6 +90,22 @@ def test_reports_of_others_are_refused_one_by_one(start):
         ]
         until(node.rows)
     assert len(node.rows()) == 1
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_what_makes_no_sense_is_broken_off_in_one_line(start, number):
+    """The number of a presentation context is odd."""
+    request = bytearray(associate())
+    at = request.index(b"\x20\x00", 74)  # the item of the presentation context (PS3.8, 9.3.2.2)
+    request[at + 4] = number
+    with start(allow=(Peer("*", "*"),)) as node:
+        with socket.create_connection(("127.0.0.1", node.port), timeout=10) as peer:
+            peer.sendall(bytes(request))
+            until(lambda: node.said)
+            time.sleep(0.3)
+        assert node.send(make_image(1)) == [0]
+        until(node.rows)
+    assert [text.split(" of ")[0] for text in node.said] == ["broke off an association"]
 
 
 def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):

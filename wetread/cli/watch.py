@@ -136,5 +136,6 @@ def describe_tally(tally: Tally) -> str:
 
 
 def say(text: str) -> None:
-    """Print a line on standard error."""
-    print(f"wetread: {' '.join(text.split())}", file=sys.stderr, flush=True)
+    """Print a line on standard error, whole: threads of a node print at the same time."""
+    sys.stderr.write(f"wetread: {' '.join(text.split())}\n")
+    sys.stderr.flush()

@@ -110,8 +110,6 @@ class Receiver:
 
         pynetdicom would end its thread by an exception, or believe the length and set memory aside.
         """
-        from pynetdicom.fsm import InvalidEventError
-
         link: Any = event.assoc.dul
         connection, machine = link.socket, link.state_machine
         read, act = connection.recv, machine.do_action
@@ -121,10 +119,16 @@ class Receiver:
                 raise OSError(errno.EMSGSIZE, "a PDU that is too long")
             return bytearray(read(count))
 
+        is_over = False
+
         def act_or_end(name: str) -> None:
+            nonlocal is_over
+            if is_over:
+                return  # what follows from the end, such as the connection's own
             try:
                 act(name)
-            except InvalidEventError:
+            except Exception:  # noqa: BLE001 - an event that is out of turn, or a PDU whose values make no sense
+                is_over = True
                 self._report(
                     f"broke off an association of {event.assoc.requestor.address}: it broke the protocol"
                 )
