@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from scipy.stats import binomtest
 
 from tests.export.networks import KERAS_WARNING, LABELS, draw_lamps, toy_spec
 from wetread.cli import run as run_command
@@ -172,7 +173,10 @@ def change_pixels(**changes: object) -> dict[str, object]:
 
 
 OTHERWISE = {
-    "labels": ({"labels": ["right", "left"], "positive": "right"}, "the labels of .*: right, left instead of left, right"),
+    "labels": (
+        {"labels": ["right", "left"], "positive": "right"},
+        "the labels of .*: right, left instead of left, right",
+    ),
     "positive": ({"positive": "left"}, "the positive label of .*: left instead of right"),
     "resize": (change_pixels(resize="fit"), "the pixels' resize of .*: fit instead of stretch"),
     "scale": ({"scale": [1.0]}, r"the scale of .*: 1\S* instead of 0\.00392156863"),
@@ -299,6 +303,22 @@ def test_a_certificate_names_flips_below_the_folder_and_not_the_folder(toy, shif
     names = [flip["name"] for flip in statement["models"][0]["flipped"]]
     assert names and all(name.startswith("left/lamp") for name in names)
     assert str(folder) not in json.dumps(statement)
+
+
+def test_what_the_flips_say_of_other_images_is_printed(report):
+    """Beside scipy's exact interval."""
+    (float32, int8), text = report.models, describe_report(report)
+    count = int8.flips - int8.near_flips
+    interval = binomtest(count, report.images).proportion_ci(0.95, method="exact")
+    line = next(line for line in text.splitlines() if line.startswith(f"{int8.path}: "))
+    assert line == (
+        f"{int8.path}: {count} labels flip besides near ties, {interval.low:.1%} to {interval.high:.1%} of "
+        "such images, at 95%; these images do not show whether that is below 0.50%"
+    )
+    assert f"\n{float32.path}: " not in text
+    many = dataclasses.replace(report, images=2_000)
+    assert "do not show" not in describe_report(many)
+    assert int8.passed == (count <= 0.005 * report.images)
 
 
 def test_places_are_checked_before_the_work(report, tmp_path):

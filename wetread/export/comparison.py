@@ -29,11 +29,11 @@ def compare_all(
         models.append(
             dataclasses.replace(model, milliseconds=seconds / count * 1e3, batch_difference=batches)
         )
-    return _compare_scopes(models, found.outside, limits[1] * count)
+    return _compare_scopes(models, found.outside, allow_flips(count, limits[1]))
 
 
 def _compare_scopes(
-    models: list[ModelParity], outside: list[list[NDArray[np.bool_]]], most: float
+    models: list[ModelParity], outside: list[list[NDArray[np.bool_]]], most: int
 ) -> tuple[ModelParity, ...]:
     """Compare what files say is outside with the first file that has a scope: at most `most` may differ."""
     first = next((np.concatenate(parts) for parts in outside if parts), None)

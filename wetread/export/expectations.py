@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations, permutations
-from math import comb
 from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ConfigError
+from wetread.export.flips import at_most
 from wetread.export.pipelines import AREA, LOADERS, RESIZE_KERNELS, read_pipeline
 from wetread.runtime.model.spec import ModelSpec
 
@@ -145,4 +145,4 @@ def _is_clear(wins: int, losses: int) -> bool:
     images = wins + losses
     if images < _TELLING or wins <= losses:
         return False
-    return bool(sum(comb(images, k) for k in range(wins, images + 1)) <= _CHANCE * 2**images)
+    return at_most(losses, images, 0.5) <= _CHANCE

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExportError
 from wetread.export.contract import finish
-from wetread.export.flips import count_flips
+from wetread.export.flips import allow_flips, count_flips
 from wetread.export.graph import optimize_graph
 from wetread.export.images import ExportImages
 from wetread.runtime.model.saturation import prove_layers
@@ -91,7 +91,7 @@ class Judge:
         flips = count_flips(found, self.keras, self.spec)
         change = measure_auc_change(found, self.keras, held_out.targets)
         safe = all(proof.holds for proof in prove_layers(data)) and _is_safe_when_fused(model, self.spec)
-        few = flips.far <= self.gate.max_flips * len(held_out)
+        few = flips.far <= allow_flips(len(held_out), self.gate.max_flips)
         holds = few and abs(change or 0) <= self.gate.max_auc_change
         return Candidate(
             name=name,

@@ -12,7 +12,7 @@ from typing import Any
 from wetread.errors import ExportError
 from wetread.export.beside import Gap, OwnerReport, describe_owner
 from wetread.export.byparts import LIMITS, LayerDifference
-from wetread.export.flips import allow_flips
+from wetread.export.flips import allow_flips, bound_share
 from wetread.export.terms import RUN, Terms
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
@@ -155,6 +155,7 @@ def describe_report(report: ParityReport) -> str:
         f"float32, at most {report.max_flips:.2%} flips besides near ties, "
         f"{max(allow_flips(report.images, report.max_flips), 0)} of so many; {report.machine}"
     )
+    lines += [_describe_flips(model, report) for model in report.models if model.precision != "float32"]
     lines += _describe_terms(report)
     lines += [
         f"scope of {model.path}: {model.outside} of {report.images} outside, {model.scope_flips} otherwise "
@@ -171,6 +172,18 @@ def describe_report(report: ParityReport) -> str:
         if model.flips > _SHOWN_FLIPS:
             lines.append(f"flip in {model.path}: and {model.flips - _SHOWN_FLIPS} more")
     return "\n".join([*lines, *_describe_layers(report)])
+
+
+def _describe_flips(model: ModelParity, report: ParityReport) -> str:
+    """What the flips of these images say of others: of few images little, whether the file holds or not."""
+    count = model.flips - model.near_flips
+    low, high = bound_share(count, report.images)
+    text = (
+        f"{model.path}: {count} labels flip besides near ties, {low:.1%} to {high:.1%} of such images, at 95%"
+    )
+    if low <= report.max_flips < high:
+        text += f"; these images do not show whether that is below {report.max_flips:.2%}"
+    return text
 
 
 def _describe_terms(report: ParityReport) -> list[str]:
