@@ -58,7 +58,7 @@ class DataFound(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DefaultsChosen:
+class DefaultsChosen(_Told):
     """Options that were not given are chosen by what the images are.
 
     `options`: their values, and the preset that they follow; `reasons`: why, for each.
