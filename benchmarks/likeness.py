@@ -19,6 +19,7 @@ from wetread.runtime.images.pixels import read_pixels
 from wetread.train import likeness
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
+from wetread.train.defaults import XRAY
 
 DEFAULT_DATA = Path(os.environ.get("WETREAD_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 Image = np.ndarray
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=400)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="wetread-bench-") as scratch:
-        config = TrainConfig(data=str(arguments.data), output=f"{scratch}/run", near_identical=False)
+        config = TrainConfig(data=str(arguments.data), output=f"{scratch}/run", near_identical=False, **XRAY)
         data = load_dataset(config)
         print("| pairs | bits apart: 50%, 95%, most | correlation: 50%, 5%, least | found |")
         print("|---|---|---|---:|")

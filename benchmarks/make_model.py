@@ -39,6 +39,7 @@ from wetread.runtime.model.spec import ModelSpec
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset, sample_calibration
+from wetread.train.defaults import XRAY
 from wetread.train.splits import assign_folds, hash_name
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,7 @@ TRAINING = {
     "--architecture": "benchmarks.make_model:build_member",
     "--augment": str(ROOT / "benchmarks" / "packaged.toml"),
     "--size": str(SIZE),
+    "--color": "gray",
     "--epochs": "20",
     "--batch-size": "64",
     "--learning-rate": "0.002",
@@ -124,7 +126,8 @@ def give_scope(source: Path, model: Path, output: Path) -> None:
 
 
 def make_plan(source: Path, work: Path) -> Plan:
-    config = TrainConfig(data=str(source), output=str(work / "all"), size=SIZE, cache=str(work / "cache"))
+    places = {"data": str(source), "output": str(work / "all"), "cache": str(work / "cache")}
+    config = TrainConfig(**places, **{**XRAY, "size": SIZE})
     data = load_dataset(config)
     held_out = hold_out(data)
     kept = np.flatnonzero(~held_out)
@@ -216,7 +219,7 @@ def change_images(plan: Plan) -> np.ndarray:
     from shifts import SHIFTS
 
     recipe, changes = (
-        TrainConfig(data=str(plan.source), output=str(plan.work), size=SIZE).recipe(),
+        TrainConfig(data=str(plan.source), output=str(plan.work), **{**XRAY, "size": SIZE}).recipe(),
         list(SHIFTS.values()),
     )
     versions = []

@@ -23,6 +23,7 @@ from wetread.train.architectures import ARCHITECTURES
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
+from wetread.train.defaults import XRAY
 from wetread.train.events import EpochEnded, describe_event
 from wetread.train.fit import train
 
@@ -60,10 +61,9 @@ def configure(arguments: argparse.Namespace, architecture: str, seed: int = 0) -
     return TrainConfig(
         data=str(arguments.data),
         output=str(arguments.runs / architecture),
-        architecture=architecture,
-        epochs=arguments.epochs,
         subset=arguments.subset,
         seed=seed,
+        **{**XRAY, "architecture": architecture, "epochs": arguments.epochs},
     )
 
 

@@ -18,7 +18,7 @@ def make_run(data: str, run: str) -> None:
     from wetread.train.config import TrainConfig
     from wetread.train.fit import train
 
-    train(TrainConfig(data=data, output=run, architecture="model-3", epochs=1, subset=1000))
+    train(TrainConfig(data=data, output=run, architecture="model-3", epochs=1, subset=1000, preset="xray"))
 
 
 def make_model(run: str, output: str) -> None:

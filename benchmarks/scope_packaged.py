@@ -31,6 +31,7 @@ from wetread.runtime.model.spec import NO_DIGEST, ModelSpec, read_spec
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
+from wetread.train.defaults import XRAY
 from wetread.train.splits import hash_name
 
 
@@ -46,7 +47,9 @@ def main() -> None:
     bytes_before = arguments.model.read_bytes()
     spec = read_spec(bytes_before, name=str(arguments.model))
     with tempfile.TemporaryDirectory() as work:
-        data = load_dataset(TrainConfig(data=str(arguments.data), output=work, size=SIZE, cache=work))
+        data = load_dataset(
+            TrainConfig(data=str(arguments.data), output=work, cache=work, **{**XRAY, "size": SIZE})
+        )
         fit, held_out, judged = deal_images(data)
         made = give_scope(bytes_before, spec, arguments.scope, (fit, held_out))
         compare(bytes_before, made, np.concatenate([judged, held_out[:500]]))

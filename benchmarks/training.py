@@ -30,6 +30,7 @@ from wetread.train.augment import augment_images, read_policy
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
+from wetread.train.defaults import XRAY
 from wetread.train.events import EpochEnded, Event, TrainingStarted
 from wetread.train.fit import train
 
@@ -75,14 +76,13 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def configure(arguments: argparse.Namespace, augment: str) -> TrainConfig:
+    varied = {"architecture": arguments.architecture, "epochs": arguments.epochs, "augment": augment}
     return TrainConfig(
         data=str(arguments.data),
         output=str(arguments.scratch / f"run-{os.getpid()}"),
         cache=str(arguments.scratch / "cache"),
-        architecture=arguments.architecture,
-        epochs=arguments.epochs,
-        augment=augment,
         subset=arguments.subset,
+        **{**XRAY, **varied},
     )
 
 

@@ -46,7 +46,6 @@ def test_json_is_read_strictly(text: str, message: str) -> None:
         ("learning_rate", float("nan")),
         ("weight_decay", -1.0),
         ("warmup", -0.5),
-        ("warmup", 10.0),
         ("ema", 1.0),
         ("ema", float("nan")),
         ("label_smoothing", 1.0),
@@ -66,6 +65,19 @@ def test_json_is_read_strictly(text: str, message: str) -> None:
 def test_values_that_make_no_sense_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(ConfigError, match=field.replace("_", ".")):
         make(**{field: value})
+
+
+def test_a_warmup_as_long_as_the_run_is_refused() -> None:
+    with pytest.raises(ConfigError, match="shorter than the 10 epochs"):
+        make(warmup=10.0, epochs=10)
+
+
+def test_options_that_are_open_are_not_in_json_and_have_no_recipe() -> None:
+    config = make(size=32)
+    assert not config.is_settled
+    assert TrainConfig.from_json(config.to_json()) == config
+    with pytest.raises(ConfigError, match="color and size are not chosen"):
+        config.recipe()
 
 
 def test_places_are_absolute_and_the_cache_is_found(monkeypatch) -> None:

@@ -11,6 +11,7 @@ from wetread.errors import DatasetError, SourceError
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import load_dataset, sample_calibration
 from wetread.train.events import DataFound, ImagesRead, describe_event
+from wetread.train.splits import assign_folds
 
 
 def configure(data: Path, **values) -> TrainConfig:
@@ -29,6 +30,21 @@ def test_names_that_tell_no_patient_are_told(folder: Path) -> None:
     load_dataset(configure(folder, group_regex="^nobody"), on_event=events.append)
     assert events[-1].unmatched == 36
     assert "no patient was found in the names of 36 images" in describe_event(events[-1])
+
+
+def test_the_expression_names_what_it_groups_by(folder: Path) -> None:
+    """It may say so itself; X-rays have patients, and other pictures groups."""
+    for values, word in (
+        ({"group_regex": r"(?P<leaf>person\d+)_"}, "leaf"),
+        ({"group_regex": r"(person\d+)_"}, "patient"),
+        ({"group_regex": r"(person\d+)_", "preset": "document"}, "group"),
+        ({}, "patient"),  # the default expression knows these names
+    ):
+        found = load_dataset(configure(folder, **values)).describe()
+        assert found.word == word
+        assert f"images of 14 {word}s: " in describe_event(found)
+    with pytest.raises(DatasetError, match="has 1 leafs. Each label needs 30 or more"):
+        assign_folds(["a"] * 36, [0] * 36, fractions=[1 / 30] * 30, seed=0, word="leaf")
 
 
 def test_what_is_found_is_told(folder: Path) -> None:

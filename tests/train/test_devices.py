@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train.drawn import draw_folder
+from tests.train.drawn import configure_xray, draw_folder
 from tests.train.test_fit import StopError, configure, stop_after
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
@@ -21,7 +21,7 @@ from wetread.train.config import TrainConfig
 from wetread.train.fit import train
 from wetread.train.network import make_network
 
-CONFIG = TrainConfig(data="data", output="run", architecture="tests.train.networks:tiny", size=20)
+CONFIG = configure_xray(architecture="tests.train.networks:tiny", size=20)
 
 
 def test_what_this_machine_cannot_do_is_refused(monkeypatch) -> None:

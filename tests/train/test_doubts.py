@@ -95,7 +95,7 @@ def test_color_that_is_dropped_is_told(tmp_path: Path) -> None:
     counts = {"bar": 20, "disc": 20}
     drawn = draw_folder(tmp_path / "color", counts=counts, color=True)
     gray = draw_folder(tmp_path / "gray", counts=counts)
-    found, text = find(configure(drawn))
+    found, text = find(configure(drawn, color="gray"))
     assert found.colored == (24, 24)
     assert "24 of 24 images checked are in colour" in text
     assert "--color rgb" in text

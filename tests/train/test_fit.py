@@ -145,13 +145,15 @@ def test_a_finished_run_is_left_as_it_is(finished: tuple[TrainResult, list], dat
 
 
 CHILD = """
-import sys
+import sys, time
 from wetread.train.config import TrainConfig
 from wetread.train.fit import train
 from wetread.train.events import StepEnded
 def tell(event):
     if isinstance(event, StepEnded):
         print(event.epoch, event.step, flush=True)
+        if (event.epoch, event.step) == (int(sys.argv[1]), 2):
+            time.sleep(600)  # until the kill, which a busy machine may delay
 train(TrainConfig.from_json(sys.stdin.read()), resume=True, on_event=tell)
 """
 
@@ -160,7 +162,7 @@ def kill_in_epoch(config: TrainConfig, epoch: int) -> None:
     """Train in a process of its own and kill it in the middle of an epoch."""
     told = []
     with subprocess.Popen(
-        [sys.executable, "-c", CHILD],
+        [sys.executable, "-c", CHILD, str(epoch)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

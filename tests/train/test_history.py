@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import pytest
 
+from tests.train.drawn import configure_xray
 from wetread.errors import ConfigError
 from wetread.train.config import TrainConfig
 from wetread.train.history import check_best, choose_epoch, is_over
 
 
 def configure(**values) -> TrainConfig:
-    return TrainConfig(data="data", output="run", **values)
+    return configure_xray(**values)
 
 
 def make_history(losses: list[float], aucs: list[float]) -> list[dict[str, float]]:

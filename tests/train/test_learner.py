@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tests.train.drawn import configure_xray
 from wetread.errors import ConfigError
 from wetread.train.batches import Batch
-from wetread.train.config import TrainConfig
 from wetread.train.learner import Learner
 from wetread.train.network import make_network
 
-CONFIG = TrainConfig(data="data", output="run", architecture="tests.train.networks:tiny", size=20, epochs=4)
+CONFIG = configure_xray(architecture="tests.train.networks:tiny", size=20, epochs=4)
 IMAGES = np.random.default_rng(0).random((16, 20, 20, 1), np.float32)
 BATCH = Batch(IMAGES, np.arange(16) % 2, np.ones(16, np.float32))
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.train.drawn import configure_xray
 from wetread.backend import import_keras
 from wetread.errors import ConfigError
 from wetread.train.batches import encode_targets
-from wetread.train.config import TrainConfig
 from wetread.train.network import FOCAL_GAMMA, make_network, predict_probabilities, save_network, widen
 
-CONFIG = TrainConfig(data="data", output="run", architecture="tests.train.networks:tiny", size=20, epochs=4)
+CONFIG = configure_xray(architecture="tests.train.networks:tiny", size=20, epochs=4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 20, 20, 1)).astype(np.uint8)
 
 

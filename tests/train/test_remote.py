@@ -26,6 +26,8 @@ RUN = "gs://runs/one"
 
 def configure(data: Path | str, output: Path | str, **values) -> TrainConfig:
     defaults = {
+        "color": "gray",
+        "learning_rate": 1e-3,
         "architecture": "tests.train.networks:tiny",
         "size": 20,
         "epochs": 3,

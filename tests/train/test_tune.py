@@ -19,7 +19,7 @@ optuna = pytest.importorskip("optuna")
 
 
 def configure(data: Path | str, output: Path | str, **values) -> TrainConfig:
-    defaults = {"size": 20, "epochs": 1, "validation": 0.25}
+    defaults = {"size": 20, "epochs": 1, "validation": 0.25, "augment": "xray"}
     return TrainConfig(data=str(data), output=str(output), **{**defaults, **values})
 
 

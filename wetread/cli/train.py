@@ -47,7 +47,9 @@ class DataOptions:
     ] = 0.1
     group_regex: Annotated[
         str | None,
-        typer.Option(metavar="RE", help="Regular expression that finds the patient in a file name."),
+        typer.Option(
+            metavar="RE", help="Regular expression that finds the patient or another group in a name."
+        ),
     ] = None
     subset: Annotated[
         int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
@@ -70,18 +72,29 @@ class ImageOptions:
 
     panel: ClassVar[str] = "Images"
 
-    size: Annotated[
-        int, typer.Option(metavar="N", help="Width and height of the network's input in pixels.")
-    ] = 64
-    color: Annotated[str, typer.Option(metavar="gray|rgb", help="Color channels of the network's input.")] = (
-        "gray"
-    )
-    augment: Annotated[
-        str,
+    preset: Annotated[
+        str | None,
         typer.Option(
-            metavar="POLICY", help="Augmentation: xray, light, none or FILE.toml; xray:0.5 is half as strong."
+            metavar="xray|photo|document|texture",
+            help="Kind of images, from which options that are not given follow. Default: look at the images.",
         ),
-    ] = "xray"
+    ] = None
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Width and height of the network's input in pixels; 64 for X-rays."),
+    ] = None
+    color: Annotated[
+        str | None,
+        typer.Option(metavar="gray|rgb", help="Color channels of the network's input; gray for X-rays."),
+    ] = None
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="Augmentation: xray, photo, document, texture, light, none or FILE.toml; xray:0.5 is half "
+            "as strong.",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,13 +104,13 @@ class NetworkOptions:
     panel: ClassVar[str] = "Network"
 
     architecture: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
-            help="edge, model-1, model-2, model-3, stages-W-S-C-D (stages-16-3-2-0.3, say), or your own "
-            "module:function.",
+            help="edge (for X-rays), photo, model-1, model-2, model-3, stages-W-S-C-D (stages-16-3-2-0.3, "
+            "say), or your own module:function.",
         ),
-    ] = "edge"
+    ] = None
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -122,11 +135,18 @@ class FittingOptions:
 
     panel: ClassVar[str] = "Training"
 
-    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training images.")] = 10
-    batch_size: Annotated[int, typer.Option(metavar="N", help="Images in one optimizer step.")] = 32
+    epochs: Annotated[
+        int | None, typer.Option(metavar="N", help="Passes over the training images; 10 for X-rays.")
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", help="Images in one optimizer step; 32 for X-rays.")
+    ] = None
     learning_rate: Annotated[
-        float, typer.Option(metavar="X", help="Peak learning rate; decays to 0 on a cosine schedule.")
-    ] = 1e-3
+        float | None,
+        typer.Option(
+            metavar="X", help="Peak learning rate; decays to 0 on a cosine schedule; 0.001 for X-rays."
+        ),
+    ] = None
     weight_decay: Annotated[float, typer.Option(metavar="X", help="Weight decay of the AdamW optimizer.")] = (
         1e-2
     )
@@ -222,7 +242,8 @@ def train(
 ) -> None:
     """Train a network on labelled folders and write a run directory for `export` and `parity`.
 
-    Images of one patient are never in both train and validation. Corrupt files are listed and left out.
+    Images of one patient, or another group, are never in both train and validation. Corrupt files are listed
+    and left out. Options that are not given are chosen by what the images are, and printed with the reason.
     """
     with show_training(quiet=quiet) as on_event, _say_resume(output):
         result = wetread.train(
@@ -324,19 +345,20 @@ def _print_result(result: TrainResult) -> None:
         rows.append((split, ", ".join(shares)))
     rows.append(("epochs", f"{metrics['epochs']} in {metrics['seconds']:.0f} s"))
     for split in ("validation", "out_of_fold"):
-        rows += _describe_metrics(split.replace("_", " "), metrics.get(split, {}))
+        word = metrics.get("group", "patient")
+        rows += _describe_metrics(split.replace("_", " "), metrics.get(split, {}), word)
     print_rows([*rows, *_describe_operating_point(result), ("run", str(result.run))])
 
 
-def _describe_metrics(title: str, found: dict[str, Any]) -> list[tuple[str, str]]:
-    """The metrics of some images as rows of a table, each with its interval."""
+def _describe_metrics(title: str, found: dict[str, Any], word: str) -> list[tuple[str, str]]:
+    """The metrics of some images as rows of a table, each with its interval over groups (of that `word`)."""
     rows = []
     intervals = found.get("intervals") or {}
     for name in ("accuracy", "balanced_accuracy", "sensitivity", "specificity", "auc"):
         if found.get(name) is not None:
-            interval, kind = intervals.get(name), "by patient"
+            interval, kind = intervals.get(name), f"by {word}"
             if interval and interval[0] == interval[1]:  # without errors a bootstrap has no spread
-                interval, kind = (found.get("exact_intervals") or {}).get(name), "exact, by patient"
+                interval, kind = (found.get("exact_intervals") or {}).get(name), f"exact, by {word}"
             between = f"  (95% {kind} {interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
             rows.append((f"{title} {name}".replace("_", " "), f"{found[name]:.4f}{between}"))
     return rows

@@ -47,6 +47,11 @@ class Listing:
     caches: tuple[Path, ...] = ()
 
 
+def list_data(data: str, labels: str | None) -> Listing:
+    """List DATA to train on, with the labels of its folders or of a file. Raises as those two do."""
+    return list_images(data) if labels is None else list_labelled(data, labels)
+
+
 def list_images(data: str) -> Listing:
     """List DATA to train on, without `test`. Raises DatasetError and SourceError."""
     listing = _list_data(data, has_parts=_has_parts)

@@ -15,6 +15,8 @@ from wetread.errors import ConfigError
 # (docs/results/experiments.md).
 DEFAULT_GROUP_REGEX = r"(?:^|/)(?:(person\d+)_|((?:NORMAL\d+-)?IM-\d+)-)[^/]*$"
 
+PATIENT, GROUP = "patient", "group"
+
 
 def compile_group_regex(pattern: str) -> re.Pattern[str]:
     """Compile the expression that finds the patient in a name. Raises ConfigError."""
@@ -34,6 +36,20 @@ def find_group(name: str, pattern: re.Pattern[str]) -> str:
     if match is None:
         return name
     return next((part for part in match.groups() if part), match.group()) or name
+
+
+def name_group(pattern: str, names: Iterable[str], *, of_patients: bool) -> str:
+    """Return the word for what the images are grouped by: 'patient', 'group', or the expression's own word.
+
+    `(?P<plant>p[0-9]+)` says that a group is a plant. Otherwise it is a patient if the images are of patients
+    or their names are those of the chest X-rays that the default expression knows. Raises ConfigError.
+    """
+    compiled = compile_group_regex(pattern)
+    own = next(iter(compiled.groupindex), None)
+    if own is not None:
+        return own.replace("_", " ")
+    known = pattern == DEFAULT_GROUP_REGEX and any(compiled.search(name) for name in names)
+    return PATIENT if of_patients or known else GROUP
 
 
 def count_unmatched(names: Iterable[str], pattern: str) -> int:

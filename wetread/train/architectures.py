@@ -132,6 +132,30 @@ def _edge(keras: Any, shape: Shape, outputs: int) -> keras.Model:
 # Filters and stride of each convolution; docs/results/experiments.md lists what else was tried.
 EDGE_LAYERS = ((16, 2), (32, 1), (32, 2), (48, 1), (64, 2), (64, 1))
 
+
+def _photo(keras: Any, shape: Shape, outputs: int) -> keras.Model:
+    """For photographs: few wide convolutions, each after max pooling; the first sees every pixel.
+
+    Where the image has 48 pixels or more the first takes every second place: it costs no more than at 32.
+    """
+    layers = keras.layers
+    strides = 2 if min(shape[:2]) >= _LARGE else 1
+    body: list[Any] = []
+    for filters in PHOTO_FILTERS:
+        body += [layers.MaxPooling2D(2)] if body else []
+        body += [
+            layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False),
+            layers.BatchNormalization(momentum=0.9),
+            layers.ReLU(),
+        ]
+        strides = 1
+    head = [layers.GlobalAveragePooling2D(), layers.Dropout(0.3), layers.Dense(outputs)]
+    return keras.Sequential([keras.Input(shape), *body, *head], name="photo")
+
+
+PHOTO_FILTERS = (32, 64, 96)
+_LARGE = 48  # pixels
+
 # Filters of the first stage, stages, convolutions in each, dropout: what `wetread tune` searches over.
 STAGES = re.compile(r"stages-([1-9]\d{0,2})-([1-6])-([1-9])-(0(?:\.\d+)?)")
 
@@ -158,6 +182,7 @@ ARCHITECTURES: dict[str, Callable[[Any, Shape, int], Any]] = {
     "model-1": _model_1,
     "model-2": _model_2,
     "model-3": _model_3,
+    "photo": _photo,
 }
 
 

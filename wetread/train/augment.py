@@ -23,14 +23,16 @@ from wetread.errors import ConfigError
 from wetread.runtime.model.spec import build_dataclass
 
 Images = NDArray[np.uint8]
-_DRAWS = 36  # random numbers for each image; the first orders the epoch (batches.py)
+_DRAWS = 40  # random numbers for each image; the first orders the epoch (batches.py)
 _NOISE_PIXELS = 1 << 18
 # The largest value of a policy's field; 1 for fields that are not listed.
 _LIMITS = {"rotate": 180.0, "gamma": 4.0, "noise": 1.0, "blur": 0.2, "zoom": 0.9, "stretch": 0.9}
+_OF_COLOR = ("saturation", "tint")
 # `local`: the blur that makes the neighbourhood, as a fraction of the width, and the weight of a pixel's
 # difference from it; of each the smallest value and the range above it.
 _NEAR, _LOCAL = (0.03, 0.12), (-0.5, 2.0)
 _BAR = 0.16
+_RGB = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,8 @@ class Policy:
     up to `cutout_side`. `local`: the chance that contrast within a neighbourhood changes, to 0.5 to 2.5 of
     what it was, as by a clinic's own processing. `shade`: the chance that light falls off to a side and to
     the corners. `bars`: the chance of black bars on two opposite sides, as of a film in a larger frame.
-    `clean`: the chance that nothing is changed.
+    Colour: `saturation` (0.3: 0.7 to 1.3 times) and `tint` (0.1: each channel 0.9 to 1.1 times, as by another
+    light). `clean`: the chance that nothing is changed.
     """
 
     rotate: float = 0.0
@@ -67,6 +70,8 @@ class Policy:
     local: float = 0.0
     shade: float = 0.0
     bars: float = 0.0
+    saturation: float = 0.0
+    tint: float = 0.0
     clean: float = 0.0
 
     def __post_init__(self) -> None:
@@ -74,6 +79,11 @@ class Policy:
             value, top = getattr(self, f.name), _LIMITS.get(f.name, 1.0)
             if not 0 <= value <= top:
                 raise ConfigError(f"{f.name} in an augmentation policy must be 0 to {top:g}, not {value}.")
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the fields by name. Those of colour only where set: runs of earlier versions have none."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if value or name not in _OF_COLOR}
 
     @property
     def changes(self) -> bool:
@@ -99,6 +109,24 @@ POLICIES = {
         cutout=0.25,
         clean=0.1,
     ),
+    "photo": Policy(
+        rotate=8,
+        shift=0.1,
+        zoom=0.15,
+        stretch=0.1,
+        flip=0.5,
+        border=0.0,
+        contrast=0.2,
+        brightness=0.1,
+        saturation=0.3,
+        tint=0.05,
+        cutout=0.3,
+        clean=0.1,
+    ),
+    "document": Policy(
+        rotate=10, shift=0.08, zoom=0.1, stretch=0.1, shear=0.1, border=0.0, contrast=0.2, brightness=0.05
+    ),
+    "texture": Policy(rotate=180, shift=0.1, zoom=0.3, flip=0.5, border=0.0, contrast=0.4, brightness=0.12),
 }
 
 
@@ -253,7 +281,21 @@ def _change_acquisition(image: Any, policy: Policy, row: NDArray[np.float64]) ->
         image = _shade(image, row)
     if row[31] < policy.bars:
         _lay_bars(image, row)
+    if (policy.saturation or policy.tint) and image.ndim == 3 and image.shape[2] == _RGB:
+        image = _change_color(image, policy, row)
     return image  # type: ignore[no-any-return]
+
+
+def _change_color(image: Any, policy: Policy, row: NDArray[np.float64]) -> Any:
+    """Change saturation and the light's colour of uint8 (H, W, 3). Columns 36 to 39."""
+    spread = 2 * row - 1
+    if policy.saturation:
+        more = policy.saturation * spread[36]
+        gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        image = cv2.addWeighted(image, 1 + more, gray, -more, 0)
+    if policy.tint:
+        image = np.clip(np.rint(image * (1 + policy.tint * spread[37:40])), 0, 255).astype(np.uint8)
+    return image
 
 
 def _shade(image: Any, row: NDArray[np.float64]) -> Any:

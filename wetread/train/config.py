@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from wetread.errors import ConfigError
@@ -20,7 +20,13 @@ RESIZES = ("stretch", "fit", "crop")
 CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULES = ("cosine", "constant")
 LOSSES = ("crossentropy", "focal")
+PRESETS = ("xray", "photo", "document", "texture")
 METRICS = ("loss", "accuracy", "balanced_accuracy", "sensitivity", "specificity", "f1", "auc")
+
+# The default of options that `wetread.train.defaults` chooses by looking at the data: None until it has.
+BY_DATA: Any = None
+CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "learning_rate")
+EDGE = "edge"
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
@@ -45,6 +51,10 @@ _RANGES = {
 class TrainConfig:
     """The options of `wetread train`.
 
+    Options in CHOSEN that are not given are None until `train` has looked at the data, which chooses them by
+    the kind of images that it finds, or by `preset`: 'xray', 'photo', 'document' or 'texture'. `reasons` says
+    why each was chosen.
+
     Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `output`: the RUN directory. Both may be
     gs:// locations; local ones are made absolute, so that the run can be resumed and exported from anywhere.
     `labels`: a file with the columns path and label, as `wetread review` writes it; the images are anywhere
@@ -57,8 +67,8 @@ class TrainConfig:
     `near_identical`: find images that are one picture saved twice and keep them on one side. `cache`: folder
     of arrays (default: $WETREAD_CACHE or RUN/cache).
 
-    Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: 'xray',
-    'light', 'none' or a TOML file.
+    Pixels. `size` in pixels, square. `color`, `resize`, `equalize`: as in `PixelRecipe`. `augment`: a name of
+    `wetread.train.augment.POLICIES` or a TOML file.
 
     Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'; or a `backbone`
     of `wetread.train.backbones`, with `weights`: 'none', 'imagenet' or a file.
@@ -81,6 +91,7 @@ class TrainConfig:
 
     data: str
     output: str
+    preset: str | None = None
     labels: str | None = None
     validation: float = 0.1
     calibration_split: float = 0.0
@@ -93,13 +104,13 @@ class TrainConfig:
     near_identical: bool = True
     cache: str | None = None
 
-    size: int = 64
-    color: str = "gray"
+    size: int = BY_DATA
+    color: str = BY_DATA
     resize: str = "stretch"
     equalize: str = "none"
-    augment: str = "xray"
+    augment: str = BY_DATA
 
-    architecture: str = "edge"
+    architecture: str = BY_DATA
     backbone: str | None = None
     weights: str = "none"
 
@@ -107,9 +118,9 @@ class TrainConfig:
     loss: str = "crossentropy"
     label_smoothing: float = 0.0
 
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    epochs: int = BY_DATA
+    batch_size: int = BY_DATA
+    learning_rate: float = BY_DATA
     schedule: str = "cosine"
     warmup: float = 0.0
     weight_decay: float = 1e-2
@@ -122,16 +133,18 @@ class TrainConfig:
     mixed_precision: bool = False
     tensorboard: bool = False
 
+    reasons: dict[str, str] = field(default_factory=dict)
+
     def __post_init__(self) -> None:
         for name in ("data", "output", "cache", "labels"):
             object.__setattr__(self, name, _make_absolute(getattr(self, name)))
-        _expect_choice("color", self.color, COLORS)
+        for name, choices in (("preset", PRESETS), ("color", COLORS), ("best", METRICS)):
+            if getattr(self, name) is not None:
+                _expect_choice(name, getattr(self, name), choices)
         _expect_choice("resize", self.resize, RESIZES)
         _expect_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
         _expect_choice("schedule", self.schedule, SCHEDULES)
         _expect_choice("loss", self.loss, LOSSES)
-        if self.best is not None:
-            _expect_choice("best", self.best, METRICS)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
         self._check_network()
@@ -139,15 +152,16 @@ class TrainConfig:
         self._check_places()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
             raise ConfigError(f"fold must be below folds, {self.folds}, not {self.fold}.")
-        if self.warmup >= self.epochs:
+        if self.epochs is not None and self.warmup >= self.epochs:
             raise ConfigError(
                 f"warmup must be shorter than the {self.epochs} epochs of the run, not {self.warmup}."
             )
         compile_group_regex(self.group_regex)
-        self.recipe()
+        if self.color is not None and self.size is not None:
+            self.recipe()
 
     def _check_network(self) -> None:
-        if self.backbone is not None and self.architecture != TrainConfig.architecture:
+        if self.backbone is not None and self.architecture not in (BY_DATA, EDGE):
             raise ConfigError(
                 f"backbone {self.backbone!r} and architecture {self.architecture!r} are both networks: "
                 "name only one of them."
@@ -171,18 +185,28 @@ class TrainConfig:
             )
         if self.calibration_split and self.folds:
             raise ConfigError(
-                "calibration_split cannot be used with folds: they already hold every patient out once."
+                "calibration_split cannot be used with folds: they already hold every image out once."
             )
         if self.threshold_rule is not None:
             rule = parse_rule(self.threshold_rule)
             if rule.kind != "fixed" and not (self.calibration_split or self.folds):
                 raise ConfigError(
-                    f"threshold_rule {self.threshold_rule!r} needs patients set aside: add calibration_split "
+                    f"threshold_rule {self.threshold_rule!r} needs images set aside: add calibration_split "
                     "or folds, or give a number, such as 'fixed 0.5'."
                 )
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every option has a value: given, or chosen by looking at the data."""
+        return all(getattr(self, name) is not None for name in CHOSEN)
+
     def recipe(self) -> PixelRecipe:
-        """Return how files become the network's pixels."""
+        """Return how files become the network's pixels. Raises ConfigError while color or size is open."""
+        if self.color is None or self.size is None:
+            raise ConfigError(
+                "color and size are not chosen yet: give both, or let wetread.train.defaults.settle look at "
+                "the data."
+            )
         return PixelRecipe(
             height=self.size,
             width=self.size,
@@ -201,8 +225,11 @@ class TrainConfig:
         return self.cache or os.environ.get("WETREAD_CACHE") or os.path.join(self.output, "cache")
 
     def to_json(self) -> str:
-        """Write the configuration as indented JSON."""
-        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+        """Write the configuration as indented JSON, without options that are still to be chosen."""
+        values = dataclasses.asdict(self)
+        open_ones = {name for name in CHOSEN if values[name] is None}
+        values = {name: value for name, value in values.items() if name not in open_ones}
+        return json.dumps(values, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> TrainConfig:
@@ -218,11 +245,12 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
     """Return the first field that changes the result, with its old and new value; None if there is none.
 
     The locations of data, labels, run and cache are not compared: what is in data and labels is. Neither is
-    `tensorboard`, which only reports.
+    `tensorboard`, which only reports, nor the `preset`, whose options are, nor the `reasons`.
     """
+    ignored = ("data", "output", "cache", "labels", "tensorboard", "preset", "reasons")
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
-        if before != after and f.name not in ("data", "output", "cache", "labels", "tensorboard"):
+        if before != after and f.name not in ignored:
             return f.name, before, after
     return None
 

@@ -11,10 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
-from wetread.evaluate.listing import Image, Listing, list_images, list_labelled
-from wetread.evaluate.patients import compile_group_regex, count_unmatched, find_group, merge_groups
+from wetread.evaluate.listing import Image, Listing, list_data
+from wetread.evaluate.patients import (
+    PATIENT,
+    compile_group_regex,
+    count_unmatched,
+    find_group,
+    merge_groups,
+    name_group,
+)
 from wetread.runtime.images.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
+from wetread.train.defaults import settle
 from wetread.train.doubts import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
 from wetread.train.likeness import find_alike
@@ -47,6 +55,7 @@ class Dataset:
     unmatched: int
     conflicts: Conflicts
     colored: tuple[int, int]
+    word: str = PATIENT
 
     def select(self, split: str) -> NDArray[np.intp]:
         """Return the indices, intp (n,), of one split's images."""
@@ -73,6 +82,7 @@ class Dataset:
             conflicts=self.conflicts.images,
             conflict=self.conflicts.pair,
             colored=self.colored,
+            word=self.word,
         )
 
 
@@ -82,7 +92,8 @@ def load_dataset(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Da
     Reads through the cache in `config.cache_folder()`. Raises SourceError, and DatasetError when the
     folders cannot train a network.
     """
-    listing = list_images(config.data) if config.labels is None else list_labelled(config.data, config.labels)
+    config = settle(config)
+    listing = list_data(config.data, config.labels)
     images = choose_subset(listing, config)
     cache = cache_images(
         [image.entry for image in images],
@@ -109,8 +120,14 @@ def choose_subset(listing: Listing, config: TrainConfig) -> tuple[Image, ...]:
         [kinds.index((image.part, image.label)) for image in images],
         fractions=(share, 1 - share),
         seed=config.seed,
+        word=_find_word(images, config),
     )
     return tuple(image for image, fold in zip(images, folds, strict=True) if fold == 0)
+
+
+def _find_word(images: Sequence[Image], config: TrainConfig) -> str:
+    names = (image.name for image in images)
+    return name_group(config.group_regex, names, of_patients=config.preset in (None, "xray"))
 
 
 def _find_groups(images: Sequence[Image], config: TrainConfig) -> list[str]:
@@ -130,11 +147,12 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
     groups = merge_groups(_find_groups(good, config), [digests], pairs=pairs)
     targets = [listing.labels.index(image.label) for image in good]
     alike = len({position for pair in pairs for position in pair})
+    word = _find_word(good, config)
     try:
-        splits = _choose_sides(good, groups, targets, listing.labels, config)
-        splits = _set_calibration_aside(splits, groups, targets, config)
+        splits = _choose_sides(good, groups, targets, listing.labels, config, word=word)
+        splits = _set_calibration_aside(splits, groups, targets, config, word=word)
     except TooFewPatientsError as error:
-        raise (error.blame_alike(alike) if alike else error) from None
+        raise (error.blame_alike(alike, word=word) if alike else error) from None
     names = tuple(image.name for image in good)
     lines = sorted(f"{image.name}\n{digest}\n" for image, digest in zip(good, digests, strict=True))
     return Dataset(
@@ -152,6 +170,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         unmatched=count_unmatched(names, config.group_regex),
         conflicts=find_conflicts(names, targets, digests),
         colored=count_colored(listing, good, config),
+        word=word,
     )
 
 
@@ -186,12 +205,14 @@ def _choose_sides(
     targets: list[int],
     labels: tuple[str, ...],
     config: TrainConfig,
+    *,
+    word: str,
 ) -> tuple[str, ...]:
     """Use the split of DATA/{train,val} if there is one; otherwise split by patient."""
     given = any(image.part == "val" for image in images)
     if given and config.folds:
         raise DatasetError(
-            "--folds cannot be used with DATA/val, because it splits the patients itself. Move the images of "
+            "--folds cannot be used with DATA/val, because it splits the images itself. Move the images of "
             "DATA/val to the others, as DATA/<label>/*, or leave --folds out."
         )
     owners: dict[int, set[str]] = defaultdict(set)
@@ -201,16 +222,16 @@ def _choose_sides(
         if len(owners[target]) < 2:
             raise (DatasetError if given else TooFewPatientsError)(
                 f"{label!r} has {targets.count(target)} readable images, "
-                f"{'all on one side' if given else f'of {len(owners[target])} patients'}. Training and "
-                "validation need images of two or more patients. Add images, or say with --group-regex which "
-                "part of a name is the patient."
+                f"{'all on one side' if given else f'of {len(owners[target])} {word}s'}. Training and "
+                f"validation need images of two or more {word}s. Add images, or say with --group-regex which "
+                f"part of a name is the {word}."
             )
     if given:
         return tuple(image.part for image in images)
     if config.fold is not None:
-        return _keep_fold(groups, targets, config)
+        return _keep_fold(groups, targets, config, word=word)
     fractions = (1 - config.validation, config.validation)
-    folds = assign_folds(groups, targets, fractions=fractions, seed=config.seed)
+    folds = assign_folds(groups, targets, fractions=fractions, seed=config.seed, word=word)
     return tuple(SPLITS[fold] for fold in folds)
 
 
@@ -226,39 +247,44 @@ def check_folds(data: Dataset, config: TrainConfig) -> None:
     }
     shown = ", ".join(f"{label} {number:,}" for label, number in patients.items())
     raise TooFewPatientsError(
-        f"There are too few patients of each label ({shown}) to train and validate each of {count} networks "
-        "and to hold others out. "
+        f"There are too few {data.word}s of each label ({shown}) to train and validate each of {count} "
+        "networks and to hold others out. "
         + (f"Take --folds {most} or fewer" if most else "Leave --folds out")
-        + ", add images, or say with --group-regex which part of a name is the patient."
+        + f", add images, or say with --group-regex which part of a name is the {data.word}."
     )
 
 
 def _can_deal(data: Dataset, config: TrainConfig, count: int) -> bool:
     try:
         for fold in range(count):
-            _keep_fold(data.groups, [int(t) for t in data.targets], replace(config, folds=count, fold=fold))
+            one = replace(config, folds=count, fold=fold)
+            _keep_fold(data.groups, [int(t) for t in data.targets], one, word=data.word)
     except TooFewPatientsError:
         return False
     return True
 
 
-def _keep_fold(groups: Sequence[str], targets: Sequence[int], config: TrainConfig) -> tuple[str, ...]:
+def _keep_fold(
+    groups: Sequence[str], targets: Sequence[int], config: TrainConfig, *, word: str
+) -> tuple[str, ...]:
     """Assign patients to folds, hold one fold out, and split the others into train and val."""
     count = config.folds or 1
-    folds = assign_folds(groups, targets, fractions=[1 / count] * count, seed=config.seed)
+    parts = [1 / count] * count
+    folds = assign_folds(groups, targets, fractions=parts, seed=config.seed, word=word)
     rest = [index for index, fold in enumerate(folds) if fold != config.fold]
     dealt = assign_folds(
         [groups[index] for index in rest],
         [targets[index] for index in rest],
         fractions=(1 - config.validation, config.validation),
         seed=config.seed,
+        word=word,
     )
     sides = {index: SPLITS[side] for index, side in zip(rest, dealt, strict=True)}
     return tuple(sides.get(index, CALIBRATION) for index in range(len(groups)))
 
 
 def _set_calibration_aside(
-    splits: tuple[str, ...], groups: Sequence[str], targets: list[int], config: TrainConfig
+    splits: tuple[str, ...], groups: Sequence[str], targets: list[int], config: TrainConfig, *, word: str
 ) -> tuple[str, ...]:
     """Move patients from train to cal, for temperature and threshold; val stays as it is."""
     if not config.calibration_split:
@@ -275,6 +301,7 @@ def _set_calibration_aside(
         [targets[index] for index in train],
         fractions=(1 - share, share),
         seed=config.seed,
+        word=word,
     )
     aside = {index for index, fold in zip(train, folds, strict=True) if fold}
     return tuple(CALIBRATION if index in aside else split for index, split in enumerate(splits))

@@ -4,21 +4,13 @@ dropped. Each gives a warning; none stops a run."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from wetread.errors import ImageError
 from wetread.evaluate.listing import Image, Listing
 from wetread.runtime.entries import is_bucket_location
-from wetread.runtime.images.pixels import read_pixels
 from wetread.train.config import TrainConfig
-
-_LOOKED_AT = 24  # images that are read again, in colour
-_SLIGHT = 6.0  # of 255: mean difference between a pixel's channels in a slightly tinted scan
-_MANY = 0.25  # of the images that are checked
+from wetread.train.traits import SLIGHT, is_colored, look_at
 
 
 @dataclass(frozen=True)
@@ -55,16 +47,7 @@ def count_colored(listing: Listing, images: Sequence[Image], config: TrainConfig
     """
     if config.color != "gray" or is_bucket_location(config.data):
         return 0, 0
-    chroma = list(_measure_chroma(listing, images, config))
-    colored = sum(value >= _SLIGHT for value in chroma)
-    return (colored, len(chroma)) if colored and colored >= _MANY * len(chroma) else (0, 0)
-
-
-def _measure_chroma(listing: Listing, images: Sequence[Image], config: TrainConfig) -> Iterator[float]:
-    """Yield the mean difference between a pixel's channels, 0 to 255, for images spread over the listing."""
     recipe = replace(config.recipe(), color="rgb", equalize="none")
-    places = np.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).round().astype(int)
-    for place in places:
-        with suppress(ImageError):  # it could be read a moment ago; if it is gone now, it does not count
-            pixels = read_pixels(listing.source.read(images[place].entry), recipe)
-            yield float(np.ptp(pixels, axis=2).mean())
+    looks = list(look_at(listing, images, recipe))
+    colored = sum(look.chroma >= SLIGHT for look in looks)
+    return (colored, len(looks)) if is_colored(colored, len(looks)) else (0, 0)

@@ -40,7 +40,8 @@ class DataFound(_Told):
     or picture is also in DATA/train (0 if wetread made the split). `alike`: images that are near-identical to
     another, but not byte-identical. `unmatched`: images in whose names no patient was found. `conflicts`:
     images that are byte-identical to one with another label; `conflict`: the names of two such images.
-    `colored`: how many images are in colour, which training drops, and how many were checked.
+    `colored`: how many images are in colour, which training drops, and how many were checked. `word`: what
+    images are grouped by, 'patient', 'group' or a word of the regular expression's own.
     """
 
     labels: tuple[str, ...]
@@ -53,6 +54,18 @@ class DataFound(_Told):
     conflicts: int = 0
     conflict: tuple[str, ...] = ()
     colored: tuple[int, int] = (0, 0)
+    word: str = "patient"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefaultsChosen(_Told):
+    """Options that were not given are chosen by what the images are.
+
+    `options`: their values, and the preset that they follow; `reasons`: why, for each.
+    """
+
+    options: dict[str, Any]
+    reasons: dict[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +133,7 @@ class Doubted(_Told):
 
 Event = (
     ImagesRead
+    | DefaultsChosen
     | DataFound
     | FoldStarted
     | TrainingStarted
@@ -143,9 +157,11 @@ def describe_event(event: Event) -> str:
             return f"reading images: {event.done:,} of {event.total:,}"
         case DataFound():
             return "\n".join(_describe_data(event))
+        case DefaultsChosen():
+            return "\n".join(_describe_defaults(event))
         case FoldStarted():
             if event.fold == event.folds:
-                return "training on the patients of all folds"
+                return "training on the images of all folds"
             return f"training without fold {event.fold}: {event.fold + 1} of {event.folds}"
         case TrialStarted():
             options = ", ".join(f"{name} {value:.3g}" for name, value in event.options.items())
@@ -172,6 +188,14 @@ def describe_metrics(metrics: dict[str, float]) -> str:
     return ", ".join(shown)
 
 
+def _describe_defaults(found: DefaultsChosen) -> list[str]:
+    """The preset and its reason, then an option a line."""
+    lines = [
+        f"{name.replace('_', ' ')} {value}: {found.reasons[name]}" for name, value in found.options.items()
+    ]
+    return [lines[0], *(f"  {line}" for line in lines[1:])]
+
+
 def _describe_data(found: DataFound) -> list[str]:
     lines = []
     for split, counts in found.counts.items():
@@ -179,11 +203,12 @@ def _describe_data(found: DataFound) -> list[str]:
         shares = ", ".join(
             f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total
         )
-        lines.append(f"{split}: {total:,} images of {found.patients[split]:,} patients: {shares}")
+        lines.append(f"{split}: {total:,} images of {found.patients[split]:,} {found.word}s: {shares}")
     if found.unmatched:
         lines.append(
-            f"warning: no patient was found in the names of {found.unmatched:,} images: each counts as one "
-            "patient. If patients have several images, give --group-regex to find them in the names"
+            f"warning: no {found.word} was found in the names of {found.unmatched:,} images: each counts as "
+            f"one {found.word}. If {found.word}s have several images, give --group-regex to find them in the "
+            "names"
         )
     if found.left_out:
         lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")
@@ -203,7 +228,7 @@ def _describe_data(found: DataFound) -> list[str]:
         )
     if found.leaks:
         lines.append(
-            f"warning: {found.leaks:,} images of val show a patient of train, or are the same picture: "
+            f"warning: {found.leaks:,} images of val show a {found.word} of train, or are the same picture: "
             "validation results will be too good"
         )
     return lines

@@ -20,6 +20,7 @@ import numpy as np
 from wetread.errors import ConfigError
 from wetread.evaluate.bounds import advise_only_answer, find_exact_intervals, find_only_answer
 from wetread.evaluate.metrics import Metrics, measure
+from wetread.evaluate.patients import PATIENT
 from wetread.evaluate.temperature import apply_temperature, doubt_temperature
 from wetread.packages import find_own_version
 from wetread.runtime.model.spec import ModelSpec
@@ -31,6 +32,7 @@ from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_label
 from wetread.train.calibration import calibrate, check_rule
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, UnreadableLabelError, check_folds, load_dataset, sample_calibration
+from wetread.train.defaults import settle
 from wetread.train.devices import check_devices, copy_plain
 from wetread.train.events import (
     Doubted,
@@ -81,11 +83,24 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     is. Raises DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
     runs.check_place(config)
+    _check_names(config)
     with stage_run(config, on_event) as (staged, tell):
+        local = staged is config
+        staged = settle(runs.adopt_options(staged) if resume else staged, on_event=on_event)
         if config.folds and config.fold is None:
-            _train_folds(config, staged, resume=resume, on_event=on_event)
+            whole = dataclasses.replace(staged, output=config.output)
+            _train_folds(whole, staged, resume=resume, on_event=on_event)
         result = _train(staged, resume=resume, on_event=tell)
-    return result if staged is config else dataclasses.replace(result, run=config.output)
+    return result if local else dataclasses.replace(result, run=config.output)
+
+
+def _check_names(config: TrainConfig) -> None:
+    """Check what is named by a word, before the data are listed. Raises ConfigError."""
+    if config.augment is not None:
+        read_policy(config.augment)
+    if config.architecture is not None:
+        check_architecture(config.architecture)
+    check_backbone(config.backbone, config.weights)
 
 
 def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:
@@ -107,8 +122,6 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
     """Train in a directory on this disk."""
     directory = Path(config.output)
     policy = read_policy(config.augment)
-    check_architecture(config.architecture)
-    check_backbone(config.backbone, config.weights)
     begun = runs.check_run(directory, config, resume=resume)
     if begun and runs.is_finished(directory):
         return _load_result(directory, new_epochs=0)
@@ -176,7 +189,7 @@ def _check_or_begin(config: TrainConfig, data: Dataset, policy: Policy, *, netwo
     inputs = {
         "images": len(data.names),
         "data": data.fingerprint,
-        "policy": dataclasses.asdict(policy),
+        "policy": policy.to_dict(),
         "architecture": f"{config.network}, {network}",
     }
     if config.labels is not None:
@@ -295,6 +308,7 @@ def _collect_metrics(
         "seconds": sum(row["seconds"] for row in history),
         "images": found.counts,
         "patients": found.patients,
+        **({} if found.word == PATIENT else {"group": found.word}),
         "left_out": len(found.left_out),
         "leaks": found.leaks,
         "near_identical": found.alike,

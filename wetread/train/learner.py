@@ -70,8 +70,11 @@ class Learner:
     @contextmanager
     def _put(self, weights: list[NDArray[Any]]) -> Iterator[None]:
         """Use these weights in this context, or the present ones if the list is empty; then restore those."""
+        if not weights:
+            yield
+            return
         before = self.model.get_weights()
-        self.model.set_weights(weights or before)
+        self.model.set_weights(weights)
         try:
             yield
         finally:

@@ -27,6 +27,7 @@ from wetread.runtime.files.atomic import replace_file, write_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.scoring.rows import encode_csv
 from wetread.train.config import TrainConfig, find_difference
+from wetread.train.defaults import adopt
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"
 MODEL, CHECKPOINT, HISTORY = "model.keras", "checkpoint.npz", "history.csv"
@@ -85,6 +86,15 @@ def check_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
             "choose another --output."
         )
     return True
+
+
+def adopt_options(config: TrainConfig) -> TrainConfig:
+    """Take options that are open from the run that has begun in the configuration's directory, if one has."""
+    try:
+        text = (Path(config.output) / CONFIG).read_text(encoding="utf-8")
+        return adopt(config, TrainConfig.from_json(text))
+    except (FileNotFoundError, ConfigError):  # check_run says what is wrong with it
+        return config
 
 
 def check_inputs(run: Path, inputs: dict[str, Any]) -> None:

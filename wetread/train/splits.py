@@ -11,28 +11,37 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from wetread.errors import DatasetError
+from wetread.evaluate.patients import PATIENT
+
+_EXPLAINED = {PATIENT: " (groups)"}
 
 
 class TooFewPatientsError(DatasetError):
     """A label has fewer patients (groups) than the split has parts."""
 
-    def blame_alike(self, images: int) -> TooFewPatientsError:
-        """Return the same error, adding how many images share a patient because they are near-identical."""
+    def blame_alike(self, images: int, *, word: str) -> TooFewPatientsError:
+        """Return the same error, adding how many images share a group because they are near-identical."""
         return TooFewPatientsError(
-            f"{self} {images:,} images are near-identical to another and count as one patient with it. "
+            f"{self} {images:,} images are near-identical to another and count as one {word} with it. "
             "If they are different pictures, separate them with --no-near-identical."
         )
 
 
 def assign_folds(
-    groups: Sequence[str], targets: Sequence[int], *, fractions: Sequence[float], seed: int
+    groups: Sequence[str],
+    targets: Sequence[int],
+    *,
+    fractions: Sequence[float],
+    seed: int,
+    word: str = PATIENT,
 ) -> list[int]:
     """Assign whole groups of images to folds, stratified by label, at least one group of a label to each.
 
     `groups`: the patient of each image; `targets`: its label's index; `fractions` sum to 1 (0.9 and 0.1:
     train and validation; five times 0.2: five folds). Returns the fold of each image. Large groups are
     assigned first, equal ones in an order from the seed and their names; each goes to the fold that lacks
-    its labels most. Raises TooFewPatientsError if a label has fewer groups than there are folds.
+    its labels most. `word`: what a group is, for messages. Raises TooFewPatientsError if a label has fewer
+    groups than there are folds.
     """
     members: dict[str, Counter[int]] = defaultdict(Counter)
     for group, target in zip(groups, targets, strict=True):
@@ -49,7 +58,7 @@ def assign_folds(
         chosen[group] = fold
         placed[fold].update(counts)
     for target in sorted(totals):
-        _give_each_fold_one(target, members, chosen, folds=len(fractions))
+        _give_each_fold_one(target, members, chosen, folds=len(fractions), word=word)
     return [chosen[group] for group in groups]
 
 
@@ -59,7 +68,7 @@ def _lack(counts: Counter[int], wanted: dict[int, float], placed: Counter[int]) 
 
 
 def _give_each_fold_one(
-    target: int, members: dict[str, Counter[int]], chosen: dict[str, int], *, folds: int
+    target: int, members: dict[str, Counter[int]], chosen: dict[str, int], *, folds: int, word: str
 ) -> None:
     """Move the smallest group that a fold can spare into each fold that has none of a label."""
     owners = sorted(
@@ -68,9 +77,9 @@ def _give_each_fold_one(
     )
     if len(owners) < folds:
         raise TooFewPatientsError(
-            f"Label number {target + 1} by name has {len(owners)} patients (groups). Each label needs "
-            f"{folds} or more, one for each part of the split. Add images, or say with --group-regex which "
-            "part of a name is the patient."
+            f"Label number {target + 1} by name has {len(owners)} {word}s{_EXPLAINED.get(word, '')}. Each "
+            f"label needs {folds} or more, one for each part of the split. Add images, or say with "
+            f"--group-regex which part of a name is the {word}."
         )
     for fold in range(folds):
         shares = Counter(chosen[group] for group in owners)

@@ -19,6 +19,7 @@ from wetread.packages import importing
 from wetread.train import run as runs
 from wetread.train.config import METRICS, TrainConfig, find_difference
 from wetread.train.dataset import load_dataset
+from wetread.train.defaults import adopt, settle
 from wetread.train.events import EpochEnded, Event, OnEvent, TrialEnded, TrialStarted, ignore_event
 from wetread.train.fit import train
 from wetread.train.history import check_metric
@@ -77,6 +78,7 @@ def tune(
     _check(config, trials, metric)
     directory = Path(config.output)
     with runs.lock_run(directory):
+        config = settle(_adopt_options(directory, config) if resume else config, on_event=on_event)
         data = load_dataset(config)
         check_metric(metric, len(data.labels), option="metric")
         _begin(directory, config, {"metric": metric, "data": data.fingerprint}, resume=resume)
@@ -97,6 +99,15 @@ def _check(config: TrainConfig, trials: int, metric: str) -> None:
         raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
     if config.backbone or config.architecture != TrainConfig.architecture or config.folds:
         raise ConfigError("A search chooses the network itself: leave architecture, backbone and folds out.")
+
+
+def _adopt_options(directory: Path, config: TrainConfig) -> TrainConfig:
+    """Take options that are open from the search that has begun in a directory, if one has."""
+    path = directory / OPTIONS
+    if not path.is_file():
+        return config
+    old = json.loads(path.read_text(encoding="utf-8"))["config"]
+    return adopt(config, TrainConfig.from_json(json.dumps(old)))
 
 
 def _begin(directory: Path, config: TrainConfig, held: dict[str, str], *, resume: bool) -> None:
@@ -246,6 +257,6 @@ def write_command(config: TrainConfig, *, output: str) -> str:
     words = ["wetread", "train", config.data, "--output", output]
     for name, value in asdict(config).items():
         default = TrainConfig.__dataclass_fields__[name].default
-        if name not in ("data", "output", "cache") and value != default:
+        if name not in ("data", "output", "cache", "preset", "reasons") and value != default:
             words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)
