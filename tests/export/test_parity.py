@@ -172,7 +172,10 @@ def change_pixels(**changes: object) -> dict[str, object]:
 
 
 OTHERWISE = {
-    "labels": ({"labels": ["right", "left"], "positive": "right"}, "the labels of .*: right, left instead of left, right"),
+    "labels": (
+        {"labels": ["right", "left"], "positive": "right"},
+        "the labels of .*: right, left instead of left, right",
+    ),
     "positive": ({"positive": "left"}, "the positive label of .*: left instead of right"),
     "resize": (change_pixels(resize="fit"), "the pixels' resize of .*: fit instead of stretch"),
     "scale": ({"scale": [1.0]}, r"the scale of .*: 1\S* instead of 0\.00392156863"),
