@@ -17,17 +17,15 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from itertools import product
+from math import isnan, nan
 from pathlib import Path
-from time import perf_counter, process_time, sleep
+from time import perf_counter, process_time
 from typing import Any
 
-import numpy as np
+from ceiling_stub import Stub, decoding_by
 
-from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.spec import ModelSpec
-from wetread.runtime.scoring import batches
+from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.output import open_output
 from wetread.runtime.scoring.output_opening import make_output
@@ -35,42 +33,9 @@ from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source
 
 DECODE, INFER = 75e-6, 235e-6
 FOLDERS, FILE_BYTES = 10, 6_500
-SIDE = 64
 _TIMER_SLACK = 29  # Linux: PR_SET_TIMERSLACK
 
 
-SPEC = ModelSpec(labels=("NORMAL", "PNEUMONIA"), pixels=PixelRecipe(height=SIDE, width=SIDE))
-
-
-@dataclass(frozen=True)
-class Stub:
-    """A model, and the decoder before it, that answer at once or after sleeping, in seconds an image."""
-
-    decode: float = 0.0
-    infer: float = 0.0
-    spec: ModelSpec = SPEC
-    device: str = "cpu"
-    provider: str = "stub"
-    reason: str = "nothing is computed"
-    name: str = "stub"
-    digest: str = "0" * 64
-
-    def read_input(self, data: bytes, recipe: PixelRecipe, *, max_memory: int) -> np.ndarray:
-        """Stand for the decoder."""
-        if self.decode:
-            sleep(self.decode)
-        return _PIXELS
-
-    def classify(self, images: np.ndarray) -> np.ndarray:
-        """Stand for the session."""
-        if self.infer:
-            sleep(self.infer * len(images))
-        return _ANSWERS[: len(images)]
-
-
-_PIXELS = np.zeros((SIDE, SIDE, 1), np.uint8)
-_POSITIVE = np.random.default_rng(0).random(4096).astype(np.float32)
-_ANSWERS = np.stack([1 - _POSITIVE, _POSITIVE], axis=1)
 STUBS = {"nothing": Stub(), "sleeping": Stub(DECODE, INFER)}
 
 
@@ -121,45 +86,67 @@ def measure_runs(
     folder: Path, scratch: Path, arguments: argparse.Namespace
 ) -> Iterator[dict[str, int | float | str]]:
     """Measure whole runs, the stubs and the numbers of workers in turn."""
-    measured: dict[tuple[str, int], list[tuple[float, float]]] = {}
+    measured: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
-        for stub in STUBS:
-            for workers in arguments.workers:
-                seconds = run_once(STUBS[stub], folder, scratch / "scores.csv", workers)
-                measured.setdefault((stub, workers), []).append(seconds)
-    for (stub, workers), each in measured.items():
+        for kind, stub, workers in product(KINDS, STUBS, arguments.workers):
+            run = KINDS[kind]
+            seconds = run(STUBS[stub], folder, scratch / "scores.csv", workers)
+            measured.setdefault((kind, stub, workers), []).append(seconds)
+    for (kind, stub, workers), each in measured.items():
         wall, cpu = (min(seconds) / arguments.files for seconds in zip(*each, strict=True))
         bound = workers / (DECODE + INFER) if stub == "sleeping" else None
         yield {
             "stub": stub,
+            "kind": kind,
             "workers": workers,
             "rows_per_second": round(1 / wall),
             "bound": bound and round(bound),
-            "cpu_microseconds": round(1e6 * cpu, 1),
+            "cpu_microseconds": None if isnan(cpu) else round(1e6 * cpu, 1),
         }
 
 
 def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
-    """Score the folder once; return seconds by the clock, and of processor time."""
+    """Score the folder once by threads; return seconds by the clock, and of processor time."""
+    processes.LEAST_WORKERS = sys.maxsize
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
     with decoding_by(stub):
         return time_once(lambda: score_to_file(stub, options))  # type: ignore[arg-type]
 
 
-@contextmanager
-def decoding_by(stub: Stub) -> Iterator[None]:
-    """Replace the decoder by a stub's while the block runs."""
-    before, batches.read_input = batches.read_input, stub.read_input
-    try:
-        yield
-    finally:
-        batches.read_input = before
+class ReadyProcesses(processes.Processes):
+    """Worker processes that are waited for, and that note when they begin and end to score."""
+
+    span = (0.0, 0.0)
+
+    def __init__(self, setup: processes.Setup, *, count: int, otherwise: processes.Score) -> None:
+        super().__init__(setup, count=count, otherwise=otherwise)
+        self._starter.join()
+        ReadyProcesses.span = (perf_counter(), 0.0)
+
+    def close(self) -> None:
+        """End the processes."""
+        ReadyProcesses.span = (self.span[0], perf_counter())
+        super().close()
+
+
+def run_processes(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
+    """Score the folder once by processes; return seconds by the clock while they were there, and nan."""
+    processes.LEAST_WORKERS, processes.PATIENCE_SECONDS = 1, 0.0
+    processes.count_processors = lambda: workers
+    processes.Processes = ReadyProcesses  # type: ignore[misc]
+    options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
+    score_to_file(stub, options)  # type: ignore[arg-type]
+    return ReadyProcesses.span[1] - ReadyProcesses.span[0], nan
 
 
 def time_once(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return seconds by the clock, and of this process's processor time."""
     start = perf_counter(), process_time()
     work()
     return perf_counter() - start[0], process_time() - start[1]
+
+
+KINDS = {"threads": run_once, "processes": run_processes}
 
 
 def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]:
@@ -198,13 +185,13 @@ def write_tables(found: dict[str, Any]) -> Iterator[str]:
     yield "| stage alone, one thread | processor time, µs a row |\n|---|---:|"
     for name, value in found["stages"].items():
         yield f"| {name} | {value} |"
-    yield "\n| decoding and inference | workers | rows/s | bound | processor time, µs a row |"
-    yield "|---|---:|---:|---:|---:|"
+    yield "\n| decoding and inference | workers | | rows/s | bound | processor time, µs a row |"
+    yield "|---|---:|---|---:|---:|---:|"
     for run in found["runs"]:
         bound = f"{run['bound']:,}" if run["bound"] else ""
         yield (
-            f"| {run['stub']} | {run['workers']} | {run['rows_per_second']:,} | {bound} | "
-            f"{run['cpu_microseconds']} |"
+            f"| {run['stub']} | {run['workers']} | {run['kind']} | {run['rows_per_second']:,} | {bound} | "
+            f"{run['cpu_microseconds'] or ''} |"
         )
 
 

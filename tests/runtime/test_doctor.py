@@ -245,3 +245,18 @@ def test_doctor_runs_whatever_is_broken(tmp_path, package):
     assert "libx.so.1: cannot open shared object file" in findings[topic]["found"]
     assert "system library" in findings[topic]["advice"]
     assert f"The package '{package}' is installed, but does not load" in findings["model"]["advice"]
+
+
+@pytest.mark.parametrize(
+    ("free", "locked", "level", "found"),
+    [
+        (0, True, doctor.OK, "share the interpreter; on 8 processors or more, workers are processes"),
+        (1, False, doctor.OK, "free-threaded Python: all workers are threads"),
+        (1, True, doctor.NOTE, "free-threaded Python, but a package switched the interpreter's lock on"),
+    ],
+)
+def test_free_threaded_python_is_named(free, locked, level, found, monkeypatch):
+    monkeypatch.setattr(doctor.sysconfig, "get_config_var", lambda name: free)
+    monkeypatch.setattr(doctor, "is_locked", lambda: locked)
+    threads = next(each for each in doctor._examine_python() if each.topic == "threads")
+    assert (threads.level, threads.found) == (level, found)

@@ -60,7 +60,8 @@ MaxMemory = Annotated[
 ]
 DEFAULT_MEMORY = MAX_MEMORY >> 20
 Workers = Annotated[
-    int | None, typer.Option("--workers", metavar="N", help="Number of threads; default: one per processor.")
+    int | None,
+    typer.Option("--workers", metavar="N", help="Number of workers; default: one per processor."),
 ]
 
 

@@ -10,6 +10,7 @@ import re
 import struct
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from wetread.packages import VISUAL_CPP, describe_broken, explain_import, find_m
 from wetread.runtime import machine
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import DEVICES, import_onnxruntime, installed_packages, open_session
+from wetread.runtime.threads import LEAST_WORKERS, is_locked
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 # A cast and a 2 x 2 matrix product: enough to check that a provider starts and computes.
@@ -93,6 +95,22 @@ def _examine_python() -> Iterator[Finding]:
         yield Finding("python", PROBLEM, found, "Install a 64-bit Python: no wheels exist for 32 bits.")
     else:
         yield Finding("python", OK, found)
+    yield _judge_threads()
+
+
+def _judge_threads() -> Finding:
+    """Say whether threads compute at once in this Python."""
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        found = f"share the interpreter; on {LEAST_WORKERS} processors or more, workers are processes"
+        return Finding("threads", OK, found)
+    if not is_locked():
+        return Finding("threads", OK, "free-threaded Python: all workers are threads")
+    return Finding(
+        "threads",
+        NOTE,
+        "free-threaded Python, but a package switched the interpreter's lock on",
+        "simplejpeg 1.9 has no wheel for free-threaded Python. Scores are the same.",
+    )
 
 
 def _examine_machine(folder: str) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 
@@ -66,6 +66,11 @@ class Reading(Protocol):
 
 class Source(Reading, Protocol):
     """Something that lists inputs in order and reads them."""
+
+    @property
+    def read_file(self) -> Callable[[Entry], bytes]:
+        """What reads its local files, in any process: it can be pickled. Errors as in `read`."""
+        ...
 
     def entries(self) -> Iterator[Entry]:
         """List the inputs, in order, with one directory's names in memory at a time."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,16 @@ def map_in_order(
             yield under_way.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+# Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, threads do as well as
+# processes.
+LEAST_WORKERS = 8
+
+
+def is_locked() -> bool:
+    """Whether threads share the interpreter's lock: not in free-threaded Python."""
+    return bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 
 
 def count_processors() -> int:

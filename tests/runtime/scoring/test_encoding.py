@@ -14,9 +14,11 @@ from tests.models import toy_spec
 from tests.runtime.scoring.test_batches import Mean, entries, read_flat
 from wetread.errors import ImageError
 from wetread.runtime.entries import Entry
+from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring import encoding
 from wetread.runtime.scoring.batches import Chunk, Scored, Seconds, make_chunk, map_chunks, score_chunks
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
 from wetread.runtime.scoring.encoding import Encoder, encode_chunk
 from wetread.runtime.scoring.input_digest import mark_entry
 from wetread.runtime.scoring.rows import make_failure
@@ -82,14 +84,30 @@ def test_ordinary_rows_make_no_predictions(monkeypatch):
 def test_chunks_that_workers_encode_are_those_of_their_predictions(kind, workers):
     model = Mean(spec=replace(toy_spec(), uncertain=Band(low=0.3, high=0.7, rule="test")))
     for optional in ((), ("uncertain",)):
-        encoder = Encoder(model, kind=kind, optional=optional, finish=keep)
-        arguments = {"read": read_flat, "workers": workers, "batch_size": 8}
-        rows = list(map_chunks(model, entries(50), finish=encoder.encode, **arguments))
+        how = ChunkOptions(
+            kind=kind,
+            optional=optional,
+            dicom_tags=(),
+            refuse_outside=False,
+            batch_size=8,
+            max_memory=MAX_MEMORY,
+        )
+        work = ChunkScorer(model, how, read=read_flat).score
+        rows = list(map_chunks(work, entries(50), workers=workers, batch_size=8))
         whole = [
             encode_chunk(chunk, model.spec.labels, kind=kind, optional=optional)
-            for chunk in score_chunks(model, entries(50), **arguments)
+            for chunk in score_chunks(model, entries(50), read=read_flat, workers=workers, batch_size=8)
         ]
         assert [each.data for each in rows] == [each.data for each in whole]
-        assert [each.counts for each in rows] == [each.counts for each in whole]
         state = [json.dumps(each.describe()) for each in rows]
         assert state == [json.dumps(each.describe()) for each in whole]
+
+
+def test_an_input_that_ends_processes_is_not_read():
+    how = ChunkOptions(
+        kind="csv", optional=(), dicom_tags=(), refuse_outside=False, batch_size=8, max_memory=MAX_MEMORY
+    )
+    scorer = ChunkScorer(Mean(), how, read=read_flat)
+    first, second, third = scorer.score(entries(3), fatal=(1,)).data.splitlines()
+    assert [first, third] == scorer.score(entries(3)).data.splitlines()[::2]
+    assert second.startswith(b'dark1,unreadable,,,,,"It ended the process that read it,')

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,7 +26,7 @@ from wetread.runtime.entries import (
     is_part,
 )
 from wetread.runtime.files.globs import compile_glob, find_fixed_parts, is_wildcard, matches, refuse_folders
-from wetread.runtime.files.reading import find_entry
+from wetread.runtime.files.reading import find_entry, read_entry
 from wetread.runtime.gcs.answers import AnswerError, check_order, describe_entry, parse_page
 from wetread.runtime.gcs.client import READ_ROLE, Storage, split_location
 from wetread.runtime.gcs.reading import BucketReads
@@ -97,6 +97,11 @@ class BucketFolder:
         return SourceError(
             f"{self.location!r} holds nothing: no object and no folder has this name. Check it."
         )
+
+    @property
+    def read_file(self) -> Callable[[Entry], bytes]:
+        """What reads local files, of which a bucket has none."""
+        return read_entry
 
     def entries(self) -> Iterator[Entry]:
         """List the inputs in order, a page at a time. Raises SourceError."""

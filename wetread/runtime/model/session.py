@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,11 +46,21 @@ class ModelSession:
         device: str = "auto",
         public_key: str | os.PathLike[str] | None = None,
     ) -> None:
-        data, self.name = read_model(choose_model(None) if model is None else model)
-        self.size = len(data)
-        self.spec = read_spec(data, name=self.name)
-        self.digest = check_digest(data, name=self.name)
-        check_signatures(data, name=self.name, public_key=public_key)
+        data, name = read_model(choose_model(None) if model is None else model)
+        self._identify(data, name)
+        check_signatures(data, name=name, public_key=public_key)
+        self._start(data, device)
+
+    def _identify(self, data: bytes, name: str) -> None:
+        """Read a model's spec and check its digest."""
+        self.name, self.size = name, len(data)
+        self.spec = read_spec(data, name=name)
+        self.digest = check_digest(data, name=name)
+        # In a worker process, `reopening()` opens the same bytes again.
+        self.reopening = partial(_reopen, data, name)
+
+    def _start(self, data: bytes, device: str) -> None:
+        """Make the session, and verify this machine."""
         opened = open_session(data, device=device)
         self.session = opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
@@ -110,6 +121,14 @@ class ModelSession:
             )
         result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
         return result
+
+
+def _reopen(data: bytes, name: str) -> ModelSession:
+    """Open, on the CPU, what another process opened already."""
+    session = ModelSession.__new__(ModelSession)
+    session._identify(data, name)
+    session._start(data, "cpu")
+    return session
 
 
 def _check_interface(session: object, spec: ModelSpec, name: str) -> None:

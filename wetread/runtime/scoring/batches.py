@@ -137,36 +137,25 @@ def score_chunks(
     `workers`: threads (default: the processors that this process may use). `max_memory`: bytes that decoding
     one image may take. Raises UsageError for a count below 1.
     """
-    yield from map_chunks(
-        model,
-        entries,
-        read=read,
-        finish=lambda scored: make_chunk(model, scored),
-        workers=workers,
-        batch_size=batch_size,
-        max_memory=max_memory,
-    )
+
+    def work(chunk: list[Entry]) -> Chunk:
+        return make_chunk(model, score_chunk(model, chunk, read, max_memory, batch_size))
+
+    yield from map_chunks(work, entries, workers=workers, batch_size=batch_size)
 
 
 def map_chunks(
-    model: Model,
+    work: Callable[[list[Entry]], Result],
     entries: Iterable[Entry],
     *,
-    read: Read,
-    finish: Callable[[Scored], Result],
     workers: int | None = None,
     batch_size: int = DEFAULT_BATCH,
-    max_memory: int = MAX_MEMORY,
 ) -> Iterator[Result]:
-    """Yield what `finish`, which the worker calls, makes of each chunk. Otherwise as `score_chunks`."""
+    """Yield what `work`, on a worker, makes of each chunk of entries. Otherwise as `score_chunks`."""
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
         if value < 1:
             raise UsageError(f"{name} must be 1 or more, not {value}.")
-
-    def work(chunk: list[Entry]) -> Result:
-        return finish(score_chunk(model, chunk, read, max_memory, batch_size))
-
     chunks = group_entries(entries, batch_size=batch_size)
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 

@@ -14,12 +14,14 @@ from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, map_chunks
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
-from wetread.runtime.scoring.encoding import Encoder, Rows
+from wetread.runtime.scoring.dicom_columns import check_tags
+from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.processes import use_processes
 from wetread.runtime.scoring.rows import (
     check_band,
     choose_format,
@@ -27,7 +29,8 @@ from wetread.runtime.scoring.rows import (
     import_parquet,
     list_optional,
 )
-from wetread.runtime.scoring.scope_columns import check_scope, refuse_outside
+from wetread.runtime.scoring.scope_columns import check_scope
+from wetread.runtime.scoring.worker_process import Setup
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.name_list import NameList, read_name_list
 from wetread.runtime.sources.opening import open_sources
@@ -304,27 +307,20 @@ def score_source(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions, *, kind: str
 ) -> Iterator[Rows]:
     """Yield the rows of a source's entries, encoded for an output of `kind`, a chunk at a time, lazily."""
-    tagging = Tagging(options.dicom_tags, source.read, max_memory=options.max_memory)
-
-    def finish(chunk: Chunk) -> Chunk:
-        return tagging.attach(refuse_chunk(chunk) if options.refuse_outside else chunk)
-
-    optional = options.list_optional(classifier.spec)
-    encoder = Encoder(classifier, kind=kind, optional=optional, finish=finish)
-    return map_chunks(
-        classifier,
-        source.read_ahead(entries),
-        read=tagging.read,
-        finish=encoder.encode,
-        workers=options.workers,
+    how = ChunkOptions(
+        kind=kind,
+        optional=options.list_optional(classifier.spec),
+        dicom_tags=options.dicom_tags,
+        refuse_outside=options.refuse_outside,
         batch_size=options.batch_size,
         max_memory=options.max_memory,
     )
-
-
-def refuse_chunk(chunk: Chunk) -> Chunk:
-    """Give what is outside the scope its status in place of a probability."""
-    return replace(chunk, predictions=refuse_outside(chunk.predictions))
+    scorer = ChunkScorer(classifier, how, read=source.read)
+    setup = Setup(open=classifier.reopening, options=how, read=source.read_file)
+    workers = options.workers or count_processors()
+    with use_processes(scorer.score, setup, workers=workers, device=classifier.device) as work:
+        entries = source.read_ahead(entries)
+        yield from map_chunks(work, entries, workers=workers, batch_size=options.batch_size)
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:

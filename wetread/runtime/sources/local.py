@@ -31,6 +31,8 @@ Folders = tuple[str, ...]
 class _LocalSource:
     """The base of local sources: how they read."""
 
+    read_file = staticmethod(read_entry)
+
     def read(self, entry: Entry) -> bytes:
         """Return the bytes of one listed file. Raises ImageError('unreadable')."""
         return read_entry(entry)

@@ -97,6 +97,8 @@ class Manifest:
     `project` is billed for requester-pays buckets.
     """
 
+    read_file = staticmethod(read_unchanged)
+
     def __init__(self, location: str, *, project: str | None = None) -> None:
         self.location = location
         self._project = project

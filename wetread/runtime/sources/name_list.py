@@ -24,6 +24,8 @@ class NameList:
     A name that does not exist is an input that cannot be read. `project` as in `open_source`.
     """
 
+    read_file = staticmethod(read_entry)
+
     def __init__(self, names: Iterable[str], *, project: str | None = None) -> None:
         self._names = names
         self._project = project

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +81,11 @@ class Chain:
     parts: tuple[Source, ...]
     reads: BucketReads | None = None
     allow_empty: bool = False
+
+    @property
+    def read_file(self) -> Callable[[Entry], bytes]:
+        """What reads local files, in any process."""
+        return read_entry
 
     def entries(self) -> Iterator[Entry]:
         """List each part in turn. If one of several lists nothing, warns with an EmptySourceWarning."""

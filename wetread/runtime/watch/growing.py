@@ -19,10 +19,11 @@ from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, score_chunks
+from wetread.runtime.scoring.chunk_scorer import refuse_chunk
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
 from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
-from wetread.runtime.scoring.run import Stop, Tally, Watch, refuse_chunk
+from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.scoring.scope_columns import check_scope
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.watch.faults import Faults, Report, format_now

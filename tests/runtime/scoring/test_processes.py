@@ -1,0 +1,201 @@
+"""Worker processes: the rows of threads, whatever becomes of a process, and none that is left behind."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import draw_image
+from tests.runtime.scoring.process_run import only_processes
+from wetread.errors import SlowImageWarning, SourceError
+from wetread.runtime.scoring import processes
+from wetread.runtime.scoring.classifier import Classifier
+from wetread.runtime.scoring.run import ScoreOptions, score_to_file
+
+LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+
+
+@pytest.fixture(scope="module")
+def classifier(toy_model) -> Classifier:
+    return Classifier(toy_model, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """Sixty inputs; every seventh is no image."""
+    folder = tmp_path_factory.mktemp("images")
+    for index in range(60):
+        (folder / f"i{index:02d}.jpg").write_bytes(draw_image(index) if index % 7 else b"text")
+    return folder
+
+
+@pytest.fixture
+def options(images, tmp_path) -> ScoreOptions:
+    return ScoreOptions(sources=(str(images),), output=str(tmp_path / "threads.csv"), batch_size=4, workers=2)
+
+
+def score(classifier: Classifier, options: ScoreOptions) -> bytes:
+    score_to_file(classifier, options)
+    return Path(options.output).read_bytes()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def find_children(pid: int) -> list[int]:
+    found = []
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(place.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(place.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_until_gone(pids: list[int], *, seconds: float = 60) -> list[int]:
+    """Wait for processes to end; return those that do not."""
+    end = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return list(filter(is_alive, pids))
+
+
+def test_processes_write_the_rows_of_threads(classifier, options, tmp_path):
+    threads = replace(options, output=str(tmp_path / "threads.jsonl"))
+    apart = replace(options, output=str(tmp_path / "apart.jsonl"))
+    whole = score(classifier, threads)
+    with only_processes() as started:
+        assert score_to_file(classifier, apart, stop=lambda: True).interrupted
+        assert 0 < Path(apart.output + ".part").stat().st_size < len(whole)
+        assert score(classifier, replace(apart, resume=True)) == whole
+    assert len(started) == 4
+    assert not any(map(is_alive, started))
+
+
+def test_an_image_that_ends_its_process_loses_its_row_alone(classifier, options, images, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(10):
+        os.link(images / f"i{index:02d}.jpg", folder / f"i{index:02d}.jpg")
+    expected = score(classifier, replace(options, sources=(str(folder),))).splitlines()
+    (folder / "kills.jpg").write_bytes(draw_image(1))
+    with only_processes():
+        rows = score(classifier, replace(options, sources=(str(folder),), output=str(tmp_path / "x.csv")))
+    *others, last = rows.splitlines()
+    assert others == expected
+    assert last.startswith(os.fsencode(folder / "kills.jpg") + b',unreadable,,,,,"It ended the process that')
+
+
+def test_errors_and_warnings_come_through(classifier, options, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "slow.jpg").write_bytes(draw_image(1))
+    chosen = replace(options, sources=(str(tmp_path / "in"),), workers=1)
+    with only_processes() as started:
+        with pytest.warns(SlowImageWarning, match=r"slow\.jpg is slow"):
+            score(classifier, chosen)
+        (tmp_path / "in" / "outage.jpg").write_bytes(draw_image(2))
+        with pytest.raises(SourceError, match="The disk is gone"):
+            score(classifier, replace(chosen, overwrite=True))
+    assert not any(map(is_alive, started))
+
+
+def test_a_small_job_starts_no_process(classifier, options, monkeypatch):
+    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    assert score(classifier, options).count(b"\n") == 61
+
+
+def test_threads_score_where_no_process_starts(classifier, options, tmp_path, monkeypatch):
+    whole = score(classifier, options)
+    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert score(classifier, replace(options, output=str(tmp_path / "again.csv"))) == whole
+
+
+@pytest.mark.parametrize(("workers", "processors", "count"), [(8, 8, 8), (8, 4, 0), (4, 32, 0), (64, 16, 16)])
+def test_processes_are_used_where_processors_are_many(workers, processors, count, monkeypatch):
+    made = []
+    monkeypatch.setattr(processes, "count_processors", lambda: processors)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(
+        processes.Processes, "close", lambda self: made.append(self) or self._starter.cancel()
+    )
+    for device in ("cpu", "cuda"):
+        with processes.use_processes(print, None, workers=workers, device=device) as work:
+            assert (work is not print) == (device == "cpu" and count > 0)
+    assert [each._count for each in made] == ([count] if count else [])
+
+
+def start(images: Path, output: Path, model: str, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.runtime.scoring.process_run", "score", str(images)]
+    command += ["--output", str(output), "--model", model, "--workers", "2", "--batch-size", "4", "--quiet"]
+    return subprocess.Popen([*command, *more], env=os.environ | {"WETREAD_TEST_SLOW": "0.02"})
+
+
+def wait_for_rows(output: Path, run: subprocess.Popen) -> None:
+    """Wait for the first rows, which processes write."""
+    part = Path(f"{output}.part")
+    while run.poll() is None and not (part.exists() and part.stat().st_size > 200):
+        time.sleep(0.01)
+
+
+@LINUX
+@pytest.mark.long
+def test_fifty_kills_of_the_main_process(classifier, toy_model, options, images, tmp_path):
+    whole, output, choose = score(classifier, options), tmp_path / "killed.csv", random.Random(15)
+    killed = 0
+    for _ in range(50):
+        run = start(images, output, toy_model, "--overwrite")
+        wait_for_rows(output, run)
+        time.sleep(choose.uniform(0, 0.5))
+        workers = find_children(run.pid)
+        run.send_signal(signal.SIGKILL)
+        killed += run.wait() == -signal.SIGKILL
+        assert wait_until_gone(workers) == []
+        assert score(classifier, replace(options, output=str(output), resume=True)) == whole
+        output.unlink()
+    assert killed > 25  # the rest ended before
+
+
+@LINUX
+@pytest.mark.long
+def test_fifty_kills_of_a_worker(classifier, toy_model, options, images, tmp_path):
+    whole, output, choose = score(classifier, options), tmp_path / "hit.csv", random.Random(16)
+    killed = 0
+    for _ in range(50):
+        run = start(images, output, toy_model, "--overwrite")
+        wait_for_rows(output, run)
+        time.sleep(choose.uniform(0, 0.2))
+        for worker in find_children(run.pid)[:1]:
+            os.kill(worker, signal.SIGKILL)
+            killed += 1
+        assert run.wait() == 3  # some inputs are no images
+        assert output.read_bytes() == whole
+    assert killed > 25
+
+
+@LINUX
+def test_an_interrupt_of_the_terminal_ends_within_a_chunk(toy_model, images, tmp_path):
+    output = tmp_path / "stopped.csv"
+    run = start(images, output, toy_model)
+    wait_for_rows(output, run)
+    workers = find_children(run.pid)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(60) == 130
+    assert wait_until_gone(workers) == []
+    assert Path(f"{output}.part").exists()

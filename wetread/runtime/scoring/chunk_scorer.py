@@ -1,0 +1,68 @@
+"""ChunkScorer: what a worker, a thread or a process, does with a chunk of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wetread.errors import ImageError, Status
+from wetread.runtime.entries import Entry
+from wetread.runtime.scoring.batches import Chunk, Model, score_chunk
+from wetread.runtime.scoring.dicom_columns import Tagging
+from wetread.runtime.scoring.encoding import Encoder, Rows
+from wetread.runtime.scoring.scope_columns import refuse_outside
+
+if TYPE_CHECKING:
+    from wetread.runtime.images.dicom.values import DicomObject
+
+ReadFile = Callable[[Entry], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChunkOptions:
+    """How chunks are scored: the output's format and columns, and what a run was asked for.
+
+    `kind`, `optional`: as in `Encoder`. The rest: as in `ScoreOptions`.
+    """
+
+    kind: str
+    optional: tuple[str, ...]
+    dicom_tags: tuple[str, ...]
+    refuse_outside: bool
+    batch_size: int
+    max_memory: int
+
+
+class ChunkScorer:
+    """Scores chunks with one model, from bytes to encoded rows. It may be shared between threads."""
+
+    def __init__(self, model: Model, options: ChunkOptions, *, read: ReadFile) -> None:
+        self._model, self._options = model, options
+        self._tagging = Tagging(options.dicom_tags, read, max_memory=options.max_memory)
+        self._encoder = Encoder(model, kind=options.kind, optional=options.optional, finish=self._finish)
+
+    def score(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> Rows:
+        """Score a chunk. `fatal`: positions of inputs that are not read, because they end the process."""
+        refused = {id(entries[at]) for at in fatal}
+
+        def read(entry: Entry) -> bytes | DicomObject:
+            if id(entry) not in refused:
+                return self._tagging.read(entry)
+            raise ImageError(
+                Status.UNREADABLE,
+                "It ended the process that read it, again and again. The file may be made to do that, or "
+                "memory is short: score it alone, or with fewer --workers.",
+            )
+
+        options = self._options
+        scored = score_chunk(self._model, entries, read, options.max_memory, options.batch_size)
+        return self._encoder.encode(scored)
+
+    def _finish(self, chunk: Chunk) -> Chunk:
+        return self._tagging.attach(refuse_chunk(chunk) if self._options.refuse_outside else chunk)
+
+
+def refuse_chunk(chunk: Chunk) -> Chunk:
+    """Give what is outside the scope its status in place of a probability."""
+    return replace(chunk, predictions=refuse_outside(chunk.predictions))

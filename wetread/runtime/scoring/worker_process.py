@@ -1,0 +1,94 @@
+"""A worker process: it scores the chunks that the main process sends, and answers with their encoded rows.
+
+It ends when its standard input ends: when the main process closes it, or is gone, however it ended.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from wetread.errors import WetreadError
+from wetread.runtime.entries import Entry
+from wetread.runtime.scoring.batches import Model
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, ReadFile
+from wetread.runtime.scoring.encoding import Rows
+
+_LENGTH = struct.Struct("<Q")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a worker process needs: `open` opens the model. All of it can be pickled."""
+
+    open: Callable[[], Model]
+    options: ChunkOptions
+    read: ReadFile
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A chunk's rows, or the error that ended it; and the warnings, each its class and words."""
+
+    rows: Rows | None
+    error: BaseException | None = None
+    warnings: tuple[tuple[type[Warning], str], ...] = ()
+
+
+def serve() -> None:
+    """Answer requests on standard input until it ends."""
+    requests = sys.stdin.buffer
+    with os.fdopen(os.dup(1), "wb") as answers:
+        os.dup2(2, 1)  # what a library prints must not be taken for an answer
+        setup = receive(requests)
+        if setup is None:
+            return
+        scorer = ChunkScorer(setup.open(), setup.options, read=setup.read)
+        try:
+            send(answers, os.getpid())
+            while (request := receive(requests)) is not None:
+                send(answers, _answer(scorer, *request))
+        except BrokenPipeError:
+            os._exit(1)  # the main process is gone, and nobody reads an error
+
+
+def _answer(scorer: ChunkScorer, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            rows, error = scorer.score([Entry(*entry) for entry in entries], fatal=fatal), None
+        except Exception as raised:  # noqa: BLE001 - it ends the run, as it would in a thread
+            rows, error = None, _make_portable(raised)
+    return Answer(rows, error, tuple((each.category, str(each.message)) for each in caught))
+
+
+def _make_portable(error: Exception) -> Exception:
+    """Return an error that can be pickled: itself, or one with its words."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # noqa: BLE001 - what an error's own code raises
+        return WetreadError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def send(stream: BinaryIO, message: object) -> None:
+    """Write a message: its length, then its pickle."""
+    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Any:
+    """Read a message; None where the stream has ended, also in the middle of one."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    data = stream.read(length)
+    return pickle.loads(data) if len(data) == length else None
