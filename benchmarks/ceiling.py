@@ -26,9 +26,9 @@ from typing import Any
 from ceiling_stub import Stub, decoding_by
 
 from wetread.runtime.scoring import processes
-from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.output import open_output
 from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source, score_to_file
 
 DECODE, INFER = 75e-6, 235e-6

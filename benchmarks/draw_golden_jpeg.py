@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from wetread.runtime.model.golden import JPEG, draw_image
+from wetread.runtime.model.golden_inputs import JPEG, draw_image
 
 HEIGHT, WIDTH = 719, 683  # not multiples of 8, and large enough that 224 x 224 decodes at half size
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from wetread.backend import import_keras
+from wetread.keras_backend import import_keras
 from wetread.train.architectures import build_network
 
 BATCH = 32

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from wetread.runtime.images.pixels import read_pixels
-from wetread.train import likeness
+from wetread.train import near_duplicates
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
 from wetread.train.defaults import XRAY
@@ -77,14 +77,14 @@ def make_pair(file: Path, change: Callable[[Image], Image], config: TrainConfig)
 
 
 def count_bits(first: Image, second: Image) -> int:
-    hashes = likeness.hash_image(first), likeness.hash_image(second)
+    hashes = near_duplicates.hash_image(first), near_duplicates.hash_image(second)
     return int(np.unpackbits(hashes[0] ^ hashes[1]).sum())
 
 
 def print_copies(name: str, pairs: list[np.ndarray]) -> None:
     bits = [count_bits(*pair) for pair in pairs]
-    alike = [likeness.correlate(*pair) for pair in pairs]
-    found = np.mean([bool(likeness.find_alike(pair, np.arange(2))) for pair in pairs])
+    alike = [near_duplicates.correlate(*pair) for pair in pairs]
+    found = np.mean([bool(near_duplicates.find_alike(pair, np.arange(2))) for pair in pairs])
     print(
         f"| {name} | {np.median(bits):.0f}, {np.quantile(bits, 0.95):.0f}, {max(bits)} | "
         f"{np.median(alike):.4f}, {np.quantile(alike, 0.05):.4f}, {min(alike):.4f} | {found:.1%} |"
@@ -94,15 +94,17 @@ def print_copies(name: str, pairs: list[np.ndarray]) -> None:
 def print_strangers(data: Dataset) -> None:
     """Pairs of different patients within 20 bits: the nearest of all."""
     start = perf_counter()
-    found = likeness.find_alike(data.pixels, data.rows)
+    found = near_duplicates.find_alike(data.pixels, data.rows)
     seconds = perf_counter() - start
-    hashes = np.stack([likeness.hash_image(data.pixels[row]) for row in data.rows])
-    pairs = [pair for pair in likeness._pair_hashes(hashes) if len({data.groups[i] for i in pair}) == 2]
-    alike = [likeness.correlate(*(data.pixels[data.rows[i]] for i in pair)) for pair in pairs]
+    hashes = np.stack([near_duplicates.hash_image(data.pixels[row]) for row in data.rows])
+    pairs = [
+        pair for pair in near_duplicates._pair_hashes(hashes) if len({data.groups[i] for i in pair}) == 2
+    ]
+    alike = [near_duplicates.correlate(*(data.pixels[data.rows[i]] for i in pair)) for pair in pairs]
     bits = [count_bits(*(data.pixels[data.rows[i]] for i in pair)) for pair in pairs]
     print(
-        f"\n{len(pairs):,} pairs of different patients have hashes within {likeness._BITS_APART} bits: the "
-        f"nearest {min(bits)}; the largest correlation among them {max(alike):.4f}."
+        f"\n{len(pairs):,} pairs of different patients have hashes within {near_duplicates._BITS_APART} "
+        f"bits: the nearest {min(bits)}; the largest correlation among them {max(alike):.4f}."
     )
     others = [pair for pair in found if len({data.groups[i] for i in pair}) == 2]
     print(

@@ -185,7 +185,7 @@ def wetread(*arguments: str) -> None:
 
 def join_members(plan: Plan) -> Path:
     """Make a RUN of the members: one network, and what each says of its own fold in oof.csv."""
-    from wetread.backend import import_keras
+    from wetread.keras_backend import import_keras
     from wetread.train.network import predict_probabilities, save_network
 
     keras, data, run = import_keras(), plan.data, plan.work / "joined"

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from wetread.backend import import_keras
+from wetread.keras_backend import import_keras
 from wetread.train.architectures import ARCHITECTURES
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig

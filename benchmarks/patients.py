@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wetread.evaluate.listing import list_images
+from wetread.evaluate.labelled_folders import list_images
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 

@@ -89,7 +89,7 @@ def train_defaults(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     """`wetread train` with nothing but the data, the run and the seed."""
     import tempfile
 
-    from wetread.backend import import_keras
+    from wetread.keras_backend import import_keras
     from wetread.runtime.images.pixels import read_pixels
     from wetread.train.config import CHOSEN, TrainConfig
     from wetread.train.fit import train
@@ -115,7 +115,7 @@ def train_defaults(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
 
 def train_tutorial(folder: Path, seed: int, seconds: float) -> dict[str, Any]:
     """The network of Keras' and TensorFlow's tutorials on the images as they are."""
-    from wetread.backend import import_keras
+    from wetread.keras_backend import import_keras
 
     keras = import_keras()
     images, targets = load(folder / "train")

@@ -24,7 +24,7 @@ from wetread.evaluate.held_out import (
     read_held_out,
 )
 from wetread.evaluate.metrics import measure
-from wetread.evaluate.temperature import apply_temperature
+from wetread.evaluate.temperature_scaling import apply_temperature
 from wetread.runtime.model.spec import ModelSpec
 
 

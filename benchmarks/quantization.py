@@ -21,13 +21,13 @@ import onnx
 
 from tests.export.saturating import multiply_saturating
 from wetread.export import ExportOptions, export_run
+from wetread.export.assumptions import read_run_spec
 from wetread.export.contract import finish
 from wetread.export.emulation import Emulator
 from wetread.export.images import ExportImages, read_run_images
 from wetread.export.judging import Gate, Judge, classify_all, measure_speeds
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
-from wetread.export.terms import read_run_spec
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.model.verify import describe_processor, verify_model

@@ -25,7 +25,7 @@ from make_model import build_member, find_number
 from shifts import SHIFTS
 from sklearn.metrics import roc_auc_score
 
-from wetread.evaluate.listing import list_images
+from wetread.evaluate.labelled_folders import list_images
 from wetread.runtime.images.pixels import read_picture, resize
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.train.augment import Policy, augment_images, read_policy

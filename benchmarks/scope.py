@@ -26,8 +26,8 @@ from sklearn.metrics import roc_auc_score
 
 from wetread.errors import ImageError
 from wetread.export.graph import INPUT, LOGITS, add_outputs, open_plain
-from wetread.export.unlike import choose_maps
-from wetread.export.unlike_graph import FeatureMap, compute_features, detach_unlike
+from wetread.export.unlike_nodes import FeatureMap, compute_features, detach_unlike
+from wetread.export.unlike_output import choose_maps
 from wetread.runtime.images.pixels import read_input, read_picture, resize
 from wetread.runtime.scoring.classifier import Classifier
 

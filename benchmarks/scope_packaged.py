@@ -24,8 +24,8 @@ from make_model import SIZE, hold_out
 from wetread.export.contract import finish
 from wetread.export.scope_file import read_scope
 from wetread.export.selftest import add_unlike_answers
-from wetread.export.unlike import fit_unlike
-from wetread.export.unlike_graph import attach_unlike, detach_unlike
+from wetread.export.unlike_nodes import attach_unlike, detach_unlike
+from wetread.export.unlike_output import fit_unlike
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.model.spec import NO_DIGEST, ModelSpec, read_spec
 from wetread.runtime.scoring.classifier import Classifier

@@ -24,7 +24,7 @@ from time import perf_counter, process_time
 
 import numpy as np
 
-from wetread.backend import import_keras
+from wetread.keras_backend import import_keras
 from wetread.train.architectures import build_network
 from wetread.train.augment import augment_images, read_policy
 from wetread.train.batches import scale_pixels

@@ -13,8 +13,8 @@ from tests.models import build_model, toy_spec
 from wetread.export.contract import finish
 from wetread.export.scope_file import UnlikeRequest
 from wetread.export.selftest import Inputs, add_unlike_answers, make_golden
-from wetread.export.unlike import fit_unlike
-from wetread.export.unlike_graph import attach_unlike
+from wetread.export.unlike_nodes import attach_unlike
+from wetread.export.unlike_output import fit_unlike
 from wetread.runtime.model.scope import AttributeRule, Scope
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.classifier import Classifier

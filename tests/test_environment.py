@@ -121,12 +121,12 @@ _FOLDERS = "import os; print(os.environ.get('KERAS_HOME'), os.environ.get('MPLCO
 @pytest.mark.parametrize("keras", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_keras_and_matplotlib_leave_nothing_in_home(tmp_path, keras):
     pytest.importorskip("tensorflow" if keras else "matplotlib")
-    draw = "from wetread.train.pictures import draw_history; from pathlib import Path\n"
+    draw = "from wetread.train.run_pictures import draw_history; from pathlib import Path\n"
     draw += f"draw_history(Path({str(tmp_path / 'x.png')!r}), [{{'epoch': 1, 'loss': 1.0, 'val_loss': 1.0}}])"
     home, passing = tmp_path / "home", tmp_path / "passing"
     home.mkdir()
     passing.mkdir()
-    load = "from wetread.backend import import_keras; import_keras()\n" if keras else ""
+    load = "from wetread.keras_backend import import_keras; import_keras()\n" if keras else ""
     code = f"{load}{draw}\n{_FOLDERS}"
     done = run(code, HOME=str(home), TMPDIR=str(passing))
     assert (done.returncode, (tmp_path / "x.png").exists()) == (0, True), done.stderr

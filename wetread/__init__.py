@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from wetread import errors
     from wetread.evaluate.evaluation import Evaluation
     from wetread.evaluate.interface import evaluate, evaluate_by_readers
-    from wetread.evaluate.readers import Judgement
+    from wetread.evaluate.reader_labels import Judgement
     from wetread.export.interface import export, parity
     from wetread.export.options import ExportResult
     from wetread.export.report import ParityReport
@@ -58,12 +58,17 @@ __all__ = [
     "train",
 ]
 
-_MODULES = ("errors", "evaluate", "export", "train")  # the last three are functions too: wetread.calling
+_MODULES = (
+    "errors",
+    "evaluate",
+    "export",
+    "train",
+)  # the last three are functions too: wetread.keyword_functions
 _HOMES = {
     "Classifier": "wetread.runtime.scoring.classifier",
     "Evaluation": "wetread.evaluate.evaluation",
     "ExportResult": "wetread.export.options",
-    "Judgement": "wetread.evaluate.readers",
+    "Judgement": "wetread.evaluate.reader_labels",
     "ModelSpec": "wetread.runtime.model.spec",
     "ParityReport": "wetread.export.report",
     "PixelRecipe": "wetread.runtime.model.spec",

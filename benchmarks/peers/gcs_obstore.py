@@ -14,7 +14,7 @@ from wetread.cli import main
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs import reading as gcs_reads
 from wetread.runtime.gcs.client import Storage, split_location
-from wetread.runtime.gcs.readers import check_bytes
+from wetread.runtime.gcs.object_readers import check_bytes
 
 
 class ObstoreReader:

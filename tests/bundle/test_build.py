@@ -14,10 +14,10 @@ import pytest
 from tests.bundle.conftest import TAGS, make_wheel
 from tests.keys import write_keys
 from wetread.bundle.build import BundleOptions, build_bundle
-from wetread.bundle.ownwheel import build_own_wheel
 from wetread.bundle.selftest import draw_pictures
 from wetread.bundle.signing import sign_sums
 from wetread.bundle.target import Target
+from wetread.bundle.wetread_wheel import build_own_wheel
 from wetread.bundle.wheels import Wheel, check_closed
 from wetread.errors import ConfigError, ModelError, SetupError, UsageError
 from wetread.runtime.images.pixels import read_pixels

@@ -6,7 +6,7 @@ import pytest
 
 from wetread.bundle.certificate import check_certificate
 from wetread.errors import UsageError
-from wetread.export import certificate
+from wetread.export import parity_certificate
 from wetread.export.report import ParityReport
 
 DIGEST = "ab" * 32
@@ -16,9 +16,9 @@ def write(path, monkeypatch, *, passed: bool) -> str:
     """A certificate as `wetread parity` writes it, of a comparison that is made up."""
     statement = {"passed": passed, "models": [{"digest": DIGEST, "passed": passed, "flips": 0}]}
     made = {"statement": statement, "statement_sha256": "0" * 64}
-    monkeypatch.setattr(certificate, "make_certificate", lambda report: made)
+    monkeypatch.setattr(parity_certificate, "make_certificate", lambda report: made)
     report: ParityReport = SimpleNamespace()  # type: ignore[assignment]
-    certificate.write_certificate(report, path)
+    parity_certificate.write_certificate(report, path)
     return str(path)
 
 

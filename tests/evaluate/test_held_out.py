@@ -21,7 +21,7 @@ from wetread.evaluate.held_out import (
     set_operating_point,
 )
 from wetread.evaluate.metrics import measure
-from wetread.evaluate.temperature import apply_temperature
+from wetread.evaluate.temperature_scaling import apply_temperature
 from wetread.runtime.model.spec import Band, ModelSpec
 
 TWO = ModelSpec(labels=("NORMAL", "PNEUMONIA"))

@@ -12,7 +12,7 @@ import wetread
 from tests.evaluate.test_evaluation import draw_folders, judge, sides_of, write_run
 from tests.review.conftest import write_scores
 from wetread.errors import DatasetError, ModelError, OutputError, UsageError
-from wetread.evaluate.readers import ReadersOptions, judge_by_readers
+from wetread.evaluate.reader_labels import ReadersOptions, judge_by_readers
 from wetread.evaluate.reviews import Review, Verdict, encode_reviews
 from wetread.runtime.scoring.classifier import Classifier
 

@@ -15,11 +15,11 @@ from tests.conftest import draw_image
 from tests.evaluate.browser import visit
 from tests.evaluate.test_evaluation import draw_folders, write_run
 from tests.models import build_model, toy_spec
-from wetread.evaluate.charts import choose_ticks
 from wetread.evaluate.evaluation import EvaluateOptions, Evaluation, evaluate
 from wetread.evaluate.mistakes import find_mistakes
 from wetread.evaluate.outputs import write_outputs
 from wetread.evaluate.report import render_report
+from wetread.evaluate.svg_charts import choose_ticks
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring.classifier import Classifier
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from tests.export.networks import KERAS_WARNING, build_network
-from wetread.backend import import_keras
-from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.description import draw_probes
 from wetread.export.images import ExportImages, Images
 from wetread.export.judging import Gate, Judge
+from wetread.export.keras_to_onnx import build_graph, compare_with_keras
 from wetread.export.network import predict_network, wrap_network
 from wetread.export.quantize import Settings, activation_names, quantize_graph
 from wetread.export.ranges import collect_histograms
+from wetread.keras_backend import import_keras
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.golden_inputs import draw_image
 from wetread.runtime.model.spec import ModelSpec
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network, toy_spec
-from wetread.cli.exported import describe_difference
+from wetread.cli.export_output import describe_difference
 from wetread.errors import ConfigError, DatasetError, ExportError
 from wetread.evaluate.held_out import OperatingRequest
 from wetread.export import (

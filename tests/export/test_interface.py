@@ -12,7 +12,7 @@ import pytest
 import wetread
 from tests.export.networks import KERAS_WARNING, LABELS
 from wetread.errors import ConfigError, ExportError, UsageError
-from wetread.export.forms.source import NetworkSource
+from wetread.export.forms.network_files import NetworkSource
 from wetread.export.keywords import ExportKeywords, ParityKeywords
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)

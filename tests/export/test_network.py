@@ -9,8 +9,8 @@ import pytest
 from tests.export.networks import KERAS_WARNING, build_network, stir
 from wetread.errors import ExportError
 from wetread.export import quantize
-from wetread.export.building import build_graph, compare_with_keras
 from wetread.export.description import draw_probes
+from wetread.export.keras_to_onnx import build_graph, compare_with_keras
 from wetread.export.network import (
     convert_network,
     load_network,
@@ -21,7 +21,7 @@ from wetread.export.network import (
 from wetread.export.ranges import collect_histograms
 from wetread.export.selftest import choose_inputs
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.golden_inputs import draw_image
 from wetread.runtime.model.spec import ModelSpec
 
 SPEC = ModelSpec(labels=("a", "b", "c"), pixels=PixelRecipe(height=16, width=16, color="rgb"))

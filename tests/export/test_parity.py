@@ -16,9 +16,9 @@ from tests.export.networks import KERAS_WARNING, LABELS, draw_lamps, toy_spec
 from wetread.cli import run as run_command
 from wetread.errors import ExportError
 from wetread.export import NetworkDescription, assert_parity, export_keras, measure_parity
-from wetread.export.certificate import check_name, hash_statement, make_certificate, write_certificate
 from wetread.export.contract import finish
 from wetread.export.flips import measure_margins
+from wetread.export.parity_certificate import check_name, hash_statement, make_certificate, write_certificate
 from wetread.export.report import (
     Flip,
     check_folder,
@@ -338,8 +338,8 @@ def test_places_are_checked_before_the_work(report, tmp_path):
 def test_export_and_parity_have_one_default():
     import inspect
 
-    from wetread.export import building, parity, tolerance
+    from wetread.export import keras_to_onnx, parity, tolerance
 
-    assert building.TOLERANCE is parity.TOLERANCE is tolerance.TOLERANCE
+    assert keras_to_onnx.TOLERANCE is parity.TOLERANCE is tolerance.TOLERANCE
     for function in (parity.measure_parity, parity.assert_parity):
         assert inspect.signature(function).parameters["tolerance"].default == tolerance.TOLERANCE

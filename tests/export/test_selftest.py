@@ -9,7 +9,7 @@ import pytest
 from tests.export.networks import draw_lamp, toy_spec
 from wetread.export.selftest import choose_inputs, measure_intensities
 from wetread.runtime.images.pixels import resize
-from wetread.runtime.model.golden import EVEN_INTENSITIES, MAX_INPUTS, draw_inputs
+from wetread.runtime.model.golden_inputs import EVEN_INTENSITIES, MAX_INPUTS, draw_inputs
 from wetread.runtime.scoring.classifier import Classifier
 
 

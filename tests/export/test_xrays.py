@@ -17,13 +17,13 @@ from tests.export.networks import KERAS_WARNING
 from tests.export.saturating import multiply_saturating
 from tests.export.test_emulation import quantize_naively
 from wetread.export import ExportOptions, export_run
+from wetread.export.assumptions import read_run_spec
 from wetread.export.contract import finish
 from wetread.export.emulation import Emulator
 from wetread.export.images import read_run_images
 from wetread.export.judging import classify_all
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
-from wetread.export.terms import read_run_spec
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.verify import verify_model
 from wetread.runtime.scoring.classifier import Classifier

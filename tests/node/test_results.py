@@ -16,9 +16,9 @@ from pydicom import Dataset
 from tests.node.conftest import make_image
 from wetread.errors import ImageError, UsageError
 from wetread.node.results.making import make_result
-from wetread.node.results.origin import NOTICE, derive_uid, is_own_result, read_origin
 from wetread.node.results.picture import FAINTEST, draw_result, explain_colors
-from wetread.node.results.structured import make_report
+from wetread.node.results.source_image import NOTICE, derive_uid, is_own_result, read_origin
+from wetread.node.results.structured_report import make_report
 from wetread.runtime.explain import Box, Explanation
 from wetread.runtime.scoring.rows import Prediction
 

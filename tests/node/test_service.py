@@ -12,7 +12,7 @@ import pytest
 from tests.node.conftest import associate, make_image, until
 from wetread.errors import OutputError, SetupError
 from wetread.node.options import Peer
-from wetread.node.results.origin import derive_uid
+from wetread.node.results.source_image import derive_uid
 from wetread.runtime.watch import status
 from wetread.runtime.watch.faults import Faults
 

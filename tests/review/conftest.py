@@ -20,10 +20,10 @@ import uvicorn
 from tests.conftest import draw_image
 from wetread.cli import run
 from wetread.review.app import make_app
-from wetread.review.asked import RoomOptions
-from wetread.review.guard import Guard, Keys
 from wetread.review.journal import Journal, Study
-from wetread.review.room import Room
+from wetread.review.options import RoomOptions
+from wetread.review.reading_room import Room
+from wetread.review.request_guard import Guard, Keys
 from wetread.review.serving import configure, listen
 
 COLUMNS = ["path", "status", "label", "probability", "p_NORMAL", "p_PNEUMONIA", "error"]

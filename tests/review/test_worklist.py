@@ -17,7 +17,7 @@ from wetread.cli import run
 from wetread.errors import SourceError, UsageError
 from wetread.evaluate.reviews import Review, Verdict
 from wetread.review.pictures import find_moved
-from wetread.review.table import Answer, Table
+from wetread.review.scores_table import Answer, Table
 from wetread.review.worklist import Query, Worklist
 from wetread.runtime.scoring.scores_file import ScoresFile
 

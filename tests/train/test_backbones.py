@@ -8,8 +8,8 @@ import pytest
 
 from tests.train.drawn import draw_folder
 from tests.train.test_fit import configure
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 from wetread.train import backbones
 from wetread.train.backbones import BACKBONES, build_backbone, check_backbone
 from wetread.train.fit import train

@@ -13,12 +13,12 @@ from tests.train.drawn import draw_folder, write_image
 from tests.train.test_fit import StopError, stop_after
 from wetread.cli import app
 from wetread.errors import ConfigError
-from wetread.evaluate.listing import list_data
+from wetread.evaluate.labelled_folders import list_data
 from wetread.train.config import CHOSEN, TrainConfig
+from wetread.train.dataset_traits import find_traits, measure_layout
 from wetread.train.defaults import XRAY, adopt, settle
 from wetread.train.events import DefaultsChosen, describe_event
 from wetread.train.fit import train
-from wetread.train.traits import find_traits, measure_layout
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 TINY = "tests.train.networks:tiny"

@@ -14,8 +14,8 @@ import pytest
 
 from tests.train.drawn import configure_xray, draw_folder
 from tests.train.test_fit import StopError, configure, stop_after
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 from wetread.train import devices
 from wetread.train.config import TrainConfig
 from wetread.train.fit import train

@@ -1,4 +1,4 @@
-"""`wetread.train`: its keywords are a TrainConfig; `tests/test_calling.py` trains with it."""
+"""`wetread.train`: its keywords are a TrainConfig; `tests/test_keyword_functions.py` trains with it."""
 
 from __future__ import annotations
 

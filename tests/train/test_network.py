@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from tests.train.drawn import configure_xray
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 from wetread.train.batches import encode_targets
 from wetread.train.network import FOCAL_GAMMA, make_network, predict_probabilities, save_network, widen
 

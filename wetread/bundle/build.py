@@ -13,11 +13,11 @@ from tempfile import TemporaryDirectory
 from wetread.bundle.archive import write_archive
 from wetread.bundle.certificate import check_certificate
 from wetread.bundle.licences import read_licences
-from wetread.bundle.ownwheel import build_own_wheel
 from wetread.bundle.sbom import write_sbom
 from wetread.bundle.selftest import TOLERANCE, draw_pictures, score_pictures
 from wetread.bundle.signing import sign_sums
 from wetread.bundle.target import Target
+from wetread.bundle.wetread_wheel import build_own_wheel
 from wetread.bundle.wheels import (
     Wheel,
     check_closed,
@@ -28,7 +28,7 @@ from wetread.bundle.wheels import (
 )
 from wetread.errors import ModelError, OutputError, SetupError, UsageError
 from wetread.runtime.files.atomic import replace_file
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.signature import load_key, read_signature, sign_model
 from wetread.runtime.model.spec import check_digest
 from wetread.runtime.model.verify import verify_model

@@ -13,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from wetread.errors import SetupError, Status
-from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.golden_inputs import draw_image
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import encode_header, encode_rows
 

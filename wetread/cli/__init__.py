@@ -25,7 +25,7 @@ from typer import TyperException
 from wetread.cli.app import app
 from wetread.errors import ConfigError, RunWarning, UsageError, WetreadError
 from wetread.packages import explain_import
-from wetread.streams import open_missing
+from wetread.standard_streams import open_missing
 
 # Modules of this package; importing one adds the command of its name.
 COMMANDS = (
@@ -182,7 +182,7 @@ def _report_fault(error: Exception, arguments: list[str]) -> int:
 
 
 def _describe_fault(error: Exception, arguments: list[str]) -> str:
-    from wetread.cli.faults import describe_fault
+    from wetread.cli.bug_reports import describe_fault
 
     return describe_fault(error, command=next((name for name in arguments[:1] if name in COMMANDS), ""))
 

@@ -7,7 +7,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from wetread.streams import Nowhere
+from wetread.standard_streams import Nowhere
 
 app = typer.Typer(
     name="wetread",

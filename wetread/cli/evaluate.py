@@ -143,7 +143,7 @@ def _judge_by_readers(
     project: str | None,
 ) -> int:
     """Judge by reviews, and return the exit code. Raises UsageError for options that belong to DATA."""
-    from wetread.cli.readers import print_judgement
+    from wetread.cli.evaluate_reviews import print_judgement
     from wetread.errors import UsageError
 
     if reviewed.reviews is None or reviewed.scores is None:

@@ -68,7 +68,7 @@ def explain(
     from wetread.errors import OutputError, UsageError
     from wetread.runtime.explain import explain_image
     from wetread.runtime.gcs.billing import bill_project
-    from wetread.runtime.gcs.mirror import file_exists
+    from wetread.runtime.gcs.bucket_folder import file_exists
 
     output, kind = picture.output, picture.format_
     if kind not in ("png", "json"):
@@ -115,7 +115,7 @@ def _encode(found: Explanation, image: str, classifier: Classifier, format_: str
 def _write(data: bytes, output: str | None) -> None:
     from wetread.errors import OutputError
     from wetread.runtime.files.atomic import write_file
-    from wetread.runtime.gcs.mirror import stage_file
+    from wetread.runtime.gcs.bucket_folder import stage_file
 
     if output is None:
         open_output().write(data)

@@ -232,7 +232,7 @@ def export(
     The file appears only after its results were compared with Keras. For int8 and float16, several candidate
     forms are compared on held-out images; if none is close enough to Keras, no file is written.
     """
-    from wetread.cli.exported import print_candidates, print_result
+    from wetread.cli.export_output import print_candidates, print_result
     from wetread.export.judging import GateError
 
     try:

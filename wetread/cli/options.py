@@ -24,7 +24,7 @@ from wetread.errors import UsageError
 from wetread.runtime.images.limits import MAX_MEMORY
 
 if TYPE_CHECKING:
-    from wetread.export.forms.source import NetworkSource
+    from wetread.export.forms.network_files import NetworkSource
     from wetread.runtime.scoring.classifier import Classifier
 
 Project = Annotated[
@@ -124,7 +124,7 @@ class SourceOptions:
 
     def make(self, path: str) -> NetworkSource:
         """Return the network at a path, with what belongs to it."""
-        from wetread.export.forms.source import NetworkSource
+        from wetread.export.forms.network_files import NetworkSource
 
         return NetworkSource(
             path=path, weights=self.weights, custom=self.custom, output_name=self.output_name

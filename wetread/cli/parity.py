@@ -117,7 +117,7 @@ def parity(
     only the files themselves say is printed.
     """
     from wetread.cli.tables import print_table
-    from wetread.export.owners import is_own_code
+    from wetread.export.owner_pipeline import is_own_code
     from wetread.export.report import describe_report, tabulate_layers
 
     if owner.reference is not None and is_own_code(owner.reference):

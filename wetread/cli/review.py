@@ -88,7 +88,7 @@ def review(
 
     The page is on 127.0.0.1 alone, for the browser that opens the printed address. Stop it with Ctrl-C.
     """
-    from wetread.review.asked import RoomOptions
+    from wetread.review.options import RoomOptions
     from wetread.review.serving import serve_review
     from wetread.runtime.gcs.billing import bill_project
 

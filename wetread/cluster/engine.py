@@ -23,7 +23,7 @@ from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.errors import ClusterError, UsageError
 from wetread.packages import importing
 from wetread.runtime.gcs.billing import bill_project
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.signature import check_signatures
 from wetread.runtime.model.spec import check_digest, extract_spec
 from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch

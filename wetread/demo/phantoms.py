@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.demo import anatomy
-from wetread.demo.beam import draw_beam
 from wetread.demo.canvas import Field, Frame
 from wetread.demo.slides import STAINS, draw_slide
+from wetread.demo.xray_absorption import draw_beam
 from wetread.errors import ConfigError
 
 CHEST: Mapping[str, float] = {"NORMAL": 1, "PNEUMONIA": 3}
@@ -26,7 +26,7 @@ CHEST: Mapping[str, float] = {"NORMAL": 1, "PNEUMONIA": 3}
 FINDINGS: Mapping[str, float] = {"DIFFUSE": 1, "LOBAR": 1, "NORMAL": 1, "PATCHY": 1}
 """Four labels: the kinds of opacity."""
 
-# The opacities of each label: keys of wetread.demo.beam.OPACITIES, or none.
+# The opacities of each label: keys of wetread.demo.xray_absorption.OPACITIES, or none.
 _KINDS = {
     "NORMAL": ("none",),
     "PNEUMONIA": ("patchy", "lobar", "diffuse"),

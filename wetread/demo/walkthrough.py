@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from wetread.demo.events import DemoResult, OnStep, Places, Teller
 from wetread.demo.events import describe_event as describe_event
 from wetread.demo.inbox import Scored, check_scores, fill_inbox, list_inbox, list_split
-from wetread.demo.isolation import TRAINING_PACKAGES, run_without_training
 from wetread.demo.phantoms import draw_dataset
+from wetread.demo.without_training import TRAINING_PACKAGES, run_without_training
 from wetread.errors import ExportError, MachineError, OutputError, SetupError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from wetread.errors import DatasetError, UsageError
-from wetread.evaluate.bounds import bound_exactly
-from wetread.evaluate.certainty import describe_doubt, describe_temperature
+from wetread.evaluate.calibration import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, Contender, compare
-from wetread.evaluate.listing import Image, Listing, list_judged
+from wetread.evaluate.exact_intervals import bound_exactly
+from wetread.evaluate.labelled_folders import Image, Listing, list_judged
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
 from wetread.evaluate.runs import Run, read_run

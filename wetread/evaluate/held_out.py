@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, DatasetError
 from wetread.evaluate.metrics import measure
-from wetread.evaluate.temperature import apply_temperature, fit_temperature
+from wetread.evaluate.temperature_scaling import apply_temperature, fit_temperature
 from wetread.evaluate.threshold import choose_band, choose_threshold, parse_rule
 from wetread.runtime.model.spec import ModelSpec
 

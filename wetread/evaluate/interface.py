@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from tempfile import TemporaryDirectory
 
-from wetread.calling import take_fields
 from wetread.errors import UsageError
 from wetread.evaluate.evaluation import DEFAULT_RESAMPLES, EvaluateOptions, Evaluation
 from wetread.evaluate.evaluation import evaluate as judge
 from wetread.evaluate.outputs import FILES, METRICS, PREDICTIONS, check_output, write_outputs, write_tables
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX
-from wetread.evaluate.readers import Judgement, ReadersOptions, encode_rows, judge_by_readers
+from wetread.evaluate.reader_labels import Judgement, ReadersOptions, encode_rows, judge_by_readers
 from wetread.evaluate.scores import OnProgress
+from wetread.keyword_functions import take_fields
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.gcs.billing import bill_project
-from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
+from wetread.runtime.gcs.bucket_folder import RUN_FILES, stage_folder
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.scores_file import stage_scores

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from wetread.errors import ImageError
-from wetread.evaluate.listing import Image
+from wetread.evaluate.labelled_folders import Image
 from wetread.evaluate.scores import Scores
 from wetread.runtime.entries import Source
 from wetread.runtime.images.pixels import read_pixels

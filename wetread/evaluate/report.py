@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 
 from wetread.errors import Status
-from wetread.evaluate import charts, figures
+from wetread.evaluate import report_charts, svg_charts
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics
 from wetread.evaluate.mistakes import Mistake, draw_thumbnail, encode_picture, find_mistakes
-from wetread.evaluate.page import (
+from wetread.evaluate.report_html import (
     make_legend,
     make_section,
     make_table,
@@ -72,8 +72,8 @@ def render_report(evaluation: Evaluation, *, thumbnails: bool = False) -> str:
         _cards(evaluation.metrics),
         _metrics(evaluation.metrics),
         _confusion(evaluation.metrics),
-        make_section("Ranking", figures.show_ranking(evaluation)),
-        make_section("Probabilities", figures.show_probabilities(evaluation)),
+        make_section("Ranking", report_charts.show_ranking(evaluation)),
+        make_section("Probabilities", report_charts.show_probabilities(evaluation)),
         _labels(evaluation.metrics),
         _comparison(evaluation),
         _mistakes(evaluation, thumbnails=thumbnails),
@@ -128,7 +128,7 @@ def _metrics(metrics: Metrics) -> str:
     rows = [
         (
             value.title,
-            charts.draw_whisker(value.value, value.interval),
+            svg_charts.draw_whisker(value.value, value.interval),
             show_number(value.value, f"metrics.{value.name}"),
             show_interval(value.interval, f"metrics.intervals.{value.name}"),
         )
@@ -248,7 +248,7 @@ def _data(evaluation: Evaluation) -> str:
         for label, count in balance
     ]
     parts = [
-        charts.draw_balance(balance),
+        svg_charts.draw_balance(balance),
         make_legend(list(enumerate(scores.spec.labels))),
         make_table(("label", "images", "share"), rows, numbers=2),
         f'<p class="small">Fingerprint of names and contents: <code>{scores.fingerprint()}</code></p>',
@@ -266,7 +266,7 @@ def _data(evaluation: Evaluation) -> str:
 def _training(evaluation: Evaluation, *, thumbnails: bool) -> str:
     if evaluation.run is None:
         return ""
-    parts = [figures.show_history(evaluation.run)]
+    parts = [report_charts.show_history(evaluation.run)]
     samples = evaluation.run.read_samples() if thumbnails else None
     if samples is not None:
         parts.append(_samples(samples))

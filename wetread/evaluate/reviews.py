@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from wetread.errors import SourceError
-from wetread.runtime.gcs.mirror import read_file
+from wetread.runtime.gcs.bucket_folder import read_file
 from wetread.runtime.scoring.rows import encode_csv
 
 

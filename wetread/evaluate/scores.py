@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import Status
-from wetread.evaluate.listing import Image, Listing
+from wetread.evaluate.labelled_folders import Image, Listing
 from wetread.evaluate.patients import merge_groups
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.cache import find_images

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from wetread.errors import Status
-from wetread.evaluate.certainty import describe_doubt, describe_temperature
+from wetread.evaluate.calibration import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, DeLong
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics

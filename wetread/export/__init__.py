@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wetread.calling import make_callable
+from wetread.keyword_functions import make_callable
 from wetread.packages import importing
 
 with importing("onnx", extra="train"):
@@ -16,7 +16,7 @@ with importing("onnx", extra="train"):
 if TYPE_CHECKING:
     from wetread.export.convert import export_keras, export_run
     from wetread.export.description import NetworkDescription
-    from wetread.export.forms.source import NetworkSource
+    from wetread.export.forms.network_files import NetworkSource
     from wetread.export.judging import Gate, GateError
     from wetread.export.options import ExportOptions
     from wetread.export.parity import assert_parity, measure_parity
@@ -43,7 +43,7 @@ _HOMES = {
     "Gate": "judging",
     "GateError": "judging",
     "NetworkDescription": "description",
-    "NetworkSource": "forms.source",
+    "NetworkSource": "forms.network_files",
 }
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.export.beside import Gap, measure_gap
-from wetread.export.findings import BATCHES, Findings, classify
 from wetread.export.flips import BAND, allow_flips, measure_margins
+from wetread.export.owner_comparison import Gap, measure_gap
+from wetread.export.predictions import BATCHES, Findings, classify
 from wetread.export.report import Flip, ModelParity
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.classifier import Classifier

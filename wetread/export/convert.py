@@ -18,21 +18,21 @@ from wetread.errors import ExportError
 from wetread.evaluate.held_out import set_operating_point
 from wetread.export import contract, network
 from wetread.export.activation import attach_activation
-from wetread.export.building import build_graph, compare_with_keras
-from wetread.export.candidates import search_int8
+from wetread.export.assumptions import read_run_spec
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
 from wetread.export.float16 import halve_graph
+from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
-from wetread.export.forms.source import NetworkSource
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
+from wetread.export.int8_candidates import search_int8
 from wetread.export.judging import Candidate, GateError, Judge, measure_speeds
+from wetread.export.keras_to_onnx import build_graph, compare_with_keras
 from wetread.export.notes import note_alike_answers, note_only_answer, note_temperature, take_notes
 from wetread.export.options import ExportOptions, ExportResult
 from wetread.export.scope import attach_scope, note_unmeasured
 from wetread.export.scope_file import ScopeRequest, read_scope
 from wetread.export.selftest import Inputs, add_unlike_answers, choose_inputs, make_golden
-from wetread.export.terms import read_run_spec
-from wetread.export.unlike import FIT_IMAGES
+from wetread.export.unlike_output import FIT_IMAGES
 from wetread.export.writing import check_places, write_model
 from wetread.packages import find_versions
 from wetread.runtime.entries import is_bucket_location

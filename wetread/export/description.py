@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError, ExportError
 from wetread.export import network
+from wetread.export.keras_preprocessing import guess_mode, read_mode
 from wetread.export.pipelines import Pipeline, choose_pipeline
-from wetread.export.preprocessing import guess_mode, read_mode
 from wetread.export.scaling import find_doubt
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.golden_inputs import draw_image
 from wetread.runtime.model.spec import ModelSpec
 
 PROBES = 5

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from wetread.calling import take_fields
-from wetread.export.certificate import write_certificate
 from wetread.export.convert import export_keras, export_run
 from wetread.export.keywords import ExportKeywords, ParityKeywords
 from wetread.export.options import ExportResult
 from wetread.export.parity import measure_parity
+from wetread.export.parity_certificate import write_certificate
 from wetread.export.report import ParityReport, write_report
 from wetread.export.tolerance import TOLERANCE
 from wetread.export.writing import list_companions
+from wetread.keyword_functions import take_fields
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.gcs.billing import bill_project
-from wetread.runtime.gcs.mirror import RUN_FILES, StagedFile, stage_file, stage_folder
+from wetread.runtime.gcs.bucket_folder import RUN_FILES, StagedFile, stage_file, stage_folder
 
 
 @take_fields(ExportKeywords)

@@ -14,14 +14,14 @@ import numpy as np
 
 from wetread.errors import ConfigError, UsageError
 from wetread.evaluate.held_out import OperatingRequest
-from wetread.export.certificate import check_name
 from wetread.export.description import NetworkDescription
-from wetread.export.forms.labels import read_labels
-from wetread.export.forms.source import NetworkSource
+from wetread.export.forms.labels_file import read_labels
+from wetread.export.forms.network_files import NetworkSource
 from wetread.export.judging import Gate
 from wetread.export.options import ExportOptions, Progress
-from wetread.export.owners import Reference
+from wetread.export.owner_pipeline import Reference
 from wetread.export.parity import MAX_FLIPS
+from wetread.export.parity_certificate import check_name
 from wetread.export.report import check_folder
 
 Location = str | os.PathLike[str]

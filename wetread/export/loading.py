@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export.pipelines import Pipeline
+from wetread.keras_backend import import_keras
 from wetread.packages import importing
 from wetread.runtime.images.recipe import PILLOW, PixelRecipe
 

@@ -19,10 +19,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export.graph import OPSET
-from wetread.heads import trace_activation
+from wetread.keras_backend import import_keras
+from wetread.output_activation import trace_activation
 from wetread.runtime.model.spec import ModelSpec
 
 _UNSUPPORTED = re.compile(r"Tensorflow op \[([^:\]]+): (\w+)\] is not supported")

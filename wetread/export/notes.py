@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.evaluate.held_out import FIT, OperatingRequest
-from wetread.evaluate.temperature import doubt_temperature
+from wetread.evaluate.temperature_scaling import doubt_temperature
 from wetread.export.flips import bound_share
 from wetread.export.images import ExportImages
 from wetread.export.judging import Candidate, Gate

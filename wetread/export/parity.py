@@ -9,17 +9,17 @@ from typing import Any
 
 from wetread.errors import ExportError
 from wetread.export import network
-from wetread.export.byparts import LayerDifference, compare_layers
+from wetread.export.assumption_checks import Question, judge_terms
+from wetread.export.assumptions import agree_terms, is_run
 from wetread.export.comparison import compare_all
 from wetread.export.expectations import Expectations
-from wetread.export.findings import Findings, collect
+from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
-from wetread.export.forms.source import NetworkSource
-from wetread.export.owners import Reference, open_owner
+from wetread.export.layer_by_layer import LayerDifference, compare_layers
+from wetread.export.owner_pipeline import Reference, open_owner
+from wetread.export.predictions import Findings, collect
 from wetread.export.report import ParityReport, describe_report
-from wetread.export.terms import agree_terms, is_run
 from wetread.export.tolerance import TOLERANCE
-from wetread.export.verdict import Question, judge_terms
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.verify import describe_processor
 from wetread.runtime.scoring.classifier import Classifier

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from wetread.errors import ConfigError
-from wetread.export.preprocessing import MODES
+from wetread.export.keras_preprocessing import MODES
 from wetread.runtime.images.recipe import ANTIALIAS, PILLOW, TENSORFLOW, PixelRecipe
 
 AREA = "area"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from wetread.errors import ExportError
-from wetread.export.beside import Gap, OwnerReport, describe_owner
-from wetread.export.byparts import LIMITS, LayerDifference
+from wetread.export.assumptions import RUN, Terms
 from wetread.export.flips import allow_flips, bound_share
-from wetread.export.terms import RUN, Terms
+from wetread.export.layer_by_layer import LIMITS, LayerDifference
+from wetread.export.owner_comparison import Gap, OwnerReport, describe_owner
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
 

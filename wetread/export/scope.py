@@ -9,8 +9,8 @@ import onnx
 
 from wetread.export.images import ExportImages
 from wetread.export.scope_file import ScopeRequest
-from wetread.export.unlike import fit_unlike
-from wetread.export.unlike_graph import attach_unlike
+from wetread.export.unlike_nodes import attach_unlike
+from wetread.export.unlike_output import fit_unlike
 from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.model.spec import ModelSpec
 

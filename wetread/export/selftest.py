@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wetread.export.emulation import Emulator
 from wetread.export.graph import INPUT, OUTPUT, add_outputs, open_plain
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.golden import (
+from wetread.runtime.model.golden_inputs import (
     EVEN_INTENSITIES,
     JPEG,
     MAX_INPUTS,

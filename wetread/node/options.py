@@ -12,7 +12,7 @@ from typing import Any
 from wetread.errors import SetupError, UsageError
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.scoring.rows import choose_format
-from wetread.runtime.watch.growing import GrowingOptions
+from wetread.runtime.watch.growing_output import GrowingOptions
 
 RESULTS = ("sr", "sc")
 RETAIN = ("keep", "delete")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from wetread.errors import SetupError
 from wetread.node.options import ANY, NodeOptions, TlsFiles
-from wetread.node.results.origin import is_own_result
+from wetread.node.results.source_image import is_own_result
 from wetread.node.store import Received, Store
 from wetread.packages import importing
 from wetread.runtime.images.dicom.frames import list_syntaxes

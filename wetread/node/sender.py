@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from wetread.errors import WetreadError
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.receiver import import_pynetdicom, make_tls_context
-from wetread.runtime.images.dicom.stream import EXPLICIT_LITTLE
+from wetread.runtime.images.dicom.file_header import EXPLICIT_LITTLE
 from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.watch.faults import Report, format_now
-from wetread.runtime.watch.growing import Calls, GrowingRows
+from wetread.runtime.watch.growing_output import Calls, GrowingRows
 
 _WAIT = 0.2
 _MOST = 256  # objects that are scored before their rows are written

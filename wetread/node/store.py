@@ -23,7 +23,7 @@ from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_folder, write_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.files.moving import move_aside
-from wetread.runtime.watch.growing import OWNER_ONLY
+from wetread.runtime.watch.growing_output import OWNER_ONLY
 
 LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")

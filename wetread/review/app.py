@@ -20,9 +20,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from wetread.errors import UsageError, WetreadError, make_fault
-from wetread.review.asked import Decision
-from wetread.review.guard import MOST_BODY
-from wetread.review.room import Room
+from wetread.review.options import Decision
+from wetread.review.reading_room import Room
+from wetread.review.request_guard import MOST_BODY
 from wetread.review.worklist import Query
 
 _STATIC = Path(__file__).with_name("static")

@@ -15,9 +15,9 @@ from wetread.errors import ImageError, SourceError, Status
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.reading import read_local
-from wetread.runtime.gcs.mirror import read_file
-from wetread.runtime.images.stored import StoredPicture
-from wetread.runtime.sources.moved import find_prefix, split_name
+from wetread.runtime.gcs.bucket_folder import read_file
+from wetread.runtime.images.stored_picture import StoredPicture
+from wetread.runtime.sources.moved_images import find_prefix, split_name
 
 # What a canvas of a browser holds on a common machine.
 MOST_PIXELS = 32 << 20

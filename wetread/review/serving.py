@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from wetread.errors import SetupError
 from wetread.packages import importing
-from wetread.review.asked import RoomOptions
 from wetread.review.journal import Study, open_journal
-from wetread.review.room import Room
+from wetread.review.options import RoomOptions
+from wetread.review.reading_room import Room
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.scoring.scores_file import stage_scores
 
@@ -80,7 +80,7 @@ def _serve(listening: socket.socket, room: Room, *, browser: bool, report: Calla
     import uvicorn
 
     from wetread.review.app import make_app
-    from wetread.review.guard import Guard, Keys
+    from wetread.review.request_guard import Guard, Keys
 
     keys = Keys(listening.getsockname()[1])
     server = uvicorn.Server(configure(Guard(make_app(room), keys)))

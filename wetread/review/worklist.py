@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import Status, UsageError
-from wetread.review.table import VERDICTS, Codes, Table
+from wetread.review.scores_table import VERDICTS, Codes, Table
 
 SORTS = ("probability", "doubt", "status", "path", "study", "file", "random")
 REVIEWED, UNREVIEWED = "reviewed", "unreviewed"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wetread.errors import OutputError
 from wetread.runtime.explain import Explanation
 from wetread.runtime.images.pixels import Pixels
-from wetread.runtime.images.text import draw_text
+from wetread.runtime.images.text_drawing import draw_text
 
 _FOR, _AGAINST = (216, 48, 39), (44, 105, 210)  # RGB
 _WARNING = (160, 20, 20)

@@ -3,6 +3,6 @@
 The package is also the function `wetread.train(data, output=...)`: see `wetread.train.interface`.
 """
 
-from wetread.calling import make_callable
+from wetread.keyword_functions import make_callable
 
 make_callable(__name__)

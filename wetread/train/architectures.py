@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
-from wetread.heads import trace_activation
+from wetread.keras_backend import import_keras
+from wetread.output_activation import trace_activation
 
 if TYPE_CHECKING:
     import keras

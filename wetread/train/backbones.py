@@ -10,8 +10,8 @@ import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 
 if TYPE_CHECKING:
     import keras

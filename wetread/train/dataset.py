@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
-from wetread.evaluate.listing import Image, Listing, list_data
+from wetread.evaluate.labelled_folders import Image, Listing, list_data
 from wetread.evaluate.patients import (
     PATIENT,
     compile_group_regex,
@@ -22,10 +22,10 @@ from wetread.evaluate.patients import (
 )
 from wetread.runtime.images.cache import ImageCache, cache_images
 from wetread.train.config import TrainConfig
+from wetread.train.data_checks import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.defaults import settle
-from wetread.train.doubts import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.events import DataFound, ImagesRead, LeftOut, OnEvent, ignore_event
-from wetread.train.likeness import find_alike
+from wetread.train.near_duplicates import find_alike
 from wetread.train.splits import TooFewPatientsError, assign_folds, hash_name
 
 SPLITS = ("train", "val")

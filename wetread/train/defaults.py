@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from wetread.evaluate.listing import list_data
+from wetread.evaluate.labelled_folders import list_data
 from wetread.train.config import CHOSEN, EDGE, TrainConfig
+from wetread.train.dataset_traits import Traits, find_traits
 from wetread.train.events import DefaultsChosen, OnEvent, ignore_event
-from wetread.train.traits import Traits, find_traits
 
 # The recipe for X-rays, which the figures of docs/results/experiments.md are of. Of images with more than two
 # labels the epochs depend on their number.

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 from wetread.train.config import TrainConfig
 
 if TYPE_CHECKING:

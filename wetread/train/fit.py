@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wetread.errors import ConfigError
-from wetread.evaluate.bounds import advise_only_answer, find_exact_intervals, find_only_answer
+from wetread.evaluate.exact_intervals import advise_only_answer, find_exact_intervals, find_only_answer
 from wetread.evaluate.metrics import Metrics, measure
 from wetread.evaluate.patients import PATIENT
-from wetread.evaluate.temperature import apply_temperature, doubt_temperature
+from wetread.evaluate.temperature_scaling import apply_temperature, doubt_temperature
 from wetread.packages import find_own_version
 from wetread.runtime.model.spec import ModelSpec
 from wetread.train import run as runs
@@ -47,12 +47,12 @@ from wetread.train.events import (
 )
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
-from wetread.train.identity import digest_network
-from wetread.train.learner import Learner
 from wetread.train.network import make_network, predict_probabilities, save_network
-from wetread.train.pictures import draw_augmentation, draw_history
+from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
+from wetread.train.run_pictures import draw_augmentation, draw_history
 from wetread.train.tensorboard import log_epoch
+from wetread.train.training_state import Learner
 
 if TYPE_CHECKING:
     import keras

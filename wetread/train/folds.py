@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wetread.evaluate.bounds import find_exact_intervals
+from wetread.evaluate.exact_intervals import find_exact_intervals
 from wetread.evaluate.held_out import HELD_OUT, OUT_OF_FOLD
 from wetread.evaluate.metrics import measure
-from wetread.runtime.gcs.mirror import read_file
+from wetread.runtime.gcs.bucket_folder import read_file
 from wetread.runtime.model.spec import ModelSpec
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, Dataset

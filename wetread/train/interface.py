@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field, fields
 
-from wetread.calling import take_fields
+from wetread.keyword_functions import take_fields
 from wetread.runtime.gcs.billing import bill_project
 from wetread.train.config import TrainConfig
 from wetread.train.events import OnEvent, ignore_event

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.backend import import_keras
 from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
 from wetread.runtime.files.atomic import replace_file
 from wetread.train.architectures import build_network, find_head
 from wetread.train.backbones import build_backbone

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wetread.runtime.entries import is_bucket_location
-from wetread.runtime.gcs.mirror import RUN_FILES, stage_folder
+from wetread.runtime.gcs.bucket_folder import RUN_FILES, stage_folder
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import UnreadableLabelError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wetread.backend import import_keras
+from wetread.keras_backend import import_keras
 from wetread.train.config import TrainConfig
 
 LOGS = "logs"

@@ -14,7 +14,7 @@ from wetread.bundle.acceptance.commands import Done
 from wetread.bundle.acceptance.steps import STEPS, AcceptOptions, Found, Result
 from wetread.cli import run
 from wetread.errors import UsageError
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.spec import check_digest
 
 

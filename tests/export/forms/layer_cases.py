@@ -109,7 +109,7 @@ def list_cases(layers: Any) -> dict[str, Callable[[Any], Any]]:
 
 def write_cases(keras: Any, folder: Path) -> None:
     """Leave each network's description, its weights by path, an input and tf_keras' answer."""
-    from wetread.export.forms.leaves import list_leaves
+    from wetread.export.forms.weighted_layers import list_leaves
 
     random = np.random.default_rng(0)
     image = random.normal(0, 1, (2, *SHAPE)).astype(np.float32)

@@ -11,10 +11,10 @@ import pytest
 from tests.export.forms.layer_cases import ACTIVATIONS, list_cases
 from tests.export.networks import KERAS_WARNING
 from wetread.export.forms import layers2
+from wetread.export.forms.keras2_rebuild import list_entries, rebuild_network
 from wetread.export.forms.layers2 import RebuildError, make_steps
-from wetread.export.forms.leaves import list_leaves, set_weights
 from wetread.export.forms.operations2 import make_function
-from wetread.export.forms.rebuild import list_entries, rebuild_network
+from wetread.export.forms.weighted_layers import list_leaves, set_weights
 from wetread.export.network import quiet
 
 pytestmark = pytest.mark.filterwarnings(KERAS_WARNING)

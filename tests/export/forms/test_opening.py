@@ -12,8 +12,8 @@ from tests.export.forms.conftest import WEIGHTS, ask, read_pixels
 from tests.export.networks import KERAS_WARNING
 from wetread.errors import ExportError, MissingExtraError
 from wetread.export.forms import keras2
+from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
-from wetread.export.forms.source import NetworkSource
 from wetread.export.network import quiet
 
 pytestmark = [

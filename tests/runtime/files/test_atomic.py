@@ -20,8 +20,8 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.files import atomic as renames
 from wetread.runtime.files.atomic import copy_file, replace_file, write_file
 from wetread.runtime.scoring.batches import Chunk, Seconds
-from wetread.runtime.scoring.encoding import encode_chunk
 from wetread.runtime.scoring.output import Output, check_free, open_output
+from wetread.runtime.scoring.row_encoding import encode_chunk
 from wetread.runtime.scoring.rows import Prediction
 
 LABELS = ("NORMAL", "PNEUMONIA")

@@ -96,7 +96,7 @@ def test_errors_of_every_package():
     from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
     from google.cloud.storage.exceptions import DataCorruption
 
-    from wetread.runtime.gcs.direct import StatusError
+    from wetread.runtime.gcs.direct_reading import StatusError
 
     found = {
         "throttled": TooManyRequests("slow"),

@@ -16,7 +16,7 @@ from wetread.errors import ImageError, SourceError
 from wetread.runtime.entries import Entry
 from wetread.runtime.gcs.client import Storage
 from wetread.runtime.gcs.listing import BucketFolder
-from wetread.runtime.gcs.readers import BadBytesError, unpack
+from wetread.runtime.gcs.object_readers import BadBytesError, unpack
 from wetread.runtime.gcs.reading import BucketReads
 from wetread.runtime.gcs.retry import RetryPolicy
 

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from tests.runtime.gcs_server import Answer, Faults
 from wetread.errors import ImageError
 from wetread.runtime.entries import Entry
-from wetread.runtime.gcs import direct, listing, readers, writing
+from wetread.runtime.gcs import direct_reading, listing, object_readers, writing
 from wetread.runtime.gcs.client import Storage
-from wetread.runtime.gcs.direct import StatusError
+from wetread.runtime.gcs.direct_reading import StatusError
 from wetread.runtime.gcs.failures import is_failure
 from wetread.runtime.gcs.listing import BucketFolder
 from wetread.runtime.gcs.reading import BucketReads
@@ -163,10 +163,10 @@ def requests_of(storage: Storage, entry: Entry) -> Iterator[tuple[object, str, C
     yield listing, "describe_entry", lambda: listing.look_up(storage, entry.name)
     yield writing, "_written", lambda: writing.find_object(storage, entry.name)
     yield writing, "_written", lambda: writing.write_object(storage, "gs://b/new", b"x", match=None)
-    yield direct, "_parse_head", lambda: reads.read(entry)
-    yield direct, "check_bytes", lambda: reads.read(entry)
-    yield readers, "check_bytes", lambda: google.read(entry)
-    yield readers, "split_name", lambda: google.read(entry)
+    yield direct_reading, "_parse_head", lambda: reads.read(entry)
+    yield direct_reading, "check_bytes", lambda: reads.read(entry)
+    yield object_readers, "check_bytes", lambda: google.read(entry)
+    yield object_readers, "split_name", lambda: google.read(entry)
 
 
 @pytest.mark.parametrize("error", OWN_FAULTS, ids=lambda error: type(error).__name__)

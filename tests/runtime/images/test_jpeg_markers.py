@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.runtime.corpus import draw_corpus, draw_picture, find_segment, insert_segment, save
 from wetread.errors import ImageError
-from wetread.runtime.images.formats.jpeg_markers import is_fill
+from wetread.runtime.images.formats.jpeg_repair import is_fill
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 
@@ -295,8 +295,8 @@ def test_fill_is_told_from_coded_data(coded, rest, fill):
 
 def test_the_proof_has_a_price(monkeypatch):
     whole = draw_jpegs()["jpeg"]
-    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_markers._BUDGET", 0)
-    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_markers._BUDGET_PER_BYTE", 1)
+    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_repair._BUDGET", 0)
+    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_repair._BUDGET_PER_BYTE", 1)
     assert read_status(whole[:-2] + bytes(40) + END) == "malformed"
 
 
@@ -304,7 +304,7 @@ def test_restarts_without_number_are_not_taken_apart(monkeypatch):
     whole = draw_jpegs()["jpeg-restarts"]
     changed = whole[:-2] + bytes(40) + END
     check_equal(changed, whole)
-    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_markers._MOST_RESTARTS", 3)
+    monkeypatch.setattr("wetread.runtime.images.formats.jpeg_repair._MOST_RESTARTS", 3)
     assert read_status(changed) == "malformed"
 
 

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from wetread.errors import ConfigError
-from wetread.runtime.images import kernels, weighing
+from wetread.runtime.images import kernel_sums, kernels
+from wetread.runtime.images.kernel_sums import count_kernel_memory, scale_by_kernel
 from wetread.runtime.images.kernels import Side, find_weights
 from wetread.runtime.images.pixels import resize
 from wetread.runtime.images.recipe import KERNELS, PILLOW, PixelRecipe, find_family
-from wetread.runtime.images.weighing import count_kernel_memory, scale_by_kernel
-from wetread.runtime.model.golden import draw_image
+from wetread.runtime.model.golden_inputs import draw_image
 
 PILLOWS = [kernel for kernel in KERNELS if find_family(kernel) == PILLOW]
 OTHERS = [kernel for kernel in KERNELS if find_family(kernel) != PILLOW]
@@ -135,8 +135,8 @@ def test_every_machine_makes_the_same_bytes(kernel):
 def test_small_products_and_a_fresh_start_make_the_same_pixels(kernel, monkeypatch):
     image = draw_noise(61, 83, 3, 5)
     expected = scale_whole(image, (29, 100), kernel)
-    monkeypatch.setattr(weighing, "_BLOCK", 3)
-    monkeypatch.setattr(weighing, "_PRODUCTS", 50)
+    monkeypatch.setattr(kernel_sums, "_BLOCK", 3)
+    monkeypatch.setattr(kernel_sums, "_PRODUCTS", 50)
     kernels.find_weights.cache_clear()
     np.testing.assert_array_equal(scale_whole(image, (29, 100), kernel), expected)
 

@@ -15,7 +15,7 @@ from tests.models import build_model, toy_spec
 from wetread.cli import run
 from wetread.errors import ConfigError, MachineError, ModelError, ProviderError, TamperedModelError
 from wetread.runtime.machine import Processor
-from wetread.runtime.model.golden import EVEN_INTENSITIES, JPEG, draw_inputs
+from wetread.runtime.model.golden_inputs import EVEN_INTENSITIES, JPEG, draw_inputs
 from wetread.runtime.model.spec import METADATA_KEY, Golden, ModelSpec, extract_spec, stamp_digest
 from wetread.runtime.model.verify import check_machine, describe_processor, run_self_test, verify_model
 from wetread.runtime.scoring.classifier import Classifier

@@ -17,7 +17,7 @@ from wetread.errors import OutputError, WetreadError
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.machine import read_processor, read_system
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.spec import check_digest
 
 FORMAT = "wetread acceptance 1"

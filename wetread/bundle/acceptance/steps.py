@@ -21,7 +21,7 @@ from wetread.bundle.acceptance.watching import watch_with_kills
 from wetread.bundle.certificate import check_certificate
 from wetread.bundle.selftest import draw_pictures
 from wetread.errors import Status, UsageError, is_from_bundle
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.spec import check_digest
 
 # Beside the environment of an installation from a bundle: the installer puts it there.

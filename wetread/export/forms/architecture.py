@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wetread.errors import ExportError
-from wetread.export.forms.kinds import Kind, read_json
+from wetread.export.forms.file_kinds import Kind, read_json
 from wetread.packages import importing
 
 

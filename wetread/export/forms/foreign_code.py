@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from wetread.errors import ExportError
-from wetread.export.forms.frozen import is_reaching
+from wetread.export.forms.frozen_function import is_reaching
 
 # What TFOpLambda may call: functions of TensorFlow that compute. Others read and write files, or run code.
 _ROOMS = (

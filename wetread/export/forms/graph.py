@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError
-from wetread.export.forms.frozen import Frozen
+from wetread.export.forms.frozen_function import Frozen
+from wetread.keras_backend import import_keras
 
 _PASSING = ("Identity", "Reshape", "Squeeze")
 _ACTIVATIONS = {"Sigmoid": "sigmoid", "Softmax": "softmax", "BiasAdd": "linear", "MatMul": "linear"}

@@ -17,27 +17,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError, MissingExtraError
 from wetread.export import network
-from wetread.export.forms import layers2, rebuild
+from wetread.export.forms import keras2_rebuild, layers2
 from wetread.export.forms.architecture import Architecture, describe_damage
+from wetread.export.forms.file_kinds import HDF5_SIGNATURE, Kind
 from wetread.export.forms.foreign_code import find_name, refuse_code
-from wetread.export.forms.frozen import Frozen
+from wetread.export.forms.frozen_function import Frozen
 from wetread.export.forms.graph import make_network
-from wetread.export.forms.kinds import HDF5_SIGNATURE, Kind
+from wetread.export.forms.keras2_rebuild import list_entries
 from wetread.export.forms.layers2 import RebuildError
-from wetread.export.forms.leaves import set_weights
-from wetread.export.forms.opened import Opened
-from wetread.export.forms.rebuild import list_entries
-from wetread.export.forms.source import NetworkSource
+from wetread.export.forms.network_files import NetworkSource
+from wetread.export.forms.opened_network import Opened
+from wetread.export.forms.weighted_layers import set_weights
 from wetread.export.forms.weights2 import read_weights
+from wetread.keras_backend import import_keras
 
 TOLERANCE = 1e-4  # of the largest answer, or of 1 where all are smaller
 _ALIKE = (
     layers2.SAME
     | layers2.SPECIAL
-    | frozenset(rebuild.NETWORKS)
+    | frozenset(keras2_rebuild.NETWORKS)
     | frozenset({"InputLayer", "TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer"})
 )
 
@@ -71,7 +71,7 @@ def open_keras2(
     if source.custom or not _starts_hdf5(hdf5) or architecture.backend != "tensorflow" or kinds - _ALIKE:
         raise MissingExtraError("tf_keras", extra="keras2")
     try:
-        model = rebuild.rebuild_network(architecture.config)
+        model = keras2_rebuild.rebuild_network(architecture.config)
         set_weights(model, read_weights(hdf5, model))
     except (RebuildError, ValueError, TypeError, KeyError) as error:
         raise MissingExtraError("tf_keras", extra="keras2") from error
@@ -135,7 +135,7 @@ def ask_reader(folder: Path, request: dict[str, Any], *, graph: bool, layers: bo
         "PYTHONPATH": os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])]),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "wetread.export.forms.reader", str(folder)],
+        [sys.executable, "-m", "wetread.export.forms.reader_process", str(folder)],
         env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -168,7 +168,7 @@ def _rebuild(folder: Path, found: dict[str, Any], *, custom: str | None) -> Open
     """Build what the reading process described, and compare it with tf_keras. Raises RebuildError."""
     description = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     try:
-        model = rebuild.rebuild_network(description)
+        model = keras2_rebuild.rebuild_network(description)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise RebuildError(f"what it calls ({' '.join(str(error).split())[:200]})") from error
     network.network_shape(model)

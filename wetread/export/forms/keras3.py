@@ -10,15 +10,15 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError
 from wetread.export import network
 from wetread.export.forms.architecture import Architecture
 from wetread.export.forms.custom import call_custom, import_custom
+from wetread.export.forms.file_kinds import Kind
 from wetread.export.forms.foreign_code import need_own_layers
-from wetread.export.forms.kinds import Kind
-from wetread.export.forms.opened import Opened
-from wetread.export.forms.source import NetworkSource
+from wetread.export.forms.network_files import NetworkSource
+from wetread.export.forms.opened_network import Opened
+from wetread.keras_backend import import_keras
 
 
 def open_keras3(path: Path, kind: Kind, source: NetworkSource, *, architecture: Architecture) -> Opened:

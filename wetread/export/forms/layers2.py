@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from wetread.backend import import_keras
+from wetread.keras_backend import import_keras
 
 Step = Callable[..., Any]
 

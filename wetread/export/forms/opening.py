@@ -9,11 +9,11 @@ from pathlib import Path
 from wetread.errors import ExportError
 from wetread.export.forms import keras2, keras3
 from wetread.export.forms.architecture import read_architecture
+from wetread.export.forms.file_kinds import Kind, find_network
 from wetread.export.forms.foreign_code import need_own_layers
-from wetread.export.forms.kinds import Kind, find_network
-from wetread.export.forms.opened import Opened
+from wetread.export.forms.network_files import NetworkSource, make_source
+from wetread.export.forms.opened_network import Opened
 from wetread.export.forms.outputs import choose_output
-from wetread.export.forms.source import NetworkSource, make_source
 
 
 def open_network(

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from wetread.backend import import_keras
 from wetread.export.forms.layers2 import RebuildError
+from wetread.keras_backend import import_keras
 
 # TensorFlow's function, keras.ops' own, and how TensorFlow calls its arguments after the first.
 _FUNCTIONS: dict[str, tuple[str, tuple[str, ...]]] = {

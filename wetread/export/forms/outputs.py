@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError
+from wetread.keras_backend import import_keras
 
 
 def choose_output(model: Any, name: str) -> Any:

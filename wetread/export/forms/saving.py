@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from wetread.backend import import_keras
 from wetread.errors import ExportError, UsageError
 from wetread.export import network
+from wetread.export.forms.network_files import NetworkSource, make_source
 from wetread.export.forms.opening import open_network
 from wetread.export.forms.outputs import list_outputs
-from wetread.export.forms.source import NetworkSource, make_source
+from wetread.keras_backend import import_keras
 from wetread.runtime.files.atomic import write_file
 
 _OPEN_SIDE = 96

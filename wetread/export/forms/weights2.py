@@ -9,7 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wetread.export.forms.layers2 import RebuildError, safe_name
-from wetread.export.forms.leaves import list_leaves
+from wetread.export.forms.weighted_layers import list_leaves
 
 Arrays = dict[str, list[NDArray[Any]]]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wetread.errors import ImageError, WetreadError, make_fault
-from wetread.node.results.capture import make_capture
-from wetread.node.results.origin import Origin, read_origin
-from wetread.node.results.structured import make_report
+from wetread.node.results.secondary_capture import make_capture
+from wetread.node.results.source_image import Origin, read_origin
+from wetread.node.results.structured_report import make_report
 from wetread.node.store import Store
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images.limits import MAX_MEMORY

@@ -14,10 +14,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from wetread.node.results.origin import NOTICE
+from wetread.node.results.source_image import NOTICE
 from wetread.runtime.explain import Box, Explanation
 from wetread.runtime.images.pixels import Pixels
-from wetread.runtime.images.text import draw_text
+from wetread.runtime.images.text_drawing import draw_text
 from wetread.runtime.overlay import tint
 
 # Log-odds at which a color is at its strongest, the same in all pictures: so that two can be compared.

@@ -20,8 +20,8 @@ from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.files.reading import read_entry
 from wetread.runtime.gcs.client import Storage, find_trusted, split_location
 from wetread.runtime.gcs.failures import THROTTLED_STATUSES, Failure, classify, is_failure
+from wetread.runtime.gcs.object_readers import BadBytesError, GoogleReader, Reader
 from wetread.runtime.gcs.prefetch import Limits, ReadAhead
-from wetread.runtime.gcs.readers import BadBytesError, GoogleReader, Reader
 from wetread.runtime.gcs.retry import StorageError, is_transient
 
 # How many requests at a time each client is good for: beyond, Google's only gets in its own way.
@@ -195,7 +195,7 @@ def open_fast_reader(storage: Storage) -> Reader | None:
     """
     from requests.utils import get_environ_proxies
 
-    from wetread.runtime.gcs.direct import DirectReader
+    from wetread.runtime.gcs.direct_reading import DirectReader
 
     if get_environ_proxies(storage.endpoint) or not Path(find_trusted()).is_file():
         return None

@@ -21,10 +21,10 @@ from wetread.runtime.images.blank import check_content
 from wetread.runtime.images.conversion import STRIP_BYTES, STRIP_PIXELS, convert_samples
 from wetread.runtime.images.formats import Header, JpegHeader, PngHeader, Samples, Stored, read_header
 from wetread.runtime.images.framing import frame_picture
+from wetread.runtime.images.kernel_sums import count_kernel_memory, scale_by_kernel
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory
 from wetread.runtime.images.recipe import PixelRecipe, find_family
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
-from wetread.runtime.images.weighing import count_kernel_memory, scale_by_kernel
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.values import DicomObject

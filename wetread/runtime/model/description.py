@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.scope import CHANGES, Scope, Unlike
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import ModelError
-from wetread.runtime.model.file import read_model
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import open_session
 from wetread.runtime.model.signature import check_signatures

@@ -69,7 +69,7 @@ def read_signature(model: str | os.PathLike[str]) -> bytes | None:
     Raises TamperedModelError if the model is in a bucket and its signature cannot be read there.
     """
     if is_bucket_location(model):
-        from wetread.runtime.gcs.mirror import read_file
+        from wetread.runtime.gcs.bucket_folder import read_file
 
         try:
             return read_file(f"{os.fspath(model)}{SUFFIX}")

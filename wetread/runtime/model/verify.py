@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import BrokenPackageError, ConfigError, MachineError, MissingExtraError, ModelError
 from wetread.runtime.images.pixels import Pixels
-from wetread.runtime.model.golden import draw_inputs
+from wetread.runtime.model.golden_inputs import draw_inputs
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 
 # This is imported at every load, so imports that only a failure or `wetread verify` needs are inside
@@ -207,7 +207,7 @@ def verify_model(
     for one whose spec has changed, and ProviderError if the device does not start.
     """
     from wetread.runtime.machine import read_processor
-    from wetread.runtime.model.file import read_model
+    from wetread.runtime.model.file_reading import read_model
 
     start = time.perf_counter()
     data, name = read_model(model)

@@ -32,8 +32,8 @@ from wetread.runtime.gcs.writing import (
     read_object,
     write_object,
 )
-from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.output import Output, check_identity
+from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import convert_to_parquet
 
 _HEAD_VERSION = 1

@@ -10,7 +10,7 @@ from wetread.errors import ImageError, Status
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Chunk, Model, score_chunk
 from wetread.runtime.scoring.dicom_columns import Tagging
-from wetread.runtime.scoring.encoding import Encoder, Rows
+from wetread.runtime.scoring.row_encoding import Encoder, Rows
 from wetread.runtime.scoring.scope_columns import refuse_outside
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from wetread.runtime.entries import JOURNAL_SUFFIX, PART_SUFFIX, RECORD_SUFFIX
 from wetread.runtime.files.atomic import hide, publish, remove_aside, sync_file
 from wetread.runtime.files.locks import is_named, lock_file
 from wetread.runtime.scoring.checkpoint import encode_line, read_lines
-from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.input_digest import InputDigest
+from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import convert_to_parquet, encode_header
 
 STATE_SUFFIX = PART_SUFFIX + ".state"

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
-from wetread.runtime.scoring.encoding import Rows
+from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send
 from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
 

@@ -17,11 +17,11 @@ from wetread.runtime.scoring.batches import Chunk, map_chunks
 from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import check_tags
-from wetread.runtime.scoring.encoding import Rows
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.processes import use_processes
+from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import (
     check_band,
     choose_format,

@@ -196,7 +196,7 @@ def stage_scores(location: str, folder: str) -> str:
     Raises SourceError where it is not there.
     """
     from wetread.errors import WetreadError
-    from wetread.runtime.gcs.mirror import read_file
+    from wetread.runtime.gcs.bucket_folder import read_file
 
     place = Path(folder, location.rpartition("/")[2])
     place.write_bytes(read_file(location))

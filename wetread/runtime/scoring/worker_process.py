@@ -18,7 +18,7 @@ from wetread.errors import WetreadError
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Model
 from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, ReadFile
-from wetread.runtime.scoring.encoding import Rows
+from wetread.runtime.scoring.row_encoding import Rows
 
 _LENGTH = struct.Struct("<Q")
 

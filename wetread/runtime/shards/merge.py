@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 from wetread.errors import OutputError, SourceError
 from wetread.runtime.entries import SHARD_SUFFIX, Entry
 from wetread.runtime.scoring.batches import Chunk, Seconds
-from wetread.runtime.scoring.encoding import encode_chunk
 from wetread.runtime.scoring.output import Output, check_free, open_output
 from wetread.runtime.scoring.output_opening import make_output
+from wetread.runtime.scoring.row_encoding import encode_chunk
 from wetread.runtime.scoring.rows import Prediction, choose_format, decode_row, import_parquet
 from wetread.runtime.scoring.run import Stop, Tally, Watch, advance
 from wetread.runtime.shards.shard import Shard, check_same_run, parse_name, verify_shard

@@ -21,7 +21,7 @@ def read_unchanged(entry: Entry) -> bytes:
     """
     data, status = read_regular(entry.name)
     if entry.checksum:
-        from wetread.runtime.gcs.readers import compute_checksum
+        from wetread.runtime.gcs.object_readers import compute_checksum
 
         same = len(data) == entry.size and compute_checksum(data) == entry.checksum
     else:
@@ -42,7 +42,7 @@ def add_checksums(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def _add_checksum(entry: Entry) -> Entry:
-    from wetread.runtime.gcs.readers import compute_checksum
+    from wetread.runtime.gcs.object_readers import compute_checksum
 
     if is_bucket_location(entry.name):
         return entry

@@ -14,7 +14,7 @@ from typing import Any
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.watch.faults import Faults, format_now
-from wetread.runtime.watch.supervisor import Supervisor
+from wetread.runtime.watch.systemd_notify import Supervisor
 
 EVERY = 10.0  # seconds between two writes while nothing changes
 _FORMAT = 1

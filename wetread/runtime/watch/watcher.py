@@ -27,7 +27,7 @@ from wetread.runtime.watch.arrivals import Arrivals
 from wetread.runtime.watch.faults import Report, format_now
 from wetread.runtime.watch.folder_lock import lock_folder
 from wetread.runtime.watch.given_up import GivenUp
-from wetread.runtime.watch.growing import Calls, GrowingOptions, GrowingRows
+from wetread.runtime.watch.growing_output import Calls, GrowingOptions, GrowingRows
 from wetread.runtime.watch.journal import key_entry
 from wetread.runtime.watch.listing import Listing
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from wetread.runtime.images.dicom.stream import has_preamble, looks_like_dicom
+from wetread.runtime.images.dicom.file_header import has_preamble, looks_like_dicom
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.decoding import Picture, open_picture

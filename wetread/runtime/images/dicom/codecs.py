@@ -18,7 +18,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status
-from wetread.runtime.images.dicom.stream import damaged, malformed
+from wetread.runtime.images.dicom.file_header import damaged, malformed
 from wetread.runtime.images.dicom.values import importing_dicom
 from wetread.runtime.images.limits import check_scans
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.runtime.images.dicom.gray import Lookup
-from wetread.runtime.images.dicom.strips import map_strips
+from wetread.runtime.images.dicom.row_strips import map_strips
 
 # Rec. 601 (PS3.3 C.7.6.3.1.2) in 65,536ths.
 _RED_FROM_CR, _BLUE_FROM_CB, _GREEN_FROM_CB, _GREEN_FROM_CR = 91881, 116130, 22554, 46802

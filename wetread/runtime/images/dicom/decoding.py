@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wetread.errors import ImageError, Status
 from wetread.runtime.images.blank import blank
 from wetread.runtime.images.dicom.color import apply_palette, convert_ybr, to_eight_bits
+from wetread.runtime.images.dicom.file_header import Stream, damaged, malformed
 from wetread.runtime.images.dicom.frames import NATIVE, choose_frame, read_frame
 from wetread.runtime.images.dicom.gray import (
     GrayRule,
@@ -22,7 +23,6 @@ from wetread.runtime.images.dicom.gray import (
     make_lookup,
 )
 from wetread.runtime.images.dicom.pixel_format import GRAYS, PALETTE, PixelFormat, read_format
-from wetread.runtime.images.dicom.stream import Stream, damaged, malformed
 from wetread.runtime.images.dicom.values import (
     PIXEL_DATA,
     Attributes,

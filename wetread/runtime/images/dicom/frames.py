@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, Status
 from wetread.runtime.images.dicom.codecs import COMPRESSED, RLE, Frame, Values, decode_frame
-from wetread.runtime.images.dicom.pixel_format import PixelFormat
-from wetread.runtime.images.dicom.stream import (
+from wetread.runtime.images.dicom.file_header import (
     DEFLATED,
     EXPLICIT_BIG,
     EXPLICIT_LITTLE,
@@ -21,7 +20,8 @@ from wetread.runtime.images.dicom.stream import (
     damaged,
     malformed,
 )
-from wetread.runtime.images.dicom.strips import map_strips
+from wetread.runtime.images.dicom.pixel_format import PixelFormat
+from wetread.runtime.images.dicom.row_strips import map_strips
 from wetread.runtime.images.dicom.values import Attributes, PixelElement, check_rest
 
 Stored = NDArray[np.int32]

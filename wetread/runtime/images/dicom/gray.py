@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.runtime.images.dicom.stream import malformed
-from wetread.runtime.images.dicom.strips import map_strips
+from wetread.runtime.images.dicom.file_header import malformed
+from wetread.runtime.images.dicom.row_strips import map_strips
 
 Table = NDArray[np.uint8]
 # Whole numbers: int64 where they are sure to fit, Python's own where they may not.

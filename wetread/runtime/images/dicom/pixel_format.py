@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from wetread.errors import ImageError, Status
-from wetread.runtime.images.dicom.stream import malformed
+from wetread.runtime.images.dicom.file_header import malformed
 from wetread.runtime.images.dicom.values import Attributes
 
 GRAYS = ("MONOCHROME1", "MONOCHROME2")

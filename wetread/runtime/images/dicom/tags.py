@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from wetread.errors import ImageError, UsageError
 from wetread.packages import importing
-from wetread.runtime.images.dicom.stream import looks_like_dicom
+from wetread.runtime.images.dicom.file_header import looks_like_dicom
 from wetread.runtime.images.dicom.values import Attributes, DicomObject, parse_file
 from wetread.runtime.images.limits import MAX_MEMORY
 

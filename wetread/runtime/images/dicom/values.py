@@ -18,7 +18,7 @@ from typing import Any
 
 from wetread.errors import BrokenPackageError, ImageError, MissingExtraError, Status
 from wetread.packages import importing
-from wetread.runtime.images.dicom.stream import (
+from wetread.runtime.images.dicom.file_header import (
     UNDEFINED,
     Stream,
     damaged,

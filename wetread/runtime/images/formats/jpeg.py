@@ -17,7 +17,7 @@ from wetread.runtime.images.formats.header import (
     truncated,
     unsupported,
 )
-from wetread.runtime.images.formats.jpeg_markers import (
+from wetread.runtime.images.formats.jpeg_repair import (
     EOI,
     NEXT_MARKER,
     SOI,

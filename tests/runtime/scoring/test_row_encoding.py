@@ -1,0 +1,113 @@
+"""Rows that are written straight from the arrays are the bytes that predictions are written as."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from tests.models import toy_spec
+from tests.runtime.scoring.test_batches import Mean, entries, read_flat
+from wetread.errors import ImageError
+from wetread.runtime.entries import Entry
+from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.model.spec import Band
+from wetread.runtime.scoring import row_encoding
+from wetread.runtime.scoring.batches import Chunk, Scored, Seconds, make_chunk, map_chunks, score_chunks
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
+from wetread.runtime.scoring.input_digest import mark_entry
+from wetread.runtime.scoring.row_encoding import Encoder, encode_chunk
+from wetread.runtime.scoring.rows import make_failure
+
+KINDS = ("csv", "jsonl", "parquet")
+NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12) | st.binary(
+    min_size=1, max_size=8
+).map(lambda name: name.decode("utf-8", "surrogateescape"))
+LABELS = (("NORMAL", "PNEUMONIA"), ('a,"b', "50%", "%s", "ünï\\"), ("a\rb", "c"), ("x\ud800", "y"))
+FIRST = st.floats(0, 1, width=32) | st.sampled_from([1e-4, 1e-5, 0.5, 1.0, 5e-8, float("nan")])
+
+
+def keep(chunk: Chunk) -> Chunk:
+    return chunk
+
+
+def score(names: list[str | None], first: list[float], labels: tuple[str, ...]) -> tuple[Mean, Scored]:
+    """What a model answers for names; None is a file that cannot be read."""
+    model = Mean(spec=toy_spec(labels=labels))
+    listed = [Entry(name or "gone.jpg", 5, "7") for name in names]
+    failure = make_failure("gone.jpg", ImageError("unreadable", 'It is "gone".'))
+    failures = [failure if name is None else None for name in names]
+    good = failures.count(None)
+    answers = np.zeros((good, len(labels)), np.float32)
+    answers[:, 0] = first[:good]
+    answers[:, 1] = 1 - answers[:, 0]
+    batch = np.zeros((good, *model.spec.pixels.shape), np.uint8)
+    return model, Scored(listed, failures, batch, answers, None, [""] * good, Seconds(1, 2, 3))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(
+    labels=st.sampled_from(LABELS),
+    rows=st.lists(st.tuples(NAMES | st.none(), FIRST), min_size=1, max_size=4),
+)
+@example(labels=LABELS[1], rows=[("a.jpg", 0.25), ("ä/%s.jpg", 1e-7)])
+@example(
+    labels=LABELS[0],
+    rows=[('a,"b', 0.25), ("b\rc", 0.5), (None, 0), ("\\", 1), ("\udcff,", 0), ("\ud800", 0)],
+)
+def test_both_ways_give_the_same_rows(kind, labels, rows):
+    model, scored = score([name for name, _ in rows], [value for _, value in rows], labels)
+    with np.errstate(invalid="ignore"):
+        found = Encoder(model, kind=kind, finish=keep).encode(scored)
+        assert found == encode_chunk(make_chunk(model, scored), labels, kind=kind)
+
+
+def test_ordinary_rows_make_no_predictions(monkeypatch):
+    monkeypatch.setattr(row_encoding, "make_chunk", lambda *_: pytest.fail("a prediction was made"))
+    model, scored = score(["a.jpg", "ö.jpg", None], [0.25, 0.1], ("NORMAL", "PNEUMONIA"))
+    rows = Encoder(model, kind="csv", finish=keep).encode(scored)
+    assert rows.data.decode().splitlines() == [
+        "a.jpg,ok,PNEUMONIA,0.75,0.25,0.75,",
+        "ö.jpg,ok,PNEUMONIA,0.9,0.1,0.9,",
+        'gone.jpg,unreadable,,,,,"It is ""gone""."',
+    ]
+    assert (rows.counts, rows.scope, rows.size) == ({"ok": 2, "unreadable": 1}, {}, 3)
+    assert rows.marks == "".join(map(mark_entry, scored.entries))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_chunks_that_workers_encode_are_those_of_their_predictions(kind, workers):
+    model = Mean(spec=replace(toy_spec(), uncertain=Band(low=0.3, high=0.7, rule="test")))
+    for optional in ((), ("uncertain",)):
+        how = ChunkOptions(
+            kind=kind,
+            optional=optional,
+            dicom_tags=(),
+            refuse_outside=False,
+            batch_size=8,
+            max_memory=MAX_MEMORY,
+        )
+        work = ChunkScorer(model, how, read=read_flat).score
+        rows = list(map_chunks(work, entries(50), workers=workers, batch_size=8))
+        whole = [
+            encode_chunk(chunk, model.spec.labels, kind=kind, optional=optional)
+            for chunk in score_chunks(model, entries(50), read=read_flat, workers=workers, batch_size=8)
+        ]
+        assert [each.data for each in rows] == [each.data for each in whole]
+        state = [json.dumps(each.describe()) for each in rows]
+        assert state == [json.dumps(each.describe()) for each in whole]
+
+
+def test_an_input_that_ends_processes_is_not_read():
+    how = ChunkOptions(
+        kind="csv", optional=(), dicom_tags=(), refuse_outside=False, batch_size=8, max_memory=MAX_MEMORY
+    )
+    scorer = ChunkScorer(Mean(), how, read=read_flat)
+    first, second, third = scorer.score(entries(3), fatal=(1,)).data.splitlines()
+    assert [first, third] == scorer.score(entries(3)).data.splitlines()[::2]
+    assert second.startswith(b'dark1,unreadable,,,,,"It ended the process that read it,')

@@ -1,0 +1,228 @@
+"""Judge a model by readers: the labels of reviews.csv beside the rows of a scores file.
+
+Readers look at some images and not at others: at doubtful ones first, say. So each labelled image is
+weighted by how many scored images of about its probability it stands for. What no reader looked at, the
+numbers say nothing of, and a note says where that is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wetread.errors import DatasetError, SourceError, Status, UsageError
+from wetread.evaluate.evaluation import DEFAULT_RESAMPLES
+from wetread.evaluate.metrics import Metrics, Sample, measure_sample
+from wetread.evaluate.model_of_scores import KnownModel, find_model
+from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
+from wetread.evaluate.reviews import Review, read_reviews
+from wetread.evaluate.strata import Stratum, count_strata, weigh
+from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.scoring.rows import encode_csv
+from wetread.runtime.scoring.scores_file import ScoresFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadersOptions:
+    """What is judged by whom. `model`: the file, where no record beside the scores knows it."""
+
+    reviews: str
+    scores: str
+    model: str | None = None
+    group_regex: str = DEFAULT_GROUP_REGEX
+    resamples: int = DEFAULT_RESAMPLES
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.resamples < 0:
+            raise UsageError(f"--resamples must be 0 or more, not {self.resamples}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a model's answers are worth by readers' labels.
+
+    `metrics` are weighted; `plain` are those of the labelled images alone. `verdicts`: how many reviews of
+    each kind; `unscored`: reviewed images whose row has no score. `rows`: path, label, p of each label,
+    truth, patient and weight of each image that judges.
+    """
+
+    model: KnownModel
+    spec: ModelSpec
+    metrics: Metrics
+    plain: Metrics
+    scored: int
+    verdicts: dict[str, int]
+    unscored: int
+    strata: tuple[Stratum, ...]
+    notes: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what metrics.json holds: no names of files."""
+        return {
+            "model": {"name": PurePath(self.model.name).name, "digest": self.model.digest},
+            "reviews": {"verdicts": self.verdicts, "unscored": self.unscored, "scored": self.scored},
+            "strata": [asdict(stratum) for stratum in self.strata],
+            "metrics": self.metrics.to_dict(),
+            "unweighted": self.plain.to_dict(),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True)
+class _Scored:
+    """The rows that have a score: probabilities float32 (N, K), and where each path stands."""
+
+    probabilities: NDArray[np.float32]
+    places: dict[str, int]
+    others: set[str]  # paths without a score
+
+
+def judge_by_readers(options: ReadersOptions) -> Judgement:
+    """Judge the model that made some scores by readers' labels.
+
+    Raises SourceError, UsageError, and DatasetError where nothing judges, or the files do not fit.
+    """
+    file = ScoresFile(options.scores)
+    file.find()
+    model = find_model(file.read_head(), options.model)
+    if model.spec is None:
+        raise UsageError(
+            f"No record beside {options.scores!r} names its model and threshold. Name the model that made "
+            "these scores with --model."
+        )
+    scored = _read_scored(file, model.spec)
+    reviews = read_reviews(options.reviews)
+    labelled = _choose(reviews, scored, model.spec)
+    return _judge(labelled, reviews, scored, model, options)
+
+
+def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
+    names = [f"p_{label}" for label in spec.labels]
+    places: dict[str, int] = {}
+    values: list[list[float]] = []
+    others: set[str] = set()
+    for rows in file.read_new():
+        missing = [name for name in names if name not in file.columns]
+        if missing:
+            raise SourceError(f"{file.path!r} has no column {missing[0]!r}. Name the model that made it.")
+        path, status, *columns = map(file.columns.index, ("path", "status", *names))
+        for row in rows:
+            if row[status] != Status.OK:
+                others.add(row[path])
+            elif places.setdefault(row[path], len(values)) == len(values):
+                values.append([float(row[column]) for column in columns])
+    return _Scored(np.array(values, np.float32).reshape(len(values), len(names)), places, others)
+
+
+def _choose(reviews: Sequence[Review], scored: _Scored, spec: ModelSpec) -> list[Review]:
+    """The reviews that judge: with a label, of an image with a score."""
+    strange = [r for r in reviews if r.path not in scored.places and r.path not in scored.others]
+    if strange:
+        raise DatasetError(
+            f"{len(strange):,} reviews are of images that are not in the scores file, {strange[0].path!r} "
+            "among them. Give the scores file that was reviewed."
+        )
+    labelled = [r for r in reviews if r.verdict.has_label and r.path in scored.places]
+    unknown = sorted({r.label for r in labelled} - set(spec.labels))
+    if unknown:
+        raise DatasetError(
+            f"The reviews have labels that the model lacks: {', '.join(unknown)}. Its labels are "
+            f"{', '.join(spec.labels)}."
+        )
+    if not labelled:
+        raise DatasetError("No review has a label and is of an image with a score.")
+    return labelled
+
+
+def _judge(
+    labelled: Sequence[Review],
+    reviews: Sequence[Review],
+    scored: _Scored,
+    model: KnownModel,
+    options: ReadersOptions,
+) -> Judgement:
+    spec = model.spec
+    assert spec is not None
+    places = np.array([scored.places[review.path] for review in labelled], np.intp)
+    pattern = compile_group_regex(options.group_regex)
+    sample = Sample(
+        probabilities=scored.probabilities[places],
+        truth=np.array([spec.labels.index(review.label) for review in labelled], np.intp),
+        groups=[find_group(review.path, pattern) for review in labelled],
+        weights=weigh(scored.probabilities, places, spec),
+    )
+    plain = Sample(probabilities=sample.probabilities, truth=sample.truth, groups=sample.groups)
+    strata = count_strata(scored.probabilities, places, spec)
+    counts = Counter(str(review.verdict) for review in reviews)
+    return Judgement(
+        model=model,
+        spec=spec,
+        metrics=measure_sample(sample, spec, resamples=options.resamples, seed=options.seed),
+        plain=measure_sample(plain, spec),
+        scored=len(scored.probabilities),
+        verdicts=dict(sorted(counts.items())),
+        unscored=sum(review.path in scored.others for review in reviews),
+        strata=strata,
+        notes=tuple(_find_notes(reviews, strata, spec)),
+        rows=tuple(_list_rows(labelled, sample, spec)),
+    )
+
+
+def _list_rows(labelled: Sequence[Review], sample: Sample, spec: ModelSpec) -> list[tuple[Any, ...]]:
+    chosen = spec.decide(sample.probabilities.astype(np.float32))
+    groups, weights = sample.groups or (), sample.weights
+    assert weights is not None
+    return [
+        (r.path, spec.labels[label], *map(str, p), r.label, group, f"{weight:.6g}")
+        for r, label, p, group, weight in zip(
+            labelled, chosen, sample.probabilities, groups, weights, strict=True
+        )
+    ]
+
+
+def _find_notes(reviews: Sequence[Review], strata: Sequence[Stratum], spec: ModelSpec) -> list[str]:
+    """What a reader of the numbers must know beside them."""
+    name = spec.positive or "the chosen label"
+    labelled, scored = (sum(getattr(s, kind) for s in strata) for kind in ("labelled", "scored"))
+    notes = [_describe_selection(labelled, scored, name)]
+    unseen = [stratum for stratum in strata if not stratum.labelled]
+    if unseen:
+        where = ", ".join(f"{s.low:g} to {s.high:g}" for s in unseen)
+        notes.append(
+            f"No reader gave a label to any of the {sum(s.scored for s in unseen):,} images with {name} from "
+            f"{where}: the numbers say nothing of them."
+        )
+    silent = sum(not review.verdict.has_label for review in reviews)
+    if silent:
+        notes.append(f"{silent:,} images were unsure or unusable, and are not judged: easier ones are.")
+    seen = sum(review.blind is False for review in reviews)
+    if seen:
+        notes.append(
+            f"{seen:,} of {len(reviews):,} reviews were given beside the model's answer, which draws a "
+            "reader towards it. Read with `wetread review --blind` to know the model's own worth."
+        )
+    return notes
+
+
+def _describe_selection(labelled: int, scored: int, name: str) -> str:
+    if labelled == scored:
+        return f"All {scored:,} scored images have a reader's label: none is weighted."
+    return (
+        f"{labelled:,} of {scored:,} scored images have a reader's label. Each is weighted by how many it "
+        f"stands for among those with {name} in the same tenth of 0 to 1; within a tenth, they are taken for "
+        "a random choice."
+    )
+
+
+def encode_rows(found: Judgement) -> bytes:
+    """Write the images that judge, as CSV: predictions.csv."""
+    labels = [f"p_{label}" for label in found.spec.labels]
+    return encode_csv([["path", "label", *labels, "truth", "patient", "weight"], *found.rows])
