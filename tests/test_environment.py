@@ -139,3 +139,17 @@ def test_the_folders_that_a_user_has_are_used(tmp_path):
     code = f"from wetread.environment import keep_home_clean; keep_home_clean()\n{_FOLDERS}"
     (tmp_path / ".keras").mkdir()
     assert run(code, HOME=str(tmp_path), MPLCONFIGDIR="here").stdout.split() == ["None", "here"]
+
+
+@pytest.mark.parametrize("flags", [("-X", "utf8=0"), ("-X", "utf8=1"), ("-I", "-X", "utf8=1")])
+def test_a_child_process_reads_names_as_its_parent_does(flags):
+    code = """
+import json, subprocess, sys
+from wetread.environment import name_python
+ask = "import json, sys; f = sys.flags; print(json.dumps([f.isolated, f.utf8_mode, sys.getfilesystemencoding()]))"
+own = [sys.flags.isolated, sys.flags.utf8_mode, sys.getfilesystemencoding()]
+child = json.loads(subprocess.run([*name_python(), "-c", ask], capture_output=True, check=True).stdout)
+assert child == own, (child, own)
+"""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{code}"
+    subprocess.run([sys.executable, *flags, "-c", code], check=True)

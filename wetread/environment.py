@@ -60,3 +60,9 @@ def keep_home_clean() -> None:
             folder = tempfile.mkdtemp(prefix="wetread-")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             os.environ[variable] = folder
+
+
+def name_python() -> list[str]:
+    """Return the command line of this Python for a child process: as isolated, with the same file names."""
+    isolated = ["-I"] if sys.flags.isolated else []
+    return [sys.executable, *isolated, "-X", f"utf8={sys.flags.utf8_mode}"]

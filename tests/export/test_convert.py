@@ -114,7 +114,7 @@ def test_nothing_appears_when_the_conversion_disagrees(toy, tmp_path, monkeypatc
     monkeypatch.setattr(
         convert_module.network, "predict_network", lambda *arguments: right(*arguments) + 2e-4
     )
-    with pytest.raises(ExportError, match="within 0.0001 of Keras"):
+    with pytest.raises(ExportError, match="0.0001 is accepted"):
         export_run(toy.run, output=tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
@@ -154,7 +154,7 @@ def test_what_belonged_to_the_model_before_goes_with_it(toy, tmp_path):
     export_run(toy.run, output=output)
     assert output.exists() and other.exists() and not signature.exists()
     signature.mkdir()  # what cannot be removed is named
-    with pytest.raises(ExportError, match=r"to remove .*model\.onnx\.sig"):
+    with pytest.raises(ExportError, match=r"model\.onnx\.sig.* cannot be removed"):
         export_run(toy.run, output=output)
 
 
@@ -170,7 +170,7 @@ def test_an_unfinished_run_and_a_bad_output_are_refused(toy, tmp_path):
     with pytest.raises(ExportError, match=r"spec\.json"):
         export_run(tmp_path, output=tmp_path / "model.onnx")
     for name in ("model.txt", "nowhere/model.onnx"):
-        with pytest.raises(ExportError, match="ends in .onnx"):
+        with pytest.raises(ExportError, match="must end in .onnx"):
             export_run(tmp_path / "no run", output=tmp_path / name)  # said before anything is read
     with pytest.raises(ConfigError, match="The precision must be one of"):
         ExportOptions(precision="int4")

@@ -203,7 +203,7 @@ def test_an_owner_who_does_not_answer_is_an_error_that_names_the_file(owned, rig
         measure_parity(owned.file, models=[right], images=folder, reference=fail)
     with pytest.raises(ExportError, match="keras:load_img, keras:generator, .*, or module:function"):
         measure_parity(owned.file, models=[right], images=folder, reference="load_img")
-    with pytest.raises(ConfigError, match="at most one of each"):
+    with pytest.raises(ConfigError, match="At most one of each"):
         measure_parity(owned.file, models=[right], images=folder, reference="keras:load_img,sharp")
     with pytest.raises(ExportError, match="needs a color model"):
         one = train_free_gray(owned)
@@ -256,7 +256,7 @@ def test_a_function_is_found_by_name_in_the_current_folder(tmp_path, monkeypatch
     for name, words in (
         ("my_own_way:nothing", "nothing"),
         ("nobodys:answer", "nobodys"),
-        ("my_own_way:number", "to be a function"),
+        ("my_own_way:number", "must be a function"),
     ):
         with pytest.raises(ExportError, match=words):
             import_function(name)

@@ -105,7 +105,7 @@ def test_the_trap_that_the_shield_avoids_is_there(graph, histograms):
 
 
 def test_nothing_left_to_quantize_is_an_error(graph, histograms):
-    with pytest.raises(ExportError, match="all layers stay in float"):
+    with pytest.raises(ExportError, match="all stay in float"):
         quantize_graph(graph, histograms, Settings(excluded=tuple(weighted_nodes(graph))))
 
 

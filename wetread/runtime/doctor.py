@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from wetread.environment import keep_home_clean
+from wetread.environment import keep_home_clean, name_python
 from wetread.errors import BrokenPackageError, WetreadError, advise_extra, is_from_bundle
 from wetread.packages import VISUAL_CPP, describe_broken, explain_import, find_module
 from wetread.runtime import machine
@@ -201,7 +201,7 @@ def try_imports(packages: Sequence[str]) -> dict[str, BrokenPackageError]:
     keep_home_clean()
     try:
         done = subprocess.run(
-            [sys.executable, "-c", _IMPORT, *modules],
+            [*name_python(), "-c", _IMPORT, *modules],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=_IMPORT_SECONDS * len(modules),

@@ -42,7 +42,7 @@ def test_modules_and_files(tmp_path, monkeypatch):
 def test_what_cannot_be_imported(tmp_path):
     with pytest.raises(ConfigError, match="No module named 'nothing_of_that_name'"):
         import_custom("nothing_of_that_name")
-    with pytest.raises(ConfigError, match="not there"):
+    with pytest.raises(ConfigError, match="does not exist"):
         import_custom(str(tmp_path / "a.py"))
     (tmp_path / "b.py").write_text("1 / 0\n")
     with pytest.raises(ConfigError, match="ZeroDivisionError"):

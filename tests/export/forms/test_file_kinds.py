@@ -69,7 +69,7 @@ def test_what_is_no_network_is_called_what_it_is(name, tmp_path):
 
 
 def test_what_is_not_there():
-    with pytest.raises(ExportError, match="which is not there"):
+    with pytest.raises(ExportError, match="does not exist"):
         find_network("nowhere.keras")
 
 

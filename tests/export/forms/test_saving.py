@@ -36,7 +36,7 @@ def test_a_converted_file_loads_in_bare_keras_and_answers_alike(zoo, tmp_path, c
 
 
 def test_what_a_keras_file_cannot_hold(zoo, tmp_path):
-    with pytest.raises(ExportError, match=r"TensorFlow's graph alone.*wetread export --keras"):
+    with pytest.raises(ExportError, match=r"only its TensorFlow graph is known.*wetread export --keras"):
         convert_network(zoo / "custom-saved", output=tmp_path / "net.keras")
     for output in ("net.h5", "no/folder/net.keras"):
         with pytest.raises(UsageError, match=r"ends in \.keras"):
