@@ -144,12 +144,12 @@ def test_the_folders_that_a_user_has_are_used(tmp_path):
 @pytest.mark.parametrize("flags", [("-X", "utf8=0"), ("-X", "utf8=1"), ("-I", "-X", "utf8=1")])
 def test_a_child_process_reads_names_as_its_parent_does(flags):
     code = """
-import json, subprocess, sys
+import subprocess, sys
 from wetread.environment import name_python
-ask = "import json, sys; f = sys.flags; print(json.dumps([f.isolated, f.utf8_mode, sys.getfilesystemencoding()]))"
-own = [sys.flags.isolated, sys.flags.utf8_mode, sys.getfilesystemencoding()]
-child = json.loads(subprocess.run([*name_python(), "-c", ask], capture_output=True, check=True).stdout)
-assert child == own, (child, own)
+say = "import sys; print(sys.flags.isolated, sys.flags.utf8_mode, sys.getfilesystemencoding())"
+own = f"{sys.flags.isolated} {sys.flags.utf8_mode} {sys.getfilesystemencoding()}"
+child = subprocess.run([*name_python(), "-c", say], capture_output=True, check=True, text=True).stdout
+assert child.strip() == own, (child, own)
 """
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})\n{code}"
     subprocess.run([sys.executable, *flags, "-c", code], check=True)
