@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from wetread.demo.blocked_imports import run_without_training
 from wetread.demo.events import DemoResult, Event, Places, StepEnded, StepSaid, StepStarted, describe_event
 from wetread.demo.inbox import check_scores, fill_inbox
 from wetread.demo.phantoms import FINDINGS, draw_dataset
 from wetread.demo.walkthrough import DemoOptions, prepare_folder, run_demo
-from wetread.demo.without_training import run_without_training
 from wetread.errors import OutputError
 
 # TensorFlow, Keras and tf2onnx warn of their own future; the demo is not about that.

@@ -11,11 +11,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from wetread.demo.blocked_imports import TRAINING_PACKAGES, run_without_training
 from wetread.demo.events import DemoResult, OnStep, Places, Teller
 from wetread.demo.events import describe_event as describe_event
 from wetread.demo.inbox import Scored, check_scores, fill_inbox, list_inbox, list_split
 from wetread.demo.phantoms import draw_dataset
-from wetread.demo.without_training import TRAINING_PACKAGES, run_without_training
 from wetread.errors import ExportError, MachineError, OutputError, SetupError
 
 if TYPE_CHECKING:
