@@ -70,7 +70,7 @@ def explain_load(path: Path, message: str) -> str:
         )
     reason = " ".join(message.rpartition("Exception encountered:")[2].split())
     return (
-        f"{path}: Keras 3 cannot load the network: {reason[:400]}. Build "
+        f"{path}: Keras 3 cannot load the network: {reason[:400].rstrip('.')}. Build "
         "it from Keras' own layers and save it again."
     )
 
@@ -228,8 +228,8 @@ def _explain_conversion(wrapped: Any, messages: list[str], error: Exception | No
     found = {match[2]: match[1] for match in matches}
     if not found:
         return (
-            f"tf2onnx cannot convert the network: {' '.join(str(error).split())[:400]}. Replace the layer "
-            "that this names."
+            f"tf2onnx cannot convert the network: {' '.join(str(error).split())[:400].rstrip('.')}. Replace "
+            "the layer that this names."
         )
     parts = []
     for operation, name in found.items():

@@ -91,7 +91,7 @@ def test_what_belongs_to_a_network_must_fit_it(zoo):
         open_network(NetworkSource(path=zoo / "legacy.json", weights=zoo / "none.h5"))
     with pytest.raises(ExportError, match="weights alone.*--weights"):
         open_network(zoo / "legacy.weights2.h5")
-    with pytest.raises(ExportError, match="--weights with an architecture"):
+    with pytest.raises(ExportError, match="--weights belongs to an architecture"):
         open_network(NetworkSource(path=zoo / "nested.h5", weights=zoo / "legacy.weights2.h5"))
 
 

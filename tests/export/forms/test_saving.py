@@ -39,7 +39,7 @@ def test_what_a_keras_file_cannot_hold(zoo, tmp_path):
     with pytest.raises(ExportError, match=r"only its TensorFlow graph is known.*wetread export --keras"):
         convert_network(zoo / "custom-saved", output=tmp_path / "net.keras")
     for output in ("net.h5", "no/folder/net.keras"):
-        with pytest.raises(UsageError, match=r"ends in \.keras"):
+        with pytest.raises(UsageError, match=r"must end in \.keras"):
             convert_network(zoo / "nested.h5", output=tmp_path / output)
     assert list(tmp_path.iterdir()) == []
 
