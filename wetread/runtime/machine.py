@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+from wetread.runtime.threads import count_processors, list_groups
+
 # Names of a processor's features: in numpy, and in the flags of /proc/cpuinfo.
 _FEATURES = {
     "SSE4.2": ("SSE42", "sse4_2"),
@@ -46,8 +48,6 @@ class Processor:
 
 def read_processor() -> Processor:
     """Describe the processor."""
-    from wetread.runtime.threads import count_processors
-
     # numpy asks the processor itself and takes precedence: under an emulator /proc/cpuinfo is the host's.
     told, listed = _features_of_numpy(), _features_of_linux()
     features = tuple(name for name in _FEATURES if told.get(name, name in listed))
@@ -83,16 +83,69 @@ class _MemoryStatus(ctypes.Structure):
     )
 
 
+def _read_memory_status() -> _MemoryStatus | None:
+    """What Windows says of its memory, or None."""
+    status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
+    windows = getattr(ctypes, "windll", None)
+    done = windows is not None and windows.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
+    return status if done else None
+
+
 def read_memory() -> int | None:
     """Return the machine's memory in bytes, or None."""
     if sys.platform == "win32":
-        status = _MemoryStatus(length=ctypes.sizeof(_MemoryStatus))
-        done = ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))
-        return int(status.total) if done else None
+        status = _read_memory_status()
+        return None if status is None else int(status.total)
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return None
+
+
+def read_free_memory(
+    meminfo: str = "/proc/meminfo", root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup"
+) -> int | None:
+    """Return the bytes that this process and its children may still take, or None.
+
+    On Linux what the kernel calls available, and what the limits of control groups leave.
+    """
+    if sys.platform == "win32":
+        status = _read_memory_status()
+        return None if status is None else int(status.free)
+    left = [
+        room
+        for folder in list_groups(root, own, ("", "memory"))
+        for room in (
+            _read_room(folder, limit="memory.max", used="memory.current", cache="inactive_file"),
+            _read_room(
+                folder,
+                limit="memory.limit_in_bytes",
+                used="memory.usage_in_bytes",
+                cache="total_inactive_file",
+            ),
+        )
+        if room is not None
+    ]
+    return min([*left, *_read_available(meminfo)], default=None)
+
+
+def _read_room(folder: Path, *, limit: str, used: str, cache: str) -> int | None:
+    """Return the bytes that a control group leaves; None without a limit. Cached files count as free."""
+    try:
+        allowed, taken = (int((folder / name).read_text(encoding="utf-8")) for name in (limit, used))
+        lines = (folder / "memory.stat").read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):  # "max" is no limit
+        return None
+    cached = next((int(line.split()[1]) for line in lines if line.startswith(f"{cache} ")), 0)
+    return allowed - taken + cached
+
+
+def _read_available(meminfo: str) -> list[int]:
+    try:
+        lines = Path(meminfo).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
+    return [int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")]
 
 
 def read_free_disk(folder: str) -> int | None:

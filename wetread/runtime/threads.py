@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +42,7 @@ def map_in_order(
 # Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, threads do as well as
 # processes.
 LEAST_WORKERS = 8
+_CPU = ("", "cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 
 def is_locked() -> bool:
@@ -70,23 +71,26 @@ def read_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> 
     """
     allowed = [
         limit
-        for folder in _list_groups(root, own)
+        for folder in list_groups(root, own, _CPU)
         for limit in (_read_limit(folder / "cpu.max"), _read_old_limit(folder))
         if limit is not None
     ]
     return min(allowed, default=None)
 
 
-def _list_groups(root: str, own: str) -> Iterator[Path]:
-    """The folders of this process's control groups, and of those above them."""
+def list_groups(root: str, own: str, controllers: Collection[str]) -> Iterator[Path]:
+    """The folders of this process's control groups, and of those above them.
+
+    `controllers`: as /proc/self/cgroup names them in version 1; '' for version 2.
+    """
     try:
         lines = Path(own).read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if controllers in ("", "cpu", "cpu,cpuacct", "cpuacct,cpu"):
-            mount = Path(root, controllers)
+        _, found, name = line.split(":", 2)
+        if found in controllers:
+            mount = Path(root, found)
             group = Path(name.strip("/"))
             # Within a container the name is the host's, and the container's own group is the root.
             yield from (mount / place for place in (group, *group.parents))

@@ -77,6 +77,17 @@ def test_every_entry_comes_once_in_order(sizes, workers, requests, names, most_b
     assert sorted(fetch.names) == [entry.name for entry in entries]
 
 
+def test_what_is_not_wanted_is_passed_on_and_takes_no_place():
+    """Files among objects: another process may read them."""
+    entries = [Entry(f"{'n' if index % 100 else 'gs'}{index:04d}", 3000) for index in range(1000)]
+    fetch = Fetching(0)
+    ahead = ReadAhead(fetch, limits=Limits(bytes=6000), wants=lambda entry: entry.name.startswith("gs"))
+    for entry in ahead.entries(iter(entries)):
+        found = ahead.take(entry) if entry.name.startswith("gs") else None
+        assert found == (entry.name.encode() if entry.name.startswith("gs") else None)
+    assert sorted(fetch.names) == [f"gs{index:04d}" for index in range(0, 1000, 100)]
+
+
 def test_requests_stay_within_their_limit():
     fetch = Fetching()
     ahead = ReadAhead(fetch, limits=Limits(requests=3, most_requests=5))

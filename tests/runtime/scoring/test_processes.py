@@ -16,9 +16,11 @@ import pytest
 from tests.conftest import draw_image
 from tests.runtime.scoring.process_run import only_processes
 from wetread.errors import SlowImageWarning, SourceError
+from wetread.runtime.entries import Entry
 from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
+from wetread.runtime.scoring.worker_process import Answer
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
@@ -139,6 +141,96 @@ def test_processes_are_used_where_processors_are_many(workers, processors, count
         with processes.use_processes(print, None, workers=workers, device=device) as work:
             assert (work is not print) == (device == "cpu" and count > 0)
     assert [each._count for each in made] == ([count] if count else [])
+
+
+class Worker:
+    """What `Processes` takes for a process: `answers` are given one by one, an exception is raised."""
+
+    def __init__(self, answers: list[object]) -> None:
+        self.answers, self.failure, self.closed = answers, None, False
+
+    def wait(self) -> bool:
+        return True
+
+    def ask(self, entries: list[Entry], fatal: tuple[int, ...]) -> object:
+        answer = self.answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def say_goodbye(self) -> None:
+        self.closed = True
+
+    def close(self, **_: object) -> None:
+        self.closed = True
+
+
+def hold(worker: Worker, monkeypatch, *others: Worker) -> processes.Processes:
+    """Return processes of which `worker` is ready, and that start `others` afterwards."""
+    left = list(others)
+    monkeypatch.setattr(processes, "WorkerProcess", lambda _: left.pop(0))
+    held = processes.Processes(None, count=1, otherwise=lambda _: pytest.fail("a thread scored"))
+    monkeypatch.setattr(held, "begin", lambda: None)
+    held._all.append(worker)
+    held.give_back(worker)
+    return held
+
+
+def test_a_process_is_not_asked_again_after_an_error_on_the_way(monkeypatch):
+    """Its next answer would be another chunk's rows."""
+    worker = Worker([MemoryError()])
+    held = hold(worker, monkeypatch)
+    with pytest.raises(MemoryError):
+        held.score([Entry("a.jpg")])
+    assert worker.closed and held._idle == [] and held._all == []
+
+
+def test_a_chunk_keeps_the_process_that_is_started_for_it(monkeypatch):
+    """No other thread may take it, and no second one is started."""
+    first, second = Worker([None]), Worker([Answer(rows := object())])  # type: ignore[arg-type]
+    held = hold(first, monkeypatch, second)
+    assert held.score([Entry("a.jpg")]) is rows
+    assert first.closed and held._all == held._idle == [second]
+
+
+def test_a_process_that_prints_before_it_serves_is_not_used(monkeypatch):
+    code = "import sys; sys.stdout.write('hello ' * 9); sys.stdout.flush(); sys.stdin.read()"
+    monkeypatch.setattr(processes, "_CODE", code.replace("{", "{{"))
+    process = processes.WorkerProcess(b"")
+    assert not process.wait() and process.failure is not None
+    process.close()
+
+
+def test_no_process_starts_for_objects_of_a_bucket_or_without_memory(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
+    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    held = processes.Processes(None, count=8, otherwise=lambda entries: len(entries))
+    assert held.score([Entry("gs://b/a.jpg")]) == 1 and not held._starter.is_alive()
+    assert held.score([Entry("a.jpg")]) == 1
+    held._starter.join()
+    held.close()
+
+
+def test_a_run_that_ends_while_processes_start_says_nothing(classifier, options, monkeypatch, capfd):
+    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
+    monkeypatch.setattr(processes, "count_processors", lambda: 4)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.0)
+    for _ in range(5):
+        score(classifier, replace(options, overwrite=True, workers=4))
+    assert capfd.readouterr().err == ""
+
+
+@LINUX
+def test_a_signal_for_the_whole_group_leaves_the_rows(classifier, toy_model, options, images, tmp_path):
+    """systemd and schedulers send SIGTERM to each process of a job."""
+    whole, output = score(classifier, options), tmp_path / "terminated.csv"
+    run = start(images, output, toy_model)
+    wait_for_rows(output, run)
+    for worker in (workers := find_children(run.pid)):
+        os.kill(worker, signal.SIGTERM)
+    assert workers and run.wait(60) == 3  # some inputs are no images
+    assert output.read_bytes() == whole
 
 
 def start(images: Path, output: Path, model: str, *more: str) -> subprocess.Popen:

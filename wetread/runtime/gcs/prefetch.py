@@ -45,14 +45,20 @@ class _Slot:
 
 
 class ReadAhead:
-    """Fetches the bytes of one listing's entries ahead of `take`.
+    """Fetches the bytes of one listing's entries ahead of `take`; of those for which `wants` is true.
 
     `fetch` returns an entry's bytes or raises; it is called from many threads. `listing_seconds` counts the
     time in which whoever asked for entries waited for the listing to name more.
     """
 
-    def __init__(self, fetch: Callable[[Entry], bytes], *, limits: Limits | None = None) -> None:
-        self._fetch = fetch
+    def __init__(
+        self,
+        fetch: Callable[[Entry], bytes],
+        *,
+        limits: Limits | None = None,
+        wants: Callable[[Entry], bool] = lambda _: True,
+    ) -> None:
+        self._fetch, self._wants = fetch, wants
         self.limits = limits or Limits()
         self.limit = self.limits.requests
         self.most_at_once = 0
@@ -120,10 +126,11 @@ class ReadAhead:
         """Go through the listing, a bounded number of names ahead."""
         try:
             for entry in upstream:
-                slot = _Slot(entry)
-                with self._lock:
-                    self._pending.append(slot)
-                    self._slots.setdefault(entry.name, deque()).append(slot)
+                if self._wants(entry):
+                    slot = _Slot(entry)
+                    with self._lock:
+                        self._pending.append(slot)
+                        self._slots.setdefault(entry.name, deque()).append(slot)
                 self._pass_on(entry)  # first: beginning may start a thread, which takes a while
                 if self._stopped:
                     return

@@ -52,7 +52,12 @@ class BucketReads:
     def read_ahead(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Pass entries on, in order, while their bytes are fetched for `read`."""
         most = _PLAIN_REQUESTS if self._first is self.plain else _FAST_REQUESTS
-        ahead = ReadAhead(self.fetch, limits=Limits(most_requests=most))
+        ahead = ReadAhead(
+            self.fetch,
+            limits=Limits(most_requests=most),
+            # Files between them may be read by another process, and nobody would take them.
+            wants=lambda entry: is_bucket_location(entry.name),
+        )
         self._ahead.append(ahead)
         return ahead.entries(entries)
 

@@ -7,6 +7,7 @@ the interpreter's lock, which threads share, costs more than processes do.
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
 import threading
@@ -14,16 +15,20 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from time import monotonic
 from typing import Any, BinaryIO, cast
 
 from wetread.environment import name_python
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
+from wetread.runtime.machine import read_free_memory
 from wetread.runtime.scoring.row_encoding import Rows
-from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send
+from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send, send_pickled
 from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
 
 PATIENCE_SECONDS = 1.0
+# A worker that has just started holds 97 MB with the packaged model; images come on top.
+WORKER_BYTES = 256 << 20
 _GOODBYE_SECONDS = 5.0
 _TRIES = 2
 _CODE = """
@@ -40,7 +45,7 @@ Score = Callable[[list[Entry]], Rows]
 def use_processes(score: Score, setup: Setup, *, workers: int, device: str) -> Iterator[Score]:
     """Return what scores a chunk in a process, or `score` itself where processes do not pay."""
     count = min(workers, count_processors())
-    if count < LEAST_WORKERS or device != "cpu" or not is_locked() or not sys.executable:
+    if count < LEAST_WORKERS or device != "cpu" or not is_locked() or not _is_python():
         yield score
         return
     processes = Processes(setup, count=count, otherwise=score)
@@ -50,46 +55,55 @@ def use_processes(score: Score, setup: Setup, *, workers: int, device: str) -> I
         processes.close()
 
 
-class WorkerProcess:
-    """One worker process. It is ready to score when `wait` has returned true."""
+def _is_python() -> bool:
+    """Whether `sys.executable` runs Python: not in a program that was frozen."""
+    return bool(sys.executable) and not getattr(sys, "frozen", False)
 
-    def __init__(self, setup: Setup) -> None:
+
+class WorkerProcess:
+    """One worker process. It is ready to score when `wait` has returned true; `failure`: why it is not."""
+
+    def __init__(self, setup: bytes) -> None:
         self._process = subprocess.Popen(
-            [*name_python(), "-c", _CODE.format(path=sys.path)],
+            [*name_python(), "-c", _CODE.format(path=list(map(str, sys.path)))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # errors and warnings come in answers
             # Ctrl-C on a terminal is the main process's to answer.
             start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+            | getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
         self._requests = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
         self._setup = setup
+        self.failure: BaseException | None = None
         self.ready = False
 
     def wait(self) -> bool:
-        """Wait until the model is open; return false if the process ended before."""
-        self.ready = self._ask(self._setup) is not None
+        """Wait until the model is open; return false if that fails, or the process ended before."""
+        try:
+            send_pickled(self._requests, self._setup)
+            answer = receive(self._answers)
+        except Exception as error:  # noqa: BLE001 - also what Python's start-up printed, read as a length
+            self.failure = error
+            return False
+        if isinstance(answer, Answer):
+            self.failure = answer.error
+        self.ready = isinstance(answer, int)
         return self.ready
 
-    def score(self, entries: list[Entry], fatal: tuple[int, ...]) -> Rows | None:
-        """Score a chunk as `ChunkScorer.score` does; None if the process ended meanwhile."""
-        answer: Answer | None = self._ask(([tuple(entry) for entry in entries], fatal))
-        if answer is None:
-            return None
-        for category, words in answer.warnings:
-            warnings.warn(words, category, stacklevel=2)
-        if answer.error is not None:
-            raise answer.error
-        return answer.rows
+    def ask(self, entries: list[Entry], fatal: tuple[int, ...]) -> Answer | None:
+        """Score a chunk as `ChunkScorer.score` does; None if the process ended meanwhile.
 
-    def _ask(self, message: object) -> Any:
+        After any error the process must not be asked again: its next answer may be to this request.
+        """
         try:
-            send(self._requests, message)
-            return receive(self._answers)
-        except OSError:
+            send(self._requests, ([tuple(entry) for entry in entries], fatal))
+            answer: Answer | None = receive(self._answers)
+        except (OSError, ValueError):  # ValueError: the pipes are being closed
             return None
+        return answer
 
     def say_goodbye(self) -> None:
         """Let the process end. One that is not ready is ended: a thread may wait for its answer."""
@@ -99,11 +113,11 @@ class WorkerProcess:
         with suppress(OSError):  # it is gone already
             self._requests.close()
 
-    def close(self) -> None:
-        """Wait for the end of the process, and end it if it does not come."""
+    def close(self, *, until: float | None = None) -> None:
+        """Wait for the process to end, and end it if it does not. `until`: of the monotonic clock."""
         self.say_goodbye()
         try:
-            self._process.wait(_GOODBYE_SECONDS)
+            self._process.wait(_GOODBYE_SECONDS if until is None else max(0.0, until - monotonic()))
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -113,51 +127,82 @@ class WorkerProcess:
 
 
 class Processes:
-    """`count` worker processes, one for each processor, for as many threads that call `score`, or more."""
+    """`count` worker processes, one for each processor, for as many threads that call `score`, or more.
+
+    They are started when the first chunk of files was `PATIENCE_SECONDS` ago, as many as memory allows.
+    """
 
     def __init__(self, setup: Setup, *, count: int, otherwise: Score) -> None:
-        self._setup, self._count, self._otherwise = setup, count, otherwise
+        self._setup, self._count, self._otherwise = pickle.dumps(setup), count, otherwise
         self._lock = threading.Lock()
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
-        self._closed = False
+        self._begun = self._closed = False
         self._starter = threading.Timer(PATIENCE_SECONDS, self._start_all)
         self._starter.daemon = True
-        self._starter.start()
+
+    def begin(self) -> None:
+        """Have the processes started soon, at the first call."""
+        with self._lock:
+            first, self._begun = not self._begun and not self._closed, True
+        if first:
+            self._starter.start()
 
     def _start_all(self) -> None:
-        """Start all processes at once; each is used as soon as it is ready."""
-        started = filter(None, [self._start() for _ in range(self._count)])
-        with ThreadPoolExecutor(self._count, thread_name_prefix="wetread-start") as pool:
-            list(pool.map(self._make_ready, started))
+        """Start the processes at once; each is used as soon as it is ready."""
+        free = read_free_memory()
+        fitting = self._count if free is None else free // (WORKER_BYTES + 3 * len(self._setup))
+        started = list(filter(None, [self._start() for _ in range(min(self._count, fitting))]))
+        if started:
+            with ThreadPoolExecutor(len(started), thread_name_prefix="wetread-start") as pool:
+                list(pool.map(self._make_ready, started))
 
     def _start(self) -> WorkerProcess | None:
         """Start a process; None where that is impossible, and threads go on scoring."""
+        if self._closed:
+            return None
+        try:
+            process = WorkerProcess(self._setup)
+        except OSError:
+            return None
         with self._lock:
-            if self._closed:
-                return None
-            try:
-                process = WorkerProcess(self._setup)
-            except OSError:
-                return None
-            self._all.append(process)
-            return process
+            if not self._closed:
+                self._all.append(process)
+                return process
+        process.close()
+        return None
 
     def _make_ready(self, process: WorkerProcess) -> None:
         if process.wait():
-            self._give_back(process)
+            self.give_back(process)
         else:
-            self._discard(process)
+            self.discard(process)
+
+    def start_again(self) -> WorkerProcess:
+        """Start a process in place of one that ended. Raises MachineError if that is impossible."""
+        process = self._start()
+        if process is None or not process.wait():
+            reason = process.failure if process is not None else None
+            if process is not None:
+                self.discard(process)
+            why = f" ({reason})" if reason else ""
+            raise MachineError(
+                f"A worker process ended, and none can be started in its place{why}. Perhaps memory is "
+                "short: use fewer --workers."
+            )
+        return process
 
     def _take(self) -> WorkerProcess | None:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def _give_back(self, process: WorkerProcess) -> None:
+    def give_back(self, process: WorkerProcess) -> None:
+        """Let another thread use a process that has answered."""
         with self._lock:
             self._idle.append(process)
 
-    def _discard(self, process: WorkerProcess) -> None:
+    def discard(self, process: WorkerProcess) -> None:
+        """End a process that is not to be used again."""
         with self._lock:
             if process not in self._all:
                 return  # it is being closed
@@ -170,55 +215,17 @@ class Processes:
         A chunk whose process ends is tried again, and then each of its images alone. Those that end a
         process alone, too, are not read any more. Raises MachineError if that does not help.
         """
-        process = None if any(is_bucket_location(entry.name) for entry in entries) else self._take()
+        if any(is_bucket_location(entry.name) for entry in entries):
+            return self._otherwise(entries)
+        self.begin()
+        process = self._take()
         if process is None:
             return self._otherwise(entries)
-        return self._score_with(process, entries) or self._try(entries) or self._score_survivors(entries)
-
-    def _score_survivors(self, entries: list[Entry]) -> Rows:
-        alone = [any(self._try([entry]) for _ in range(_TRIES)) for entry in entries]
-        rows = self._try(entries, tuple(at for at, survived in enumerate(alone) if not survived))
-        if rows is None:
-            raise MachineError(
-                f"Worker processes end while they score {entries[0].name!r} and the inputs after it, of "
-                "which none alone ends one. Perhaps memory is short: use fewer --workers."
-            )
-        return rows
-
-    def _try(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Rows | None:
-        """Score in an idle process; None if it ends."""
-        process = self._take()
-        if process is None:  # there are more threads, or one that ended is being replaced
-            self._replace()
-            process = self._take()
-        return None if process is None else self._score_with(process, entries, fatal)
-
-    def _score_with(
-        self, process: WorkerProcess, entries: list[Entry], fatal: tuple[int, ...] = ()
-    ) -> Rows | None:
-        """Score in a process, which is idle again afterwards; None if it ended: then another is started."""
+        seat = _Seat(self, process)
         try:
-            rows = process.score(entries, fatal)
-        except Exception:
-            self._give_back(process)
-            raise
-        if rows is None:
-            self._discard(process)
-            self._replace()
-        else:
-            self._give_back(process)
-        return rows
-
-    def _replace(self) -> None:
-        """Start a process in place of one that ended. Raises MachineError if that is impossible."""
-        process = self._start()
-        if process is not None:
-            self._make_ready(process)
-        if process is None or not process.ready:
-            raise MachineError(
-                "A worker process ended, and none can be started in its place. Perhaps memory is short: use "
-                "fewer --workers."
-            )
+            return seat.score(entries) or seat.score(entries) or _score_survivors(seat, entries)
+        finally:
+            seat.leave()
 
     def close(self) -> None:
         """End all processes."""
@@ -228,6 +235,53 @@ class Processes:
             left, self._all, self._idle = self._all, [], []
         for process in left:
             process.say_goodbye()
+        until = monotonic() + _GOODBYE_SECONDS
         for process in left:
-            process.close()
-        self._starter.join()
+            process.close(until=until)
+        if self._begun:
+            self._starter.join()
+
+
+class _Seat:
+    """One thread's process while it scores a chunk; another takes its place when it ends."""
+
+    def __init__(self, processes: Processes, process: WorkerProcess) -> None:
+        self._processes = processes
+        self._process: WorkerProcess | None = process
+
+    def score(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Rows | None:
+        """Score in the process, or in a new one if the last ended; None if it ends. Raises its errors."""
+        if self._process is None:
+            self._process = self._processes.start_again()
+        answer: Any = None
+        try:
+            answer = self._process.ask(entries, fatal)
+        finally:
+            if answer is None:
+                self._processes.discard(self._process)
+                self._process = None
+        if answer is None:
+            return None
+        for category, words in answer.warnings:
+            warnings.warn(words, category, stacklevel=2)
+        if answer.error is not None:
+            raise answer.error
+        rows: Rows = answer.rows
+        return rows
+
+    def leave(self) -> None:
+        """Give the process back."""
+        if self._process is not None:
+            self._processes.give_back(self._process)
+
+
+def _score_survivors(seat: _Seat, entries: list[Entry]) -> Rows:
+    """Score a chunk without those of its images that end a process each time."""
+    alone = [any(seat.score([entry]) for _ in range(_TRIES)) for entry in entries]
+    rows = seat.score(entries, tuple(at for at, survived in enumerate(alone) if not survived))
+    if rows is None:
+        raise MachineError(
+            f"Worker processes end while they score {entries[0].name!r} and the inputs after it, of which "
+            "none alone ends one. Perhaps memory is short: use fewer --workers."
+        )
+    return rows

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import struct
 import sys
 import warnings
@@ -42,20 +43,36 @@ class Answer:
 
 
 def serve() -> None:
-    """Answer requests on standard input until it ends."""
+    """Answer requests on standard input until it ends. Does not return."""
+    _leave_signals_to_the_main_process()
     requests = sys.stdin.buffer
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)  # what a library prints must not be taken for an answer
-        setup = receive(requests)
-        if setup is None:
-            return
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not be taken for an answer
+    try:
+        _serve(requests, answers)
+    except BrokenPipeError:
+        os._exit(1)  # the main process is gone, and nobody reads an error
+    os._exit(0)  # at once: what a library does at the end of Python may hang
+
+
+def _leave_signals_to_the_main_process() -> None:
+    """Ignore what asks the whole group of processes to stop: a worker ends when its standard input ends."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
+    setup = receive(requests)
+    if setup is None:
+        return
+    try:
         scorer = ChunkScorer(setup.open(), setup.options, read=setup.read)
-        try:
-            send(answers, os.getpid())
-            while (request := receive(requests)) is not None:
-                send(answers, _answer(scorer, *request))
-        except BrokenPipeError:
-            os._exit(1)  # the main process is gone, and nobody reads an error
+    except Exception as error:  # noqa: BLE001 - the main process says it
+        return send(answers, Answer(None, _make_portable(error)))
+    send(answers, os.getpid())
+    while (request := receive(requests)) is not None:
+        send(answers, _answer(scorer, *request))
 
 
 def _answer(scorer: ChunkScorer, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
@@ -79,8 +96,13 @@ def _make_portable(error: Exception) -> Exception:
 
 def send(stream: BinaryIO, message: object) -> None:
     """Write a message: its length, then its pickle."""
-    data = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    stream.write(_LENGTH.pack(len(data)) + data)
+    send_pickled(stream, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def send_pickled(stream: BinaryIO, data: bytes) -> None:
+    """Write a message that was pickled before."""
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
     stream.flush()
 
 
