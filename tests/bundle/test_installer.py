@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from wetread.bundle import build
 from wetread.bundle.build import _read_installer, sum_files
 from wetread.bundle.target import Target
 
@@ -164,10 +167,78 @@ def test_a_missing_and_a_strange_file_are_named(bundle, run):
         + ("the bundle again, into an empty folder.\n" if run is install else "it into an empty folder.\n"),
     )
     (bundle / "wheels" / "b-1-py3-none-any.whl").unlink()
-    (bundle / "licenses" / "Thumbs.db").write_bytes(b"somebody looked")
+    (bundle / "Thumbs.db").write_bytes(b"somebody looked")
     (bundle / "model.onnx").unlink()
     done = run(bundle)
     assert (done.returncode, done.stderr) == (1, "install: model.onnx is missing. Unpack the bundle again.\n")
+
+
+def pack_python(path: Path, marker: Path) -> None:
+    """Write an archive whose interpreter, a script, leaves a marker when it is run."""
+    script = f"#!/bin/sh\necho ran >'{marker}'\n".encode()
+    entry = tarfile.TarInfo("bin/python3")
+    entry.size, entry.mode = len(script), 0o755
+    path.parent.mkdir(exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        tar.addfile(entry, io.BytesIO(script))
+
+
+@pytest.mark.parametrize("name", ["Thumbs.db", "desktop.ini", ".DS_Store", "python.tar"])
+def test_an_archive_that_is_not_listed_is_never_unpacked(bundle, tmp_path, name):
+    """Whatever its name is: names of file managers are passed over at the top only."""
+    pack_python(bundle / "python" / name, tmp_path / "ran")
+    (bundle / "Thumbs.db").write_bytes(b"somebody looked")
+    command = ["sh", str(bundle / "install.sh"), "--to", str(tmp_path / "target")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, f"python/{name} does not belong to the bundle" in done.stderr) == (1, True)
+    assert f"python/{name} does not belong to the bundle" in install_by_python(bundle).stderr
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["python", "model.onnx", "licenses/Thumbs.db"])
+def test_links_are_refused(bundle, tmp_path, name):
+    pack_python(tmp_path / "elsewhere" / "python.tar", tmp_path / "ran")
+    if (bundle / name).exists():
+        (bundle / name).rename(tmp_path / "elsewhere" / "python.tar")
+    target = tmp_path / "elsewhere" / ("" if name == "python" else "python.tar")
+    (bundle / name).symlink_to(target)
+    command = ["sh", str(bundle / "install.sh"), "--to", str(tmp_path / "target")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, f"{name} is a link" in done.stderr) == (1, True)
+    assert f"{name} is a link" in install_by_python(bundle).stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_script_for_windows_refuses_links_and_unpacks_what_is_listed():
+    text = (Path(build.__file__).parent / "installer" / "install.ps1").read_text()
+    assert '@("SymbolicLink", "Junction") -contains $file.LinkType' in text
+    assert '$archives = @($names | Where-Object { $_ -like "python/*" })' in text
+    assert text.index("\n    Test-Signature $root") < text.index("\n$names = @(Test-Files $root)")
+    assert text.index("\n$names = @(Test-Files $root)") < text.index("tar.exe")
+
+
+def test_an_empty_folder_of_the_users_stays_when_it_fails(bundle):
+    target = bundle.parent / "target"
+    target.mkdir()
+    for run in (install, install_by_python):
+        done = run(bundle)
+        assert (done.returncode, "making the environment" in done.stdout) == (1, True)
+        assert list(target.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "more",
+    [["--public-key"], ["--public-key="], ["--public-key", ""], ["--publickey", "k"], ["--public", "k"]],
+)
+def test_options_that_cannot_be_meant_are_refused(bundle, more):
+    for command in (
+        ["sh", str(bundle / "install.sh")],
+        [sys.executable, "-I", str(bundle / "install.py"), "to"],
+    ):
+        done = subprocess.run([*command, *more], capture_output=True, text=True, cwd=bundle.parent)
+        assert done.returncode == 2 or "--public-key needs a file" in done.stderr
+        assert "checking" not in done.stdout
+    assert not (bundle.parent / "to").exists()
 
 
 def test_a_folder_that_exists_is_left_alone(bundle):

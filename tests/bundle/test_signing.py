@@ -13,6 +13,7 @@ pytest.importorskip("cryptography")
 
 from cryptography.hazmat.primitives import serialization
 
+from tests.bundle.test_installer import pack_python
 from tests.keys import write_keys
 from wetread.bundle.build import _read_installer, sum_files
 from wetread.bundle.signing import describe_signer, sign_sums
@@ -61,7 +62,7 @@ GOES_ON = "The bundle needs a 64-bit Python 9.9"
 def write_openssh(public: Path) -> Path:
     key = serialization.load_pem_public_key(public.read_bytes())
     data = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    path = public.with_name("key.pub")
+    path = public.with_suffix(".pub")
     path.write_bytes(data + b" somebody@somewhere\n")
     return path
 
@@ -116,27 +117,58 @@ def test_what_is_no_key_is_said(bundle, tmp_path, content):
     assert "is not an Ed25519 public key" in install(bundle, "--public-key", str(tmp_path / "key"))
 
 
-def test_the_shell_script_hands_the_key_on(bundle, tmp_path):
-    _, other = write_keys(tmp_path, name="another one")
-    (bundle / "bundle.json").write_text("{}")  # changed: the sums stop the script
-    command = ["sh", "install.sh", "--to", str(tmp_path / "target"), "--python", sys.executable]
-    done = subprocess.run([*command, "--public-key", str(other)], cwd=bundle, capture_output=True, text=True)
-    assert "bundle.json changed" in done.stderr
-    shown = subprocess.run(["sh", "install.sh", "--public-key"], cwd=bundle, capture_output=True, text=True)
-    assert "--public-key needs a file" in shown.stderr
+def run_script(bundle: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    """Run install.sh from elsewhere."""
+    command = ["sh", f"{bundle.name}/install.sh", "--to", "target", *more]
+    return subprocess.run(command, cwd=bundle.parent, capture_output=True, text=True, check=False)
+
+
+def with_python(bundle: Path, keys: tuple[Path, Path], marker: Path) -> None:
+    """Put an archive with an interpreter, a script, into a bundle, and sign it."""
+    (bundle / "bundle.json").write_text('{"python": "3.99", "platform": "none"}')
+    pack_python(bundle / "python" / "python.tar", marker)
+    names = [path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()]
+    files = {name: (bundle / name).read_bytes() for name in names if not name.startswith("SHA256SUMS")}
+    (bundle / "SHA256SUMS").write_bytes(sum_files(files))
+    (bundle / "SHA256SUMS.sig").write_bytes(sign_sums((bundle / "SHA256SUMS").read_bytes(), key=keys[0]))
+
+
+@pytest.mark.parametrize("form", ["pem", "openssh"])
+def test_the_shell_script_checks_before_it_runs_the_bundles_python(bundle, keys, tmp_path, form):
+    with_python(bundle, keys, tmp_path / "ran")
+    mine, other = keys[1], write_keys(tmp_path, name="another one")[1]
+    if form == "openssh":
+        mine, other = write_openssh(mine), write_openssh(other)
+    done = run_script(bundle, "--public-key", str(other))
+    assert (done.returncode, "is not signed by the key in" in done.stderr) == (1, True)
+    assert not (tmp_path / "ran").exists()
+    run_script(bundle, "--public-key", str(mine))
+    assert (tmp_path / "ran").read_text() == "ran\n"
+
+
+@pytest.mark.parametrize("content", ["", "ssh-rsa AAAA", "-----BEGIN PUBLIC KEY-----\nAAAA\n"])
+def test_the_shell_script_says_what_is_no_key_and_no_signature(bundle, keys, content):
+    (bundle.parent / "key").write_text(content)
+    assert "is not an Ed25519 public key" in run_script(bundle, "--public-key", "key").stderr
+    (bundle / "SHA256SUMS.sig").unlink()
+    assert "The bundle has no signature" in run_script(bundle, "--public-key", str(keys[1])).stderr
+    assert "--public-key needs a file" in run_script(bundle, "--public-key").stderr
 
 
 def test_anyone_can_check_it_by_hand(bundle, keys, tmp_path):
-    """As the guide says, before anything of the bundle is run."""
+    """With the guide's own commands, before anything of the bundle is run; they find what was added."""
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "offline-machine.md").read_text()
+    commands = next(block for block in guide.split("```bash\n") if block.startswith("ssh-keygen"))
     (tmp_path / "signers").write_text(f"{describe_signer(keys[0])}\n")
-    command = ["ssh-keygen", "-Y", "verify", "-f", str(tmp_path / "signers"), "-I", "wetread-bundle"]
-    command += ["-n", "wetread-bundle", "-s", str(bundle / "SHA256SUMS.sig")]
-    done = subprocess.run(
-        command, input=(bundle / "SHA256SUMS").read_bytes(), capture_output=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert b'Good "wetread-bundle" signature' in done.stdout
+    command = ["sh", "-c", commands.partition("```")[0]]
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith('Good "wetread-bundle" signature')
+    assert done.stdout.splitlines()[1:] == ["SHA256SUMS", "SHA256SUMS.sig"]
     assert describe_signer(keys[0]).split()[1:] == write_openssh(keys[1]).read_text().split()[:2]
+    (bundle / "python").symlink_to(tmp_path)
+    (bundle / "service" / "Thumbs.db").write_bytes(b"more")
+    done = subprocess.run(command, cwd=bundle, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1:] == ["SHA256SUMS", "SHA256SUMS.sig", "python", "service/Thumbs.db"]
 
 
 def test_ssh_keygen_writes_the_same_bytes(keys, tmp_path):

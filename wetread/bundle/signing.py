@@ -1,7 +1,8 @@
 """Sign a bundle: one signature over SHA256SUMS, which names every file with its digest.
 
-The form is OpenSSH's (PROTOCOL.sshsig), because `ssh-keygen` verifies it on Windows and Linux before anything
-of the bundle runs. The key is the same Ed25519 PEM file that signs models.
+The form is OpenSSH's (PROTOCOL.sshsig), because `ssh-keygen` verifies it on Windows and Linux. install.sh and
+install.ps1 ask it before anything else of the bundle runs; that those two are unchanged, only a check by hand
+shows. The key is the same Ed25519 PEM file that signs models.
 """
 
 from __future__ import annotations

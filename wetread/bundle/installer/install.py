@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import csv
 import hashlib
@@ -24,7 +25,7 @@ LONGEST_WINDOWS_FOLDER = 110
 # How a PEM file says that a key is Ed25519's (RFC 8410), and whom ssh-keygen is asked for.
 ED25519 = bytes.fromhex("302a300506032b6570032100")
 SIGNER = "wetread-bundle"
-# Files that file managers create in a folder that is opened.
+# Files that file managers create in a folder that is opened. Only at the top, where nothing reads them.
 LEFT_BY_BROWSING = ("Thumbs.db", "desktop.ini", ".DS_Store")
 
 
@@ -34,20 +35,18 @@ class InstallError(Exception):
 
 def main(arguments: list[str]) -> int:
     """Install into the folder of the first argument; if that fails, leave nothing behind."""
-    if not arguments or arguments[0].startswith("-"):
-        sys.stderr.write("usage: python -I install.py FOLDER (install.sh and install.cmd find the Python)\n")
-        return 2
-    has_python = "--has-python" in arguments
-    key = arguments[arguments.index("--public-key") + 1] if "--public-key" in arguments[:-1] else ""
-    folder = Path(os.path.abspath(arguments[0]))
+    options = read_arguments(arguments)
+    folder = Path(os.path.abspath(options.folder))
+    before = None
     made = done = False
     try:
-        check_signature(key)
+        check_signature(options.public_key)
         say("checking the files")
         check_files()
         bundle = json.loads((HERE / "bundle.json").read_text(encoding="utf-8"))
         check_machine(bundle)
-        check_folder(folder, has_python=has_python)
+        check_folder(folder, has_python=options.has_python)
+        before = list_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
         made = True
         install(bundle, folder)
@@ -58,11 +57,48 @@ def main(arguments: list[str]) -> int:
         return 1
     finally:
         if made and not done:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_made(folder, before)
     launcher = folder / ("wetread.cmd" if WINDOWS else "wetread")
     say(f"wetread is installed: {launcher}")
     say(f'score with: "{launcher}" score FOLDER --model "{folder / "model.onnx"}" --output scores.csv')
     return 0
+
+
+def read_arguments(arguments: list[str]) -> argparse.Namespace:
+    """Read the command line; what cannot be meant is refused with exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="python -I install.py",
+        usage="python -I install.py FOLDER [--public-key FILE] (install.sh and install.cmd find the Python)",
+        allow_abbrev=False,
+    )
+    parser.add_argument("folder", type=need_text)
+    parser.add_argument("--public-key", type=need_text)
+    parser.add_argument("--has-python", action="store_true", help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def need_text(text: str) -> str:
+    """Refuse an empty value: a script's variable that was never set would ask for no key."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty value is given")
+    return text
+
+
+def list_folder(folder: Path) -> list[Path] | None:
+    """What is in a folder; None if there is none."""
+    return sorted(folder.iterdir()) if folder.is_dir() else None
+
+
+def remove_made(folder: Path, before: list[Path] | None) -> None:
+    """Remove what was made of a folder, and the folder itself only if it was not there."""
+    if before is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for path in set(folder.iterdir()) - set(before):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def explain(error: Exception) -> str:
@@ -82,7 +118,7 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def check_signature(key: str) -> None:
+def check_signature(key: str | None) -> None:
     """Verify the signature over SHA256SUMS by OpenSSH's own tool and a key that came by another way."""
     signature = HERE / "SHA256SUMS.sig"
     if not key:
@@ -148,7 +184,7 @@ def check_files() -> None:
     listed, last = sums[: sums.rstrip(b"\n").rfind(b"\n") + 1], sums[sums.rstrip(b"\n").rfind(b"\n") + 1 :]
     if last != f"{hashlib.sha256(listed).hexdigest()}  SHA256SUMS\n".encode():
         raise InstallError("SHA256SUMS changed after the bundle was made. Copy the bundle again.")
-    names = {"SHA256SUMS", "SHA256SUMS.sig"}
+    names = {"SHA256SUMS", "SHA256SUMS.sig", *LEFT_BY_BROWSING}
     for line in listed.decode().splitlines():
         wanted, name = line[:64], line[66:]
         names.add(name)
@@ -156,15 +192,25 @@ def check_files() -> None:
             raise InstallError(f"{name} is missing. Unpack the bundle again.")
         if hashlib.sha256((HERE / name).read_bytes()).hexdigest() != wanted:
             raise InstallError(f"{name} changed after the bundle was made. Copy the bundle again.")
-    for path in HERE.rglob("*"):
-        if (
-            path.name not in LEFT_BY_BROWSING
-            and path.is_file()
-            and path.relative_to(HERE).as_posix() not in names
-        ):
-            raise InstallError(
-                f"{path.relative_to(HERE)} does not belong to the bundle. Unpack it into an empty folder."
-            )
+    check_nothing_more(names)
+
+
+def check_nothing_more(names: set[str]) -> None:
+    """Refuse every file that is not listed, and every link."""
+    for parent, folders, files in os.walk(HERE, onerror=fail):
+        for path in (Path(parent, name) for name in (*folders, *files)):
+            name = path.relative_to(HERE).as_posix()
+            if path.is_symlink():
+                raise InstallError(
+                    f"{name} is a link, and a bundle has none. Unpack it into an empty folder."
+                )
+            if path.name in files and name not in names:
+                raise InstallError(f"{name} does not belong to the bundle. Unpack it into an empty folder.")
+
+
+def fail(error: OSError) -> None:
+    """Raise what `os.walk` would pass over."""
+    raise error
 
 
 def check_machine(bundle: dict[str, Any]) -> None:
@@ -185,7 +231,7 @@ def check_machine(bundle: dict[str, Any]) -> None:
 
 def check_folder(folder: Path, *, has_python: bool) -> None:
     """Check that the folder is new, except for the Python that was just unpacked there."""
-    present = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    present = [path.name for path in list_folder(folder) or []]
     if folder.exists() and present != (["python"] if has_python else []):
         raise InstallError(f"{folder} already exists. Delete it, or choose another folder with --to.")
     if WINDOWS and len(str(folder)) > LONGEST_WINDOWS_FOLDER:

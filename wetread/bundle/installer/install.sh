@@ -1,5 +1,6 @@
 #!/bin/sh
-# Checks this folder's files, finds a Python, and runs install.py. Needs only POSIX sh and sha256sum.
+# Checks this folder's files, finds a Python, and runs install.py. Needs only POSIX sh and sha256sum;
+# for --public-key also ssh-keygen and base64.
 set -eu
 LC_ALL=C
 export LC_ALL
@@ -23,7 +24,35 @@ digest() {
     fi
 }
 
+# Prints the Ed25519 public key as OpenSSH writes it; the file may be PEM or OpenSSH's own.
+read_key() {
+    case $(head -n 1 "$key") in
+        "ssh-ed25519 "*) head -n 1 "$key" | tr -d '\r' | cut -d ' ' -f 1,2; return ;;
+        "-----BEGIN PUBLIC KEY-----"*) ;;
+        *) return 1 ;;
+    esac
+    body=$(sed '/^-----/d' "$key" | tr -d '\r\n')
+    # 12 bytes that say Ed25519 (RFC 8410), then the key's 32.
+    case $body in *[!A-Za-z0-9+/=]*) return 1 ;; MCowBQYDK2VwAyEA*) [ ${#body} = 60 ] || return 1 ;; *) return 1 ;; esac
+    bytes=$({ printf '\000\000\000\013ssh-ed25519\000\000\000\040'; printf '%s' "${body#????????????????}" | base64 -d; } | base64 | tr -d '\n')
+    echo "ssh-ed25519 $bytes"
+}
+
+# Before anything else of the bundle is read or run.
+check_signature() {
+    [ -n "$key" ] || return 0
+    [ -f SHA256SUMS.sig ] || stop "The bundle has no signature, and --public-key asks for one. Ask for a signed one."
+    command -v ssh-keygen >/dev/null 2>&1 ||
+        stop "A signature is checked by ssh-keygen (OpenSSH 8.1 or newer), and it is not installed. Install the package openssh-client."
+    signer=$(read_key) || stop "$key is not an Ed25519 public key (PEM or OpenSSH). Check --public-key."
+    echo "wetread-bundle $signer" >"$work/signers"
+    ssh-keygen -Y verify -f "$work/signers" -I wetread-bundle -n wetread-bundle -s SHA256SUMS.sig <SHA256SUMS >"$work/said" 2>&1 ||
+        stop "The bundle is not signed by the key in $key: $(cat "$work/said"). Do not install it."
+}
+
 check_files() {
+    link=$(find . -type l | head -n 1)
+    [ -z "$link" ] || stop "$link is a link, and a bundle has none. Unpack the bundle again, into an empty folder."
     [ -f SHA256SUMS ] || stop "SHA256SUMS is missing beside install.sh. Unpack the bundle again."
     listed=$(sed '$d' SHA256SUMS | digest)
     [ "$(tail -n 1 SHA256SUMS)" = "$listed  SHA256SUMS" ] ||
@@ -34,7 +63,8 @@ check_files() {
         [ "$(digest <"$name")" = "$wanted" ] || stop "$name changed after the bundle was made. Copy the bundle again."
     done <"$work/listed"
     cut -c67- "$work/listed" | sort >"$work/names"
-    find . -type f ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig ! -name Thumbs.db ! -name desktop.ini ! -name .DS_Store | sed 's|^\./||' | sort >"$work/found"
+    # File managers leave some names in a folder that is opened; nothing reads them at the top.
+    find . ! -type d ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig ! -path ./Thumbs.db ! -path ./desktop.ini ! -path ./.DS_Store | sed 's|^\./||' | sort >"$work/found"
     strange=$(comm -13 "$work/names" "$work/found" | head -n 1)
     [ -z "$strange" ] || stop "$strange does not belong to the bundle. Unpack the bundle again, into an empty folder."
 }
@@ -49,13 +79,13 @@ find_python() {
         suits "$python" || stop "--python must be a 64-bit Python $wanted_python, and $python is not."
         return
     fi
-    for archive in python/*; do
-        [ -f "$archive" ] || continue
+    archive=$(grep '^python/' "$work/names" | head -n 1)
+    if [ -n "$archive" ]; then
         mkdir -p "$work/python"
         tar -xf "$archive" -C "$work/python" || stop "tar cannot unpack $archive. Copy the bundle again."
         python=bundled
         return
-    done
+    fi
     for candidate in "python$wanted_python" python3 python; do
         if command -v "$candidate" >/dev/null 2>&1 && suits "$candidate"; then
             python=$candidate
@@ -85,6 +115,7 @@ main() {
     trap 'exit 130' INT
     trap 'exit 143' TERM
     cd "$(dirname "$0")"
+    check_signature
     check_files
     find_python
     if [ "$python" = bundled ]; then
