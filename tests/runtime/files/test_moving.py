@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ def root(tmp_path) -> Path:
 
 def move(root: Path) -> Path:
     name = f"{root}/röntgen/a.dcm"
-    return Path(move_aside(name, root=f"{root}/", target=str(root.parent / "done")))
+    return Path(move_aside(name, root=f"{root}/", target=str(root.parent / "done")).place)
 
 
 def test_a_file_keeps_its_place(root):
@@ -54,7 +55,7 @@ def test_nothing_is_replaced(root):
 def test_a_second_file_keeps_its_suffix(tmp_path, name, second):
     for data in (b"one", b"two"):
         (tmp_path / name).write_bytes(data)
-        place = move_aside(str(tmp_path / name), root=str(tmp_path), target=str(tmp_path / "done"))
+        place = move_aside(str(tmp_path / name), root=str(tmp_path), target=str(tmp_path / "done")).place
     assert Path(place).name == second
 
 
@@ -84,3 +85,28 @@ def test_other_errors_leave_the_file(root, monkeypatch):
     with pytest.raises(PermissionError):
         move(root)
     assert (root / "röntgen" / "a.dcm").read_bytes() == b"one"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows makes links for administrators only")
+def test_the_place_is_named_as_the_target_was(root, monkeypatch):
+    """`reach` may open a long name under another one, which no other name can be compared with."""
+    other = root.parent / "other"
+    other.symlink_to(root.parent)
+    monkeypatch.setattr(moving, "reach", lambda name: name.replace(str(root.parent), str(other)))
+    assert move(root) == move_target(root)
+
+
+def test_it_says_whether_it_is_the_same_file(root, monkeypatch):
+    def aside() -> bool:
+        (root / "a.dcm").write_bytes(b"one")
+        return move_aside(f"{root}/a.dcm", root=f"{root}/", target=str(root.parent / "done")).is_renamed
+
+    assert aside()
+    assert not aside()  # the older file with the same bytes stays
+    (root.parent / "done" / "a.dcm").unlink()
+
+    def refuse(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(moving.Path, "rename", refuse)
+    assert not aside()

@@ -37,13 +37,23 @@ def test_topics_do_not_end_one_another_and_the_last_error_stays():
     assert faults.describe()["last_error"]["what"] == "away"
 
 
-def test_another_reason_is_another_fault():
+def test_another_reason_is_said():
     said: list[str] = []
     faults = Faults(said.append)
     faults.say("output", "full")
     faults.say("output", "gone")
     assert said == ["full", "gone"]
     assert faults.describe()["last_error"]["ended"] is None
+
+
+def test_another_reason_does_not_begin_it_anew():
+    said: list[str] = []
+    seconds = [100.0]
+    faults = Faults(said.append, clock=lambda: seconds[0])
+    for text in ("full", "gone", ""):
+        faults.say("output", text)
+        seconds[0] += 6
+    assert said[-1].endswith(" 12 s after it began: gone")
 
 
 def test_times_are_utc():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,20 @@ def test_what_its_owner_took_away_is_forgotten(moved):
     place.write_bytes(b"half and half")
     given_up.take_back()
     assert list(root.iterdir()) == []
+
+
+def test_a_share_that_changes_times_at_the_move_brings_nothing_back(moved):
+    _, root, place = moved
+    given_up = GivenUp(str(place.parent.parent), root=f"{root}/")
+    os.utime(place, ns=(10**18, 10**18))
+    given_up.note(str(place), Entry.of_file("x", size=4, modified=2 * 10**18))
+    given_up.take_back()
+    assert place.exists()
+
+
+def test_what_grew_between_reading_and_moving_comes_back(moved):
+    _, root, place = moved
+    given_up = GivenUp(str(place.parent.parent), root=f"{root}/")
+    given_up.note(str(place), Entry.of_file("x", size=3, modified=1))
+    given_up.take_back()
+    assert (root / "ward" / "a.jpg").exists()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import random
@@ -23,6 +24,7 @@ from wetread import Classifier
 from wetread.cli import run
 from wetread.errors import OutputError, ShareWarning, SourceError, UsageError
 from wetread.runtime.entries import Entry
+from wetread.runtime.files import moving
 from wetread.runtime.files.line_log import LineLog
 from wetread.runtime.sources.local import list_folder
 from wetread.runtime.watch import listing, status, watcher
@@ -286,6 +288,74 @@ def test_an_output_that_cannot_be_written_is_waited_for(scene):
         scene.wait(lambda: len(scene.rows()) == 2)
     assert scene.names() == ["a.jpg", "b.jpg"]
     assert "cannot be written" in scene.said[0]
+
+
+def block_output(scene: Scene) -> Callable[[], None]:
+    """Put a folder where the output was; return what puts the output back."""
+    kept = scene.output.read_bytes()
+    scene.output.unlink()
+    scene.output.mkdir()
+
+    def release() -> None:
+        scene.output.rmdir()
+        scene.output.write_bytes(kept)
+
+    return release
+
+
+def test_a_file_that_replaces_another_while_the_output_is_blocked_has_a_row(scene):
+    with scene.watching(done=str(scene.place / "done")):
+        scene.put("a.jpg", draw_image(40))
+        scene.wait(lambda: not scene.files())
+        release = block_output(scene)
+        scene.put("b.jpg", draw_image(41))
+        scene.wait(lambda: scene.said)
+        scene.put("b.jpg", draw_image(42, height=50))
+        release()
+        scene.wait(lambda: not scene.files())
+    assert scene.names() == ["a.jpg", "b.jpg", "b.jpg"]
+    assert (scene.place / "done" / "b.jpg").read_bytes() == draw_image(42, height=50)
+
+
+@pytest.mark.parametrize("is_other_disk", [False, True])
+def test_a_broken_file_that_comes_twice_has_two_rows(scene, monkeypatch, is_other_disk):
+    """The older file in --failed is kept for both, or a copy has another time: nothing has grown."""
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    if is_other_disk:
+        monkeypatch.setattr(moving.Path, "rename", refuse)
+        monkeypatch.setattr(moving.shutil, "copystat", lambda *_: None)
+    with scene.watching(failed=str(scene.place / "failed"), patience=0.1):
+        for count in (1, 2):
+            scene.put("a.txt", b"no picture")
+            scene.wait(lambda count=count: len(scene.rows()) == count and not scene.files())
+        time.sleep(0.6)
+    assert scene.names() == ["a.txt", "a.txt"]
+
+
+def test_one_file_that_cannot_be_moved_is_in_the_way_until_it_can(scene, monkeypatch):
+    """Others that arrive and are moved do not end the fault."""
+    whole, is_held = watcher.move_aside, threading.Event()
+    is_held.set()
+
+    def move(name: str, **places: str) -> moving.Moved:
+        if name.endswith("held.jpg") and is_held.is_set():
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return whole(name, **places)
+
+    monkeypatch.setattr(watcher, "move_aside", move)
+    with scene.watching(done=str(scene.place / "done")):
+        for name in ("held.jpg", "a.jpg", "b.jpg"):
+            scene.put(name, draw_image(43))
+            scene.wait(lambda name=name: name in scene.names())
+        scene.wait(lambda: scene.files() == ["held.jpg"])
+        time.sleep(0.3)
+        assert len(scene.said) == 1
+        is_held.clear()
+        scene.wait(lambda: len(scene.said) == 2)
+    assert scene.said[1].endswith(scene.said[0])
 
 
 def list_as_it_was(scene: Scene, monkeypatch: pytest.MonkeyPatch, frozen: dict[str, os.stat_result]) -> None:

@@ -47,7 +47,9 @@ class Faults:
             return ""
         now = format_now()
         if text:
-            self._last = self._present[topic] = _Fault(text, now, self._clock())
+            # Another reason does not begin it anew: the topic is in trouble since the first.
+            began, started = (before.began, before.started) if before else (now, self._clock())
+            self._last = self._present[topic] = _Fault(text, began, started)
             return text
         assert before is not None
         del self._present[topic]

@@ -36,8 +36,13 @@ class GivenUp:
         self._moved: deque[_Moved] = deque(maxlen=_MOST)
 
     def note(self, place: str, entry: Entry) -> None:
-        """Remember where a file went, and what it was like when it was read."""
-        self._moved.append(_Moved(place, entry.size or 0, int(entry.version or 0), self._clock()))
+        """Remember where a file went, its size when it was read, and its time after the move.
+
+        The time from before says nothing: a share may give a file that is moved another one.
+        """
+        with suppress(OSError):  # gone again, or out of reach: nothing to compare with
+            modified = os.stat(reach(place)).st_mtime_ns
+            self._moved.append(_Moved(place, entry.size or 0, modified, self._clock()))
 
     def take_back(self) -> None:
         """Move what has changed since back to where it arrived; under a number, if the name is taken.

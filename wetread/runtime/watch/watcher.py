@@ -129,6 +129,9 @@ class _Watcher:
     calls: Calls
     # Keys of files that were moved away and have no line in the journal yet.
     moved: list[str] = field(default_factory=list)
+    # Files that could not be moved at this look, and why, by the folder that they should go to.
+    stuck: list[Entry] = field(default_factory=list)
+    reasons: dict[str, str] = field(default_factory=dict)
     idle_cost: float = 0.0  # processor seconds of the last look, unless it found something
     arrivals: Arrivals = field(init=False)
     rows: GrowingRows = field(init=False)
@@ -167,6 +170,7 @@ class _Watcher:
         if not self._forget():
             return  # a file that came back with such a key would be taken for the moved one
         self._take_back()
+        self.stuck, self.reasons = [], {}
         try:
             found = self._listing.look()
         except SourceError as error:
@@ -178,7 +182,7 @@ class _Watcher:
         ready = [
             entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
         ]
-        self._listing.settle(new)
+        self._listing.settle([*new, *self.stuck])
         self._looked = format_now()
         if self.options.prune:
             self._listing.prune(after=self.options.prune_seconds)
@@ -186,6 +190,7 @@ class _Watcher:
             self._score(ready)
         elif not new:
             self.idle_cost = self._listing.cost
+        self._say_moves()
 
     def _is_written(self, entry: Entry) -> bool:
         """Whether a file has its row; one that a killed run did not move, or could not move, is moved."""
@@ -241,25 +246,33 @@ class _Watcher:
         return prediction.status == Status.OK or not self.arrivals.doubt(entry)
 
     def _move(self, entries: list[Entry], scores: list[bool]) -> None:
-        """Move files whose rows are written; one that cannot be moved is tried again at the next listing."""
-        said: dict[str, str] = {}
+        """Move files whose rows are written; one that cannot be moved is tried again at the next look.
+
+        A file that took the name of another while the output could not be written has no row yet, and stays.
+        """
         for entry, has_score in zip(entries, scores, strict=True):
             target = self._target(has_score)
-            if target is None:
+            if target is None or self.arrivals.find(entry.name) != entry:
                 continue
-            said.setdefault(target, "")
             try:
-                place = move_aside(entry.name, root=self.options.root, target=target)
+                moved = move_aside(entry.name, root=self.options.root, target=target)
             except OSError as error:
                 reason = error.strerror or str(error)
-                said[target] = f"A file cannot be moved to {target!r}: {reason}."
+                self.reasons[target] = f"A file cannot be moved to {target!r}: {reason}."
+                self.stuck.append(entry)
                 continue
             self.moved.append(self._key(entry))
-            if not has_score and self._given_up is not None:
-                self._given_up.note(place, entry)
-        for target, text in said.items():
+            if not has_score and self._given_up is not None and moved.is_renamed:
+                self._given_up.note(moved.place, entry)
+        for target, text in self.reasons.items():
             self.rows.faults.say(f"move to {target}", text)
         self._forget()
+
+    def _say_moves(self) -> None:
+        """Say at the end of a look, which tries every file, where all could be moved."""
+        for target in (self.options.done, self.options.failed):
+            if target is not None:
+                self.rows.faults.say(f"move to {target}", self.reasons.get(target, ""))
 
     def _take_back(self) -> None:
         """Move files that grew after they were given up back to where they arrived."""
