@@ -31,24 +31,24 @@ HEAVY = {
     "uvicorn",
 }
 # What the rooms that need Keras import besides their own kind.
-NEEDS = {"errors", "environment", "calling", "packages", "backend", "heads", "runtime"}
+NEEDS = {"errors", "environment", "keyword_functions", "packages", "keras_backend", "output_activation", "runtime"}
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),
-    "calling": set(),
+    "keyword_functions": set(),
     "packages": {"errors"},
     "runtime": {"errors", "environment", "packages", "runtime"},
     "cluster": {"errors", "packages", "runtime", "cluster"},
-    "evaluate": {"errors", "calling", "runtime", "evaluate"},
-    "backend": {"errors", "environment", "packages", "streams"},
-    "heads": set(),
+    "evaluate": {"errors", "keyword_functions", "runtime", "evaluate"},
+    "keras_backend": {"errors", "environment", "packages", "standard_streams"},
+    "output_activation": set(),
     "train": {
         "errors",
         "environment",
-        "calling",
+        "keyword_functions",
         "packages",
-        "backend",
-        "heads",
+        "keras_backend",
+        "output_activation",
         "runtime",
         "evaluate",
         "train",
@@ -58,10 +58,10 @@ MAY_IMPORT = {
     "export": {
         "errors",
         "environment",
-        "calling",
+        "keyword_functions",
         "packages",
-        "backend",
-        "heads",
+        "keras_backend",
+        "output_activation",
         "runtime",
         "evaluate",
         "export",

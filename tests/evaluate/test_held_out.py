@@ -166,7 +166,7 @@ def test_what_does_not_hold_together_is_refused(values: dict, said: str) -> None
 
 
 def test_a_band_goes_around_its_threshold() -> None:
-    with pytest.raises(ConfigError, match="around the threshold"):
+    with pytest.raises(ConfigError, match="contain the threshold"):
         replace(TWO, uncertain=Band(low=0.6, high=0.8, rule="images 0.05"))
     with pytest.raises(ConfigError, match="two labels"):
         replace(THREE, uncertain=Band(low=0.4, high=0.8, rule="images 0.05"))

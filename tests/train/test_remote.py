@@ -206,7 +206,7 @@ def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_
         train(configure("gs://b/data", RUN, epochs=1))
     model, scores = "gs://runs/m.onnx", "gs://runs/scores.csv"
     assert run_unpaid(["export", RUN, "--output", model]) == 1
-    assert "give --project PROJECT" in capsys.readouterr().err
+    assert "Say to which project: --project PROJECT" in capsys.readouterr().err
     assert run(["export", RUN, "--output", model]) == 0
     assert capsys.readouterr().out.split()[:2] == ["model", model]
     assert run(["parity", RUN, model, "--images", "gs://b/data", "--json", "gs://runs/parity.json"]) == 0
@@ -234,6 +234,6 @@ def test_the_whole_way_without_a_file_of_ones_own(cloud, data, monkeypatch, tmp_
 def test_setup_errors_come_before_any_work(cloud, data):
     with pytest.raises(SourceError, match="The bucket 'nowhere'"):
         train(configure("gs://b/data", "gs://nowhere/run"))
-    with pytest.raises(SourceError, match="where nothing is"):
+    with pytest.raises(SourceError, match="holds nothing"):
         train(configure("gs://b/nothing", RUN))
     assert cloud.buckets.names("runs") == []

@@ -209,7 +209,7 @@ def test_an_answer_that_googles_client_cannot_read_is_retried(cloud, clock):
 @pytest.mark.parametrize(
     ("broken", "code", "said"),
     [
-        ("direct.check_bytes", 3, "A fault of wetread, not of the file: TypeError in "),
+        ("direct_reading.check_bytes", 3, "A fault of wetread, not of the file: TypeError in "),
         ("listing.parse_page", 1, "this is a fault of wetread, not of your files: TypeError."),
     ],
 )
@@ -219,7 +219,7 @@ def test_a_fault_of_our_own_is_told_as_one(cloud, toy_model, tmp_path, broken, c
     cloud.buckets.put("b", "a.jpg", b"x")
     lines = (
         "import sys\n"
-        "from wetread.runtime.gcs import direct, listing\n"
+        "from wetread.runtime.gcs import direct_reading, listing\n"
         f"{broken} = lambda *_, **__: None + 1\n"
         "from wetread.cli import main\n"
         f"sys.argv[1:] = ['score', 'gs://b', '--model', {str(toy_model)!r}, '-q']\n"

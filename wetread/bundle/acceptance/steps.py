@@ -221,7 +221,7 @@ def _find_cutter() -> tuple[str, ...] | None:
 def _is_offline() -> bool:
     """Whether the system says that it has no route anywhere (Linux)."""
     routes = Path("/proc/net/route")
-    return os.name != "nt" and routes.exists() and len(routes.read_text().splitlines()) <= 1
+    return os.name != "nt" and routes.exists() and len(routes.read_text(encoding="utf-8").splitlines()) <= 1
 
 
 def watch(options: AcceptOptions, folder: Path) -> Found:

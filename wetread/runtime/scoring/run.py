@@ -316,7 +316,7 @@ def score_source(
         max_memory=options.max_memory,
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
-    setup = Setup(open=classifier.reopening, options=how, read=source.read_file)
+    setup = Setup(open_model=classifier.reopening, options=how, read=source.read_file)
     workers = options.workers or count_processors()
     with use_processes(scorer.score, setup, workers=workers, device=classifier.device) as work:
         entries = source.read_ahead(entries)

@@ -26,9 +26,9 @@ _LENGTH = struct.Struct("<Q")
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker process needs: `open` opens the model. All of it can be pickled."""
+    """What a worker process needs: `open_model` opens the model. All of it can be pickled."""
 
-    open: Callable[[], Model]
+    open_model: Callable[[], Model]
     options: ChunkOptions
     read: ReadFile
 
@@ -67,7 +67,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     if setup is None:
         return
     try:
-        scorer = ChunkScorer(setup.open(), setup.options, read=setup.read)
+        scorer = ChunkScorer(setup.open_model(), setup.options, read=setup.read)
     except Exception as error:  # noqa: BLE001 - the main process says it
         return send(answers, Answer(None, _make_portable(error)))
     send(answers, os.getpid())
