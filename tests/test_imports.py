@@ -31,7 +31,15 @@ HEAVY = {
     "uvicorn",
 }
 # What the rooms that need Keras import besides their own kind.
-NEEDS = {"errors", "environment", "keyword_functions", "packages", "keras_backend", "output_activation", "runtime"}
+NEEDS = {
+    "errors",
+    "environment",
+    "keyword_functions",
+    "packages",
+    "keras_backend",
+    "output_activation",
+    "runtime",
+}
 MAY_IMPORT = {
     "errors": set(),
     "environment": set(),

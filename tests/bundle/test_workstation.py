@@ -199,6 +199,7 @@ def test_scoring_opens_no_socket_even_where_there_is_a_network(workstation):
 _OPEN_ONE = "import socket; socket.socket()"
 
 
+@pytest.mark.long
 def test_watching_for_longer_sends_nothing_and_leaves_nothing_in_home(workstation):
     """onnxruntime's telemetry begins about 9 seconds after it was loaded."""
     if not shutil.which("strace"):

@@ -52,6 +52,7 @@ def test_whole_way_with_phantoms(tmp_path: Path) -> None:
     assert (result.places.run / "metrics.json").is_file()
 
 
+@pytest.mark.long
 def test_whole_way_with_ones_own_images_of_four_labels(tmp_path: Path) -> None:
     draw_dataset(tmp_path / "mine", count=48, shares=FINDINGS)
     before = sorted((tmp_path / "mine").rglob("*"))

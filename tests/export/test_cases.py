@@ -16,7 +16,7 @@ from wetread.export.network import load_network
 CASES = Path(__file__).parents[3] / "shared" / "cases"
 PLACES = (
     pytest.param("keras_own_rescaling/make.py", marks=pytest.mark.long),  # see test_contract.py
-    "keras_forms/list_output.py",
+    pytest.param("keras_forms/list_output.py", marks=pytest.mark.long),
     "keras_forms/dense_only.py",
 )
 

@@ -143,6 +143,7 @@ def test_a_resumed_run_keeps_what_it_chose(tmp_path: Path) -> None:
     assert adopt(other, old) is other
 
 
+@pytest.mark.long
 def test_a_killed_run_of_chosen_options_ends_the_same(tmp_path: Path) -> None:
     draw_folder(tmp_path / "data", counts={"bar": 20, "disc": 20}, color=True)
     values = {"architecture": TINY, "epochs": 3, "batch_size": 8}  # only to be quick

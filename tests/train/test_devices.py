@@ -98,6 +98,7 @@ def train_on_two(config: TrainConfig) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_two_devices_share_a_batch_and_train_as_one(tmp_path: Path) -> None:
     """Without batch norms and dropout, which see a device's part alone, two devices take the same steps."""
     data = draw_folder(tmp_path / "data", counts={"bar": 24, "disc": 24})

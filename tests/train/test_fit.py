@@ -268,6 +268,7 @@ def test_a_run_is_not_resumed_on_other_data(data: Path, tmp_path: Path) -> None:
     assert train(config, resume=True).new_epochs == 1
 
 
+@pytest.mark.long
 def test_a_run_is_not_resumed_on_other_labels(data: Path, tmp_path: Path) -> None:
     copy = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16})
     rows = [f"{path.relative_to(copy).as_posix()},{path.parent.name}" for path in sorted(copy.rglob("*.*"))]
@@ -284,6 +285,7 @@ def test_a_run_is_not_resumed_on_other_labels(data: Path, tmp_path: Path) -> Non
     assert train(config, resume=True).new_epochs == 1
 
 
+@pytest.mark.long
 def test_a_run_is_not_resumed_with_another_network_of_the_same_name(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def pull_plug(event: object) -> None:
         raise PulledPlugError
 
 
+@pytest.mark.long
 def test_a_lost_machine_costs_the_epoch_at_hand(cloud, data, local_history):
     with pytest.raises(PulledPlugError):
         train(configure("gs://b/data", RUN), on_event=pull_plug)

@@ -26,6 +26,7 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     return found
 
 
+@pytest.mark.long
 def test_every_epoch_is_in_the_logs_over_a_resumed_run(tmp_path: Path) -> None:
     data = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16})
     config = configure(data, tmp_path / "run", epochs=3, tensorboard=True)
