@@ -84,7 +84,7 @@ def trace(folder: Path, name: str, *command: object, calls: str = "%network", **
 
 
 def finish(traced: Traced, *, fed: bytes = b"") -> tuple[int, str]:
-    _, said = traced.process.communicate(fed, timeout=120)
+    _, said = traced.process.communicate(fed, timeout=600)
     return traced.process.returncode, said.decode()
 
 
