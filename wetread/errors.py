@@ -160,9 +160,25 @@ class BrokenPackageError(SetupError):
         self.advice = advice
 
 
+def list_installation_folders() -> list[Path]:
+    """Return the folder that holds this environment: where it is, and where a link to it is, if one was used.
+
+    What an administrator puts beside an environment must hold through a link to it, too.
+    """
+    prefix = Path(sys.prefix)
+    return list(dict.fromkeys([prefix.resolve().parent, prefix.parent]))
+
+
+def find_installation() -> Path | None:
+    """Return the folder into which a bundle's installer installed this; None without a bundle."""
+    # The installer leaves the bundle's description there.
+    folders = (each for each in list_installation_folders() if (each / "bundle.json").is_file())
+    return next(folders, None)
+
+
 def is_from_bundle() -> bool:
-    """Tell whether a bundle's installer made this installation: it leaves the bundle's description beside."""
-    return (Path(sys.prefix).parent / "bundle.json").is_file()
+    """Tell whether a bundle's installer made this installation."""
+    return find_installation() is not None
 
 
 def advise_extra(extra: str) -> str:

@@ -33,6 +33,31 @@ def test_one_about_this_model_that_holds_comes_along_and_no_other(tmp_path, monk
         check_certificate(bad, digest=DIGEST)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("c.json", '{"statement":{"passed":false,"models":[{"digest":"%s"}]}}', "says that the model failed"),
+        (
+            "c.json",
+            '{"statement":{"passed":true,"models":[{"digest":"%s","passed":false}]}}',
+            "says that the model failed",
+        ),
+        ("c.json", '{"statement":{"passed":true,"models":[],"doubts":["%s"]}}', "does not name the digest"),
+        ("c.json", '"%s"', "does not name the digest"),
+        ("c.json", "%s", "does not name the digest"),
+        ("c.json", '{"statement":{"passed":"yes","models":[{"digest":"%s"}]}}', "says that the model failed"),
+        ("c.txt", "sha256 %s", "does not say that the model passed"),
+        ("c.txt", "statement.passed  trueish\n%s", "does not say that the model passed"),
+        ("c.html", "<p>%s</p>", "does not say that the model passed"),
+        ("c.pdf", "%s", "must end in"),
+    ],
+)
+def test_a_digest_alone_or_a_failure_written_otherwise_is_no_certificate(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text % DIGEST)
+    with pytest.raises(UsageError, match=words):
+        check_certificate(str(tmp_path / name), digest=DIGEST)
+
+
 def test_a_bundle_is_not_made_with_another_models_certificate(tmp_path, proven_model, wheelhouse):
     from wetread.bundle.build import BundleOptions, build_bundle
 

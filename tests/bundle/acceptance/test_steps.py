@@ -46,7 +46,11 @@ def test_the_certificate_must_name_the_model(options, tmp_path):
     digest = check_digest(read_model(options.model)[0], name="toy")
     paper = tmp_path / "c.txt"
     assert steps.compare_certificate(options, tmp_path).result == Result.NOT_RUN
-    for text, result in ((f"sha256 {digest}", Result.PASSED), ("sha256 0123", Result.FAILED)):
+    for text, result in (
+        (f"digest {digest}\nstatement.passed  true\n", Result.PASSED),
+        (f"digest {digest}\n", Result.FAILED),
+        ("digest 0123\nstatement.passed  true\n", Result.FAILED),
+    ):
         paper.write_text(text)
         given = AcceptOptions(model=options.model, certificate=str(paper))
         assert steps.compare_certificate(given, tmp_path).result == result
@@ -90,8 +94,7 @@ def test_a_machine_that_gives_other_statuses_fails(options, tmp_path, monkeypatc
 
 
 def test_drawn_pictures_are_compared_with_the_bundles_rows(options, tmp_path, monkeypatch, here):
-    monkeypatch.setattr(steps, "is_from_bundle", lambda: True)
-    monkeypatch.setattr(steps, "INSTALLED", tmp_path)
+    monkeypatch.setattr(steps, "find_installation", lambda: tmp_path)
     (tmp_path / "selftest").mkdir()
     expected = tmp_path / "selftest" / "expected.csv"
     from wetread.bundle.selftest import draw_pictures, score_pictures

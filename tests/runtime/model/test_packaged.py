@@ -92,6 +92,11 @@ def test_where_a_bundle_installed_it_the_bundles_model_reads_and_no_other(tmp_pa
     assert choose_model(None) == str(tmp_path / "model.onnx")
     assert packaged.say_packaged().endswith(f"using the bundle's, {tmp_path / 'model.onnx'}")
     assert choose_model("other.onnx") == "other.onnx"
+    (tmp_path / "env").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "link").symlink_to(tmp_path / "env")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "elsewhere" / "link"))
+    assert choose_model(None) == str(tmp_path / "model.onnx")
 
 
 def read_card() -> dict[str, float]:

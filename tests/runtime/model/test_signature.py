@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.keys import write_keys
 from wetread.errors import ConfigError, MissingExtraError, TamperedModelError
+from wetread.runtime.model import providers
 from wetread.runtime.model.session import ModelSession
 from wetread.runtime.model.signature import (
     ONLY_SIGNED,
@@ -104,6 +105,32 @@ def installation(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "installed" / "env"))
     (tmp_path / "installed" / "env").mkdir(parents=True)
     return tmp_path / "installed"
+
+
+def test_a_link_to_the_environment_does_not_evade_the_demand(installation, tmp_path, toy_model, monkeypatch):
+    _, public = write_keys(tmp_path)
+    (installation / ONLY_SIGNED).write_bytes(public.read_bytes())
+    (tmp_path / "link").symlink_to(installation / "env")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "link"))
+    assert list_required_keys(None) == [str(installation / ONLY_SIGNED)]
+    with pytest.raises(TamperedModelError, match="has no signature"):
+        ModelSession(toy_model.read_bytes())
+    (tmp_path / ONLY_SIGNED).write_bytes(b"")  # what lies beside the link is demanded, too
+    assert list_required_keys(None) == [str(installation / ONLY_SIGNED), str(tmp_path / ONLY_SIGNED)]
+
+
+def test_verify_does_not_run_a_model_without_the_demanded_signature(
+    installation, tmp_path, toy_model, monkeypatch
+):
+    opened: list[bytes] = []
+    monkeypatch.setattr(providers, "open_session", lambda data, device: opened.append(data))
+    _, public = write_keys(tmp_path)
+    asked = verify_model(toy_model, public_key=public)
+    (installation / ONLY_SIGNED).write_bytes(public.read_bytes())
+    for report in (asked, verify_model(toy_model)):
+        assert (report.passed, report.provider, report.self_test, opened) == (False, None, None, [])
+        assert report.checks[-1].name == "answers"
+        assert report.checks[-1].received.startswith("not computed")
 
 
 def test_an_installation_can_demand_signed_models(installation, tmp_path, toy_model):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,14 +17,12 @@ from pathlib import Path
 from wetread.bundle.acceptance.commands import run_wetread
 from wetread.bundle.acceptance.comparing import compare_rows, read_rows
 from wetread.bundle.acceptance.watching import watch_with_kills
-from wetread.bundle.certificate import check_certificate
+from wetread.bundle.certificate import CERTIFICATES, check_certificate
 from wetread.bundle.selftest import draw_pictures
-from wetread.errors import Status, UsageError, is_from_bundle
+from wetread.errors import Status, UsageError, find_installation
 from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.spec import check_digest
 
-# Beside the environment of an installation from a bundle: the installer puts it there.
-INSTALLED = Path(sys.prefix).parent
 _FLIPS = (0.1, 0.5, 0.9)  # where in the model one bit is changed
 
 
@@ -96,9 +93,9 @@ def compare_certificate(options: AcceptOptions, _: Path) -> Found:
 
 def _find_installed_certificate() -> str | None:
     """Return the certificate that came with the bundle, if one did."""
-    if not is_from_bundle():
-        return None
-    return next(map(str, sorted((INSTALLED / "certificate").glob("*"))), None)
+    folder = find_installation()
+    names = [] if folder is None else sorted((folder / "certificate").glob("*"))
+    return next((str(name) for name in names if name.suffix in CERTIFICATES), None)
 
 
 def verify(options: AcceptOptions, _: Path) -> Found:
@@ -148,8 +145,9 @@ def score_drawn(options: AcceptOptions, folder: Path) -> Found:
     found = {name: row["status"] for name, row in rows.items()}
     if found != wanted:
         return Found(Result.FAILED, f"the statuses are {found}, and should be {dict(wanted)}")
-    recorded = INSTALLED / "selftest" / "expected.csv"
-    if not is_from_bundle() or not recorded.is_file():
+    installed = find_installation()
+    recorded = None if installed is None else installed / "selftest" / "expected.csv"
+    if recorded is None or not recorded.is_file():
         return Found(Result.PASSED, "six rows with the right statuses; no rows of the bundle to compare with")
     scored = {name: row for name, row in rows.items() if row["status"] == Status.OK}
     difference = compare_rows(read_rows(recorded), scored)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from wetread.errors import ModelError, is_from_bundle
+from wetread.errors import ModelError, find_installation
 
 PACKAGED_MODEL = "chest-xray.onnx"
 
@@ -29,12 +28,13 @@ def choose_model(model: str | os.PathLike[str] | None) -> str:
     """
     if model is not None:
         return os.fspath(model)
-    return _find_bundled_model() if is_from_bundle() else find_packaged_model()
+    folder = find_installation()
+    return find_packaged_model() if folder is None else _find_bundled_model(folder)
 
 
-def _find_bundled_model() -> str:
+def _find_bundled_model(folder: Path) -> str:
     """Return the model of a bundle: the bundle's author chose it, and no other may take its place."""
-    path = Path(sys.prefix).parent / "model.onnx"
+    path = folder / "model.onnx"
     if not path.is_file():
         raise ModelError(
             f"The bundle's model is missing: there is none at {path}. "
@@ -45,8 +45,9 @@ def _find_bundled_model() -> str:
 
 def say_packaged() -> str:
     """Return a sentence that says which model is used without --model, and what it is for."""
-    if is_from_bundle():
-        return f"no --model given: using the bundle's, {_find_bundled_model()}"
+    folder = find_installation()
+    if folder is not None:
+        return f"no --model given: using the bundle's, {_find_bundled_model(folder)}"
     return (
         f"no --model given: using the packaged {PACKAGED_MODEL}, for children's chest X-rays, NORMAL or "
         "PNEUMONIA. It is not a medical device"

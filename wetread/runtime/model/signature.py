@@ -6,17 +6,17 @@ Keys are PEM files: `openssl genpkey -algorithm ed25519 -out private.pem`, then
 `openssl pkey -in private.pem -pubout -out public.pem`.
 
 `only-signed.pem` beside an installation (beside the folder of its environment) is a public key by which every
-model must be signed that is loaded there.
+model must be signed that wetread loads there, through a link to the environment, too. It binds wetread:
+another program may load what it likes.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
-from wetread.errors import ConfigError, SourceError, TamperedModelError
+from wetread.errors import ConfigError, SourceError, TamperedModelError, list_installation_folders
 from wetread.packages import importing
 from wetread.runtime.entries import is_bucket_location
 
@@ -83,10 +83,10 @@ def read_signature(model: str | os.PathLike[str]) -> bytes | None:
 
 def list_required_keys(public_key: str | os.PathLike[str] | None) -> list[str]:
     """Return the keys by which a model must be signed: the one asked for, and the installation's own."""
-    own = Path(sys.prefix).parent / ONLY_SIGNED
+    own = [str(folder / ONLY_SIGNED) for folder in list_installation_folders()]
     asked = [] if public_key is None else [os.fspath(public_key)]
     # Not `exists`: a key that cannot be read must refuse models, not let all pass.
-    return [*asked, str(own)] if os.path.lexists(own) else asked
+    return [*asked, *filter(os.path.lexists, own)]
 
 
 def check_signatures(model: bytes, *, name: str, public_key: str | os.PathLike[str] | None) -> None:

@@ -79,7 +79,7 @@ class Check:
 class VerifyReport:
     """The result of `verify_model`. It passed if every check did.
 
-    `provider` is None if nothing could be computed, because the bytes have changed.
+    `provider` is None if nothing was computed: the bytes have changed, or a required signature is not there.
     """
 
     model: str
@@ -203,8 +203,9 @@ def verify_model(
     """Verify a model on this machine: bytes, signature, pixels, answers, integers.
 
     Unlike a `Classifier` it does not stop at the first failure: if the bytes have changed and nothing can be
-    computed, that is a failed check. Raises ModelError for a file that is not wetread's, TamperedModelError
-    for one whose spec has changed, and ProviderError if the device does not start.
+    computed, that is a failed check. A model that is not signed as required is not run. Raises ModelError for
+    a file that is not wetread's, TamperedModelError for one whose spec has changed, and ProviderError if the
+    device does not start.
     """
     from wetread.runtime.machine import read_processor
     from wetread.runtime.model.file_reading import read_model
@@ -212,18 +213,24 @@ def verify_model(
     start = time.perf_counter()
     data, name = read_model(model)
     checks = [_check_bytes(data, name)]
-    checks += _check_signatures(data, name, public_key)
+    signatures = _check_signatures(data, name, public_key)
+    checks += signatures
     spec = read_spec(data, name=name)
+    provider: str | None = None
+    result: SelfTest | None = None
+    layers: tuple[LayerProof, ...] = ()
     try:
-        provider, result, layers = _compute(data, spec, device)
-        checks += _check_answers(result) + _check_layers(layers)
+        if all(check.passed for check in signatures):
+            provider, result, layers = _compute(data, spec, device)
+            checks += _check_answers(result) + _check_layers(layers)
+        else:
+            checks.append(Check("answers", False, "some from every input", "not computed: see 'signature'"))
     except (ConfigError, MissingExtraError, BrokenPackageError):
         raise
     except Exception:
         # With damaged bytes, onnxruntime may raise anything, and blames the machine.
         if checks[0].passed:
             raise
-        provider, result, layers = None, None, ()
         checks.append(Check("answers", False, "some from every input", f"none on {device}: see 'bytes'"))
     return VerifyReport(
         model=name,
