@@ -13,6 +13,7 @@ from tests.node.conftest import associate, make_image, until
 from wetread.errors import OutputError, SetupError
 from wetread.node.options import Peer
 from wetread.node.results.source_image import derive_uid
+from wetread.node.store import Store
 from wetread.runtime.watch import status
 from wetread.runtime.watch.faults import Faults
 
@@ -111,20 +112,25 @@ def test_what_makes_no_sense_is_broken_off_in_one_line(start, number):
 def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):
     import wetread.node.store as module
 
-    whole, full = module.write_file, [True]
+    full: list[bool] = []
+    whole = module.write_file
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, **more: int) -> None:
         if full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        whole(path, data)
+        whole(path, data, **more)
 
     monkeypatch.setattr(module, "write_file", write)
     with start() as node:
+        assert node.send(make_image(5)) == [0]
+        until(node.rows)
+        full.append(True)
         assert node.send(make_image(1)) == [0xA700]
+        assert node.send(make_image(5)) == [0]  # the same again is not written: the disk is as full as before
+        assert len(node.said) == 1
         full.clear()
         assert node.send(make_image(1)) == [0]
-        until(node.rows)
-    assert len(node.rows()) == 1
+        until(lambda: len(node.rows()) == 2)
     full_disk, over = node.said
     assert full_disk == "the store cannot be written: No space left on device; what comes is answered so"
     assert over.startswith("over at ")
@@ -212,6 +218,45 @@ def test_what_is_done_leaves_the_store_and_is_still_known(start, tmp_path, retai
         until(lambda: len(node.rows()) == 2)
     if retain == "away":
         assert (tmp_path / retain / "1.2.3.1.dcm").exists()
+
+
+def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_path, monkeypatch):
+    whole, is_short = Store.read, [True]
+
+    def read(store: Store, name: str) -> bytes:
+        if is_short and name == "1.2.3.1.dcm":
+            raise OSError(errno.EMFILE, "Too many open files")
+        return whole(store, name)
+
+    monkeypatch.setattr(Store, "read", read)
+    with start(retain="delete") as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: len(node.rows()) == 1 and node.said)
+        assert [path.name for path in (tmp_path / "store").glob("1.*")] == ["1.2.3.1.dcm"]
+        is_short.clear()
+        until(lambda: not list((tmp_path / "store").iterdir()))
+        until(lambda: len(node.said) == 2)
+    assert [",ok," in row for row in node.rows()] == [True, True]
+    said, over = node.said
+    assert said == (
+        "objects in the store cannot be read: Too many open files; they stay, and are tried again"
+    )
+    assert over.startswith("over at ")
+
+
+def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(Store, "read", fail)
+    for _ in range(2):  # nor at the next start
+        with start(retain="delete") as node:
+            assert node.send(make_image(1)) == [0]
+            until(node.rows)
+            time.sleep(0.2)
+    (row,) = node.rows()
+    assert ",unreadable," in row
+    assert (tmp_path / "store" / "1.2.3.1.dcm").exists()
 
 
 def test_no_name_or_number_of_a_patient_is_written(start, tmp_path):

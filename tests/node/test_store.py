@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import threading
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from tests.node.conftest import make_image, until
 from wetread.errors import OutputError
 from wetread.node.store import Received, Store, is_other
+from wetread.runtime.files.line_log import LineLog
 
 IDENTITY = {"model": "m"}
 
@@ -119,10 +122,10 @@ def test_objects_of_one_uid_wait_for_one_another_and_others_do_not(tmp_path, mon
 
     store, whole, going, begun = open_store(tmp_path), module.write_file, threading.Event(), []
 
-    def write(path: Path, data: bytes) -> None:
+    def write(path: Path, data: bytes, **more: int) -> None:
         begun.append(path.name)
         assert going.wait(60)
-        whole(path, data)
+        whole(path, data, **more)
 
     monkeypatch.setattr(module, "write_file", write)
     found: list[Received] = []
@@ -136,4 +139,42 @@ def test_objects_of_one_uid_wait_for_one_another_and_others_do_not(tmp_path, mon
     for thread in threads:
         thread.join()
     assert sorted(each.name for each in found) == ["NEW", "NEW", "OTHER"]
+    store.close()
+
+
+@pytest.mark.parametrize("broken", ["ledger", "object"])
+def test_what_cannot_be_used_at_the_start_is_an_error_of_the_output(tmp_path, monkeypatch, broken):
+    def fail(*_: object) -> bytes:
+        raise OSError(28, "No space left on device")
+
+    if broken == "ledger":
+        monkeypatch.setattr(LineLog, "append", fail)
+    else:
+        (tmp_path / "store").mkdir()
+        (tmp_path / "store" / "1.2.5.dcm").write_bytes(b"x")
+        monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OutputError, match="cannot be used: No space left on device"):
+        open_store(tmp_path)
+    monkeypatch.undo()
+    open_store(tmp_path).close()  # the lock is free
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")
+def test_objects_are_their_owners_alone(tmp_path):
+    store = open_store(tmp_path)
+    _, name = store.keep("1.2.3", b"x")
+    assert stat.S_IMODE((tmp_path / "store" / name).stat().st_mode) == 0o600
+    store.finish(name, retain=str(tmp_path / "away"))
+    assert stat.S_IMODE((tmp_path / "away" / name).stat().st_mode) == 0o600
+    store.close()
+
+
+def test_what_is_held_stays_over_a_start(tmp_path):
+    store = open_store(tmp_path)
+    _, name = store.keep("1.2.3", b"x")
+    store.hold(name)
+    store.close()
+    store = open_store(tmp_path)
+    store.finish(name, retain="delete")
+    assert (store.list_waiting(), store.list_left(), store.read(name)) == ([], [], b"x")
     store.close()

@@ -195,8 +195,8 @@ class Receiver:
             reason = error.strerror or str(error)
             self._faults.say("store", f"the store cannot be written: {reason}; what comes is answered so")
             return NO_ROOM if error.errno in _FULL else FAILED
-        self._faults.say("store", "")
-        if received is not Received.SAME:
+        if received is not Received.SAME:  # for the same again nothing is written
+            self._faults.say("store", "")
             self._arrived(name)
         return SUCCESS
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from wetread.errors import WetreadError
+from wetread.errors import WetreadError, make_fault
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.receiver import import_pynetdicom, make_tls_context
 from wetread.runtime.images.dicom.file_header import EXPLICIT_LITTLE
@@ -27,6 +27,7 @@ _CLASSES = {"sr": "1.2.840.10008.5.1.4.1.1.88.33", "sc": "1.2.840.10008.5.1.4.1.
 # Statuses of PS3.4, table B.2-1, and PS3.7, annex C, after which sending the same object again is of no use.
 _REFUSED = frozenset({0x0117, 0x0122, 0x0124, 0x0211, 0x0212})
 _BATCH = 100
+_BROKEN = "it broke off"
 
 Make = Callable[[str, str], "Dataset | None"]
 Note = Callable[[str, str], None]
@@ -72,6 +73,7 @@ class Sender:
         self._routes = [Route(peer) for peer in options.archives]
         self._lock = threading.Condition()
         self._stopping = False
+        self._unnoted: deque[tuple[str, str]] = deque()  # out, and not in the ledger yet
         self._thread = threading.Thread(target=self._run, name="wetread-send")
 
     def offer(self, name: str, sent: frozenset[str]) -> None:
@@ -105,6 +107,7 @@ class Sender:
             for route in self._routes:
                 if route.waiting and self._clock() >= route.next_try and not self._stopping:
                     self.visit(route)
+            self._note_all()
             with self._lock:
                 if not self._stopping:
                     self._lock.wait(0.2)
@@ -117,9 +120,10 @@ class Sender:
                 trouble = self._send_all(association, route)
             finally:
                 association.release()
-        except (WetreadError, OSError, ConnectionError) as error:
-            trouble = str(error)
-        self._settle(route, trouble)
+        except Exception as error:  # noqa: BLE001 - the others' results, and the next try, must not end by it
+            trouble = _explain(error)
+        if trouble or not self._stopping:  # a stop says nothing about the archive
+            self._settle(route, trouble)
 
     def _settle(self, route: Route, trouble: str) -> None:
         least, most = self._options.retry_seconds
@@ -151,7 +155,7 @@ class Sender:
             if self._stopping:
                 return ""
             parcel = route.waiting[0]
-            trouble = self._send(association, route.peer, parcel)
+            trouble = self._try(association, route.peer, parcel)
             with self._lock:
                 route.waiting.popleft()
                 if trouble:  # behind the others: one that an archive has no room for must not hold them
@@ -160,29 +164,61 @@ class Sender:
                 return trouble
         return ""
 
+    def _try(self, association: Any, peer: Peer, parcel: Parcel) -> str:
+        try:
+            return self._send(association, peer, parcel)
+        except Exception as error:  # noqa: BLE001 - one result must not hold the others
+            # pynetdicom raises what it likes where the other side has just left.
+            return _explain(error) if association.is_established else _BROKEN
+
     def _send(self, association: Any, peer: Peer, parcel: Parcel) -> str:
         made = self._make(parcel.name, parcel.kind)
         if made is None:
-            self._note(parcel.name, name_way(parcel.kind, peer))
+            self._note_out(parcel, peer)
             return ""
         if not any(context.abstract_syntax == made.SOPClassUID for context in association.accepted_contexts):
             self._report(
                 f"{peer.title} takes no results of the kind {parcel.kind!r}: {parcel.name} is left out"
             )
-            self._note(parcel.name, name_way(parcel.kind, peer))
+            self._note_out(parcel, peer)
             return ""
+        if not association.is_established:  # to make a result takes longer than some archives wait
+            return _BROKEN
         status = association.send_c_store(made)
         code = status.get("Status") if status else None
         if code is None:
-            return "it broke off"
+            return _BROKEN
         if code == 0 or code >> 12 == 0xB:  # success, or a warning: it is filed
-            self._note(parcel.name, name_way(parcel.kind, peer))
+            self._note_out(parcel, peer)
             return ""
         if code in _REFUSED or code >> 8 == 0xA9 or code >> 12 == 0xC:
             self._report(f"{peer.title} refuses the {parcel.kind!r} of {parcel.name} for good (0x{code:04X})")
-            self._note(parcel.name, name_way(parcel.kind, peer))
+            self._note_out(parcel, peer)
             return ""
         return f"it takes no result now (0x{code:04X})"
+
+    def _note_out(self, parcel: Parcel, peer: Peer) -> None:
+        self._unnoted.append((parcel.name, name_way(parcel.kind, peer)))
+        self._note_all()
+
+    def _note_all(self) -> None:
+        """Note what is out; what cannot be noted now is not sent again, but noted later."""
+        trouble = ""
+        try:
+            while self._unnoted:
+                self._note(*self._unnoted[0])
+                self._unnoted.popleft()
+        except Exception as error:  # noqa: BLE001 - the thread goes on, and tries again
+            reason = (isinstance(error, OSError) and error.strerror) or _explain(error)
+            trouble = f"the ledger cannot be written: {reason}; results that are out are noted later"
+        self._faults.say("results in the ledger", trouble)
+
+
+def _explain(error: Exception) -> str:
+    """Say why something failed; never ''."""
+    if isinstance(error, WetreadError | OSError | MemoryError):
+        return str(error) or type(error).__name__
+    return str(make_fault(error))
 
 
 def name_way(kind: str, peer: Peer) -> str:

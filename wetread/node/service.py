@@ -90,6 +90,10 @@ class _Node:
         # The objects that have no row yet, and when they came (in seconds).
         self._arrived: dict[str, float] = {}
         self._scoring: dict[str, float] = {}
+        # Those that could not be read at the last try, and when the next is.
+        self._postponed: dict[str, float] = {}
+        self._delay, self._next_try = 0.0, 0.0
+        self._unread: dict[str, str] = {}  # at this try, and why
         self._news = threading.Condition()
         self._looked: str | None = None
         self.rows = GrowingRows(
@@ -117,7 +121,7 @@ class _Node:
 
     def _describe(self) -> Mapping[str, Any]:
         with self._news:
-            came = [*self._arrived.values(), *self._scoring.values()]
+            came = [*self._arrived.values(), *self._scoring.values(), *self._postponed.values()]
         return {
             "last_look": self._looked,
             "waiting": len(came),
@@ -145,6 +149,8 @@ class _Node:
     def work(self) -> None:
         """Wait a moment for objects, and score those that came."""
         with self._news:
+            if self._postponed and monotonic() >= self._next_try:
+                self._arrived, self._postponed = self._postponed | self._arrived, {}
             if not self._arrived:
                 self._news.wait(_WAIT)
             came = list(self._arrived.items())[:_MOST]
@@ -161,8 +167,14 @@ class _Node:
             self._score(names)
 
     def _note_received(self) -> None:
+        self._try_ledger(self.store.note_received)
+
+    def _hold(self, name: str) -> None:
+        self._try_ledger(lambda: self.store.hold(name))
+
+    def _try_ledger(self, note: Callable[[], None]) -> None:
         try:
-            self.store.note_received()
+            note()
         except OSError as error:
             text = f"the ledger cannot be written: {error.strerror or error}; what came is noted later"
             self.rows.faults.say("ledger", text)
@@ -171,10 +183,26 @@ class _Node:
 
     def _score(self, names: list[str]) -> None:
         entries = [Entry(str(Path(self.options.store) / name)) for name in names]
+        self._unread = {}
         for chunk in self.rows.score(entries, read=self._read):
             self._finish(chunk)
         with self._news:
+            self._postponed |= {name: self._scoring[name] for name in self._unread if name in self._scoring}
             self._scoring = {}
+        self._put_off()
+
+    def _put_off(self) -> None:
+        """Say what could not be read, and when it is tried again."""
+        least, most = self.options.retry_seconds
+        if self._unread:
+            self._delay = min(most, max(least, 2 * self._delay))
+            self._next_try = monotonic() + self._delay
+            reason = next(iter(self._unread.values()))
+            text = f"objects in the store cannot be read: {reason}; they stay, and are tried again"
+            self.rows.faults.say("read", text)
+        elif not self._postponed:
+            self._delay = 0.0
+            self.rows.faults.say("read", "")
 
     def _read(self, entry: Entry) -> bytes:
         name = Path(entry.name).name
@@ -187,13 +215,28 @@ class _Node:
         try:
             return self.store.read(name)
         except OSError as error:
-            raise ImageError(Status.UNREADABLE, f"It cannot be read: {error.strerror}.") from error
+            reason = error.strerror or str(error)
+            self._unread[name] = reason
+            raise ImageError(Status.UNREADABLE, f"It cannot be read: {reason}.") from error
 
     def _finish(self, chunk: Chunk) -> None:
-        names = [Path(entry.name).name for entry in chunk.entries]
-        if not self.rows.append(chunk, [key_name(name) for name in names]):
+        """Write the rows of what could be read, and pass it on."""
+        read = [
+            (entry, prediction)
+            for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
+            if Path(entry.name).name not in self._unread
+        ]
+        if not read:
             return
-        for name, prediction in zip(names, chunk.predictions, strict=True):
+        entries, predictions = [entry for entry, _ in read], [prediction for _, prediction in read]
+        names = [Path(entry.name).name for entry in entries]
+        for name, prediction in zip(names, predictions, strict=True):
+            if prediction.status == Status.UNREADABLE:  # a fault of ours: the row is no reason to delete it
+                self._hold(name)
+        kept = Chunk(entries, predictions, chunk.seconds)
+        if not self.rows.append(kept, [key_name(name) for name in names]):
+            return
+        for name, prediction in zip(names, predictions, strict=True):
             with self._news:
                 self._scoring.pop(name, None)
             self._pass_on(name, has_score=prediction.status == Status.OK)

@@ -40,7 +40,7 @@ class Received(Enum):
 
 
 class Store:
-    """The objects of one node, and its ledger, which gets the permissions `mode` if it is new.
+    """The objects of one node, and its ledger. New files get the permissions `mode`.
 
     Raises OutputError where either cannot be used.
     """
@@ -50,7 +50,7 @@ class Store:
     ) -> None:
         self.folder = Path(folder)
         self._identity = dict(identity)
-        self._path = ledger
+        self._path, self._mode = ledger, mode
         self._lock = threading.Condition()
         self._writing: set[str] = set()
         # On the disk, and not in the ledger yet; a start that finds their files notes them.
@@ -58,6 +58,7 @@ class Store:
         self._digests: dict[str, bytes] = {}
         self._ended: set[str] = set()
         self._sent: dict[str, set[str]] = {}
+        self._held: set[str] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._log = LineLog(ledger, mode=mode)
@@ -67,7 +68,8 @@ class Store:
             ) from error
         except OSError as error:
             raise OutputError(
-                f"{ledger!r} cannot be written: {error.strerror}. Choose another output."
+                f"{ledger!r} or the store cannot be written: {error.strerror}. "
+                "Choose another output or store."
             ) from error
         self._recover()
 
@@ -79,7 +81,7 @@ class Store:
 
     def _recover(self) -> None:
         try:
-            self._log.read(self._take_in)
+            self._read_all()
         except DamagedLogError as error:
             self._log.close()
             raise OutputError(
@@ -89,6 +91,15 @@ class Store:
         except OutputError:
             self._log.close()
             raise
+        except OSError as error:
+            self._log.close()
+            raise OutputError(
+                f"{self._path!r} or the store {str(self.folder)!r} cannot be used: {error.strerror}. "
+                "Make room, or see to their permissions."
+            ) from error
+
+    def _read_all(self) -> None:
+        self._log.read(self._take_in)
         if self._log.is_empty:
             self._log.append({"version": _VERSION, "identity": self._identity})
         for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
@@ -109,6 +120,8 @@ class Store:
             self._digests[line["uid"]] = bytes.fromhex(line["digest"])
         for uid, digest in line.get("received", {}).items():
             self._digests[uid] = bytes.fromhex(digest)
+        if "held" in line:
+            self._held.add(line["held"])
         if "sent" in line:
             self._sent.setdefault(line["sent"], set()).add(line["what"])
         if "done" in line:
@@ -147,7 +160,7 @@ class Store:
                 name = uid + (_SUFFIX if known is None else f"{_OTHER}{digest.hex()[:16]}{_SUFFIX}")
                 if known is not None and (name in self._ended or (self.folder / name).exists()):
                     return Received.SAME, name
-            write_file(self.folder / name, data)
+            write_file(self.folder / name, data, mode=self._mode)
             if known is not None:
                 return Received.OTHER, name
             with self._lock:
@@ -188,11 +201,22 @@ class Store:
         with self._lock:
             self._note({"sent": name, "what": what})
 
+    def hold(self, name: str) -> None:
+        """Let a file stay, whatever `finish` is told: nobody has read it.
+
+        Raises OSError if that cannot be noted; it holds until the node stops.
+        """
+        with self._lock:
+            self._held.add(name)
+            self._note({"held": name})
+
     def finish(self, name: str, *, retain: str) -> None:
         """Note that everything of an object is done, then keep it, delete it or move it. Raises OSError."""
         with self._lock:
             if name not in self._ended:
                 self._note({"done": name})
+            if name in self._held:
+                return
             if retain == "delete":
                 with suppress(FileNotFoundError):
                     (self.folder / name).unlink()
@@ -203,7 +227,7 @@ class Store:
     def list_left(self) -> list[str]:
         """Names of files that are done, and should have left but were not moved or deleted before a kill."""
         with self._lock:
-            return sorted(name for name in self._ended if (self.folder / name).exists())
+            return sorted(name for name in self._ended - self._held if (self.folder / name).exists())
 
 
 def is_other(name: str) -> bool:

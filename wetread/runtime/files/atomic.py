@@ -21,6 +21,7 @@ from pathlib import Path
 
 from wetread.errors import ShareWarning
 from wetread.runtime.entries import RECORD_SUFFIX
+from wetread.runtime.files.permissions import make_opener
 
 # Errors of file systems that cannot sync files or folders.
 _WITHOUT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
@@ -64,10 +65,11 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(str(place))
 
 
-def write_file(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically. Raises OSError."""
-    with replace_file(path) as staged:
-        staged.write_bytes(data)
+def write_file(path: str | os.PathLike[str], data: bytes, *, mode: int | None = None) -> None:
+    """Write a file atomically, with the permissions `mode` or those of the umask. Raises OSError."""
+    opener = None if mode is None else make_opener(mode)
+    with replace_file(path) as staged, open(staged, "wb", opener=opener) as file:
+        file.write(data)
 
 
 def copy_file(source: Path, path: str, *, overwrite: bool) -> bool:

@@ -68,6 +68,7 @@ def _number(path: str, number: int) -> str:
 def _copy_over(name: str, place: Path) -> None:
     """Move to another file system: copy atomically, then delete the original."""
     with replace_file(place) as staged:
+        staged.touch(mode=0o600)  # a picture that its owner alone may read stays so while it is copied
         shutil.copyfile(name, staged)
         with suppress(OSError):  # a share may refuse times or modes
             shutil.copystat(name, staged)

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import errno
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.node.conftest import until
+from wetread.node.options import NodeOptions, Peer
+from wetread.node.sender import Sender
+from wetread.runtime.watch.faults import Faults
+
+REPORT = "1.2.840.10008.5.1.4.1.1.88.33"
+WHERE = "ARCH@127.0.0.1:104"
+
+
+class Association:
+    """An archive's side, as pynetdicom shows it."""
+
+    def __init__(self) -> None:
+        self.is_established = True
+        self.accepted_contexts = [SimpleNamespace(abstract_syntax=REPORT)]
+        self.sent: list[Any] = []
+
+    def send_c_store(self, made: Any) -> dict[str, int]:
+        if not self.is_established:
+            raise RuntimeError("The association with a peer SCP must be established before sending")
+        self.sent.append(made)
+        return {"Status": 0}
+
+    def release(self) -> None:
+        pass
+
+
+class Scene:
+    """A sender with one archive, and what it said and noted; a test may replace `make` and `note`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.said: list[str] = []
+        self.noted: list[str] = []
+        self.association = Association()
+        self.make = lambda: None
+        self.note = lambda: None
+        options = NodeOptions(
+            ae_title="WETREAD",
+            output="scores.csv",
+            store="store",
+            allow=(Peer("*", "*"),),
+            archives=(Peer("ARCH", "127.0.0.1", 104),),
+            results=("sr",),
+            retry_seconds=(0.01, 0.02),
+        )
+        self.sender = Sender(
+            options,
+            make=self._make,  # type: ignore[arg-type]
+            note=self._note,
+            report=self.said.append,
+            faults=Faults(self.said.append),
+        )
+        monkeypatch.setattr(self.sender, "_associate", lambda _: self.association)
+        self.sender.offer("1.2.3.dcm", frozenset())
+        (self.route,) = self.sender._routes
+
+    def _make(self, name: str, kind: str) -> SimpleNamespace:
+        self.make()
+        return SimpleNamespace(SOPClassUID=REPORT, name=name)
+
+    def _note(self, name: str, what: str) -> None:
+        self.note()
+        self.noted.append(name)
+
+
+@pytest.fixture
+def scene(monkeypatch) -> Scene:
+    return Scene(monkeypatch)
+
+
+def test_an_archive_that_leaves_while_a_result_is_made_gets_it_later(scene):
+    scene.make = lambda: setattr(scene.association, "is_established", False)
+    scene.sender.visit(scene.route)
+    assert scene.said == [f"{WHERE}: it broke off; results wait and are sent again"]
+    assert (scene.sender.waiting, scene.noted) == (1, [])
+
+
+def test_a_failure_nobody_foresaw_is_the_archives_trouble_and_the_thread_goes_on(scene):
+    failures = [KeyError("a bug"), ValueError("another")]
+
+    def make() -> None:
+        if failures:
+            raise failures.pop()
+
+    scene.make = make
+    scene.sender.start()
+    until(lambda: scene.noted)
+    until(lambda: scene.said[-1].startswith("over at "))
+    scene.sender.stop()
+    assert scene.said[0].startswith(f"{WHERE}: A fault of wetread, not of the file: ValueError in ")
+    assert scene.said[1].startswith(f"{WHERE}: A fault of wetread, not of the file: KeyError in ")
+
+
+def test_a_ledger_that_is_full_is_not_the_archives_trouble(scene):
+    """What is out is noted later, and not sent again."""
+    is_full = [True]
+
+    def note() -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    scene.note = note
+    scene.sender.start()
+    until(lambda: scene.said)
+    is_full.clear()
+    until(lambda: scene.noted)
+    scene.sender.stop()
+    assert scene.said[0] == (
+        "the ledger cannot be written: No space left on device; results that are out are noted later"
+    )
+    assert scene.said[1].startswith("over at ")
+    assert len(scene.said) == 2
+    assert len(scene.association.sent) == 1
+
+
+def test_a_stop_does_not_end_the_fault_of_an_archive(scene):
+    scene.make = lambda: setattr(scene.association, "is_established", False)
+    scene.sender.visit(scene.route)
+    scene.sender.stop()
+    scene.sender.visit(scene.route)
+    assert len(scene.said) == 1
