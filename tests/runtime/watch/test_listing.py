@@ -7,6 +7,7 @@ import pytest
 
 from wetread.errors import SourceError
 from wetread.runtime.entries import Entry
+from wetread.runtime.sources import local
 from wetread.runtime.sources.local import walk
 from wetread.runtime.watch import listing as module
 from wetread.runtime.watch.listing import Listing
@@ -131,3 +132,28 @@ def test_folders_that_stay_empty_are_removed(tree, clock):
 def test_links_that_lead_back_end(tree, clock):
     (tree / "b" / "back").symlink_to(tree)
     assert len(Listing(f"{tree}/", clock=clock).look()) == 4
+
+
+@pytest.mark.parametrize("at", ["stat", "list"])
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [(FileNotFoundError(2, "No such file"), ""), (PermissionError(13, "denied"), "denied")],
+)
+def test_a_folder_below_that_is_gone_or_shut_holds_no_other(tree, clock, monkeypatch, at, error, trouble):
+    target, name = (module.os, "stat") if at == "stat" else (local.os, "scandir")
+    whole = getattr(target, name)
+
+    def ask(path: str, *more: object) -> object:
+        if str(path).rstrip("/").endswith("b/d"):
+            raise error
+        return whole(path, *more)
+
+    listing = Listing(f"{tree}/", clock=clock)
+    with monkeypatch.context() as held:
+        held.setattr(target, name, ask)
+        assert sorted(names(listing.look(), tree)) == ["a.jpg", "b/c.jpg", "done/f.jpg"]
+        listing.settle([])
+    assert trouble in listing.trouble and bool(listing.trouble) == bool(trouble)
+    clock.now = 1
+    assert "b/d/e.jpg" in names(listing.look(), tree)
+    assert listing.trouble == ""

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -263,7 +264,7 @@ def test_a_folder_that_goes_away_and_comes_back(scene):
 def test_a_folder_below_that_cannot_be_listed_is_not_named(scene, monkeypatch):
     """Names of folders may be patients'."""
 
-    def refuse(folder: str, pruned: object) -> object:
+    def refuse(folder: str, *_: object) -> object:
         raise SourceError(f"The folder {folder + 'Doe^Jane/'!r} cannot be listed: no.")
 
     monkeypatch.setattr(listing, "list_folder", refuse)
@@ -272,6 +273,42 @@ def test_a_folder_below_that_cannot_be_listed_is_not_named(scene, monkeypatch):
     (said,) = scene.said
     assert str(scene.folder) in said
     assert "Jane" not in said
+
+
+def test_a_folder_below_that_cannot_be_listed_holds_no_other(scene, monkeypatch):
+    is_shut = threading.Event()
+    is_shut.set()
+
+    def list_open(folder: str, *more: Any) -> object:
+        if folder.endswith("/shut/") and is_shut.is_set():
+            raise SourceError(f"The folder {folder!r} cannot be listed: no.")
+        return list_folder(folder, *more)
+
+    monkeypatch.setattr(listing, "list_folder", list_open)
+    with scene.watching():
+        scene.put("shut/a.jpg", draw_image(44))
+        scene.put("b.jpg", draw_image(45))
+        scene.wait(scene.rows)
+        assert scene.names() == ["b.jpg"]
+        scene.wait(lambda: scene.said)
+        is_shut.clear()
+        scene.wait(lambda: len(scene.rows()) == 2)
+    said, over = scene.said
+    assert "A folder below" in said and "shut" not in said
+    assert over.endswith(said)
+
+
+def test_a_look_at_many_files_goes_on_beating(scene, monkeypatch):
+    """Without that, systemd would end a watch of a large share while it looks for the first time."""
+    beats: list[int] = []
+    over = threading.Event()
+    monkeypatch.setattr(status.Heartbeat, "beat", lambda _: beats.append(1))
+    monkeypatch.setattr(listing.Listing, "settle", lambda *_: over.set())
+    for number in range(2_500):
+        (scene.folder / f"{number}.jpg").touch()
+    watch_folder(Classifier(scene.model), scene.options(settle=60), stop=over.is_set)
+    # At the start, while the names are listed, and twice while each file is asked for something.
+    assert len(beats) == 1 + 2 + 3 + 3
 
 
 def test_an_output_that_cannot_be_written_is_waited_for(scene):
@@ -365,8 +402,8 @@ def list_as_it_was(scene: Scene, monkeypatch: pytest.MonkeyPatch, frozen: dict[s
         old = frozen.get(os.path.relpath(entry.name, scene.folder))
         return entry if old is None else Entry(entry.name, old.st_size, str(old.st_mtime_ns))
 
-    def list_behind(folder: str, pruned: set[str]) -> tuple[list[Entry], tuple[str, ...]]:
-        files, folders = list_folder(folder, pruned)
+    def list_behind(folder: str, *more: Any) -> tuple[list[Entry], tuple[str, ...]]:
+        files, folders = list_folder(folder, *more)
         return [age(entry) for entry in files], folders
 
     monkeypatch.setattr(listing, "list_folder", list_behind)

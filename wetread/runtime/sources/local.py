@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from operator import itemgetter
 from typing import Any
 
@@ -26,6 +26,7 @@ from wetread.runtime.files.long_paths import reach
 from wetread.runtime.files.reading import find_entry, read_entry
 
 Folders = tuple[str, ...]
+_BEAT_EVERY = 1_000
 
 
 class _LocalSource:
@@ -133,9 +134,18 @@ def _walk(folder: str, above: tuple[tuple[int, int], ...], pruned: Container[str
             yield from _walk(found, (*above, key), pruned)
 
 
-def list_folder(folder: str, pruned: Container[str]) -> tuple[list[Entry], Folders]:
-    """List one folder's inputs, and the folders in it, as `walk` names them. Raises SourceError."""
-    found = list(_list_sorted(folder, pruned))
+def list_folder(
+    folder: str, pruned: Container[str], beat: Callable[[], None] = lambda: None
+) -> tuple[list[Entry], Folders]:
+    """List one folder's inputs, and the folders in it, as `walk` names them. Raises SourceError.
+
+    `beat` is called every thousand names: on a slow share that many may take seconds.
+    """
+    found: list[Entry | str] = []
+    for each in _list_sorted(folder, pruned):
+        found.append(each)
+        if len(found) % _BEAT_EVERY == 0:
+            beat()
     files = [each for each in found if isinstance(each, Entry)]
     return files, tuple(each for each in found if not isinstance(each, Entry))
 

@@ -40,22 +40,29 @@ class _Known:
 class Listing:
     """The files below `root` ('/' at its end), without the folders in `pruned`.
 
-    `clock`: seconds, for tests.
+    `clock`: seconds, for tests. `beat` is called now and then, since a look at a slow share takes minutes.
+    `trouble`: why a folder below the root could not be listed at the last look, '' if all could.
     """
 
     root: str
     pruned: Container[str] = ()
     clock: Callable[[], float] = monotonic
+    beat: Callable[[], None] = lambda: None
+    trouble: str = ""
     cost: float = 0.0  # processor seconds of the last look
     _known: dict[str, _Known] = field(default_factory=dict)
     _next_full: float = 0.0
     _listed: list[str] = field(default_factory=list)
 
     def look(self) -> list[Entry]:
-        """Return the files of all folders that are not calm. Raises SourceError."""
+        """Return the files of all folders that are not calm.
+
+        A folder below the root that is gone meanwhile, or that cannot be listed, holds no other. Raises
+        SourceError for the root.
+        """
         started, now = thread_time(), self.clock()
         is_full = now >= self._next_full
-        self._listed, known = [], self._known
+        self._listed, known, self.trouble = [], self._known, ""
         self._known = {}
         try:
             found = list(self._list(self.root, (), known, is_full=is_full, now=now))
@@ -83,17 +90,28 @@ class Listing:
         key, times = (here.st_dev, here.st_ino), (here.st_ino, here.st_mtime_ns, here.st_ctime_ns)
         if key in above and here.st_ino:
             return
-        was = known.get(folder)
-        if was is None or was.times != times:
-            was = _Known(times, now)
-        self._known[folder] = was
+        was = self._known[folder] = self._find_known(folder, times, known, now)
         if is_full or not was.is_calm:
+            files, was.folders = list_folder(folder, self.pruned, self.beat)
             self._listed.append(folder)
-            files, was.folders = list_folder(folder, self.pruned)
             was.is_empty = not files and not was.folders
             yield from files
         for below in was.folders:
-            yield from self._list(below, (*above, key), known, is_full=is_full, now=now)
+            self.beat()
+            try:
+                yield from self._list(below, (*above, key), known, is_full=is_full, now=now)
+            except SourceError as error:
+                # What is below `below` was dealt with there: this is its own error.
+                self._known.pop(below, None)
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    self.trouble = self.trouble or str(error)
+
+    @staticmethod
+    def _find_known(folder: str, times: tuple[int, int, int], known: dict[str, _Known], now: float) -> _Known:
+        was = known.get(folder)
+        if was is None or was.times != times:
+            return _Known(times, now)
+        return was
 
     def settle(self, waiting: Iterable[Entry]) -> None:
         """Note, after a look, which files must be looked at again: their folders are not calm."""

@@ -7,7 +7,7 @@ not.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
@@ -36,6 +36,7 @@ _STEP = 0.2
 _LEAST_POLL = 0.05
 _SHARE = 0.01  # of one processor's time, for looks at which nothing is found
 _PRUNE_SECONDS = 600.0
+_BEAT_EVERY = 1_000  # files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,7 @@ class _Watcher:
         self._listing = Listing(
             options.root, {_name_under(options.root, folder) + "/" for folder in folders if folder}
         )
+        self._listing.beat = self.rows.heartbeat.beat
         own = [options.output, options.output + JOURNAL_SUFFIX, *([options.status] if options.status else [])]
         self._own = {_name_under(options.root, name) for name in own}
         self._given_up = GivenUp(options.failed, root=options.root) if options.failed else None
@@ -176,11 +178,17 @@ class _Watcher:
         except SourceError as error:
             self.rows.faults.say("listing", self._without_names(str(error)))
             return
-        self.rows.faults.say("listing", "")
-        new = [entry for entry in found if self._is_input(entry) and not self._is_written(entry)]
+        self.rows.faults.say("listing", self._without_names(self._listing.trouble))
+        new = [
+            entry
+            for entry in self._beat_along(found)
+            if self._is_input(entry) and not self._is_written(entry)
+        ]
         # Windows lists old values for a file that is open or has a second name; its row may be written.
         ready = [
-            entry for entry in self.arrivals.observe(new, now=monotonic()) if not self._is_written(entry)
+            entry
+            for entry in self.arrivals.observe(self._beat_along(new), now=monotonic())
+            if not self._is_written(entry)
         ]
         self._listing.settle([*new, *self.stuck])
         self._looked = format_now()
@@ -191,6 +199,13 @@ class _Watcher:
         elif not new:
             self.idle_cost = self._listing.cost
         self._say_moves()
+
+    def _beat_along(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield entries that are each asked for something: on a slow share that takes minutes for many."""
+        for number, entry in enumerate(entries):
+            if number % _BEAT_EVERY == 0:
+                self.rows.heartbeat.beat()
+            yield entry
 
     def _is_written(self, entry: Entry) -> bool:
         """Whether a file has its row; one that a killed run did not move, or could not move, is moved."""
@@ -208,7 +223,7 @@ class _Watcher:
 
     def _without_names(self, text: str) -> str:
         """Remove names from the error of a folder that cannot be listed: they may be patients'."""
-        if repr(self.options.root) in text:
+        if not text or repr(self.options.root) in text:
             return text
         return f"A folder below {self.options.root!r} cannot be listed. Give read permission to all of them."
 
@@ -269,7 +284,9 @@ class _Watcher:
         self._forget()
 
     def _say_moves(self) -> None:
-        """Say at the end of a look, which tries every file, where all could be moved."""
+        """Say at the end of a look where all files could be moved, if the look reached every file."""
+        if self._listing.trouble:
+            return
         for target in (self.options.done, self.options.failed):
             if target is not None:
                 self.rows.faults.say(f"move to {target}", self.reasons.get(target, ""))
