@@ -151,7 +151,8 @@ def test_what_comes_along_on_request(options, tmp_path):
     from wetread import Classifier
 
     (tmp_path / "python.tar.gz").write_bytes(b"python.tar.gz")
-    certificate = json.dumps({"digest": Classifier(options.model).digest, "passed": True})
+    statement = {"passed": True, "models": [{"digest": Classifier(options.model).digest, "passed": True}]}
+    certificate = json.dumps({"statement": statement})
     (tmp_path / "certificate.json").write_text(certificate)
     more = replace(
         options,

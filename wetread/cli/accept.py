@@ -41,7 +41,13 @@ def accept(
 
     It takes a minute or two. The protocol has no names of pictures.
     """
-    from wetread.bundle.acceptance.protocol import make_protocol, run_steps, summarize, write_protocol
+    from wetread.bundle.acceptance.protocol import (
+        identify_model,
+        make_protocol,
+        run_steps,
+        summarize,
+        write_protocol,
+    )
     from wetread.bundle.acceptance.steps import AcceptOptions
     from wetread.runtime.model.packaged import choose_model
 
@@ -53,7 +59,8 @@ def accept(
     options = AcceptOptions(
         model=choose_model(model), certificate=certificate, pictures=pictures, expected=expected
     )
-    protocol = make_protocol(options, run_steps(options, report=print))
+    model_identity = identify_model(options)
+    protocol = make_protocol(model_identity, run_steps(options, report=print))
     beside = write_protocol(protocol, place)
     print(summarize(protocol))
     print(f"wetread: wrote {place} and {beside}", file=sys.stderr)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from wetread.bundle.acceptance.comparing import Rows, compare_rows, read_rows
+from wetread.errors import UsageError
 
 HEAD = "path,status,label,probability,p_a,p_b,error\n"
 ROWS = "{0}/x/1.jpg,ok,a,0.75,0.75,0.25,\n{0}/x/y/2.jpg,empty,,,,,no bytes\n"
@@ -33,6 +34,11 @@ def test_the_same_folder_under_two_names(tmp_path):
         ("empty,", "truncated,", "1 have another status, 0 label"),
         ("y/2.jpg", "y/3.jpg", "1 files have no row here, and 1 have none there"),
         ("0.75,0.75,0.25", ",,", "differ by inf"),
+        ("0.75,0.75,0.25", "0.75,nan,0.25", "differ by inf"),
+        ("0.75,0.75,0.25", "0.75,0.75,nan", "differ by inf"),
+        ("0.75,0.75,0.25", "nan,0.75,0.25", "differ by inf"),
+        ("0.75,0.75,0.25", "inf,0.75,0.25", "differ by inf"),
+        ("empty,,,,", "empty,,,0.5,", "differ by inf"),
     ],
 )
 def test_differences_are_found_and_name_no_picture(tmp_path, old, new, words):
@@ -51,3 +57,28 @@ def test_one_file_and_files_without_a_folder(tmp_path):
 
 def read_rows_of(folder: Path, text: str) -> set[str]:
     return set(write(folder / "rows.csv", text))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_what_is_no_number_on_both_sides_is_a_difference(tmp_path, value):
+    rows = write(tmp_path / "a.csv", ROWS.format("p").replace("0.75,0.75,0.25", f"0.75,{value},0.25"))
+    assert not compare_rows(rows, rows).is_same
+
+
+def test_rows_without_a_score_compare_nothing(tmp_path):
+    for text in ("", "2.jpg,empty,,,,,no bytes\n"):
+        rows = write(tmp_path / "a.csv", text)
+        found = compare_rows(rows, rows)
+        assert (found.is_same, "nothing was compared" in found.text) == (False, True)
+
+
+@pytest.mark.parametrize("column", ["path", "status", "label", "p_"])
+def test_a_column_that_is_missing_is_named(tmp_path, column):
+    (tmp_path / "a.csv").write_text(HEAD.replace(column, "other") + ROWS.format("p"))
+    with pytest.raises(UsageError, match=f"lacks the column {column}"):
+        read_rows(tmp_path / "a.csv")
+
+
+def test_a_spreadsheets_mark_is_no_part_of_the_first_column(tmp_path):
+    (tmp_path / "a.csv").write_text(HEAD + ROWS.format("p"), encoding="utf-8-sig")
+    assert read_rows(tmp_path / "a.csv").keys() == {"1.jpg", "y/2.jpg"}

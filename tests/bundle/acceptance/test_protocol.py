@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from wetread.bundle.acceptance.protocol import make_protocol, run_steps, summarize, write_protocol
+from wetread.bundle.acceptance.protocol import (
+    identify_model,
+    make_protocol,
+    run_steps,
+    summarize,
+    write_protocol,
+)
 from wetread.bundle.acceptance.steps import AcceptOptions, Found, Result, Step
 from wetread.cli import run
 from wetread.errors import OutputError
+
+MODEL = {"file": "model.onnx", "sha256": "ab" * 32}
 
 
 def make_step(number: str, result: Result, text: str = "<found> & more") -> Step:
@@ -36,6 +44,23 @@ def test_a_step_that_raises_has_failed_and_the_others_are_run(options):
     assert len(said) == 2
 
 
+def test_an_unforeseen_error_fails_the_step_and_names_no_picture(options):
+    def stumble(options: AcceptOptions, folder: Path) -> Found:
+        return {"Doe^Jane.jpg": Found(Result.PASSED, "")}["Roe^Jane.jpg"]
+
+    lines = run_steps(options, steps=(Step("1", "do", "expect", stumble), make_step("2", Result.PASSED)))
+    assert [line.result for line in lines] == [Result.FAILED, Result.PASSED]
+    assert lines[0].found.startswith("ended by an unforeseen KeyError at test_protocol.py:")
+
+
+def test_the_model_is_the_one_that_the_steps_began_with(options, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(Path(options.model).read_bytes())
+    model = identify_model(AcceptOptions(model=str(tmp_path / "model.onnx")))
+    (tmp_path / "model.onnx").unlink()
+    assert make_protocol(model, [])["model"] == model
+    assert (model["file"], len(model["sha256"])) == ("model.onnx", 64)
+
+
 @pytest.mark.parametrize(
     ("results", "accepted", "words"),
     [
@@ -46,7 +71,7 @@ def test_a_step_that_raises_has_failed_and_the_others_are_run(options):
 )
 def test_the_verdict(options, tmp_path, results, accepted, words):
     steps = tuple(make_step(str(number), result) for number, result in enumerate(results, 1))
-    protocol = make_protocol(options, run_steps(options, steps=steps))
+    protocol = make_protocol(MODEL, run_steps(options, steps=steps))
     assert (protocol["accepted"], summarize(protocol)) == (accepted, words)
     page = tmp_path / "accepted.html"
     beside = write_protocol(protocol, page)
@@ -65,7 +90,7 @@ def test_the_verdict(options, tmp_path, results, accepted, words):
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (.ci/run installs it)")
 def test_chromium_prints_the_protocol(options, tmp_path):
-    protocol = make_protocol(options, run_steps(options, steps=(make_step("1", Result.PASSED),)))
+    protocol = make_protocol(MODEL, run_steps(options, steps=(make_step("1", Result.PASSED),)))
     write_protocol(protocol, tmp_path / "accepted.html")
     line = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     line += [f"--print-to-pdf={tmp_path}/accepted.pdf", f"file://{tmp_path}/accepted.html"]
@@ -74,7 +99,7 @@ def test_chromium_prints_the_protocol(options, tmp_path):
 
 
 def test_a_protocol_that_cannot_be_written(options, tmp_path):
-    protocol = make_protocol(options, [])
+    protocol = make_protocol(MODEL, [])
     with pytest.raises(OutputError, match="cannot be written"):
         write_protocol(protocol, tmp_path / "none" / "accepted.html")
 

@@ -3,6 +3,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,6 +73,7 @@ def test_the_certificate_must_name_the_model(options, tmp_path):
         ),
         (steps.change_model, Done(0, "path,status\n", ""), Result.FAILED),
         (steps.change_model, Done(3, "path,status\n", ""), Result.FAILED),
+        (steps.change_model, Done(1, "", "wetread: changed.onnx has no signature"), Result.FAILED),
         (steps.score_drawn, Done(0, "", ""), Result.FAILED),
         (steps.score_drawn, Done(1, "", "wetread: no"), Result.FAILED),
     ],
@@ -119,6 +122,14 @@ def test_local_pictures_are_compared_with_another_machines_rows(options, tmp_pat
     assert "Doe" not in found.text
 
 
+def test_what_score_says_of_local_pictures_is_not_in_the_protocol(options, tmp_path, monkeypatch):
+    (tmp_path / "there.csv").write_text("")
+    answer(monkeypatch, Done(1, "", "wetread: /Doe^Jane/1.jpg cannot be read"))
+    given = AcceptOptions(model=options.model, pictures=str(tmp_path), expected=str(tmp_path / "there.csv"))
+    found = steps.score_local(given, tmp_path)
+    assert (found.result, found.text) == (Result.FAILED, "wetread score ended with exit code 1")
+
+
 def test_a_changed_model_is_refused(options, tmp_path, here):
     found = steps.change_model(options, tmp_path)
     assert found.result == Result.PASSED
@@ -132,6 +143,25 @@ def test_without_a_network_the_rows_are_the_same_or_it_is_left_to_a_hand(options
     assert steps.score_offline(options, tmp_path).result == Result.BY_HAND
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "offline"),
+    [
+        ("head\n", "", True),
+        ("head\n", "00 00 lo\n00 00 lo\n", True),
+        ("head\n", "00 00 lo\n20 00 eth0\n", False),
+        ("head\neth0 0\n", "00 00 lo\n", False),
+        ("head\n", None, True),
+        (None, None, False),
+    ],
+)
+def test_a_route_of_either_protocol_is_a_network(tmp_path, monkeypatch, old, new, offline):
+    for name, text in (("route", old), ("ipv6_route", new)):
+        if text is not None:
+            (tmp_path / name).write_text(text)
+    monkeypatch.setattr(steps, "_ROUTES", tmp_path)
+    assert steps._is_offline() is offline
+
+
 def test_other_rows_without_a_network_fail(options, tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "_find_cutter", lambda: ("unshare",))
     answer(monkeypatch, Done(3, "rows", ""), Done(3, "other rows", ""))
@@ -141,6 +171,21 @@ def test_other_rows_without_a_network_fail(options, tmp_path, monkeypatch):
 def test_a_watch_that_is_ended_hard(options, tmp_path):
     found = steps.watch(options, tmp_path)
     assert (found.result, found.text) == (Result.PASSED, "3 times ended hard, 12 files, 12 rows, each once")
+
+
+@pytest.mark.parametrize("rows", [0, 12])
+def test_a_watch_that_ends_by_itself_fails(tmp_path, monkeypatch, rows):
+    """Whatever rows it left: that it was not killed is what must be said."""
+
+    def start(model: str, inbox: Path, output: Path) -> subprocess.Popen[bytes]:
+        output.write_text("path,status,p_a\n" + "".join(f"{n}.jpg,ok,0.5\n" for n in range(rows)))
+        process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(5)"])
+        process.wait()
+        return process
+
+    monkeypatch.setattr(watching, "_start", start)
+    problem, _ = watching.watch_with_kills("model.onnx", tmp_path / "watched")
+    assert problem == "wetread watch ended by itself, with exit code 5"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
+from traceback import extract_tb
 from typing import Any
 
 from wetread.bundle.acceptance.steps import STEPS, AcceptOptions, Found, Result, Step
@@ -53,6 +54,11 @@ def run_steps(
                 found = step.run(options, Path(folder))
             except (WetreadError, OSError) as error:
                 found = Found(Result.FAILED, str(error))
+            except Exception as error:  # noqa: BLE001 - told below
+                # Whatever it is, the protocol is written. Not its message: it may name a picture.
+                last = extract_tb(error.__traceback__)[-1]
+                where = f"{Path(last.filename).name}:{last.lineno}"
+                found = Found(Result.FAILED, f"ended by an unforeseen {type(error).__name__} at {where}")
             text = " ".join(found.text.replace(folder, "...").split())
             seconds = round(monotonic() - started, 1)
             lines.append(Line(step.number, step.do, step.expect, text, found.result, seconds))
@@ -61,16 +67,24 @@ def run_steps(
     return lines
 
 
-def make_protocol(options: AcceptOptions, lines: list[Line]) -> dict[str, Any]:
-    """Describe an acceptance: the verdict, the steps, the model, the machine, and what is installed."""
+def identify_model(options: AcceptOptions) -> dict[str, str]:
+    """Return the model's file name and digest. Raises ModelError, TamperedModelError for a changed one."""
     data, name = read_model(options.model)
+    return {"file": Path(name).name, "sha256": check_digest(data, name=name)}
+
+
+def make_protocol(model: dict[str, str], lines: list[Line]) -> dict[str, Any]:
+    """Describe an acceptance: the verdict, the steps, the model, the machine, and what is installed.
+
+    `model`: what `identify_model` returned before the first step.
+    """
     system, processor = read_system(), read_processor()
     return {
         "format": FORMAT,
         "accepted": not any(line.result == Result.FAILED for line in lines),
         "open": [line.number for line in lines if line.result in (Result.BY_HAND, Result.NOT_RUN)],
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": {"file": Path(name).name, "sha256": check_digest(data, name=name)},
+        "model": model,
         "machine": {**system, "architecture": processor.architecture, "features": list(processor.features)},
         "versions": find_versions(RESULT_PACKAGES),
         "steps": [asdict(line) for line in lines],

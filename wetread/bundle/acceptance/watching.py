@@ -20,21 +20,24 @@ def watch_with_kills(model: str, folder: Path) -> tuple[str, str]:
     inbox, output = folder / "in", folder / "scores.csv"
     inbox.mkdir(parents=True)
     picture = draw_pictures(with_dicom=False)["1.jpg"]
-    process = _start(model, inbox, output)
+    process, kills = _start(model, inbox, output), 0
     try:
         for number in range(_FILES):
             _deliver(inbox, number, picture)
             if number % (_FILES // _KILLS) == 1:
-                _wait_for(output, 1 + number // 2, process)
+                problem = _wait_for(output, 1 + number // 2, process) or _find_end(process)
+                if problem:
+                    return problem, ""
                 process.kill()
                 process.wait()
-                process = _start(model, inbox, output)
+                process, kills = _start(model, inbox, output), kills + 1
         problem = _wait_for(output, _FILES, process)
         time.sleep(1)  # a second row of a file would come now
+        problem = problem or _find_end(process)
     finally:
         process.kill()
         process.wait()
-    return problem or _judge(output), f"{_KILLS} times ended hard, {_FILES} files, {_FILES} rows, each once"
+    return problem or _judge(output), f"{kills} times ended hard, {_FILES} files, {_FILES} rows, each once"
 
 
 def _start(model: str, inbox: Path, output: Path) -> subprocess.Popen[bytes]:
@@ -70,12 +73,19 @@ def _wait_for(output: Path, count: int, process: subprocess.Popen[bytes]) -> str
     """Wait for rows; return what is wrong if they do not come."""
     end = time.monotonic() + _SECONDS
     while len(_read(output)) < count:
-        if process.poll() is not None:
-            return f"wetread watch ended by itself, with exit code {process.returncode}"
+        if ended := _find_end(process):
+            return ended
         if time.monotonic() > end:
             return f"{len(_read(output))} rows after {_SECONDS:.0f} s, in place of {count}"
         time.sleep(0.1)
     return ""
+
+
+def _find_end(process: subprocess.Popen[bytes]) -> str:
+    """Return what is wrong with a watch that ended without being asked to; '' if it runs."""
+    if process.poll() is None:
+        return ""
+    return f"wetread watch ended by itself, with exit code {process.returncode}"
 
 
 def _judge(output: Path) -> str:
