@@ -35,6 +35,21 @@ def test_a_converted_file_loads_in_bare_keras_and_answers_alike(zoo, tmp_path, c
     assert np.abs(found - np.load(zoo / "nested.h5.npy")).max() <= 1e-5
 
 
+@pytest.mark.parametrize("form", ["sequential", "dict"])
+def test_networks_of_keras_3_are_converted_and_compared(tmp_path, form):
+    import keras
+
+    layers = [keras.layers.Flatten(), keras.layers.Dense(2)]
+    if form == "sequential":
+        model = keras.Sequential([keras.Input((8, 8, 1)), *layers])
+    else:
+        image = keras.Input((8, 8, 1), name="image")
+        model = keras.Model({"image": image}, layers[1](layers[0](image)))
+    model.save(tmp_path / "own.keras")
+    convert_network(tmp_path / "own.keras", output=tmp_path / "converted.keras")
+    assert keras.saving.load_model(tmp_path / "converted.keras").count_params() == model.count_params()
+
+
 def test_what_a_keras_file_cannot_hold(zoo, tmp_path):
     with pytest.raises(ExportError, match=r"only its TensorFlow graph is known.*wetread export --keras"):
         convert_network(zoo / "custom-saved", output=tmp_path / "net.keras")

@@ -91,4 +91,7 @@ def _compare(model: Any, file: Path, *, custom: str | None) -> None:
 
 
 def _pack(model: Any, images: list[Any]) -> Any:
-    return import_keras().tree.pack_sequence_as(model.input, images)
+    """Give images the structure of a model's inputs. A Sequential has `inputs` alone once it is loaded."""
+    keras = import_keras()
+    structure = model.inputs[0] if isinstance(model, keras.Sequential) else model.input
+    return keras.tree.pack_sequence_as(structure, images)
