@@ -25,7 +25,7 @@ from wetread.export.assumptions import read_run_spec
 from wetread.export.contract import finish
 from wetread.export.emulation import Emulator
 from wetread.export.images import ExportImages, read_run_images
-from wetread.export.judging import Gate, Judge, classify_all, measure_speeds
+from wetread.export.judging import Gate, Judge, classify_all, time_forms
 from wetread.export.network import load_network, predict_network, wrap_network
 from wetread.export.selftest import choose_inputs, make_golden
 from wetread.runtime.machine import read_processor
@@ -168,7 +168,7 @@ def main() -> None:
         forms += [Form(n, quantize_naively(float32, images, spec, o)) for n, o in NAIVE.items()]
         rows = [describe_form(form, judge, float32, keras, folder) for form in forms]
         models = [onnx.load(float32), *(onnx.load_from_string(form.data) for form in forms)]
-        speeds = measure_speeds(models, judge)
+        speeds = time_forms(models, judge)
         for row, form, speed in zip(rows, forms, speeds[1:], strict=True):
             row[5:5] = [f"{len(form.data) / float32.stat().st_size:.2f}", f"{speed / speeds[0]:.2f}"]
         print(f"{len(images.validation)} validation files; size and speed beside float32 in one run.\n")

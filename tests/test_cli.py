@@ -120,6 +120,18 @@ def test_inspect_shows_the_spec(toy_model):
     assert spec["pixels"]["height"] == 64
 
 
+def test_inspect_measures_the_speed_where_it_is_asked_to(toy_model):
+    done = wetread("inspect", toy_model, "--speed")
+    assert done.returncode == 0
+    assert b"speed here " in done.stdout
+    assert b" images/s on one core (CPUExecutionProvider), without decoding" in done.stdout
+    found = json.loads(wetread("inspect", toy_model, "--json", "--speed").stdout)
+    assert found["speed"]["images_per_second"] > 0
+    assert {name: value for name, value in found.items() if name != "speed"} == json.loads(
+        wetread("inspect", toy_model, "--json").stdout
+    )
+
+
 def test_every_command_that_reads_with_a_model_can_demand_its_signature(toy_model, image_folder, tmp_path):
     pytest.importorskip("cryptography")
     from tests.keys import write_keys

@@ -26,6 +26,7 @@ import sys
 import traceback
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 
 class WetreadError(Exception):
@@ -35,6 +36,16 @@ class WetreadError(Exception):
     """
 
     resumable = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let every error be pickled, whatever it is made from: a worker process passes it on."""
+        return _restore, (type(self), self.args, vars(self))
+
+
+def _restore(kind: type[WetreadError], words: tuple[Any, ...], fields: dict[str, Any]) -> WetreadError:
+    error = kind.__new__(kind, *words)
+    vars(error).update(fields)
+    return error
 
 
 class Status(StrEnum):

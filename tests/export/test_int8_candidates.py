@@ -158,7 +158,7 @@ def row(name: str, *, flips: int, mean: float) -> Candidate:
 
 def test_among_fast_forms_the_most_faithful_is_taken(float32_model, judge, monkeypatch):
     speeds = iter([[100.0, 200.0, 195.0, 120.0]])
-    monkeypatch.setattr(module, "measure_speeds", lambda models, judge: next(speeds))
+    monkeypatch.setattr(module, "time_forms", lambda models, judge: next(speeds))
     tried = {
         module.Settings(method="minmax"): row("fast", flips=1, mean=0.01),
         module.Settings(method="mse"): row("nearly as fast", flips=0, mean=0.02),

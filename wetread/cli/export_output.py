@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_candidates(candidates: Sequence[Candidate]) -> None:
     """Print the forms that were tried, a row for each."""
-    header = ("form", "flips", "change of AUC", "mean |dp|", "kB", "speed", "safe", "holds")
+    header = ("form", "flips", "change of AUC", "mean |dp|", "kB", "images/s", "speed", "safe", "holds")
     rows = [
         (
             f"{'* ' if found.chosen else '  '}{found.name}",
@@ -23,6 +23,7 @@ def print_candidates(candidates: Sequence[Candidate]) -> None:
             "-" if found.auc_change is None else f"{found.auc_change:+.4f}",
             f"{found.mean_difference:.1e}",
             f"{found.size / 1e3:.0f}",
+            f"{found.speed:,.0f}" if found.speed else "-",
             f"{found.speedup:.2f} x" if found.speedup else "-",
             "yes" if found.safe else "NO",
             "yes" if found.holds else "NO",

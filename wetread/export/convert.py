@@ -25,7 +25,7 @@ from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
 from wetread.export.int8_candidates import search_int8
-from wetread.export.judging import Candidate, GateError, Judge, measure_speeds
+from wetread.export.judging import Candidate, GateError, Judge, time_forms
 from wetread.export.keras_to_onnx import build_graph, compare_with_keras
 from wetread.export.notes import note_alike_answers, note_only_answer, note_temperature, take_notes
 from wetread.export.options import ExportOptions, ExportResult
@@ -164,7 +164,7 @@ def _search(
         return search_int8(model, choosing, confirming=confirming, on_progress=options.on_progress)
     half = halve_graph(model)
     one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
-    speeds = measure_speeds([model, half], judge)
+    speeds = time_forms([model, half], judge)
     rows = (
         dataclasses.replace(one, speed=speeds[0], speedup=1.0),
         dataclasses.replace(measured, speed=speeds[1], speedup=speeds[1] / speeds[0], chosen=measured.holds),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import onnx
 
 from wetread.errors import ExportError
-from wetread.export.judging import Candidate, Gate, GateError, Judge, measure_speeds
+from wetread.export.judging import Candidate, Gate, GateError, Judge, time_forms
 from wetread.export.quantize import Settings, activation_names, quantize_graph, weighted_nodes
 from wetread.export.ranges import METHODS, Histogram, collect_histograms
 
@@ -127,7 +127,7 @@ def _choose(
     confirming: Judge | None = None,
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Time the forms beside float32; of the fast ones that hold the gate, choose the most faithful."""
-    speeds = measure_speeds([model, *forms.values()], judge)
+    speeds = time_forms([model, *forms.values()], judge)
     float32 = dataclasses.replace(judge.measure(model, "float32"), speed=speeds[0], speedup=1.0)
     timed = dict(tried)
     for settings, speed in zip(forms, speeds[1:], strict=True):

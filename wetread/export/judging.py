@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -17,16 +16,12 @@ from wetread.export.graph import optimize_graph
 from wetread.export.images import ExportImages
 from wetread.runtime.model.saturation import prove_layers
 from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.model.speed import measure_speeds
 from wetread.runtime.scoring.classifier import Classifier
 
 Floats = NDArray[np.floating]
 
 _TIMED_IMAGES = 64
-_TIMED_BATCH = 8
-_ROUNDS = 5
-# A session computes on its caller's thread, whose own time a busy machine does not change much; Windows
-# counts it in steps that are too long.
-_clock = time.thread_time if time.get_clock_info("thread_time").resolution <= 1e-4 else time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -161,15 +156,7 @@ def measure_area(scores: Floats, positive: NDArray[np.bool_]) -> float:
     return float(above / (positives * negatives))
 
 
-def measure_speeds(models: Sequence[onnx.ModelProto], judge: Judge) -> list[float]:
-    """Images/s of each model on one thread of the runtime: the best of interleaved rounds."""
-    classifiers = [Classifier(finish(model, judge.spec), device="cpu") for model in models]
-    pixels = judge.images.validation.pixels[:_TIMED_IMAGES]
-    best = [np.inf] * len(models)
-    for _ in range(_ROUNDS):
-        for index, classifier in enumerate(classifiers):
-            start = _clock()
-            for first in range(0, len(pixels), _TIMED_BATCH):
-                classifier.classify(pixels[first : first + _TIMED_BATCH])
-            best[index] = min(best[index], _clock() - start)
-    return [len(pixels) / seconds for seconds in best]
+def time_forms(models: Sequence[onnx.ModelProto], judge: Judge) -> list[float]:
+    """Return the images/s of each model, as `measure_speeds` measures them, on validation images."""
+    sessions = [Classifier(finish(model, judge.spec), device="cpu") for model in models]
+    return measure_speeds(sessions, judge.images.validation.pixels[:_TIMED_IMAGES])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
-from wetread.runtime.scoring.worker_process import Answer
+from wetread.runtime.scoring.worker_process import Answer, _make_portable
 
 LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
 
@@ -109,9 +110,24 @@ def test_errors_and_warnings_come_through(classifier, options, tmp_path):
         with pytest.warns(SlowImageWarning, match=r"slow\.jpg is slow"):
             score(classifier, chosen)
         (tmp_path / "in" / "outage.jpg").write_bytes(draw_image(2))
-        with pytest.raises(SourceError, match="The disk is gone"):
+        with pytest.raises(SourceError, match="The disk is gone") as caught:
             score(classifier, replace(chosen, overwrite=True))
+    assert "in read_here" in caught.value.__notes__[0]
     assert not any(map(is_alive, started))
+
+
+def test_an_error_that_cannot_be_pickled_is_a_fault_with_its_traceback():
+    class StrangeError(Exception):
+        def __reduce__(self):
+            raise TypeError
+
+    try:
+        raise StrangeError("of no known kind")
+    except StrangeError as error:
+        found = _make_portable(error)
+    assert isinstance(found, RuntimeError)
+    assert str(found) == "StrangeError: of no known kind"
+    assert "in test_an_error_that_cannot_be_pickled" in pickle.loads(pickle.dumps(found)).__notes__[0]
 
 
 def test_a_small_job_starts_no_process(classifier, options, monkeypatch):

@@ -10,12 +10,12 @@ import pickle
 import signal
 import struct
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from wetread.errors import WetreadError
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Model
 from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, ReadFile
@@ -86,11 +86,14 @@ def _answer(scorer: ChunkScorer, entries: list[tuple[Any, ...]], fatal: tuple[in
 
 
 def _make_portable(error: Exception) -> Exception:
-    """Return an error that can be pickled: itself, or one with its words."""
+    """Return an error that can be pickled: itself, or one with its words. A note holds its traceback."""
+    error.add_note("In a worker process:\n" + "".join(traceback.format_exception(error)).rstrip())
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:  # noqa: BLE001 - what an error's own code raises
-        return WetreadError(f"{type(error).__name__}: {error}")
+        portable = RuntimeError(f"{type(error).__name__}: {error}")
+        portable.__notes__ = error.__notes__
+        return portable
     return error
 
 
