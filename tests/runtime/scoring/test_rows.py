@@ -25,6 +25,7 @@ from wetread.runtime.scoring.rows import (
     encode_rows,
     make_failure,
     make_predictions,
+    write_texts,
 )
 
 LABELS = ("NORMAL", "PNEUMONIA")
@@ -192,3 +193,10 @@ def test_a_carriage_return_in_any_column_is_quoted():
     rows = [Prediction("a.jpg", "empty", error="x\ry", optional={"beside": "1\r2"})]
     data = encode_rows(rows, LABELS, kind="csv", optional=("beside",)).decode()
     assert next(csv.reader(io.StringIO(data, newline="")))[-2:] == ["x\ry", "1\r2"]
+
+
+def test_a_calling_programs_print_options_change_no_value():
+    values = np.random.default_rng(0).random((50, 2)).astype(np.float32)
+    with np.printoptions(legacy="1.13", precision=2):
+        texts = write_texts(values)
+    assert np.array_equal(np.array(texts, np.float32), values)

@@ -84,6 +84,9 @@ def make_predictions(
 
 def write_texts(probabilities: NDArray[np.float32]) -> list[list[str]]:
     """Write float32 (N, K), each value as the shortest decimal that is read back as the same float32."""
+    if np.get_printoptions()["legacy"]:  # set by a calling program; '1.13' rounds
+        with np.printoptions(legacy=False):
+            return write_texts(probabilities)
     texts: list[list[str]] = probabilities.astype("U16").tolist()  # the longest has 15 characters
     return texts
 
