@@ -2,6 +2,8 @@
 
 python benchmarks/prepare.py run DATA RUN           train model-3 for an epoch: what it costs is what counts
 python benchmarks/prepare.py model RUN FILE.onnx    export it
+python benchmarks/prepare.py int8 RUN FILE.onnx     export it to int8, however much it changes
+python benchmarks/prepare.py packaged FILE.onnx     copy the packaged model
 python benchmarks/prepare.py full SOURCE FOLDER N   N full-size X-rays: the originals, and variants of them
 python benchmarks/prepare.py phantoms FOLDER N      N drawn phantoms
 """
@@ -26,6 +28,26 @@ def make_model(run: str, output: str) -> None:
     from wetread.export.convert import export_run
 
     export_run(run, output=output)
+
+
+def make_int8(run: str, output: str) -> None:
+    """Export a run to int8. Its network was trained briefly, so no limit holds it: only its cost counts."""
+    from wetread.export.convert import export_run
+    from wetread.export.judging import Gate
+    from wetread.export.options import ExportOptions
+
+    export_run(
+        run,
+        output=output,
+        options=ExportOptions(precision="int8", gate=Gate(max_flips=1.0, max_auc_change=1.0)),
+    )
+
+
+def copy_packaged(output: str) -> None:
+    """Copy the packaged model, so that programs that know nothing of wetread find it."""
+    from wetread.runtime.model.packaged import choose_model
+
+    Path(output).write_bytes(Path(choose_model(None)).read_bytes())
 
 
 def make_phantoms(folder: str, count: str) -> None:
@@ -65,6 +87,8 @@ def encode_variant(original: Path, index: int) -> bytes:
 MAKERS: dict[str, Callable[..., None]] = {
     "run": make_run,
     "model": make_model,
+    "int8": make_int8,
+    "packaged": copy_packaged,
     "full": make_full_set,
     "phantoms": make_phantoms,
 }

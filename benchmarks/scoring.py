@@ -22,6 +22,7 @@ from sections import Setup
 HERE = Path(__file__).resolve().parent
 SECTIONS = {
     "speed-224": sections.compare_speed_224,
+    "forms": sections.compare_forms,
     "speed-full": sections.compare_speed_full,
     "memory": sections.compare_memory,
     "listing": sections.measure_listing,
@@ -93,6 +94,7 @@ def prepare(arguments: argparse.Namespace, scratch: Path) -> Setup:
         make("model", run, model)
     return Setup(
         model=model,
+        run=run,
         keras=run / "model.keras" if run else None,
         small=small,
         full=full if full.is_dir() else None,

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 
@@ -26,6 +26,7 @@ class Setup:
     wetread's, and `make` makes something in a process of its own."""
 
     model: Path
+    run: Path | None
     keras: Path | None
     small: Path
     full: Path | None
@@ -123,6 +124,40 @@ def compare_speed_224(setup: Setup) -> None:
     print(f"- {most:.2f} times the plain loop is the most there can be: both, a process for each core")
     bound = tables.bound_share(ours, decode, infer)
     tables.print_claim("of the bound 1 / (1/decode + 1/inference), start-up left out", bound, at_least=0.9)
+
+
+def compare_forms(setup: Setup) -> None:
+    """The 224-pixel X-rays with an int8 file and with the packaged model: everyone reads the same file.
+
+    The packaged model's threshold is not 0.5, and the peers take the largest probability: labels differ.
+    """
+    source = link_tree(setup, setup.small, 200, folders=2) if setup.quick else setup.small
+    forms = {"packaged": ()} if setup.run is None else {"int8": (setup.run,), "packaged": ()}
+    for form, made_from in forms.items():
+        scratch = setup.scratch / form
+        scratch.mkdir()
+        setup.make(form, *made_from, scratch / "model.onnx")
+        one = replace(setup, model=scratch / "model.onnx", keras=None, scratch=scratch)
+        print(f"### {'model-3 in int8' if form == 'int8' else 'the packaged model (int8)'}\n")
+        compare_form(one, source)
+    if setup.run is None:
+        print("Not run: model-3 in int8 needs a run (--run).")
+
+
+def compare_form(setup: Setup, source: Path) -> None:
+    """wetread, the plain loop, OpenVINO and the bound, all with one file."""
+    loop = peer(setup, "imread_loop", "imread + session.run, 32 at a time", source=source)
+    openvino = peer(setup, "openvino_queue", "OpenVINO async queue + OpenCV threads", source=source)
+    both = peer(setup, "both_bound", "bound: both, a process for each core", source=source)
+    ours = wetread(setup, source)
+    interleave([ours, loop, openvino, both], repeats=setup.repeats)
+    tables.print_speed(ours, [loop, openvino], [both])
+    share = median_ratio(both, ours, tables.inner)
+    tables.print_claim("of the bound, start-up left out", share, at_least=0.95)
+    if openvino.runs:
+        for figure, how in ((tables.wall, "whole processes"), (tables.inner, "start-up left out")):
+            ahead = median_ratio(openvino, ours, figure)
+            tables.print_claim(f"times OpenVINO, {how}", ahead, at_least=1.0)
 
 
 def compare_speed_full(setup: Setup) -> None:
