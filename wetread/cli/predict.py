@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wetread.cli.app import app, open_output
+from wetread.cli.app import app
 from wetread.cli.options import DEFAULT_MEMORY, MaxMemory, ModelOptions, Quiet, expand_options
 
 if TYPE_CHECKING:
@@ -41,15 +41,12 @@ def predict(
     from wetread.errors import Status
     from wetread.runtime.scoring.readable import check_images, describe_prediction, predict_images
 
-    output = open_output()
     check_images(images)
     classifier = chosen.load(quiet=quiet)
     failed = False
     for one in predict_images(classifier, images, max_memory=max_memory << 20):
         write = _write_json if as_json else describe_prediction
-        line = write(one, classifier.spec, top=top)
-        output.write(line.encode(errors="backslashreplace") + b"\n")
-        output.flush()
+        print(write(one, classifier.spec, top=top), flush=True)
         failed = failed or one.status != Status.OK
     raise typer.Exit(3 if failed else 0)
 
