@@ -19,6 +19,7 @@ QUICK = {
     "manifest": "manifest {images} --output {out}/m.jsonl",
     "shard": "score --from-manifest {manifest} --shard 0/1 --model {model} --output {out}/shards",
     "merge": "merge {shards} --output {out}/merged.csv",
+    "predict": "predict {image} {broken}/cut.jpg --model {model}",
     "explain": "explain {image} --model {model} --output {out}/e.png",
     "verify": "verify {model}",
     "inspect": "inspect {model}",

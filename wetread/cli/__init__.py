@@ -43,6 +43,7 @@ COMMANDS = (
     "merge",
     "node",
     "parity",
+    "predict",
     "report",
     "review",
     "score",
