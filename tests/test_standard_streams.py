@@ -32,8 +32,13 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def content_of(path: Path) -> bytes:
-    """Return what a file holds; of a shard its rows, since the record behind them tells the time."""
+    """Return what a file holds, but for what depends on the time that something took.
+
+    The record behind a shard's rows tells the time; the form of the demo's int8 model is chosen by speed.
+    """
     content = path.read_bytes()
+    if path.parent.name == "demo" and path.suffix == ".csv":
+        return b"\n".join(b",".join(line.split(b",")[:2]) for line in content.splitlines())
     if path.suffix == ".shard":
         rows, _, record = content.rstrip(b"\n").rpartition(b"\n")
         assert record.startswith(b'{"record":')
