@@ -26,6 +26,7 @@ _OFF = {
     "DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA": "true",
 }
 _too_late = False
+_temporary: set[str] = set()
 
 
 def switch_telemetry_off() -> None:
@@ -60,6 +61,13 @@ def keep_home_clean() -> None:
             folder = tempfile.mkdtemp(prefix="wetread-")
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             os.environ[variable] = folder
+            _temporary.add(folder)
+
+
+def find_keras_home() -> str:
+    """Return the folder of Keras' settings and weights: $KERAS_HOME, unless it is temporary, or ~/.keras."""
+    named = os.environ.get("KERAS_HOME")
+    return named if named and named not in _temporary else os.path.join(os.path.expanduser("~"), ".keras")
 
 
 def name_python() -> list[str]:

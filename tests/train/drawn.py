@@ -46,4 +46,4 @@ def draw_folder(folder: Path, *, counts: dict[str, int], patients: int = 2, colo
 
 def configure_xray(**values) -> TrainConfig:
     """The recipe for X-rays, of data that nobody looks at."""
-    return TrainConfig(data="data", output="run", **{**XRAY, **values})
+    return TrainConfig(**{"data": "data", "output": "run", **XRAY, **values})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -113,8 +114,38 @@ def test_what_is_given_stays(tmp_path: Path) -> None:
     assert {name: getattr(forced, name) for name in CHOSEN} == XRAY
     large = settle(replace(config, backbone="MobileNetV2"))
     assert (large.network, large.learning_rate) == ("MobileNetV2", 1e-3)
+    assert (large.size, settle(replace(config, backbone="Xception")).size) == (48, 96)
     with pytest.raises(ConfigError, match="preset must be one of xray, photo, document, texture"):
         replace(config, preset="cat")
+
+
+def test_a_network_that_was_trained_before_gets_its_size_and_its_stages(tmp_path: Path) -> None:
+    (tmp_path / "body.h5").write_bytes(b"weights")
+    values = {"backbone": "MobileNetV2", "weights": str(tmp_path / "body.h5")}
+    xray = settle(replace(fill(tmp_path / "xray", draw_xray), **values))
+    assert (xray.size, xray.color, xray.freeze_epochs, xray.fine_tune_learning_rate) == (96, "gray", 5, 1e-4)
+    assert xray.weights_digest == hashlib.sha256(b"weights").hexdigest()
+    assert "the network repeats gray in the three channels of its backbone" in xray.reasons["color"]
+    assert xray.reasons["architecture"] == "not used: a backbone is the network"
+    assert settle(xray) == xray
+    told: list[DefaultsChosen] = []
+    photo = replace(fill(tmp_path / "photo", draw_photo), **values, freeze_epochs=0, epochs=3)
+    photo = settle(photo, on_event=told.append)
+    assert (photo.color, photo.freeze_epochs, photo.fine_tune_learning_rate) == ("rgb", 0, None)
+    assert "freeze_epochs" not in told[0].options
+    run = tmp_path / "old"
+    run.mkdir()
+    (run / "model.keras").write_bytes(b"network")
+    (run / "metrics.json").write_bytes(b"{}")
+    (run / "config.json").write_text(xray.to_json())
+    again = settle(replace(fill(tmp_path / "again", draw_photo), weights=str(run)))
+    assert (again.network, again.size, again.color) == ("MobileNetV2", 96, "gray")
+    assert again.reasons["backbone"] == "as in the run whose weights are loaded"
+    assert adopt(replace(fill(tmp_path, draw_photo), weights=str(run)), again).network == "MobileNetV2"
+    other = settle(replace(fill(tmp_path, draw_photo), weights=str(run), architecture="edge"))
+    assert (other.network, other.size) == ("edge", 96)
+    short = settle(replace(xray, weights_digest=None, freeze_epochs=None, epochs=1))
+    assert short.freeze_epochs == 1
 
 
 def test_a_layout_is_what_images_have_in_common() -> None:

@@ -38,6 +38,12 @@ def test_a_run_is_over_when_nothing_gets_better() -> None:
     assert [is_over(history[:n], config) for n in range(6)] == [False] * 6
 
 
+def test_epochs_with_a_frozen_body_do_not_end_a_run() -> None:
+    history = make_history([0.3, 0.4, 0.5, 0.6, 0.7, 0.8], [0.5] * 6)
+    config = configure(epochs=100, early_stopping=2, weights="a.keras", freeze_epochs=4)
+    assert [is_over(history[:n], config) for n in range(1, 7)] == [False] * 5 + [True]
+
+
 def test_a_metric_of_two_labels_chooses_nothing_among_three() -> None:
     check_best(configure(best="sensitivity"), 2)
     check_best(configure(best="auc"), 3)

@@ -132,6 +132,34 @@ class SourceOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransferOptions:
+    """How a network that was trained before learns other labels."""
+
+    panel: ClassVar[str] = "Network"
+
+    freeze_epochs: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="With --weights: epochs in which the new last layer alone trains. Default: half of them.",
+        ),
+    ] = None
+    fine_tune_at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYER",
+            help="The first layer, by name or number, that trains after these epochs. Default: the first.",
+        ),
+    ] = None
+    fine_tune_learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", help="Peak learning rate after these epochs. Default: a tenth of --learning-rate."
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColumnOptions:
     """Which optional columns a row has."""
 

@@ -12,7 +12,7 @@ import typer
 
 import wetread
 from wetread.cli.app import app
-from wetread.cli.options import Project, expand_options
+from wetread.cli.options import Project, TransferOptions, expand_options
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,7 +118,11 @@ class NetworkOptions:
         ),
     ] = None
     weights: Annotated[
-        str, typer.Option(metavar="FILE|imagenet|none", help="Initial weights of the backbone.")
+        str,
+        typer.Option(
+            metavar="FILE|RUN|imagenet|none",
+            help="Initial weights: a file of Keras' weights, a .keras file, a run, or Keras' own cache.",
+        ),
     ] = "none"
     resize: Annotated[
         str,
@@ -233,6 +237,7 @@ def train(
     labelled: DataOptions,
     output: Annotated[str, typer.Option("--output", "-o", metavar="RUN", help="The run directory to write.")],
     network: NetworkOptions,
+    transfer: TransferOptions,
     images: ImageOptions,
     fitting: FittingOptions,
     held_out: HeldOutOptions,
@@ -250,6 +255,7 @@ def train(
             output=output,
             **labelled.given(),
             **vars(network),
+            **vars(transfer),
             **vars(images),
             **vars(fitting),
             **vars(held_out),

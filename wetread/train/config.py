@@ -27,6 +27,7 @@ METRICS = ("loss", "accuracy", "balanced_accuracy", "sensitivity", "specificity"
 BY_DATA: Any = None
 CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "learning_rate")
 EDGE = "edge"
+STAGE_OPTIONS = ("freeze_epochs", "fine_tune_at", "fine_tune_learning_rate")
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
@@ -44,6 +45,8 @@ _RANGES = {
     "ema": ("[", 0, 1, ")"),
     "label_smoothing": ("[", 0, 1, ")"),
     "seed": ("[", 0, 2**32, ")"),
+    "freeze_epochs": ("[", 0, math.inf, ")"),
+    "fine_tune_learning_rate": ("(", 0, 10, "]"),
 }
 
 
@@ -71,7 +74,10 @@ class TrainConfig:
     `wetread.train.augment.POLICIES` or a TOML file.
 
     Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'; or a `backbone`
-    of `wetread.train.backbones`, with `weights`: 'none', 'imagenet' or a file.
+    of `wetread.train.backbones`. `weights`: 'none', 'imagenet', a file or a run; their SHA-256 is saved as
+    `weights_digest`. With weights, all but the last layer is frozen for `freeze_epochs`; afterwards the
+    layers from `fine_tune_at` on, a layer's name or number, train at `fine_tune_learning_rate`. Those that
+    are not given are chosen as in CHOSEN; `fine_tune_at` None is the first layer.
 
     Loss. `class_weight`: 'balanced' gives every label the same total weight. `loss`: 'focal' gives less
     weight to images that are already right (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: as in
@@ -113,6 +119,10 @@ class TrainConfig:
     architecture: str = BY_DATA
     backbone: str | None = None
     weights: str = "none"
+    weights_digest: str | None = None
+    freeze_epochs: int | None = None
+    fine_tune_at: str | None = None
+    fine_tune_learning_rate: float | None = None
 
     class_weight: str = "balanced"
     loss: str = "crossentropy"
@@ -148,6 +158,7 @@ class TrainConfig:
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
         self._check_network()
+        self._check_stages()
         self._check_calibration()
         self._check_places()
         if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
@@ -166,8 +177,26 @@ class TrainConfig:
                 f"backbone {self.backbone!r} and architecture {self.architecture!r} are both networks: "
                 "name only one of them."
             )
+        if self.fine_tune_at is not None:  # from Python it may be a number
+            object.__setattr__(self, "fine_tune_at", str(self.fine_tune_at))
         if self.weights not in ("none", "imagenet"):
             object.__setattr__(self, "weights", _make_absolute(self.weights))
+
+    def _check_stages(self) -> None:
+        given = [name for name in STAGE_OPTIONS if getattr(self, name) is not None]
+        if given and not self.is_pretrained:
+            raise ConfigError(f"{given[0]} is for a network that was trained before: give weights as well.")
+        if self.epochs is None or self.freeze_epochs is None:
+            return
+        if self.freeze_epochs > self.epochs:
+            raise ConfigError(
+                f"freeze_epochs must be at most the {self.epochs} epochs of the run, not "
+                f"{self.freeze_epochs}."
+            )
+        if 0 < self.freeze_epochs <= self.warmup:
+            raise ConfigError(
+                f"warmup must be shorter than the {self.freeze_epochs} freeze_epochs, not {self.warmup}."
+            )
 
     def _check_places(self) -> None:
         if self.tensorboard and self.output.startswith("gs://"):
@@ -194,6 +223,11 @@ class TrainConfig:
                     f"threshold_rule {self.threshold_rule!r} needs images set aside: add calibration_split "
                     "or folds, or give a number, such as 'fixed 0.5'."
                 )
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether the network begins with weights that were trained before."""
+        return self.weights != "none"
 
     @property
     def is_settled(self) -> bool:
@@ -245,9 +279,10 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
     """Return the first field that changes the result, with its old and new value; None if there is none.
 
     The locations of data, labels, run and cache are not compared: what is in data and labels is. Neither is
-    `tensorboard`, which only reports, nor the `preset`, whose options are, nor the `reasons`.
+    `tensorboard`, which only reports, nor the `preset`, whose options are, nor the `reasons`. Of weights
+    their digest is compared.
     """
-    ignored = ("data", "output", "cache", "labels", "tensorboard", "preset", "reasons")
+    ignored = ("data", "output", "cache", "labels", "weights", "tensorboard", "preset", "reasons")
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
         if before != after and f.name not in ignored:

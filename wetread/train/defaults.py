@@ -13,9 +13,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from wetread.evaluate.labelled_folders import list_data
-from wetread.train.config import CHOSEN, EDGE, TrainConfig
+from wetread.train.config import CHOSEN, EDGE, STAGE_OPTIONS, TrainConfig
 from wetread.train.dataset_traits import Traits, find_traits
 from wetread.train.events import DefaultsChosen, OnEvent, ignore_event
+from wetread.train.fine_tuning_defaults import choose_size, find_origin, settle_stages
 
 # The recipe for X-rays, which the figures of docs/results/experiments.md are of. Of images with more than two
 # labels the epochs depend on their number.
@@ -34,6 +35,7 @@ TWO = 2
 SIZES = (32, 48, 64)
 SEEN, FEWEST_EPOCHS, MOST_EPOCHS = 8_000, 20, 40
 FEW = 1000
+AS_BEFORE = "as in the run whose weights are loaded"
 AUGMENTED = {
     "photo": "mirror images, crops and changes of colour",
     "document": "pose and contrast, no mirror images: a mirrored letter is another one",
@@ -51,28 +53,45 @@ class Choice(NamedTuple):
 def settle(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> TrainConfig:
     """Return a configuration in which every option has a value; an option that was given keeps its own.
 
-    Reads up to 24 images if an option is open. Raises as `list_images` does.
+    Reads up to 24 images if an option is open. Raises as `list_images` does, and ConfigError for weights that
+    are not there.
     """
-    if config.is_settled:
-        return config
+    options: dict[str, Any] = {}
+    if not config.is_settled:
+        config, options = _look(config)
+    config, reasons = settle_stages(config)
+    config = replace(config, reasons={**config.reasons, **reasons})
+    options |= {name: getattr(config, name) for name in reasons}
+    if options:
+        on_event(DefaultsChosen(options=options, reasons=config.reasons))
+    return config
+
+
+def _look(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any]]:
+    """Choose open options by what the images are; return the preset and the values that were chosen, too."""
     listing = list_data(config.data, config.labels)
     traits = find_traits(listing, listing.images)
     if config.subset is not None:
         traits = replace(traits, images=min(traits.images, config.subset))
     preset = Choice(config.preset, "it was given") if config.preset else choose_preset(traits)
-    kind = replace(config, preset=preset.value)
+    origin = find_origin(config)
+    kind = replace(config, preset=preset.value, backbone=origin.get("backbone", config.backbone))
     found = {name: _choose(name, traits, kind) for name in CHOSEN if getattr(config, name) is None}
+    found |= {name: Choice(origin[name], AS_BEFORE) for name in origin if getattr(config, name) is None}
     reasons = {"preset": preset.reason, **{name: choice.reason for name, choice in found.items()}}
     values = {name: choice.value for name, choice in found.items()}
-    on_event(DefaultsChosen(options={"preset": preset.value, **values}, reasons=reasons))
-    return replace(config, preset=preset.value, reasons=reasons, **values)
+    settled = replace(config, preset=preset.value, reasons=reasons, **values)
+    return settled, {"preset": preset.value, **values}
 
 
 def adopt(config: TrainConfig, old: TrainConfig) -> TrainConfig:
     """Take options that are open from the configuration that a run began with, unless the preset differs."""
     if config.is_settled or config.preset not in (None, old.preset):
         return config
-    values = {name: getattr(old, name) for name in CHOSEN if getattr(config, name) is None}
+    names: tuple[str, ...] = CHOSEN
+    if config.is_pretrained:
+        names += STAGE_OPTIONS if config.architecture is not None else ("backbone", *STAGE_OPTIONS)
+    values = {name: getattr(old, name) for name in names if getattr(config, name) is None}
     return replace(config, preset=old.preset, reasons=old.reasons, **values)
 
 
@@ -92,6 +111,9 @@ def choose_preset(traits: Traits) -> Choice:
 
 def _choose(name: str, traits: Traits, config: TrainConfig) -> Choice:
     """Choose an option of a configuration whose preset is known."""
+    special = OF_BACKBONES.get(name) if config.backbone is not None else None
+    if special is not None and (found := special(traits, config)) is not None:
+        return found
     if config.preset == "xray" and (name != "epochs" or traits.labels == TWO):
         return Choice(XRAY[name], "the recipe for X-rays")
     return CHOICES[name](traits, config)
@@ -112,8 +134,6 @@ def _choose_augment(traits: Traits, config: TrainConfig) -> Choice:
 
 
 def _choose_architecture(traits: Traits, config: TrainConfig) -> Choice:
-    if config.backbone is not None:
-        return Choice(EDGE, "not used: a backbone is the network")
     return Choice("photo", "it learns small photographs best in a given time")
 
 
@@ -134,6 +154,35 @@ def _choose_learning_rate(traits: Traits, config: TrainConfig) -> Choice:
     return Choice(5e-3, "the network has batch norms, and the rate falls to 0")
 
 
+def _choose_backbone_size(traits: Traits, config: TrainConfig) -> Choice | None:
+    size = choose_size(traits.side, config)
+    if size is None:
+        return None
+    return Choice(
+        size, f"half of the images are {traits.side} pixels or less, and {config.backbone} sees more"
+    )
+
+
+def _choose_backbone_color(traits: Traits, config: TrainConfig) -> Choice | None:
+    if traits.in_color:
+        return None
+    return Choice(
+        "gray",
+        f"{traits.colored} of {traits.checked} images checked are in colour; "
+        "the network repeats gray in the three channels of its backbone",
+    )
+
+
+def _choose_no_architecture(traits: Traits, config: TrainConfig) -> Choice:
+    return Choice(EDGE, "not used: a backbone is the network")
+
+
+# Where they return None, the choice for any network holds.
+OF_BACKBONES: dict[str, Callable[[Traits, TrainConfig], Choice | None]] = {
+    "size": _choose_backbone_size,
+    "color": _choose_backbone_color,
+    "architecture": _choose_no_architecture,
+}
 CHOICES: dict[str, Callable[[Traits, TrainConfig], Choice]] = {
     "color": _choose_color,
     "size": _choose_size,

@@ -105,6 +105,17 @@ class TrainingStarted(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
+class StageStarted(_Told):
+    """Of a network that was trained before, `trained` of its `parameters` train from an epoch to another."""
+
+    first_epoch: int
+    last_epoch: int
+    trained: int
+    parameters: int
+    learning_rate: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepEnded(_Told):
     """`step` of an epoch's `steps` is done; `loss` is the mean so far."""
 
@@ -126,7 +137,10 @@ class EpochEnded(_Told):
 
 @dataclass(frozen=True, kw_only=True)
 class Doubted(_Told):
-    """The run is done, but its network may be useless: `reason`, one or two sentences without a full stop."""
+    """The network may be useless, after the first epochs or at the end.
+
+    `reason`: why, and what to try: one or two sentences without a full stop.
+    """
 
     reason: str
 
@@ -137,6 +151,7 @@ Event = (
     | DataFound
     | FoldStarted
     | TrainingStarted
+    | StageStarted
     | StepEnded
     | EpochEnded
     | Doubted
@@ -172,6 +187,11 @@ def describe_event(event: Event) -> str:
         case TrainingStarted():
             start = f", resumed at epoch {event.first_epoch}" if event.first_epoch > 1 else ""
             return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"
+        case StageStarted():
+            return (
+                f"epochs {event.first_epoch} to {event.last_epoch}: {event.trained:,} of "
+                f"{event.parameters:,} parameters train, learning rate {event.learning_rate:g}"
+            )
         case StepEnded():
             return f"epoch {event.epoch}/{event.epochs}: {event.step}/{event.steps}, loss {event.loss:.4f}"
         case EpochEnded():

@@ -30,6 +30,7 @@ from wetread.train.augment import Policy, read_policy
 from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
 from wetread.train.calibration import calibrate, check_rule
+from wetread.train.chance_level import find_chance
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, UnreadableLabelError, check_folds, load_dataset, sample_calibration
 from wetread.train.defaults import settle
@@ -45,6 +46,7 @@ from wetread.train.events import (
     TrainingStarted,
     ignore_event,
 )
+from wetread.train.fine_tuning import Stages, begin_stage, release
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
 from wetread.train.network import make_network, predict_probabilities, save_network
@@ -53,6 +55,7 @@ from wetread.train.remote import stage_run
 from wetread.train.run_pictures import draw_augmentation, draw_history
 from wetread.train.tensorboard import log_epoch
 from wetread.train.training_state import Learner
+from wetread.train.weights_file import check_weights
 
 if TYPE_CHECKING:
     import keras
@@ -87,6 +90,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     with stage_run(config, on_event) as (staged, tell):
         local = staged is config
         staged = settle(runs.adopt_options(staged) if resume else staged, on_event=on_event)
+        check_backbone(staged.backbone, size=staged.size)
         if config.folds and config.fold is None:
             whole = dataclasses.replace(staged, output=config.output)
             _train_folds(whole, staged, resume=resume, on_event=on_event)
@@ -100,7 +104,8 @@ def _check_names(config: TrainConfig) -> None:
         read_policy(config.augment)
     if config.architecture is not None:
         check_architecture(config.architecture)
-    check_backbone(config.backbone, config.weights)
+    check_backbone(config.backbone, size=config.size)
+    check_weights(config)
 
 
 def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:
@@ -144,13 +149,16 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         _check_or_begin(config, data, policy, network=digest_network(model), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
+        stages = Stages(config, steps=plan.steps)
         if saved:
+            stages.enter(learner, len(history))
             learner.restore_variables(saved)
         done = len(history)
         on_event(_describe_start(config, model, steps=plan.steps, done=done))
 
         while not is_over(history, config):
             start, epoch = perf_counter(), len(history) + 1
+            begin_stage(stages, learner, epoch, on_event)
             loss = _train_epoch(learner, plan, epoch=epoch, epochs=config.epochs, on_event=on_event)
             with learner.averaged():
                 row = {"epoch": epoch, "loss": loss, **_judge_epoch(model, data, spec)}
@@ -161,7 +169,10 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
             runs.write_history(directory, history)
             log_epoch(config, history[-1])
             on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
+            if reason := find_chance(history, data, config):
+                on_event(Doubted(reason=reason))
 
+        release(model)
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
         result = _load_result(directory, new_epochs=len(history) - done)
@@ -342,6 +353,7 @@ def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) ->
         "class_weight": config.class_weight,
         "images": {split: sum(counts.values()) for split, counts in metrics["images"].items()},
         "data": data.fingerprint,
+        **({"weights": config.weights_digest} if config.weights_digest else {}),
     }
 
 

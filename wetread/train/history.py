@@ -35,7 +35,11 @@ def choose_epoch(history: History, config: TrainConfig) -> int:
 
 
 def is_over(history: History, config: TrainConfig) -> bool:
-    """Whether all epochs are done, or the last `config.early_stopping` epochs brought no improvement."""
+    """Whether all epochs are done, or the last `config.early_stopping` epochs brought no improvement.
+
+    Epochs with a frozen body do not count: fine-tuning comes after them.
+    """
     if config.early_stopping is None or not history:
         return len(history) >= config.epochs
-    return len(history) >= min(config.epochs, choose_epoch(history, config) + config.early_stopping)
+    since = max(choose_epoch(history, config), config.freeze_epochs or 0)
+    return len(history) >= min(config.epochs, since + config.early_stopping)

@@ -31,6 +31,7 @@ class TrainKeywords(TrainConfig):
     equalize: str = field(default="none", init=False)
     schedule: str = field(default="cosine", init=False)
     reasons: dict[str, str] = field(default_factory=dict, init=False)
+    weights_digest: str | None = field(default=None, init=False)
     resume: bool = False
     project: str | None = None
     on_progress: OnEvent = ignore_event

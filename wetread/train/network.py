@@ -17,6 +17,7 @@ from wetread.train.backbones import build_backbone
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.devices import build_in, choose_strategy, copy_plain, finish_in_float32
+from wetread.train.pretrained import load_weights
 
 if TYPE_CHECKING:
     import keras
@@ -26,7 +27,7 @@ _PREDICTION_BATCH = 256
 
 
 def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Model:
-    """Build and compile the network of a run, with initial weights from the seed.
+    """Build and compile the network of a run, with initial weights from the seed or from a file.
 
     `steps`: batches in an epoch, for the schedule. Sets the seeds of Python, NumPy and TensorFlow and, on a
     CPU, makes TensorFlow's operations deterministic, both for the whole process. Raises ConfigError.
@@ -42,19 +43,31 @@ def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Mode
     with build_in(choose_strategy(), mixed=config.mixed_precision):
         model = _build(config, outputs)
         finish_in_float32(model)
+        if not config.is_pretrained:  # else each stage compiles it (fine_tuning.py)
+            compile_network(model, config, steps=steps)
+    return model
+
+
+def compile_network(model: keras.Model, config: TrainConfig, *, steps: int) -> None:
+    """Give a network the loss of a configuration and a new optimizer for what is trainable in it."""
+    keras = import_keras()
+    with model.distribute_strategy.scope():
         model.compile(
             optimizer=_make_optimizer(keras, config, steps=steps),
-            loss=_make_loss(keras, config, outputs, from_logits=find_head(model) == "logits"),
+            loss=_make_loss(keras, config, model.output_shape[-1], from_logits=find_head(model) == "logits"),
         )
         model.optimizer.build(model.trainable_variables)
-    return model
 
 
 def _build(config: TrainConfig, outputs: int) -> keras.Model:
     shape = config.recipe().shape
     if config.backbone:
-        return build_backbone(config.backbone, shape, outputs, weights=config.weights)
-    return build_network(config.architecture, shape, outputs)
+        model = build_backbone(config.backbone, shape, outputs)
+    else:
+        model = build_network(config.architecture, shape, outputs)
+    if config.is_pretrained:
+        load_weights(model, config)
+    return model
 
 
 def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:

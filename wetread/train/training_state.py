@@ -32,8 +32,13 @@ class Learner:
     def __init__(self, model: keras.Model, *, ema: float = 0.0) -> None:
         self.model = model
         self.best: list[NDArray[Any]] = []
+        self._ema = ema
         self._average = _make_average(model) if ema else []
-        self._follow = _compile_average(model, self._average, ema) if ema else None
+        self.follow_optimizer()
+
+    def follow_optimizer(self) -> None:
+        """Count the steps of the network's optimizer, a new one after it was compiled again."""
+        self._follow = _compile_average(self.model, self._average, self._ema) if self._ema else None
 
     def learn(self, batch: Batch) -> float:
         """Take one step; return the loss."""

@@ -97,8 +97,11 @@ def _check(config: TrainConfig, trials: int, metric: str) -> None:
         raise ConfigError(f"trials must be at least 1, not {trials}.")
     if config.output.startswith("gs://"):
         raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
-    if config.backbone or config.architecture != TrainConfig.architecture or config.folds:
-        raise ConfigError("A search chooses the network itself: leave architecture, backbone and folds out.")
+    network = config.backbone or config.is_pretrained or config.architecture != TrainConfig.architecture
+    if network or config.folds:
+        raise ConfigError(
+            "A search chooses the network itself: leave architecture, backbone, weights and folds out."
+        )
 
 
 def _adopt_options(directory: Path, config: TrainConfig) -> TrainConfig:

@@ -1,0 +1,185 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.train.drawn import configure_xray
+from tests.train.keras2_weights import MODULES, write_weights
+from wetread.errors import ConfigError
+from wetread.keras_backend import import_keras
+from wetread.train.architectures import build_network
+from wetread.train.backbones import build_application, build_backbone
+from wetread.train.config import TrainConfig
+from wetread.train.pretrained import list_leaves, load_weights, read_layers
+
+SMALL = "MobileNetV2-0.35"
+# Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+def configure(weights: Path, **values) -> TrainConfig:
+    return configure_xray(
+        **{"backbone": SMALL, "size": 32, "color": "rgb", "weights": str(weights), **values}
+    )
+
+
+def load(config: TrainConfig):
+    """A network of a configuration, with the weights of its file."""
+    shape = config.recipe().shape
+    keras = import_keras()
+    keras.utils.set_random_seed(9)
+    if config.backbone:
+        model = build_backbone(config.backbone, shape, 1)
+    else:
+        model = build_network(config.architecture, shape, 1)
+    load_weights(model, config)
+    return model
+
+
+def compute_features(model, images: np.ndarray) -> np.ndarray:
+    """What comes out of a network's body, from uint8 images."""
+    keras = import_keras()
+    body = keras.Model(model.input, model.layers[-1].input)
+    return np.asarray(body(images.astype(np.float32) * np.float32(1 / 255), training=False))
+
+
+def is_near(ours: np.ndarray, wanted: np.ndarray) -> bool:
+    return float(np.abs(ours - wanted).max()) < 1e-4 * max(1.0, float(np.abs(wanted).max()))
+
+
+@pytest.fixture(scope="module")
+def keras2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("keras2")
+    write_weights(folder, "MobileNetV2:0.35", size=32)
+    return folder
+
+
+@pytest.mark.parametrize("form", ["notop", "top"])
+def test_files_of_keras_2_give_what_tf_keras_computes(form: str, keras2: Path) -> None:
+    """The judge is tf_keras: its own preprocessing, and its features of the same images."""
+    model = load(configure(keras2 / f"MobileNetV2_{form}.h5"))
+    wanted = np.load(keras2 / "MobileNetV2.npy")
+    assert is_near(compute_features(model, np.load(keras2 / "images.npy")), wanted)
+    assert wanted.std() > 0.01
+    random = build_backbone(SMALL, (32, 32, 3), 1)
+    assert not is_near(compute_features(random, np.load(keras2 / "images.npy")), wanted)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODULES)
+def test_every_backbone_gives_what_tf_keras_computes(name: str, tmp_path: Path) -> None:
+    write_weights(tmp_path, name, size=96)
+    images, wanted = np.load(tmp_path / "images.npy"), np.load(tmp_path / f"{name}.npy")
+    for file in sorted(tmp_path.glob("*.h5")):
+        model = load(configure(file, backbone=name, size=96))
+        assert is_near(compute_features(model, images), wanted), file.name
+    assert wanted.std() > 1e-4
+
+
+@pytest.mark.long
+def test_the_published_mistake_of_efficientnet_is_corrected_as_in_keras(tmp_path: Path) -> None:
+    """Its published files hold deviations where variances belong."""
+    write_weights(tmp_path, "EfficientNetB0", size=64)
+    with h5py.File(tmp_path / "EfficientNetB0_notop.h5", "r+") as file:
+        file["normalization"]["normalization/variance:0"][:] = (0.229, 0.224, 0.225)
+    model = load(configure(tmp_path / "EfficientNetB0_notop.h5", backbone="EfficientNetB0", size=64))
+    found = compute_features(model, np.load(tmp_path / "images.npy"))
+    assert is_near(found, np.load(tmp_path / "EfficientNetB0.npy"))
+
+
+@pytest.fixture(scope="module")
+def application():
+    import_keras().utils.set_random_seed(1)
+    return build_application(SMALL, input_shape=(32, 32, 3))
+
+
+def test_files_of_keras_3_are_read_in_every_form(application, tmp_path: Path) -> None:
+    keras = import_keras()
+    wanted = application.get_weights()
+    application.save_weights(tmp_path / "body.weights.h5")
+    application.save(tmp_path / "body.keras")
+    application.save(tmp_path / "whole.h5")
+    image = keras.Input((32, 32, 3))
+    nested = keras.Model(image, keras.layers.Dense(5)(application(image)))
+    nested.save(tmp_path / "nested.keras")
+    top = build_application(SMALL, top=True, classes=5)
+    top.set_weights([*wanted, *top.get_weights()[len(wanted) :]])
+    top.save_weights(tmp_path / "top.weights.h5")
+    for path in sorted(tmp_path.iterdir()):
+        model = load(configure(path, color="gray"))
+        found = model.get_weights()[:-2]  # without the dense layer's
+        assert len(found) == len(wanted), path.name
+        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True)), path.name
+
+
+def test_a_network_of_wetreads_own_takes_the_weights_of_another(tmp_path: Path) -> None:
+    other = build_network("edge", (32, 32, 1), 4)
+    other.save(tmp_path / "other.keras")
+    config = configure(tmp_path / "other.keras", backbone=None, architecture="edge", color="gray")
+    found, wanted = load(config).get_weights(), other.get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found[:-2], wanted[:-2], strict=True))
+    assert found[-2].shape == (64, 1)
+    with pytest.raises(ConfigError, match="does not hold the weights of photo.*of shapes 3 x 3 x 1 x 32"):
+        load(replace(config, architecture="photo"))
+    with pytest.raises(ConfigError, match="Its images were in gray: give --color"):
+        load(replace(config, color="rgb"))
+    with pytest.raises(ConfigError, match=r"of shapes 3 x 3 x 16 x 16, meets 'conv2d"):
+        load(replace(config, architecture="stages-16-4-2-0.3"))
+
+
+def test_weights_of_another_network_are_refused_by_their_layer(keras2: Path, tmp_path: Path) -> None:
+    legacy = keras2 / "MobileNetV2_notop.h5"
+    wider = r"MobileNetV2-0.5: in its place the layer 'block_1_.*' of .*Name the network that the file is of"
+    with pytest.raises(ConfigError, match=wider):
+        load(configure(legacy, backbone="MobileNetV2-0.5"))
+    with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.25"):
+        load(configure(legacy, backbone="MobileNet-0.25"))
+    with h5py.File(legacy, "r") as file, h5py.File(tmp_path / "few.h5", "w") as few:
+        names = list(file.attrs["layer_names"])[:9]
+        few.attrs["layer_names"] = names
+        for name in names:
+            file.copy(file[name], few, name=name)
+    with pytest.raises(ConfigError, match=r"it has 6 layers with weights, and 104 are needed"):
+        load(configure(tmp_path / "few.h5"))
+
+
+def test_files_that_are_no_weights_are_refused_by_what_they_are(
+    application, keras2: Path, tmp_path: Path
+) -> None:
+    cut = tmp_path / "cut.h5"
+    cut.write_bytes((keras2 / "MobileNetV2_notop.h5").read_bytes()[:200_000])
+    (tmp_path / "text.h5").write_text("weights")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["numbers"] = np.arange(3)
+    for name, words in (
+        ("cut.h5", "cannot be read: .*may be damaged"),
+        ("text.h5", "no file of weights: neither HDF5"),
+        ("other.h5", "holds no weights of Keras"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            read_layers(tmp_path / name, configure(tmp_path / name))
+    application.save_weights(tmp_path / "body.weights.h5")
+    (tmp_path / "body.weights.h5").rename(tmp_path / "body.h5")
+    with pytest.raises(ConfigError, match=r"rename it, so that it ends in \.weights\.h5"):
+        load(configure(tmp_path / "body.h5"))
+    (tmp_path / "body.h5").rename(tmp_path / "body.weights.h5")
+    application.save(tmp_path / "body.keras")
+    (tmp_path / "body.keras").rename(tmp_path / "body.zip")
+    with pytest.raises(ConfigError, match=r"rename it, so that it ends in \.keras"):
+        read_layers(tmp_path / "body.zip", configure(tmp_path / "body.zip"))
+    with pytest.raises(ConfigError, match="holds weights without a network"):
+        read_layers(tmp_path / "body.weights.h5", configure(tmp_path / "x", backbone=None))
+    with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.25, with or without"):
+        load(configure(tmp_path / "body.weights.h5", backbone="MobileNet-0.25"))
+
+
+def test_the_layers_of_a_network_inside_a_network_are_listed_in_its_place() -> None:
+    keras = import_keras()
+    inner = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3, name="a")])
+    image = keras.Input((4, 4, 1))
+    model = keras.Model(image, keras.layers.Flatten(name="b")(inner(image)))
+    assert [layer.name for layer in list_leaves(model)] == ["a", "b"]

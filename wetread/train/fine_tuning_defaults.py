@@ -1,0 +1,57 @@
+"""Choose the options of a network that was trained before, where they were not given."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from wetread.train.backbones import BACKBONES
+from wetread.train.config import TrainConfig
+from wetread.train.weights_file import digest_weights, find_weights
+
+# The sizes at which the MobileNets of Keras were trained, and the others are worth their time.
+SIZES = (96, 128, 160, 192, 224)
+_SLOWER = 10
+
+
+def find_origin(config: TrainConfig) -> dict[str, Any]:
+    """Return network, color and size of the run that the weights are of; empty where they are of no run.
+
+    Without the network if the configuration names one.
+    """
+    described = Path(config.weights) / "config.json"
+    if not config.is_pretrained or not described.is_file():
+        return {}
+    values = json.loads(described.read_text(encoding="utf-8"))
+    names = ["color", "size"]
+    if config.backbone is None and config.architecture is None:
+        names += ["architecture", "backbone"]
+    return {name: values[name] for name in names if values.get(name) is not None}
+
+
+def settle_stages(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:
+    """Choose the stages of training and read the digest of the weights; return the reasons of what is chosen.
+
+    Without weights, or once all this is there, the configuration is returned as it is. Raises ConfigError.
+    """
+    if not config.is_pretrained or config.weights_digest is not None:
+        return config, {}
+    reasons = {}
+    if config.freeze_epochs is None:
+        config = replace(config, freeze_epochs=max(1, config.epochs // 2, int(config.warmup) + 1))
+        reasons["freeze_epochs"] = "first the new last layer alone, for half of the epochs"
+    if config.fine_tune_learning_rate is None and config.freeze_epochs:
+        config = replace(config, fine_tune_learning_rate=config.learning_rate / _SLOWER)
+        reasons["fine_tune_learning_rate"] = "a tenth: what was learned before is changed slowly"
+    return replace(config, weights_digest=digest_weights(find_weights(config))), reasons
+
+
+def choose_size(side: int, config: TrainConfig) -> int | None:
+    """Return the size of a backbone's images, whose shorter side is `side`; None if 64 pixels are enough."""
+    smallest = BACKBONES[config.backbone or ""].smallest
+    if config.is_pretrained:
+        wanted = max(side, smallest)
+        return next((size for size in SIZES if size >= wanted), SIZES[-1])
+    return next((size for size in SIZES if size >= smallest), None) if smallest > 64 else None
