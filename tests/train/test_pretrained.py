@@ -16,7 +16,7 @@ from wetread.train.backbones import build_application, build_backbone
 from wetread.train.config import TrainConfig
 from wetread.train.pretrained import list_leaves, load_weights, read_layers
 
-SMALL = "MobileNetV2-0.35"
+SMALL = "MobileNet-0.25"
 # Keras 3.15 asks TensorFlow's variables for an array in a way that NumPy 2 is leaving.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -54,15 +54,16 @@ def is_near(ours: np.ndarray, wanted: np.ndarray) -> bool:
 @pytest.fixture(scope="module")
 def keras2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("keras2")
-    write_weights(folder, "MobileNetV2:0.35", size=32)
+    write_weights(folder, "MobileNet:0.25", size=32)
     return folder
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["notop", "top"])
 def test_files_of_keras_2_give_what_tf_keras_computes(form: str, keras2: Path) -> None:
     """The judge is tf_keras: its own preprocessing, and its features of the same images."""
-    model = load(configure(keras2 / f"MobileNetV2_{form}.h5"))
-    wanted = np.load(keras2 / "MobileNetV2.npy")
+    model = load(configure(keras2 / f"MobileNet_{form}.h5"))
+    wanted = np.load(keras2 / "MobileNet.npy")
     assert is_near(compute_features(model, np.load(keras2 / "images.npy")), wanted)
     assert wanted.std() > 0.01
     random = build_backbone(SMALL, (32, 32, 3), 1)
@@ -97,23 +98,43 @@ def application():
     return build_application(SMALL, input_shape=(32, 32, 3))
 
 
-def test_files_of_keras_3_are_read_in_every_form(application, tmp_path: Path) -> None:
-    keras = import_keras()
-    wanted = application.get_weights()
+@pytest.fixture(scope="module")
+def legacy(application, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """In Keras 2's layout, as Keras 3 still writes it of a whole network."""
+    path = tmp_path_factory.mktemp("legacy") / "whole.h5"
+    application.save(path)
+    return path
+
+
+def assert_taken(path: Path, wanted: list[np.ndarray]) -> None:
+    found = load(configure(path, color="gray")).get_weights()[:-2]  # without the dense layer's
+    assert len(found) == len(wanted)
+    assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
+def test_weights_and_networks_are_read_from_their_files(application, legacy: Path, tmp_path: Path) -> None:
     application.save_weights(tmp_path / "body.weights.h5")
     application.save(tmp_path / "body.keras")
-    application.save(tmp_path / "whole.h5")
+    for path in (legacy, tmp_path / "body.weights.h5", tmp_path / "body.keras"):
+        assert_taken(path, application.get_weights())
+
+
+@pytest.mark.long
+def test_a_top_and_a_network_around_the_body_are_left_out(application, tmp_path: Path) -> None:
+    keras = import_keras()
+    wanted = application.get_weights()
     image = keras.Input((32, 32, 3))
     nested = keras.Model(image, keras.layers.Dense(5)(application(image)))
     nested.save(tmp_path / "nested.keras")
-    top = build_application(SMALL, top=True, classes=5)
-    top.set_weights([*wanted, *top.get_weights()[len(wanted) :]])
-    top.save_weights(tmp_path / "top.weights.h5")
+    nested.save(tmp_path / "nested.h5")
+    for labels in (5, 1000):
+        top = build_application(SMALL, top=True, classes=labels)
+        top.set_weights([*wanted, *top.get_weights()[len(wanted) :]])
+        top.save(tmp_path / f"top-{labels}.h5")
+        if labels == 1000:
+            top.save_weights(tmp_path / "top.weights.h5")
     for path in sorted(tmp_path.iterdir()):
-        model = load(configure(path, color="gray"))
-        found = model.get_weights()[:-2]  # without the dense layer's
-        assert len(found) == len(wanted), path.name
-        assert all(np.array_equal(a, b) for a, b in zip(found, wanted, strict=True)), path.name
+        assert_taken(path, wanted)
 
 
 def test_a_network_of_wetreads_own_takes_the_weights_of_another(tmp_path: Path) -> None:
@@ -131,27 +152,25 @@ def test_a_network_of_wetreads_own_takes_the_weights_of_another(tmp_path: Path) 
         load(replace(config, architecture="stages-16-4-2-0.3"))
 
 
-def test_weights_of_another_network_are_refused_by_their_layer(keras2: Path, tmp_path: Path) -> None:
-    legacy = keras2 / "MobileNetV2_notop.h5"
-    wider = r"MobileNetV2-0.5: in its place the layer 'block_1_.*' of .*Name the network that the file is of"
+def test_weights_of_another_network_are_refused_by_their_layer(legacy: Path, tmp_path: Path) -> None:
+    wider = r"MobileNet-0.5: in its place the layer 'conv1', of .*Name the network that the file is of"
     with pytest.raises(ConfigError, match=wider):
-        load(configure(legacy, backbone="MobileNetV2-0.5"))
-    with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.25"):
-        load(configure(legacy, backbone="MobileNet-0.25"))
-    with h5py.File(legacy, "r") as file, h5py.File(tmp_path / "few.h5", "w") as few:
+        load(configure(legacy, backbone="MobileNet-0.5"))
+    with h5py.File(legacy, "r") as whole, h5py.File(tmp_path / "few.h5", "w") as few:
+        file = whole["model_weights"]
         names = list(file.attrs["layer_names"])[:9]
         few.attrs["layer_names"] = names
         for name in names:
             file.copy(file[name], few, name=name)
-    with pytest.raises(ConfigError, match=r"it has 6 layers with weights, and 104 are needed"):
+    with pytest.raises(ConfigError, match=r"it has 6 layers with weights, and 54 are needed"):
         load(configure(tmp_path / "few.h5"))
 
 
 def test_files_that_are_no_weights_are_refused_by_what_they_are(
-    application, keras2: Path, tmp_path: Path
+    application, legacy: Path, tmp_path: Path
 ) -> None:
     cut = tmp_path / "cut.h5"
-    cut.write_bytes((keras2 / "MobileNetV2_notop.h5").read_bytes()[:200_000])
+    cut.write_bytes(legacy.read_bytes()[:200_000])
     (tmp_path / "text.h5").write_text("weights")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["numbers"] = np.arange(3)
@@ -173,8 +192,8 @@ def test_files_that_are_no_weights_are_refused_by_what_they_are(
         read_layers(tmp_path / "body.zip", configure(tmp_path / "body.zip"))
     with pytest.raises(ConfigError, match="holds weights without a network"):
         read_layers(tmp_path / "body.weights.h5", configure(tmp_path / "x", backbone=None))
-    with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.25, with or without"):
-        load(configure(tmp_path / "body.weights.h5", backbone="MobileNet-0.25"))
+    with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.5, with or without"):
+        load(configure(tmp_path / "body.weights.h5", backbone="MobileNet-0.5"))
 
 
 def test_the_layers_of_a_network_inside_a_network_are_listed_in_its_place() -> None:

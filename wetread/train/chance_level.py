@@ -24,12 +24,15 @@ def find_chance(history: History, data: Dataset, config: TrainConfig) -> str | N
 
     At chance level: neither the balanced accuracy nor the AUC of the last epoch is above what guessing stays
     below in 95% of cases, with so many validation images of each label. Said once, after `FIRST` epochs or
-    all of them, whichever comes first, but not after a single one.
+    all of them, whichever comes first, but not after a single one, nor where guessing on so few images may
+    reach half the way to perfect.
     """
     if len(history) != max(2, min(FIRST, config.epochs)):
         return None
     counts = np.bincount(data.targets[data.select("val")], minlength=len(data.labels))
     row, labels = history[-1], len(counts)
+    if limit_accuracy(counts) > (1 + 1 / labels) / 2:  # too few images to tell
+        return None
     if row["val_balanced_accuracy"] > limit_accuracy(counts) or row["val_auc"] > limit_auc(counts):
         return None
     advice = "; ".join(_advise(row, data, config))

@@ -60,8 +60,9 @@ def settle(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> TrainCon
     if not config.is_settled:
         config, options = _look(config)
     config, reasons = settle_stages(config)
-    config = replace(config, reasons={**config.reasons, **reasons})
-    options |= {name: getattr(config, name) for name in reasons}
+    if reasons:
+        config = replace(config, reasons={**config.reasons, **reasons})
+        options |= {name: getattr(config, name) for name in reasons}
     if options:
         on_event(DefaultsChosen(options=options, reasons=config.reasons))
     return config

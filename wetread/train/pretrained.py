@@ -9,6 +9,7 @@ ever downloaded: 'imagenet' is a file that is already in Keras' own cache.
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,8 +215,11 @@ def _read_keras3_weights(path: Path, config: TrainConfig, *, classes: list[int])
     for form in forms + [{"top": True, "classes": count} for count in dict.fromkeys(classes)]:
         application = build_application(config.backbone, **form)
         try:
-            application.load_weights(path)
-        except (ValueError, KeyError) as error:
+            with warnings.catch_warnings():
+                # Keras only warns where layers find nothing in the file and stay random.
+                warnings.simplefilter("error", UserWarning)
+                application.load_weights(path)
+        except (ValueError, KeyError, UserWarning) as error:
             failure = failure or error
         else:
             return _describe(application)
