@@ -44,6 +44,20 @@ def test_roc_and_precision_recall_are_scikit_learns(seed: int, grid: int) -> Non
     assert curve.y == pytest.approx(precision[:-1][::-1])
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_weighted_curves_are_scikit_learns(seed: int) -> None:
+    probabilities, truth = draw(seed)
+    weights = np.random.default_rng(seed).uniform(0.5, 9, len(truth))
+    found = trace_roc(probabilities, truth, column=1, label="b", weights=weights)
+    score = probabilities[:, 1]
+    expected = reference.roc_auc_score(truth, score, sample_weight=weights)
+    assert reference.auc(found.x, found.y) == pytest.approx(expected)
+    curve = trace_precision_recall(probabilities, truth, column=1, label="b", weights=weights)
+    precision, recall, _ = reference.precision_recall_curve(truth, score, sample_weight=weights)
+    assert curve.x == pytest.approx(recall[:-1][::-1])
+    assert curve.y == pytest.approx(precision[:-1][::-1])
+
+
 def test_the_operating_point_is_on_the_curve() -> None:
     probabilities, truth = draw(3)
     found = measure(probabilities, truth, TWO)

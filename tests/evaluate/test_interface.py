@@ -75,6 +75,7 @@ def test_readers_judge_scores(toy_model, tmp_path, capfd):
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [
         "metrics.json",
         "predictions.csv",
+        "report.html",
     ]
     assert capfd.readouterr() == ("", "")
     with pytest.raises(UsageError, match="--overwrite needs --output DIR"):

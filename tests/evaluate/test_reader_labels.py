@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
 
+from tests.evaluate.test_report import Numbers, leaves, look_up
 from tests.models import build_model, toy_spec
 from tests.review.conftest import write_scores
 from wetread.cli import run
@@ -130,10 +131,24 @@ def test_the_command_takes_the_model_from_the_record(site, tmp_path, toy_model, 
     arguments = ["evaluate", "--reviews", str(tmp_path / "reviews.csv"), "--scores", output]
     assert run([*arguments, "--output", str(tmp_path / "report"), "--resamples", "50"]) == 3
     said = capsys.readouterr().out
-    assert "12 images of 12 patients" in said and "1 reviewed images" in said and "weighted" in said
+    assert "12 images of 12 groups" in said and "1 reviewed images" in said and "weighted" in said
     told = json.loads((tmp_path / "report" / "metrics.json").read_text())
     assert told["metrics"]["images"] == 12 and told["reviews"]["unscored"] == 1
     assert len((tmp_path / "report" / "predictions.csv").read_text().splitlines()) == 13
+    assert said.endswith(f"written: {tmp_path / 'report'}/metrics.json, predictions.csv, report.html\n")
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for key, value, text in Numbers(page).found:
+        expected = look_up(told, key)
+        assert json.loads(value) == expected, key
+        assert (
+            text == "not defined"
+            if expected is None
+            else float(text.replace(",", "")) == pytest.approx(expected, abs=0.5e-4 + 1e-12)
+        )
+    known = leaves(told["metrics"], "metrics") - {"metrics.positive"}
+    known |= {f"strata.{k}.{name}" for k in range(len(told["strata"])) for name in ("scored", "labelled")}
+    assert known <= {key for key, _, _ in Numbers(page).found}
+    assert "http" not in page.replace("http-equiv", "") and "<img" not in page
     (tmp_path / "other.onnx").write_bytes(build_model(toy_spec(), seed=4))
     for more in (["--model", str(tmp_path / "other.onnx")], ["data"], ["--split", "val"], ["--overwrite"]):
         assert run([*arguments, *more]) == 2, more

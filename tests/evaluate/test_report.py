@@ -13,13 +13,14 @@ import pytest
 
 from tests.conftest import draw_image
 from tests.evaluate.browser import visit
+from tests.evaluate.drawn_scores import draw_evaluation, draw_scores, name_labels
 from tests.evaluate.test_evaluation import draw_folders, write_run
 from tests.models import build_model, toy_spec
 from wetread.evaluate.evaluation import EvaluateOptions, Evaluation, evaluate
-from wetread.evaluate.mistakes import find_mistakes
+from wetread.evaluate.judged_images import find_confusions, find_mistakes, select_judged
 from wetread.evaluate.outputs import write_outputs
 from wetread.evaluate.report import render_report
-from wetread.evaluate.svg_charts import choose_ticks
+from wetread.evaluate.svg_charts import choose_ticks, draw_whisker
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring.classifier import Classifier
 
@@ -119,7 +120,15 @@ def test_the_page_is_whole_in_itself(evaluation) -> None:
     assert "<script" not in page
     sources = re.findall(r'(?:src|href)="([^"]{0,30})', page)
     assert sources and all(source.startswith("data:") for source in sources)
-    for heading in ("Metrics", "Confusion", "Ranking", "Probabilities", "Two models", "Worst mistakes"):
+    for heading in (
+        "Metrics",
+        "Confusion",
+        "Most confused pairs",
+        "Ranking",
+        "Probabilities",
+        "Two models",
+        "Worst mistakes",
+    ):
         assert f"<h2>{heading}</h2>" in page
     assert "empty.jpg" in page and "The file is empty: it has 0 bytes." in page
 
@@ -147,19 +156,21 @@ def test_pictures_only_when_asked_for(evaluation) -> None:
     page = render_report(evaluation)
     assert "<img" not in page and "data:image" not in page
     with_pictures = render_report(evaluation, thumbnails=True)
-    worst = find_mistakes(evaluation.scores, count=24)
-    assert with_pictures.count("data:image/jpeg") == len(worst) + 1
+    judged = select_judged(evaluation.scores)
+    examples = sum(len(pair.examples) for pair in find_confusions(judged, examples=3))
+    worst = find_mistakes(judged, count=24)
+    assert with_pictures.count("data:image/jpeg") == len(worst) + examples + 1
     assert str(evaluation.options.data) not in page.replace("empty.jpg", "")[: page.index("Class balance")]
 
 
 def test_the_worst_mistake_comes_first(evaluation) -> None:
-    worst = find_mistakes(evaluation.scores, count=5)
+    worst = find_mistakes(select_judged(evaluation.scores), count=5)
     by_hand = []
     for image, found in zip(evaluation.scores.images, evaluation.scores.predictions, strict=True):
         if found.status == "ok" and found.label != image.label:
             column = evaluation.scores.spec.labels.index(image.label)
             by_hand.append((found.probabilities[column], image.name))
-    assert [(m.truth_probability, m.image.name) for m in worst] == [
+    assert [(m.truth_probability, m.name) for m in worst] == [
         (pytest.approx(p, abs=1e-7), name) for p, name in sorted(by_hand)[:5]
     ]
 
@@ -184,6 +195,47 @@ def test_odd_names_are_escaped(tmp_path) -> None:
     page.encode()  # no surrogate is left
 
 
+@pytest.mark.parametrize(
+    ("value", "interval", "ends"),
+    [
+        (0.4, (0.3, 0.5), ("0", "1")),
+        (5.51, (4.38, 6.99), ("0", "7")),  # a log loss
+        (1.9, None, ("0", "2")),  # a Brier score of many labels
+        (-0.2, (-0.3, 0.1), ("−1", "1")),  # a correlation
+        (math.nan, (math.nan, math.nan), ("0", "1")),
+    ],
+)
+def test_a_whisker_hides_no_value_beyond_one(value, interval, ends) -> None:
+    drawn = draw_whisker(value, interval)
+    assert tuple(re.findall(r"<text[^>]*>([^<]*)<", drawn)) == ends
+    low, high = (float(end.replace("−", "-")) for end in ends)
+    axis = [float(x) for x in re.findall(r'class="grid" x1="([0-9.]+)" x2="([0-9.]+)"', drawn)[0]]
+    dots = [float(x) for x in re.findall(r'cx="([0-9.]+)"', drawn)]
+    assert len(dots) == (not math.isnan(value))
+    for dot in dots:
+        place = axis[0] + (value - low) / (high - low) * (axis[1] - axis[0])
+        assert axis[0] <= dot <= axis[1] and dot == pytest.approx(place, abs=0.01)
+    for span in re.findall(r'class="span c0" x1="([0-9.]+)" x2="([0-9.]+)"', drawn):
+        assert axis[0] <= float(span[0]) < float(span[1]) <= axis[1]
+
+
+@pytest.mark.parametrize("count", [13, 37, 121])
+def test_many_labels_get_two_matrices_and_their_own_charts(count) -> None:
+    labels = name_labels(count)
+    found = draw_evaluation(draw_scores(labels, images=4), resamples=0)
+    page = render_report(found)
+    shown = {key: value for key, value, _ in Numbers(page).found}
+    for index, label in enumerate(labels):
+        assert f"metrics.per_label.{label}.f1" in shown
+        if count <= 120:
+            cell = found.metrics.confusion[index][index]
+            assert not cell or shown[f"metrics.confusion.{index}.{index}"] == str(cell)
+    assert page.count('<table class="matrix') == (2 if count <= 120 else 1)
+    # ROC, precision-recall and probabilities, and the reliability diagram.
+    assert page.count('class="chart') == 3 * min(24, count) + 1
+    assert page.count("metrics.confusion.") < 12 * 12 + 5 * count
+
+
 def test_ticks_are_round_and_span_the_values() -> None:
     assert choose_ticks(0.0, 1.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert choose_ticks(1, 10) == [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]
@@ -206,5 +258,5 @@ def test_a_browser_renders_it_without_an_error_or_a_request(evaluation, tmp_path
     own = heard.hosts - {"192.0.2.1"}  # what the browser asks by itself, whatever the page
     assert (seen.console, seen.hosts - own) == ((), frozenset())
     # One chart of each kind and the curves of the run; a whisker for each metric.
-    assert seen.document.count('class="chart"') == 3 + len(evaluation.metrics.labels) + 1
-    assert seen.document.count("<h2>") == 10
+    assert seen.document.count('class="chart') == 3 + len(evaluation.metrics.labels) + 1
+    assert seen.document.count("<h2>") == 11

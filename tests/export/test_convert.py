@@ -351,7 +351,7 @@ def test_an_operating_point_is_chosen_again_on_held_out_predictions(toy, tmp_pat
     for name in ("model.keras", "spec.json"):
         (run / name).write_bytes((toy.run / name).read_bytes())
     options = ExportOptions(operating=OperatingRequest(temperature="fit", rule="specificity>=0.9"))
-    with pytest.raises(DatasetError, match="held-out patients"):
+    with pytest.raises(DatasetError, match="held-out images"):
         export_run(run, output=tmp_path / "net.onnx", options=options)
     truth = random.integers(0, 2, 200)
     likely = 1 / (1 + np.exp(-3 * random.normal(truth * 2 - 1, 1.5)))

@@ -407,11 +407,14 @@ def test_patients_set_aside_decide_temperature_and_threshold(data: Path, tmp_pat
 
 def test_three_labels_have_a_temperature_and_no_rule(tmp_path: Path) -> None:
     folder = draw_folder(tmp_path / "data", counts={"bar": 16, "disc": 16, "ring": 16})
-    config = configure(folder, tmp_path / "run", calibration_split=0.25, epochs=1)
+    word = {"group_regex": r"(?P<leaf>person\d+)_"}
+    config = configure(folder, tmp_path / "run", calibration_split=0.25, epochs=1, **word)
     with pytest.raises(ConfigError, match="two labels"):
         train(configure(folder, tmp_path / "none", calibration_split=0.25, threshold_rule="balanced"))
     spec = train(config).spec
     assert spec.temperature != 1 and (spec.threshold, spec.uncertain) == (0.5, None)
+    # The model says what its images are grouped by, unless it is patients.
+    assert spec.training["group"] == "leaf"
 
 
 def test_a_fixed_threshold_needs_no_patients_set_aside(data: Path, tmp_path: Path) -> None:
@@ -419,7 +422,7 @@ def test_a_fixed_threshold_needs_no_patients_set_aside(data: Path, tmp_path: Pat
     result = train(config)
     spec = ModelSpec.from_json((result.run / "spec.json").read_text())
     assert (spec.threshold, spec.threshold_rule, spec.temperature) == (0.3, "fixed 0.3", 1)
-    assert "held_out" not in spec.training and "operating_point" not in result.metrics
+    assert not {"held_out", "group"} & set(spec.training) and "operating_point" not in result.metrics
     plain = train(configure(data, tmp_path / "plain", epochs=1))
     validation, before = result.metrics["validation"], plain.metrics["validation"]
     assert (validation["auc"], validation["log_loss"]) == (before["auc"], before["log_loss"])

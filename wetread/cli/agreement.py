@@ -28,15 +28,19 @@ def agreement(
         typer.Option("--output", "-o", metavar="FILE.csv", help="All images on which they differ"),
     ] = None,
     group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+        str | None,
+        typer.Option(
+            metavar="RE", help="Regular expression that finds the patient or another group in a name."
+        ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: none.")
+        int,
+        typer.Option(metavar="N", help="Bootstrap samples of patients or groups for the intervals; 0: none."),
     ] = 2000,
     seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare readers: Cohen's kappa of every two, Fleiss' of all, with 95% intervals by patient.
+    """Compare readers: Cohen's kappa of every two, Fleiss' of all, with 95% intervals by patient or group.
 
     The images on which they differ are listed, with what each reader says.
     """
@@ -72,7 +76,7 @@ def _print_agreement(found: Agreement) -> None:
     kappas = [("Cohen", kappa) for kappa in found.cohen]
     kappas += [("Fleiss", found.fleiss)] if found.fleiss else []
     rows = [_describe(name, kappa) for name, kappa in kappas]
-    print_table(["kappa", "readers", "images", "agree", "value", "95% by patient"], rows)
+    print_table(["kappa", "readers", "images", "agree", "value", f"95% by {found.word}"], rows)
     if found.differences:
         print()
         shown = [[d.path, *(word or "-" for word in d.said)] for d in found.differences[:_SHOWN]]

@@ -41,11 +41,13 @@ class JudgeOptions:
     ] = None
     group_regex: Annotated[
         str | None,
-        typer.Option(metavar="RE", help="Regular expression that finds the patient in a file name."),
+        typer.Option(
+            metavar="RE", help="Regular expression that finds the patient or another group in a name."
+        ),
     ] = None
     resamples: Annotated[
         int,
-        typer.Option(metavar="N", help="Bootstrap samples of patients for the intervals; 0: no intervals."),
+        typer.Option(metavar="N", help="Bootstrap samples of patients or groups for the intervals; 0: none."),
     ] = 2000
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the bootstrap samples.")] = 0
     workers: Workers = None
@@ -59,7 +61,9 @@ class ReviewOptions:
 
     reviews: Annotated[
         str | None,
-        typer.Option(metavar="FILE.csv", help="Judge by what readers said (wetread review), not by DATA."),
+        typer.Option(
+            metavar="FILE.csv", help="Judge by readers' labels (of wetread review) instead of DATA."
+        ),
     ] = None
     scores: Annotated[
         str | None, typer.Option(metavar="FILE", help="With --reviews: the scores that were reviewed.")
@@ -82,7 +86,7 @@ class ReportOptions:
         ),
     ] = None
     thumbnails: Annotated[
-        bool, typer.Option("--thumbnails", help="Include the images, which show patients, in report.html.")
+        bool, typer.Option("--thumbnails", help="Include images in report.html: they may show patients.")
     ] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files in DIR.")] = False
 
@@ -104,9 +108,10 @@ def evaluate(
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
 ) -> None:
-    """Evaluate a model on labelled folders: metrics with 95% intervals by patient, and a report.
+    """Evaluate a model on labelled folders: metrics with 95% intervals by patient or group, and a report.
 
-    Or evaluate by readers: --reviews reviews.csv --scores scores.csv, weighted for the images they looked at.
+    Or evaluate by readers' labels: --reviews reviews.csv --scores scores.csv. Each label is weighted by how
+    many scored images it stands for.
 
     TensorFlow is not needed. Exit code 0 when every image has a score, 3 when some have none.
     """
@@ -192,7 +197,7 @@ def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
 
     print_rows(tables.describe_data(evaluation))
     print()
-    print_table(*tables.tabulate_metrics(evaluation.metrics))
+    print_table(*tables.tabulate_metrics(evaluation.metrics, evaluation.word))
     print()
     print_table(*tables.tabulate_confusion(evaluation.metrics))
     if evaluation.metrics.positive is None:
@@ -200,9 +205,9 @@ def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
         print_table(*tables.tabulate_labels(evaluation.metrics))
     if evaluation.comparison is not None:
         print()
-        print_rows(tables.describe_comparison(evaluation.comparison))
+        print_rows(tables.describe_comparison(evaluation.comparison, evaluation.word))
         print()
-        print_table(*tables.tabulate_differences(evaluation.comparison))
+        print_table(*tables.tabulate_differences(evaluation.comparison, evaluation.word))
     if evaluation.notes:
         print()
     for note in evaluation.notes:

@@ -18,7 +18,7 @@ def print_judgement(found: Judgement, output: str | None) -> None:
     rows = [
         ("model", f"{model.name or 'unknown'} ({spec.precision}, {model.digest[:12]})"),
         ("reviews", ", ".join(f"{count:,} {word}" for word, count in found.verdicts.items())),
-        ("judged", f"{found.metrics.images:,} images of {found.metrics.patients:,} patients"),
+        ("judged", tables.describe_images(found.metrics, found.word)),
     ]
     if found.unscored:
         rows.append(("without a score", f"{found.unscored:,} reviewed images"))
@@ -31,7 +31,7 @@ def print_judgement(found: Judgement, output: str | None) -> None:
         [v.title, number(v.value), tables.format_interval(v.interval), number(plain[v.name])]
         for v in tables.list_values(found.metrics)
     ]
-    print_table(["", "weighted", "95% by patient", "unweighted"], values)
+    print_table(["", "weighted", f"95% by {found.word}", "unweighted"], values)
     print()
     print_table(*tables.tabulate_confusion(found.metrics))
     print()

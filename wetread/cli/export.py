@@ -52,7 +52,7 @@ class FormOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingOptions:
-    """The threshold between two labels. With a RUN, it is chosen on held-out patients."""
+    """The threshold between two labels. With a RUN, it is chosen on held-out images."""
 
     panel: ClassVar[str] = "Threshold"
 
@@ -60,7 +60,7 @@ class OperatingOptions:
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Choose the threshold again on the run's held-out patients: balanced, sensitivity>=0.95, "
+            help="Choose the threshold again on the run's held-out images: balanced, sensitivity>=0.95, "
             "specificity>=0.9, cost 5:1, fixed 0.5. Default: the run's threshold.",
         ),
     ] = None
@@ -73,7 +73,7 @@ class OperatingOptions:
     ] = None
     temperature: Annotated[
         str | None,
-        typer.Option(metavar="X|fit", help="Set the temperature, or fit it again on the held-out patients."),
+        typer.Option(metavar="X|fit", help="Set the temperature, or fit it again on the held-out images."),
     ] = None
     uncertain_band: Annotated[
         str | None,

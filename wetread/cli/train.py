@@ -371,7 +371,7 @@ def _describe_metrics(title: str, found: dict[str, Any], word: str) -> list[tupl
 
 
 def _describe_operating_point(result: TrainResult) -> list[tuple[str, str]]:
-    """Rows about temperature, threshold and band fitted on held-out patients, or about a given threshold."""
+    """Rows about temperature, threshold and band fitted on held-out images, or about a given threshold."""
     from wetread.runtime.model.description import describe_spec
 
     if "operating_point" not in result.metrics and result.spec.threshold_rule == "default":

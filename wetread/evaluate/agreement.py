@@ -2,7 +2,7 @@
 
 Sources: Cohen, Educational and Psychological Measurement 20 (1960); Fleiss, Psychological Bulletin 76 (1971).
 Both compare with what chance alone would give; 1 is full agreement, 0 that of chance. Intervals are 95%
-percentiles of bootstrap samples of patients.
+percentiles of bootstrap samples of patients, or of other groups.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetError, UsageError
 from wetread.evaluate.metrics import draw_weights
-from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
+from wetread.evaluate.patients import (
+    DEFAULT_GROUP_REGEX,
+    PATIENT,
+    compile_group_regex,
+    find_group,
+    name_group,
+)
 from wetread.evaluate.reviews import Review
 from wetread.runtime.scoring.rows import encode_csv
 
@@ -53,6 +59,7 @@ class Agreement:
     """What readers have in common. `common`: images that every one of them gave a label.
 
     `fleiss` is None with two readers. `differences`: of images that two or more looked at, in their order.
+    `word`: what the images are grouped by, 'patient' or 'group', say.
     """
 
     readers: tuple[str, ...]
@@ -62,11 +69,16 @@ class Agreement:
     fleiss: Kappa | None
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    word: str = PATIENT
 
 
 @dataclass(frozen=True, kw_only=True)
 class AgreementOptions:
-    """How to compare: `group_regex` finds the patient in a path, `resamples` from `seed` make intervals."""
+    """How to compare readers.
+
+    `group_regex` finds the patient, or another group, in a path. `resamples`: bootstrap samples for the
+    intervals, drawn from `seed`; 0: none.
+    """
 
     group_regex: str = DEFAULT_GROUP_REGEX
     resamples: int = 2000
@@ -101,6 +113,7 @@ def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -
         fleiss=_compare(readers, labels, options, measure_fleiss) if len(readers) > 2 else None,
         differences=tuple(_list_differences(said)),
         notes=tuple(_find_notes(readers, said)),
+        word=name_group(options.group_regex, (path for one in said for path in one), of_patients=False),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wetread.evaluate.metrics import CALIBRATION_BINS
+from wetread.evaluate.weighted_values import CALIBRATION_BINS
 from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -40,44 +40,58 @@ class Bin:
 
 
 def trace_roc(
-    probabilities: NDArray[np.floating], truth: NDArray[np.integer], *, column: int, label: str
+    probabilities: NDArray[np.floating],
+    truth: NDArray[np.integer],
+    *,
+    column: int,
+    label: str,
+    weights: Floats | None = None,
 ) -> Curve:
     """Trace sensitivity (y) over 1 - specificity (x) for every threshold, from (0, 0) to (1, 1).
 
-    `probabilities`: (N, K); `truth`: (N,); `column`: the label's. No points where all images, or none, have
-    the label.
+    `probabilities`: (N, K); `truth`: (N,); `column`: the label's; `weights`: (N,), how many images each one
+    stands for. No points where all images, or none, have the label.
     """
-    hits, false = _count_above(probabilities[:, column], truth == column)
+    hits, false = _count_above(probabilities[:, column], truth == column, weights)
     if not hits[-1] or not false[-1]:
         return Curve(label, column, np.empty(0), np.empty(0))
     x, y = np.append(0.0, false), np.append(0.0, hits)
     corners = np.ones(len(x), bool)
     corners[1:-1] = (np.diff(x)[:-1] * np.diff(y)[1:]) != (np.diff(x)[1:] * np.diff(y)[:-1])
-    return _thin(Curve(label, column, x[corners] / false[-1], y[corners] / hits[-1]))
+    return thin_curve(Curve(label, column, x[corners] / false[-1], y[corners] / hits[-1]))
 
 
 def trace_precision_recall(
-    probabilities: NDArray[np.floating], truth: NDArray[np.integer], *, column: int, label: str
+    probabilities: NDArray[np.floating],
+    truth: NDArray[np.integer],
+    *,
+    column: int,
+    label: str,
+    weights: Floats | None = None,
 ) -> Curve:
     """Trace precision (y) over recall (x) for every threshold, highest first. Arguments as in `trace_roc`."""
-    hits, false = _count_above(probabilities[:, column], truth == column)
+    hits, false = _count_above(probabilities[:, column], truth == column, weights)
     if not hits[-1]:
         return Curve(label, column, np.empty(0), np.empty(0))
-    return _thin(Curve(label, column, hits / hits[-1], hits / (hits + false)))
+    return thin_curve(Curve(label, column, hits / hits[-1], hits / (hits + false)))
 
 
-def _count_above(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    """Count positives and negatives at or above each distinct score, the highest first."""
+def _count_above(
+    scores: NDArray[np.floating], truth: NDArray[np.bool_], weights: Floats | None
+) -> tuple[Floats, Floats]:
+    """Sum the weights of positives and negatives at or above each distinct score, the highest first."""
     level = np.unique(-scores.astype(np.float64), return_inverse=True)[1]
-    yes = truth.astype(np.float64)
-    hits, false = (np.cumsum(np.bincount(level, weights=weights)) for weights in (yes, 1 - yes))
+    whole = np.ones(len(truth)) if weights is None else weights
+    yes = truth * whole
+    hits, false = (np.cumsum(np.bincount(level, weights=part)) for part in (yes, whole - yes))
     return hits.astype(np.float64), false.astype(np.float64)
 
 
-def _thin(curve: Curve) -> Curve:
-    if len(curve.x) <= _POINTS:
+def thin_curve(curve: Curve, *, points: int = _POINTS) -> Curve:
+    """Keep at most so many points of a curve, its ends among them."""
+    if len(curve.x) <= points:
         return curve
-    kept = np.unique(np.linspace(0, len(curve.x) - 1, _POINTS).round().astype(int))
+    kept = np.unique(np.linspace(0, len(curve.x) - 1, points).round().astype(int))
     return Curve(curve.label, curve.column, curve.x[kept], curve.y[kept])
 
 

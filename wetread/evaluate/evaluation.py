@@ -13,10 +13,11 @@ import numpy as np
 from wetread.errors import DatasetError, UsageError
 from wetread.evaluate.calibration import describe_doubt, describe_temperature
 from wetread.evaluate.comparison import Comparison, Contender, compare
-from wetread.evaluate.exact_intervals import bound_exactly
+from wetread.evaluate.group_word import find_word
 from wetread.evaluate.labelled_folders import Image, Listing, list_judged
 from wetread.evaluate.metrics import Metrics, measure
-from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
+from wetread.evaluate.notes import note_data, note_perfect_rates, note_unmatched
+from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, PATIENT, compile_group_regex, find_group
 from wetread.evaluate.runs import Run, read_run
 from wetread.evaluate.scope import describe_scope, note_scope
 from wetread.evaluate.scores import OnProgress, Scores, score_images
@@ -33,8 +34,8 @@ class EvaluateOptions:
 
     `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `split`: the split to evaluate on: a split in
     splits.csv of the RUN directory `run`, or, without `run`, the name of a folder DATA/<split>.
-    `group_regex` finds the patient in a name (default: the run's own, or that of `wetread train`).
-    `resamples`: bootstrap samples of patients, 0 for no intervals, drawn from `seed`.
+    `group_regex` finds the patient, or another group, in a name (default: the run's own, or that of
+    `wetread train`). `resamples`: bootstrap samples of these groups, 0 for no intervals, drawn from `seed`.
     """
 
     data: str
@@ -56,7 +57,8 @@ class Evaluation:
     """The result of evaluating a model on labelled images.
 
     `strays`: files below DATA that are in no label's folder. `notes`: cautions about the numbers. `other`:
-    the scores of the model that it was compared with.
+    the scores of the model that it was compared with. `word`: what the images are grouped by, 'patient',
+    'group', or a word of the regular expression's own.
     """
 
     options: EvaluateOptions
@@ -69,6 +71,7 @@ class Evaluation:
     run: Run | None = None
     other: Scores | None = None
     comparison: Comparison | None = None
+    word: str = PATIENT
 
     @property
     def unscored(self) -> int:
@@ -105,7 +108,7 @@ class Evaluation:
             "uncertain": describe_doubt(self.scores),
             "scope": describe_scope(self.scores),
             "bootstrap": {
-                "by": "patient",
+                "by": self.word,
                 "resamples": options.resamples,
                 "seed": options.seed,
                 "level": 0.95,
@@ -131,6 +134,7 @@ def evaluate(
     listing = list_judged(options.data, labels=model.spec.labels)
     listing = replace(choose_images(listing, options, run), caches=list_caches(options.run))
     groups = find_groups(listing.images, options, run)
+    word = _find_word(listing.images, options, run, model)
     scores = _score(model, listing, groups, options, on_progress)
     compared = None if other is None else _score(other, listing, groups, options, on_progress)
     scored = scores.scored
@@ -150,9 +154,9 @@ def evaluate(
         metrics=metrics,
         strays=listing.strays,
         notes=(
-            *_find_notes(scores, listing, options, run),
-            *_find_strangers(listing.images, groups),
-            *_find_certainties(scores, metrics),
+            *note_data(scores, listing, split=options.split, run=run, word=word),
+            *note_unmatched(listing.images, groups, word=word),
+            *note_perfect_rates(scores, metrics, word=word),
             *note_scope(scores),
         ),
         run=run,
@@ -160,6 +164,7 @@ def evaluate(
         comparison=None
         if compared is None or other is None
         else _compare(scores, compared, (model.name, other.name), options),
+        word=word,
     )
 
 
@@ -217,14 +222,23 @@ def _choose_by_run(listing: Listing, run: Run, split: str) -> Listing:
 
 
 def find_groups(images: Sequence[Image], options: EvaluateOptions, run: Run | None) -> list[str]:
-    """Find the patient of each image, in the run or in its name. Raises ConfigError."""
+    """Find the patient or group of each image, in the run or in its name. Raises ConfigError."""
     known = {} if run is None or options.group_regex else run.splits
-    default = DEFAULT_GROUP_REGEX if run is None else run.config.get("group_regex", DEFAULT_GROUP_REGEX)
-    pattern = compile_group_regex(options.group_regex or default)
+    pattern = compile_group_regex(_choose_pattern(options, run))
     return [
         known[image.name].group if image.name in known else find_group(image.name, pattern)
         for image in images
     ]
+
+
+def _choose_pattern(options: EvaluateOptions, run: Run | None) -> str:
+    default = DEFAULT_GROUP_REGEX if run is None else run.config.get("group_regex", DEFAULT_GROUP_REGEX)
+    return str(options.group_regex or default)
+
+
+def _find_word(images: Sequence[Image], options: EvaluateOptions, run: Run | None, model: Classifier) -> str:
+    names = (image.name for image in images)
+    return find_word(_choose_pattern(options, run), names, spec=model.spec, run=run)
 
 
 def _score(
@@ -264,69 +278,3 @@ def _compare(mine: Scores, other: Scores, names: tuple[str, str], options: Evalu
         resamples=options.resamples,
         seed=options.seed,
     )
-
-
-def _find_notes(scores: Scores, listing: Listing, options: EvaluateOptions, run: Run | None) -> list[str]:
-    """List reasons to read the numbers with caution."""
-    notes = []
-    trained = scores.spec.training.get("data")
-    absent = [label for label in listing.labels if label not in {image.label for image in listing.images}]
-    if absent:
-        notes.append(f"No image of {', '.join(absent)}: metrics that need one are not defined.")
-    if trained is not None and trained == scores.fingerprint():
-        notes.append(
-            "The model was trained on these images: the numbers say nothing about new patients. "
-            "Evaluate with --split val --run RUN, or on images of other patients."
-        )
-    if run is not None and trained is not None and run.data not in (None, trained):
-        notes.append(
-            "The model was not trained on the data of this RUN: its split does not show which of these "
-            "patients the model was trained on."
-        )
-    if options.split == "train":
-        notes.append("The model was trained on these images: the numbers say nothing about new patients.")
-    elif run is not None:
-        notes += _find_known(listing, run)
-    if scores.failures:
-        notes.append(f"{scores.failures.total():,} images have no score and are left out of the metrics.")
-    return notes
-
-
-_TAUGHT = {"train": "trained its network", "cal": "were set aside to fit its temperature and threshold"}
-
-
-def _find_known(listing: Listing, run: Run) -> list[str]:
-    """Count the images that a run used in training, by the names in its splits.csv."""
-    sides = Counter(run.splits[image.name].split for image in listing.images if image.name in run.splits)
-    return [
-        f"By splits.csv of the RUN, {sides[side]:,} of these {len(listing.images):,} images {what} ({side}): "
-        "the numbers are too good for new patients. Evaluate with --split val."
-        for side, what in _TAUGHT.items()
-        if sides[side]
-    ]
-
-
-def _find_strangers(images: Sequence[Image], groups: Sequence[str]) -> list[str]:
-    """Note how many images have no known patient: intervals by patient are then by image."""
-    count = sum(image.name == group for image, group in zip(images, groups, strict=True))
-    if not count:
-        return []
-    return [
-        f"No patient was found in the names of {count:,} of {len(images):,} images: each counts as one "
-        "patient. If patients have several images, the intervals are too narrow: give --group-regex."
-    ]
-
-
-def _find_certainties(scores: Scores, metrics: Metrics) -> list[str]:
-    """Note how far a rate without a single error may still be off: a bootstrap does not show it."""
-    truth, groups = scores.truth(scores.scored), scores.patients(scores.scored)
-    notes = []
-    for column, label in enumerate(metrics.labels):
-        patients = len({group for group, own in zip(groups, truth, strict=True) if own == column})
-        if patients and metrics.per_label[label].sensitivity == 1:
-            notes.append(
-                f"No image of {label} was missed, so its bootstrap interval has no width. By the exact 95% "
-                f"interval over its {patients:,} patients, up to {1 - bound_exactly(1, patients)[0]:.2%} may "
-                "be missed."
-            )
-    return notes

@@ -1,5 +1,7 @@
-"""Fit temperature, threshold and band on a run's held-out predictions: of patients used neither to train the
-network nor to choose its epoch.
+"""Fit temperature, threshold and band on a run's held-out predictions.
+
+These are of images whose patient, or other group, was used neither to train the network nor to choose its
+epoch.
 
 `train` writes them, at temperature 1: held_out.csv with a calibration split, or oof.csv with folds. Both have
 the columns `name,label,group` and one `p_<label>` for each label.
@@ -37,8 +39,8 @@ _RESAMPLES = 1000
 class HeldOut:
     """A network's predictions for held-out images, at temperature 1.
 
-    `probabilities`: float64 (N, K); `truth`: intp (N,), columns of the labels; `groups`: the patient of
-    each; `source`: where they come from, for people.
+    `probabilities`: float64 (N, K); `truth`: intp (N,), columns of the labels; `groups`: the patient, or
+    another group, of each; `source`: where they come from, for people.
     """
 
     probabilities: NDArray[np.float64]
@@ -142,7 +144,7 @@ def fit_operating_point(spec: ModelSpec, found: HeldOut | None, request: Operati
     if found is None:
         if request.needs_images:
             raise DatasetError(
-                f"The run has no predictions of held-out patients ({' or '.join(_SOURCES)}). Train with "
+                f"The run has no predictions of held-out images ({' or '.join(_SOURCES)}). Train with "
                 "--calibration-split 0.1, or give a number: the rule 'fixed 0.5'."
             )
         found = HeldOut.none(len(spec.labels))

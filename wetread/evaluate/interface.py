@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -11,9 +10,17 @@ from tempfile import TemporaryDirectory
 from wetread.errors import UsageError
 from wetread.evaluate.evaluation import DEFAULT_RESAMPLES, EvaluateOptions, Evaluation
 from wetread.evaluate.evaluation import evaluate as judge
-from wetread.evaluate.outputs import FILES, METRICS, PREDICTIONS, check_output, write_outputs, write_tables
+from wetread.evaluate.outputs import (
+    FILES,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    check_output,
+    write_judgement,
+    write_outputs,
+)
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX
-from wetread.evaluate.reader_labels import Judgement, ReadersOptions, encode_rows, judge_by_readers
+from wetread.evaluate.reader_labels import Judgement, ReadersOptions, judge_by_readers
 from wetread.evaluate.scores import OnProgress
 from wetread.keyword_functions import take_fields
 from wetread.runtime.entries import is_bucket_location
@@ -24,7 +31,7 @@ from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.scores_file import stage_scores
 
 Location = str | os.PathLike[str]
-READERS_FILES = (METRICS, PREDICTIONS)
+READERS_FILES = (METRICS, PREDICTIONS, REPORT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +113,8 @@ def evaluate(keywords: EvaluateKeywords) -> Evaluation:
 class ReadersKeywords:
     """What `wetread.evaluate_by_readers` takes; the first group as `ReadersOptions`.
 
-    `output`: a folder for metrics.json and predictions.csv. `project`: the Google Cloud project to bill.
+    `output`: a folder for metrics.json, predictions.csv and report.html. `project`: the Google Cloud project
+    to bill.
     """
 
     reviews: Location = field(kw_only=False)
@@ -155,7 +163,6 @@ def evaluate_by_readers(keywords: ReadersKeywords) -> Judgement:
             scores = stage_scores(scores, folder)
         found = judge_by_readers(keywords.choose(scores))
         if output is not None:
-            metrics = (json.dumps(found.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-            write_tables({PREDICTIONS: encode_rows(found), METRICS: metrics}, place.folder)
+            write_judgement(found, place.folder)
             place.publish()
     return found

@@ -1,8 +1,7 @@
-"""Metrics of probabilities, with bootstrap intervals by patient.
+"""Metrics of probabilities, with bootstrap intervals by patient, or by another group of images.
 
-Everything is computed from weighted counts, so that a bootstrap resample is only another weighting. The tests
-compare the values with scikit-learn's. A value that the data do not define (for example the sensitivity if no
-image is positive) is NaN here and null in JSON, never 0.
+The tests compare the values with scikit-learn's. A value that the data do not define (for example the
+sensitivity if no image is positive) is NaN here and null in JSON, never 0.
 """
 
 from __future__ import annotations
@@ -17,12 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
+from wetread.evaluate.weighted_values import (
+    Floats,
+    PreparedSample,
+    compare_with_others,
+    compute_values,
+    rank_images,
+    sum_confusion,
+)
 from wetread.runtime.model.spec import ModelSpec
-
-Floats = NDArray[np.float64]
-Indices = NDArray[np.intp]
-
-CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +132,7 @@ def measure_sample(sample: Sample, spec: ModelSpec, *, resamples: int = 0, seed:
     """
     truth, groups = sample.truth, sample.groups
     _check_shapes(sample.probabilities, truth, spec, groups)
-    judged = _Judged.of(sample.probabilities, truth, spec)
+    prepared = PreparedSample.of(sample.probabilities, truth, spec)
     ones = np.ones(len(truth))
     weights = ones if sample.weights is None else sample.weights
     drawn = draw_weights(len(truth), groups, resamples=resamples, seed=seed)
@@ -140,10 +142,10 @@ def measure_sample(sample: Sample, spec: ModelSpec, *, resamples: int = 0, seed:
         labels=spec.labels,
         positive=spec.positive,
         threshold=spec.threshold,
-        confusion=tuple(tuple(int(n) for n in row) for row in _confusion(judged, ones)),
-        per_label=_per_label(judged, weights, spec.labels),
-        intervals=_bootstrap(judged, (weights * times for times in drawn)) if resamples else {},
-        **_values(judged, weights),
+        confusion=tuple(tuple(int(n) for n in row) for row in sum_confusion(prepared, ones)),
+        per_label=_per_label(prepared, weights, spec.labels),
+        intervals=_bootstrap(prepared, (weights * times for times in drawn)) if resamples else {},
+        **compute_values(prepared, weights),
     )
 
 
@@ -164,125 +166,18 @@ def _check_shapes(
         raise DatasetError(f"There must be a patient for each of {len(truth)} images, not {len(groups)}.")
 
 
-@dataclass(frozen=True)
-class _Judged:
-    """Values that do not depend on the weights: computed once, before any resampling."""
-
-    probabilities: Floats  # (N, K)
-    truth: Indices  # (N,)
-    chosen: Indices  # (N,)
-    levels: tuple[
-        Indices, ...
-    ]  # for each label, the rank of each image's probability among the distinct ones
-    positive: int | None
-
-    @classmethod
-    def of(cls, probabilities: NDArray[np.floating], truth: NDArray[np.integer], spec: ModelSpec) -> _Judged:
-        exact = probabilities.astype(np.float64)
-        levels = tuple(np.unique(column, return_inverse=True)[1] for column in exact.T)
-        chosen = spec.decide(probabilities.astype(np.float32))
-        return cls(exact, truth.astype(np.intp), chosen, levels, spec.positive_index)
-
-
-def _values(judged: _Judged, weights: Floats) -> dict[str, float]:
-    """Compute all scalar values of Metrics for one weighting of the images."""
-    confusion = _confusion(judged, weights)
-    labels = range(judged.probabilities.shape[1])
-    counts = [_against_others(confusion, label) for label in labels]
-    curves = [_rank(judged, label, weights) for label in labels]
-    chosen = [judged.positive] if judged.positive is not None else list(labels)
-    rates = counts[judged.positive] if judged.positive is not None else dict.fromkeys(_RATES, math.nan)
-    return {
-        "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "balanced_accuracy": _mean([count["sensitivity"] for count in counts]),
-        **{name: rates[name] for name in _RATES},
-        "f1": _mean([counts[label]["f1"] for label in chosen]),
-        "mcc": _matthews(confusion),
-        "auc": _mean([curves[label][0] for label in chosen]),
-        "average_precision": _mean([curves[label][1] for label in chosen]),
-        **_calibration(judged, weights),
-    }
-
-
-_RATES = ("sensitivity", "specificity", "ppv", "npv")
-
-
-def _per_label(judged: _Judged, weights: Floats, labels: tuple[str, ...]) -> dict[str, LabelMetrics]:
-    confusion = _confusion(judged, weights)
+def _per_label(prepared: PreparedSample, weights: Floats, labels: tuple[str, ...]) -> dict[str, LabelMetrics]:
+    confusion = sum_confusion(prepared, weights)
     found = {}
     for index, label in enumerate(labels):
-        auc, average_precision = _rank(judged, index, weights)
+        auc, average_precision = rank_images(prepared, index, weights)
         found[label] = LabelMetrics(
-            images=int((judged.truth == index).sum()),
+            images=int((prepared.truth == index).sum()),
             auc=auc,
             average_precision=average_precision,
-            **_against_others(confusion, index),
+            **compare_with_others(confusion, index),
         )
     return found
-
-
-def _confusion(judged: _Judged, weights: Floats) -> Floats:
-    """Sum the weights by true label (rows) and chosen label (columns)."""
-    size = judged.probabilities.shape[1]
-    cells = np.bincount(judged.truth * size + judged.chosen, weights=weights, minlength=size * size)
-    return cells.astype(np.float64).reshape(size, size)
-
-
-def _against_others(confusion: Floats, label: int) -> dict[str, float]:
-    hit = confusion[label, label]
-    missed, false = confusion[label].sum() - hit, confusion[:, label].sum() - hit
-    rest = confusion.sum() - hit - missed - false
-    return {
-        "sensitivity": _divide(hit, hit + missed),
-        "specificity": _divide(rest, rest + false),
-        "ppv": _divide(hit, hit + false),
-        "npv": _divide(rest, rest + missed),
-        "f1": _divide(2 * hit, 2 * hit + false + missed),
-    }
-
-
-def _matthews(confusion: Floats) -> float:
-    """Matthews correlation for any number of labels (Gorodkin 2004); 0 if only one label occurs."""
-    true, chosen, total = confusion.sum(axis=1), confusion.sum(axis=0), confusion.sum()
-    spread = (total**2 - (true**2).sum()) * (total**2 - (chosen**2).sum())
-    covariance = np.trace(confusion) * total - (true * chosen).sum()
-    return float(covariance / math.sqrt(spread)) if spread > 0 else 0.0
-
-
-def _rank(judged: _Judged, label: int, weights: Floats) -> tuple[float, float]:
-    """Area under the ROC curve (ties count half) and average precision of one label against the others."""
-    yes = (judged.truth == label) * weights
-    level = judged.levels[label]
-    positives = np.bincount(level, weights=yes)
-    negatives = np.bincount(level, weights=weights - yes)
-    below = np.cumsum(negatives) - negatives
-    auc = _divide((positives * (below + negatives / 2)).sum(), positives.sum() * negatives.sum())
-    hits, false = np.cumsum(positives[::-1]), np.cumsum(negatives[::-1])
-    precision = hits / np.maximum(hits + false, np.finfo(float).tiny)
-    return auc, _divide((positives[::-1] * precision).sum(), positives.sum())
-
-
-def _calibration(judged: _Judged, weights: Floats) -> dict[str, float]:
-    """Brier score, expected calibration error and log loss."""
-    rows = np.arange(len(judged.truth))
-    if judged.positive is not None:
-        shown = judged.probabilities[:, judged.positive]
-        right = (judged.truth == judged.positive).astype(np.float64)
-        squared = (shown - right) ** 2
-    else:
-        best = np.argmax(judged.probabilities, axis=1)
-        shown, right = judged.probabilities[rows, best], (best == judged.truth).astype(np.float64)
-        certain = np.eye(judged.probabilities.shape[1])[judged.truth]
-        squared = ((judged.probabilities - certain) ** 2).sum(axis=1)
-    bins = np.minimum((shown * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=weights * (shown - right), minlength=CALIBRATION_BINS)
-    told = np.maximum(judged.probabilities[rows, judged.truth], np.finfo(np.float32).eps)
-    total = weights.sum()
-    return {
-        "brier": float((weights * squared).sum() / total),
-        "ece": float(np.abs(gaps).sum() / total),
-        "log_loss": float(-(weights * np.log(told)).sum() / total),
-    }
 
 
 def measure_differences(
@@ -302,7 +197,9 @@ def measure_differences(
     """
     for table, spec in zip(probabilities, specs, strict=True):
         _check_shapes(table, truth, spec, groups)
-    first, second = (_Judged.of(table, truth, spec) for table, spec in zip(probabilities, specs, strict=True))
+    first, second = (
+        PreparedSample.of(table, truth, spec) for table, spec in zip(probabilities, specs, strict=True)
+    )
     whole = _subtract(first, second, np.ones(len(truth)))
     drawn: dict[str, list[float]] = {}
     for weights in draw_weights(len(truth), groups, resamples=resamples, seed=seed):
@@ -315,16 +212,16 @@ def measure_differences(
     }
 
 
-def _subtract(first: _Judged, second: _Judged, weights: Floats) -> dict[str, float]:
-    mine, other = _values(first, weights), _values(second, weights)
+def _subtract(first: PreparedSample, second: PreparedSample, weights: Floats) -> dict[str, float]:
+    mine, other = compute_values(first, weights), compute_values(second, weights)
     return {name: mine[name] - other[name] for name in mine}
 
 
-def _bootstrap(judged: _Judged, resampled: Iterator[Floats]) -> dict[str, tuple[float, float]]:
+def _bootstrap(prepared: PreparedSample, resampled: Iterator[Floats]) -> dict[str, tuple[float, float]]:
     """95% percentile intervals over resamples, each a weighting of the images."""
     drawn: dict[str, list[float]] = {}
     for weights in resampled:
-        for name, value in _values(judged, weights).items():
+        for name, value in compute_values(prepared, weights).items():
             drawn.setdefault(name, []).append(value)
     return {name: _interval(values) for name, values in drawn.items() if not np.isnan(values).all()}
 
@@ -342,13 +239,3 @@ def draw_weights(images: int, groups: Sequence[str] | None, *, resamples: int, s
 def _interval(values: list[float]) -> tuple[float, float]:
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
-
-
-def _divide(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else math.nan
-
-
-def _mean(values: list[float]) -> float:
-    """The mean of the values that are defined; NaN if none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan

@@ -9,6 +9,7 @@ from typing import Any
 
 from wetread.errors import OutputError
 from wetread.evaluate.evaluation import Evaluation
+from wetread.evaluate.reader_labels import Judgement, encode_rows
 from wetread.evaluate.scores import Scores
 from wetread.runtime.files.atomic import write_file
 from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, columns, encode_csv
@@ -41,7 +42,7 @@ def check_output(folder: str, *, overwrite: bool) -> None:
 def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = False) -> None:
     """Write every file into an existing folder; metrics.json last, which marks the results as complete.
 
-    `thumbnails` puts images into the report, which show patients. Raises OutputError.
+    `thumbnails` puts images into the report. Raises OutputError.
     """
     from wetread.evaluate.report import render_report
 
@@ -51,15 +52,31 @@ def write_outputs(evaluation: Evaluation, folder: str, *, thumbnails: bool = Fal
     }
     if evaluation.other is not None:
         files[OTHER_PREDICTIONS] = encode_predictions(evaluation.other)
-    files[METRICS] = (json.dumps(evaluation.to_dict(), indent=2, allow_nan=False) + "\n").encode()
-    write_tables(files, folder)
+    files[METRICS] = _encode(evaluation.to_dict())
+    _write_files(files, folder)
 
 
-def write_tables(files: dict[str, bytes], folder: str) -> None:
-    """Write files into a folder, in order, each of them whole; what an earlier report left there goes first.
+def write_judgement(found: Judgement, folder: str) -> None:
+    """Write the results of judging by readers into an existing folder, as `write_outputs` does.
 
     Raises OutputError.
     """
+    from wetread.evaluate.report import render_readers_report
+
+    files = {
+        PREDICTIONS: encode_rows(found),
+        REPORT: render_readers_report(found).encode(),
+        METRICS: _encode(found.to_dict()),
+    }
+    _write_files(files, folder)
+
+
+def _encode(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2, allow_nan=False) + "\n").encode()
+
+
+def _write_files(files: dict[str, bytes], folder: str) -> None:
+    """Write files into a folder, in order, each of them whole; an earlier report's go first."""
     for name in FILES:
         (Path(folder) / name).unlink(missing_ok=True)
     for name, data in files.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetError, SourceError, Status, UsageError
 from wetread.evaluate.evaluation import DEFAULT_RESAMPLES
+from wetread.evaluate.group_word import find_word
+from wetread.evaluate.judged_images import JudgedImages
 from wetread.evaluate.metrics import Metrics, Sample, measure_sample
 from wetread.evaluate.model_of_scores import KnownModel, find_model
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
@@ -48,11 +50,12 @@ class ReadersOptions:
 class Judgement:
     """What a model's answers are worth by readers' labels.
 
-    `metrics` are weighted; `plain` are those of the labelled images alone. `verdicts`: how many reviews of
-    each kind; `unscored`: reviewed images whose row has no score. `rows`: path, label, p of each label,
-    truth, patient and weight of each image that judges.
+    `metrics` are weighted; `plain` are those of the labelled images alone. `scored`: how many images have a
+    score; `verdicts`: how many reviews of each kind; `unscored`: reviewed images whose row has no score.
+    `images`: those that judge. `word`: what they are grouped by, 'patient' or 'group', say.
     """
 
+    options: ReadersOptions
     model: KnownModel
     spec: ModelSpec
     metrics: Metrics
@@ -62,7 +65,18 @@ class Judgement:
     unscored: int
     strata: tuple[Stratum, ...]
     notes: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    images: JudgedImages
+    word: str
+
+    @property
+    def name(self) -> str:
+        """The model's file name; 'unknown' where nobody knows it."""
+        return PurePath(self.model.name).name or "unknown"
+
+    @property
+    def rows(self) -> tuple[tuple[Any, ...], ...]:
+        """Path, label, p of each label, truth, patient and weight of each image that judges."""
+        return tuple(_list_rows(self.images))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what metrics.json holds: no names of files."""
@@ -153,37 +167,49 @@ def _judge(
     assert spec is not None
     places = np.array([scored.places[review.path] for review in labelled], np.intp)
     pattern = compile_group_regex(options.group_regex)
-    sample = Sample(
-        probabilities=scored.probabilities[places],
+    images = JudgedImages(
+        spec=spec,
+        names=tuple(review.path for review in labelled),
+        groups=tuple(find_group(review.path, pattern) for review in labelled),
         truth=np.array([spec.labels.index(review.label) for review in labelled], np.intp),
-        groups=[find_group(review.path, pattern) for review in labelled],
+        probabilities=scored.probabilities[places],
+        chosen=spec.decide(scored.probabilities[places]),
         weights=weigh(scored.probabilities, places, spec),
     )
-    plain = Sample(probabilities=sample.probabilities, truth=sample.truth, groups=sample.groups)
+    plain = Sample(probabilities=images.probabilities, truth=images.truth, groups=images.groups)
     strata = count_strata(scored.probabilities, places, spec)
     counts = Counter(str(review.verdict) for review in reviews)
     return Judgement(
+        options=options,
         model=model,
         spec=spec,
-        metrics=measure_sample(sample, spec, resamples=options.resamples, seed=options.seed),
+        metrics=measure_sample(
+            replace(plain, weights=images.weights), spec, resamples=options.resamples, seed=options.seed
+        ),
         plain=measure_sample(plain, spec),
         scored=len(scored.probabilities),
         verdicts=dict(sorted(counts.items())),
         unscored=sum(review.path in scored.others for review in reviews),
         strata=strata,
         notes=tuple(_find_notes(reviews, strata, spec)),
-        rows=tuple(_list_rows(labelled, sample, spec)),
+        images=images,
+        word=find_word(options.group_regex, images.names, spec=spec),
     )
 
 
-def _list_rows(labelled: Sequence[Review], sample: Sample, spec: ModelSpec) -> list[tuple[Any, ...]]:
-    chosen = spec.decide(sample.probabilities.astype(np.float32))
-    groups, weights = sample.groups or (), sample.weights
+def _list_rows(images: JudgedImages) -> list[tuple[Any, ...]]:
+    labels, weights = images.spec.labels, images.weights
     assert weights is not None
     return [
-        (r.path, spec.labels[label], *map(str, p), r.label, group, f"{weight:.6g}")
-        for r, label, p, group, weight in zip(
-            labelled, chosen, sample.probabilities, groups, weights, strict=True
+        (name, labels[chosen], *map(str, p), labels[truth], group, f"{weight:.6g}")
+        for name, chosen, p, truth, group, weight in zip(
+            images.names,
+            images.chosen,
+            images.probabilities,
+            images.truth,
+            images.groups,
+            weights,
+            strict=True,
         )
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from unicodedata import east_asian_width
 
 from wetread.evaluate.svg_charts import COLORS
 from wetread.evaluate.tables import format_number, format_sign
@@ -17,6 +18,26 @@ from wetread.evaluate.tables import format_number, format_sign
 def show_text(text: str) -> str:
     """Escape text for HTML; bytes of a name that are not UTF-8 become U+FFFD."""
     return escape(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), quote=True)
+
+
+def show_name(name: str) -> str:
+    """Escape a name that stands beside other text; its direction of writing stays its own."""
+    return f"<bdi>{show_text(name)}</bdi>"
+
+
+def show_path(path: str) -> str:
+    """Escape a path, which is written from left to right whatever it names."""
+    return f'<bdi dir="ltr">{show_text(path)}</bdi>'
+
+
+def shorten_text(text: str, width: int) -> str:
+    """Shorten text for a place of so many narrow letters; a Chinese character takes two."""
+    taken = 0
+    for index, letter in enumerate(text):
+        taken += 2 if east_asian_width(letter) in "WF" else 1
+        if taken > width:
+            return text[: max(1, index - 1)].rstrip() + "…"
+    return text
 
 
 def show_number(value: float, key: str, *, text: str | None = None) -> str:
@@ -43,16 +64,25 @@ def show_interval(interval: tuple[float, ...] | None, key: str, *, signed: bool 
     return f"{low} to {high}"
 
 
-def make_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0) -> str:
-    """Make a table of cells that are already HTML, the last `numbers` columns right-aligned."""
-    first = len(header) - numbers
+def make_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: int = 0, stacked: bool = False
+) -> str:
+    """Make a table of cells that are already HTML, the last `numbers` columns right-aligned.
+
+    `stacked`: on a narrow page each row becomes a block, in which every value has its column's title.
+    """
+    first, titles = len(header) - numbers, header if stacked else ()
     head = "".join(f'<th scope="col"{_number_class(i >= first)}>{cell}</th>' for i, cell in enumerate(header))
-    body = "".join(f"<tr>{_cells(row, first)}</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    body = "".join(f"<tr>{_cells(row, first, titles)}</tr>" for row in rows)
+    css = ' class="stacked"' if stacked else ""
+    return (
+        f'<div class="fitted"><table{css}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
-def _cells(row: Sequence[str], first: int) -> str:
-    cells = (f"<td{_number_class(i >= first)}>{cell}</td>" for i, cell in enumerate(row) if i)
+def _cells(row: Sequence[str], first: int, titles: Sequence[str]) -> str:
+    named = [f' data-title="{title}"' for title in titles] or [""] * len(row)
+    cells = (f"<td{_number_class(i >= first)}{named[i]}>{cell}</td>" for i, cell in enumerate(row) if i)
     return f'<th scope="row">{row[0]}</th>{"".join(cells)}'
 
 
@@ -67,12 +97,13 @@ def make_figure(chart: str, caption: str, *, legend: str = "") -> str:
 
 def make_legend(names: Sequence[tuple[int, str]], *, ring: str = "") -> str:
     """Make a legend: each name with the number of its colour; `ring` names the operating point."""
-    items = [f'<li class="c{i % COLORS}">{show_text(name)}</li>' for i, name in names]
+    items = [f'<li class="c{i % COLORS}">{show_name(name)}</li>' for i, name in names]
     if ring:
         items.append(f'<li class="ring">{show_text(ring)}</li>')
     return f'<ul class="legend">{"".join(items)}</ul>'
 
 
-def make_section(title: str, *parts: str) -> str:
-    """Make a section with a heading."""
-    return f"<section><h2>{show_text(title)}</h2>{''.join(parts)}</section>"
+def make_section(title: str, *parts: str, css: str = "") -> str:
+    """Make a section with a heading. `css`: a class of its own."""
+    kind = f' class="{css}"' if css else ""
+    return f"<section{kind}><h2>{show_text(title)}</h2>{''.join(parts)}</section>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy as np
 from wetread.evaluate.curves import HISTOGRAM_BINS, Bin, Curve
 
 UNIT_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+HALVES = (0.0, 0.5, 1.0)
+_LINE = 13  # the height of a tick's label
 COLORS = 8  # classes c0 to c7 in report.css
 
 
@@ -39,19 +41,28 @@ class Axes:
         return round(self.height - self.bottom - share * (self.height - self.top - self.bottom), 2)
 
 
-def draw_roc(curves: Sequence[Curve], points: Sequence[tuple[float, float, str]]) -> str:
-    """Draw ROC curves and operating points (1 - specificity, sensitivity, tooltip)."""
-    axes = Axes()
-    chance = _line(axes, (0, 1), (0, 1), css="chance")
-    body = [_frame(axes, "1 − specificity", "sensitivity"), chance, *_curves(axes, curves)]
-    return _svg(axes, [*body, *_points(axes, points)], "ROC curve")
+SMALL = Axes(width=160, height=130, left=28, right=10, top=8, bottom=20)
 
 
-def draw_precision_recall(curves: Sequence[Curve], points: Sequence[tuple[float, float, str]]) -> str:
+def draw_roc(
+    curves: Sequence[Curve], points: Sequence[tuple[float, float, str]], *, small: bool = False
+) -> str:
+    """Draw ROC curves and operating points (1 - specificity, sensitivity, tooltip).
+
+    `small`: for a row of charts that share the titles of their axes.
+    """
+    axes = SMALL if small else Axes()
+    parts = [_frame_shares(axes, "1 − specificity", "sensitivity"), _line(axes, (0, 1), (0, 1), css="chance")]
+    return _svg(axes, [*parts, *_curves(axes, curves), *_points(axes, points)], "ROC curve")
+
+
+def draw_precision_recall(
+    curves: Sequence[Curve], points: Sequence[tuple[float, float, str]], *, small: bool = False
+) -> str:
     """Draw precision over recall, and operating points (recall, precision, tooltip)."""
-    axes = Axes()
-    body = [_frame(axes, "recall (sensitivity)", "precision (PPV)"), *_curves(axes, curves)]
-    return _svg(axes, [*body, *_points(axes, points)], "Precision-recall curve")
+    axes = SMALL if small else Axes()
+    parts = [_frame_shares(axes, "recall (sensitivity)", "precision (PPV)"), *_curves(axes, curves)]
+    return _svg(axes, [*parts, *_points(axes, points)], "Precision-recall curve")
 
 
 def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequence[Bin] = ()) -> str:
@@ -61,7 +72,7 @@ def draw_reliability(bins: Sequence[Bin], said: str, *, color: int, before: Sequ
     """
     axes = Axes()
     parts = [
-        _frame(axes, f"probability of {said}", "share of images"),
+        _frame_shares(axes, f"probability of {said}", "share of images"),
         _line(axes, (0, 1), (0, 1), css="chance"),
     ]
     if before:
@@ -90,34 +101,52 @@ def draw_histogram(
     color: int,
     threshold: float | None,
     band: tuple[float, float] | None = None,
+    small: bool = False,
 ) -> str:
     """Draw a histogram of probabilities, with counts on a logarithmic scale.
 
-    `threshold` and `band`, the probabilities that count as uncertain, are marked.
+    `threshold` and `band`, the probabilities that count as uncertain, are marked. A small one has no title.
     """
     top = max(1, *counts)
-    axes = Axes(y=(0.0, math.log10(top + 1)), height=170, bottom=42, top=22)
-    ticks = [(math.log10(n + 1), f"{n:,}") for n in (0, *(10**k for k in range(len(str(top)))))]
-    parts = [_frame(axes, "", "images", y_ticks=ticks)]
+    shape = SMALL if small else Axes(height=170, bottom=42, top=22)
+    axes = replace(shape, y=(0.0, math.log10(top + 1)))
+    parts = [_frame_shares(axes, "", "images", y_ticks=_choose_count_ticks(axes, top))]
     if band is not None:
         left, right = axes.across(band[0]), axes.across(band[1])
         parts.append(
             f'<rect class="band" x="{left}" y="{axes.top}" width="{right - left:.2f}" '
             f'height="{axes.up(0) - axes.top:.2f}">{_title("uncertain")}</rect>'
         )
-    for index, count in enumerate(counts):
-        left, right = axes.across(index / HISTOGRAM_BINS), axes.across((index + 1) / HISTOGRAM_BINS)
-        high = axes.up(math.log10(count + 1))
-        said = f"{index / HISTOGRAM_BINS:.2f} to {(index + 1) / HISTOGRAM_BINS:.2f}: {count:,} images"
-        parts.append(
-            f'<rect class="bar c{color % COLORS}" x="{left + 1}" y="{high}" width="{right - left - 2:.2f}" '
-            f'height="{axes.up(0) - high:.2f}">{_title(said)}</rect>'
-        )
+    parts += _bars(axes, counts, color)
     if threshold is not None:
         x = axes.across(threshold)
         parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{axes.top}" y2="{axes.up(0)}"/>')
-    parts.append(_text(axes.left, 14, title, css="caption", anchor="start"))
+    if not small:
+        parts.append(_text(axes.left, 14, title, css="caption", anchor="start"))
     return _svg(axes, parts, title)
+
+
+def _bars(axes: Axes, counts: Sequence[int], color: int) -> list[str]:
+    parts = []
+    for index, count in enumerate(counts):
+        low, high = index / HISTOGRAM_BINS, (index + 1) / HISTOGRAM_BINS
+        left, right, top = axes.across(low), axes.across(high), axes.up(math.log10(count + 1))
+        parts.append(
+            f'<rect class="bar c{color % COLORS}" x="{left + 1:g}" y="{top:g}" '
+            f'width="{max(0.5, right - left - 2):.2f}" height="{axes.up(0) - top:.2f}">'
+            f"{_title(f'{low:.2f} to {high:.2f}: {count:,} images')}</rect>"
+        )
+    return parts
+
+
+def _choose_count_ticks(axes: Axes, top: int) -> list[tuple[float, str]]:
+    """Powers of ten and 0 on a logarithmic axis, without those whose labels would touch."""
+    ticks: list[tuple[float, str]] = []
+    for count in (*(10**k for k in reversed(range(len(str(top))))), 0):
+        place = math.log10(count + 1)
+        if all(abs(axes.up(place) - axes.up(other)) >= _LINE for other, _ in ticks) or not count:
+            ticks.append((place, f"{count:,}"))
+    return ticks
 
 
 def draw_history(rows: Sequence[dict[str, float]], names: Sequence[str]) -> str:
@@ -165,32 +194,66 @@ def choose_ticks(low: float, high: float) -> list[float]:
 
 
 def draw_whisker(value: float, interval: tuple[float, float] | None) -> str:
-    """Draw one value from 0 to 1 as a dot on a line, with its interval."""
-    axes = Axes(width=180, height=18, left=6, right=6, top=0, bottom=0)
-    parts = [f'<line class="grid" x1="{axes.across(0)}" x2="{axes.across(1)}" y1="9" y2="9"/>']
-    if interval is not None:
-        low, high = axes.across(max(0.0, interval[0])), axes.across(min(1.0, interval[1]))
-        parts.append(f'<line class="span c0" x1="{low}" x2="{high}" y1="9" y2="9"/>')
-    if 0 <= value <= 1:
+    """Draw one value as a dot on a line, with its interval.
+
+    The line is from 0 to 1, or longer at either end if the value or its interval is beyond; both ends are
+    labelled. NaN: no dot.
+    """
+    known = [v for v in (value, *(interval or ())) if math.isfinite(v)]
+    low, high = math.floor(min([0.0, *known])), math.ceil(max([1.0, *known]))
+    axes = Axes(x=(low, high), width=200, height=18, left=22, right=22, top=0, bottom=0)
+    parts = [
+        f'<line class="grid" x1="{axes.across(low)}" x2="{axes.across(high)}" y1="9" y2="9"/>',
+        _text(axes.left - 6, 13, f"{low:,}".replace("-", "−"), anchor="end"),
+        _text(axes.width - axes.right + 6, 13, f"{high:,}", anchor="start"),
+    ]
+    if interval is not None and math.isfinite(interval[0]):
+        parts.append(
+            f'<line class="span c0" x1="{axes.across(interval[0])}" x2="{axes.across(interval[1])}" y1="9" '
+            'y2="9"/>'
+        )
+    if math.isfinite(value):
         parts.append(f'<circle class="dot c0" cx="{axes.across(value)}" cy="9" r="4"/>')
-    return f'<svg class="whiskers" viewBox="0 0 180 18" aria-hidden="true">{"".join(parts)}</svg>'
+    return f'<svg class="whiskers" viewBox="0 0 200 18" aria-hidden="true">{"".join(parts)}</svg>'
 
 
 def draw_balance(counts: Sequence[tuple[str, int]]) -> str:
-    """Draw one bar, a piece for each label."""
+    """Draw one bar, a piece for each label, of up to `COLORS` labels."""
     total, left, parts = max(1, sum(count for _, count in counts)), 0.0, []
     for color, (label, count) in enumerate(counts):
         width = 1000 * count / total
         said = f"{label}: {count:,} images, {count / total:.1%}"
         parts.append(
-            f'<rect class="bar c{color % COLORS}" x="{left:.2f}" y="0" width="{max(0.0, width - 3):.2f}" '
+            f'<rect class="bar c{color}" x="{left:.2f}" y="0" width="{max(0.0, width - 3):.2f}" '
             f'height="22" rx="3">{_title(said)}</rect>'
         )
         left += width
+    return _wrap_bar("balance", 22, parts, "Class balance")
+
+
+def draw_share(share: float) -> str:
+    """Draw a share of 0 to 1 as a bar."""
+    rest = '<rect class="rest" x="0" y="0" width="1000" height="8" rx="3"/>'
+    bar = f'<rect class="bar c0" x="0" y="0" width="{1000 * share:.1f}" height="8" rx="3"/>'
+    return _wrap_bar("fraction", 8, [rest, bar], "")
+
+
+def _wrap_bar(css: str, height: int, parts: Sequence[str], said: str) -> str:
+    spoken = f'role="img" aria-label="{said}"' if said else 'aria-hidden="true"'
     return (
-        '<svg class="balance" viewBox="0 0 1000 22" preserveAspectRatio="none" role="img" '
-        f'aria-label="Class balance">{"".join(parts)}</svg>'
+        f'<svg class="{css}" viewBox="0 0 1000 {height}" preserveAspectRatio="none" {spoken}>'
+        f"{''.join(parts)}</svg>"
     )
+
+
+def _frame_shares(
+    axes: Axes, x_title: str, y_title: str, *, y_ticks: Iterable[tuple[float, str]] | None = None
+) -> str:
+    """A frame for shares from 0 to 1; without titles and with three ticks in a small chart."""
+    small = axes.width == SMALL.width
+    ticks = [(tick, f"{tick:g}") for tick in (HALVES if small else UNIT_TICKS)]
+    titles = ("", "") if small else (x_title, y_title)
+    return _frame(axes, *titles, x_ticks=ticks, y_ticks=ticks if y_ticks is None else y_ticks)
 
 
 def _frame(
@@ -198,27 +261,28 @@ def _frame(
     x_title: str,
     y_title: str,
     *,
-    x_ticks: Iterable[tuple[float, str]] | None = None,
-    y_ticks: Iterable[tuple[float, str]] | None = None,
+    x_ticks: Iterable[tuple[float, str]],
+    y_ticks: Iterable[tuple[float, str]],
 ) -> str:
-    """Grid lines, tick labels and titles of both axes."""
-    unit = [(tick, f"{tick:g}") for tick in UNIT_TICKS]
+    """Grid lines, tick labels and titles ('': none) of both axes."""
     bottom, right = axes.height - axes.bottom, axes.width - axes.right
     parts = []
-    for value, label in unit if x_ticks is None else x_ticks:
+    for value, label in x_ticks:
         x = axes.across(value)
         parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{axes.top}" y2="{bottom}"/>')
-        parts.append(_text(x, bottom + 16, label))
-    for value, label in unit if y_ticks is None else y_ticks:
+        parts.append(_text(x, bottom + 14, label))
+    for value, label in y_ticks:
         y = axes.up(value)
         parts.append(f'<line class="grid" x1="{axes.left}" x2="{right}" y1="{y}" y2="{y}"/>')
         parts.append(_text(axes.left - 7, y + 4, label, anchor="end"))
-    parts.append(_text((axes.left + right) / 2, axes.height - 8, x_title, css="title"))
-    middle = (axes.top + bottom) / 2
-    parts.append(
-        f'<text class="title" text-anchor="middle" transform="translate(13 {middle}) rotate(-90)">'
-        f"{escape(y_title)}</text>"
-    )
+    if x_title:
+        parts.append(_text((axes.left + right) / 2, axes.height - 8, x_title, css="title"))
+    if y_title:
+        middle = (axes.top + bottom) / 2
+        parts.append(
+            f'<text class="title" text-anchor="middle" transform="translate(13 {middle}) rotate(-90)">'
+            f"{escape(y_title)}</text>"
+        )
     return "".join(parts)
 
 
@@ -260,7 +324,8 @@ def _title(text: str) -> str:
 
 
 def _svg(axes: Axes, parts: Iterable[str], label: str) -> str:
+    css = "chart mini" if axes.width == SMALL.width else "chart"
     return (
-        f'<svg class="chart" viewBox="0 0 {axes.width} {axes.height}" role="img" '
+        f'<svg class="{css}" viewBox="0 0 {axes.width} {axes.height}" role="img" '
         f'aria-label="{escape(label, quote=True)}">{"".join(parts)}</svg>'
     )

@@ -75,7 +75,7 @@ def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
     rows = [
         ("model", f"{evaluation.model} ({spec.precision}, {spec.digest[:12]}, {evaluation.provider})"),
         ("images", ", ".join(f"{label} {counts[label]:,}" for label in spec.labels)),
-        ("judged", f"{evaluation.metrics.images:,} images of {evaluation.metrics.patients:,} patients"),
+        ("judged", describe_images(evaluation.metrics, evaluation.word)),
     ]
     if evaluation.options.split is not None:
         rows.insert(1, ("split", evaluation.options.split))
@@ -89,6 +89,11 @@ def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
     if spec.positive is not None:
         rows.append(("decision", f"{spec.positive} at >= {spec.threshold:g} (rule: {spec.threshold_rule})"))
     return [*rows, *_describe_certainty(scores)]
+
+
+def describe_images(metrics: Metrics, word: str) -> str:
+    """Say how many images of how many groups were judged."""
+    return f"{metrics.images:,} images of {metrics.patients:,} {word}s"
 
 
 def _describe_certainty(scores: Scores) -> list[tuple[str, str]]:
@@ -117,10 +122,10 @@ def _list_failures(scores: Scores) -> list[tuple[str, str]]:
     return [*rows, ("", f"and {more:,} more, all of them in predictions.csv")] if more > 0 else rows
 
 
-def tabulate_metrics(metrics: Metrics) -> Table:
-    """Tabulate every value with its 95% interval."""
+def tabulate_metrics(metrics: Metrics, word: str) -> Table:
+    """Tabulate every value with its 95% interval. `word`: what the images are grouped by."""
     rows = [[v.title, format_number(v.value), format_interval(v.interval)] for v in list_values(metrics)]
-    return ["", "value", "95% by patient"], rows
+    return ["", "value", f"95% by {word}"], rows
 
 
 def tabulate_confusion(metrics: Metrics) -> Table:
@@ -142,11 +147,11 @@ def tabulate_labels(metrics: Metrics) -> Table:
     return ["label", "images", *(TITLES[name] for name in names)], rows
 
 
-def describe_comparison(found: Comparison) -> list[tuple[str, str]]:
-    """Describe the tests of two models."""
+def describe_comparison(found: Comparison, word: str) -> list[tuple[str, str]]:
+    """Describe the tests of two models. `word`: what the images are grouped by."""
     mcnemar = found.mcnemar
     rows = [
-        ("compared with", f"{found.second}, on {found.images:,} images of {found.patients:,} patients"),
+        ("compared with", f"{found.second}, on {found.images:,} images of {found.patients:,} {word}s"),
         (
             f"McNemar ({mcnemar.test})",
             f"right alone: {mcnemar.only_first:,} and {mcnemar.only_second:,}, p {format_p(mcnemar.p_value)}",
@@ -156,9 +161,9 @@ def describe_comparison(found: Comparison) -> list[tuple[str, str]]:
     if found.repeated:
         rows.append(
             (
-                "patients repeat",
-                f"{found.repeated:,} images are of a patient who has another one here; both tests assume "
-                "independent images, so trust the intervals by patient below",
+                f"{word}s repeat",
+                f"{found.repeated:,} images have the {word} of another image here; both tests assume "
+                f"independent images, so trust the intervals by {word} below",
             )
         )
     return rows
@@ -171,14 +176,14 @@ def _describe_delong(test: DeLong) -> str:
     return f"{areas}, z {test.z:.2f}, p {format_p(test.p_value)}"
 
 
-def tabulate_differences(found: Comparison) -> Table:
-    """Tabulate the first model's values minus the second's, with intervals by patient."""
+def tabulate_differences(found: Comparison, word: str) -> Table:
+    """Tabulate the first model's values minus the second's, with intervals. `word`: as above."""
     rows = [
         [TITLES[name], format_sign(found.differences[name][0]), _between(found.differences[name][1:])]
         for name in TITLES
         if name in found.differences
     ]
-    return ["difference", "value", "95% by patient"], rows
+    return ["difference", "value", f"95% by {word}"], rows
 
 
 def _between(interval: tuple[float, ...]) -> str:

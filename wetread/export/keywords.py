@@ -49,7 +49,7 @@ class FormKeywords:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingKeywords:
-    """The threshold between two labels, chosen on a RUN's held-out patients: as `OperatingRequest`."""
+    """The threshold between two labels, chosen on a RUN's held-out images: as `OperatingRequest`."""
 
     threshold_rule: str | None = None
     prevalence: float | None = None
@@ -57,7 +57,7 @@ class OperatingKeywords:
     uncertain_band: str | None = None
 
     def request(self) -> OperatingRequest:
-        """Return what to compute on the run's held-out patients. Raises ConfigError."""
+        """Return what to compute on the run's held-out images. Raises ConfigError."""
         number = float(self.temperature) if isinstance(self.temperature, int) else self.temperature
         return OperatingRequest(
             rule=self.threshold_rule, prevalence=self.prevalence, temperature=number, band=self.uncertain_band

@@ -19,7 +19,7 @@ from wetread.runtime.scoring.scores_file import Rows, ScoresFile
 Floats = NDArray[np.float32]
 _SEPARATOR = "\x1f"
 VERDICTS = tuple(Verdict)
-# What may tell of a study, the best first; without them, the patient in the name.
+# Columns that identify a study, the best first; without them, the patient or group in the name.
 _STUDIES = ("StudyInstanceUID", "PatientID")
 SCOPE = "scope"
 
@@ -51,7 +51,7 @@ class Codes:
 
 
 class Table:
-    """The rows read so far. `find_study` tells a row's study or patient from its path.
+    """The rows read so far. `find_study` finds a row's patient or group in its path.
 
     Arrays, all (N,): `status`, `label`, `scope` and `study` numbers of words (-1: none); `score` float32,
     the positive label's probability of two, else the chosen one's (NaN: none); `doubt` float32, the distance
@@ -161,7 +161,7 @@ class Table:
         self.verdict[self.find(path)] = _number_verdict(review)
 
     def find_beside(self, number: int) -> list[int]:
-        """The other rows of the same study or patient, in order, but for the same file."""
+        """The other rows of the same study, patient or group, in order, but for the same file."""
         same = np.flatnonzero(self.study == self.study[number]).tolist()
         return [other for other in same if self.paths[other] != self.paths[number]]
 

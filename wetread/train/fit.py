@@ -352,6 +352,7 @@ def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) ->
         "augment": Path(config.augment).name,
         "class_weight": config.class_weight,
         "images": {split: sum(counts.values()) for split, counts in metrics["images"].items()},
+        **({} if data.word == PATIENT else {"group": data.word}),
         "data": data.fingerprint,
         **({"weights": config.weights_digest} if config.weights_digest else {}),
     }

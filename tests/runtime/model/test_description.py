@@ -19,6 +19,7 @@ def test_a_spec_is_laid_out_in_words_and_numbers_without_the_language_that_wrote
             "log_loss": [0.18379, 0.18146],
             "sensitivity": [0.91214, 0.90227, 0.92146],
             "uncertain": {"images": 235, "errors": 81},
+            "patients": 2597,
         },
     }
     quantization = {"float_layers": ["dense/Gemm", "conv/Conv"], "reverted": []}
@@ -31,6 +32,10 @@ def test_a_spec_is_laid_out_in_words_and_numbers_without_the_language_that_wrote
         "training held out log loss": "0.18379 at temperature 1, 0.18146 at its own",
         "training held out sensitivity": "0.91214, 95% 0.90227 to 0.92146",
         "training held out uncertain": "images 235, errors 81",
+        "training held out patients": "2,597",
         "quantization float layers": "dense/Gemm, conv/Conv",
         "quantization reverted": "none",
     }
+    leaves = dict(describe_spec(dataclasses.replace(spec, training={**training, "group": "leaf"})))
+    assert leaves["training group"] == "leaf" and leaves["training held out leafs"] == "2,597"
+    assert "training held out patients" not in leaves

@@ -15,7 +15,7 @@ export const KEYS = [
   ["[ and ], , and .", "level down and up; window narrower and wider"],
   ["i, w", "invert; window as stored"],
   ["h", "heat map over the picture"],
-  ["b", "another picture of the same patient or study beside it"],
+  ["b", "another picture of the same study, patient or group beside it"],
   ["/", "search in paths"],
   ["?", "this help"],
 ];

@@ -110,7 +110,7 @@ function showBeside() {
   if (state.beside < 0) second.show(null, "No second picture");
 }
 
-/** Show the next picture of the same patient or study beside this one; after the last, none. */
+/** Show the next picture of the same study, patient or group beside this one; after the last, none. */
 async function turnBeside() {
   const { beside: others } = state.row;
   if (!others.length) return;
@@ -123,7 +123,7 @@ async function turnBeside() {
   const name = row.hidden ? "another picture" : row.path.split(/[\\/]/).pop();
   second.show(picture, name);
   const told = row.hidden || row.status !== "ok" ? "" : `: ${row.label} ${row.probability.toFixed(4)}`;
-  find("second").querySelector(".caption").textContent = `Same patient or study, ${place + 1} of ${others.length}: ${name}${told}`;
+  find("second").querySelector(".caption").textContent = `Same study, patient or group, ${place + 1} of ${others.length}: ${name}${told}`;
 }
 
 // -- going on -------------------------------------------------------------------------------------

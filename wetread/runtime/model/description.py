@@ -10,7 +10,7 @@ from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.scope import CHANGES, Scope, Unlike
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 
-_HELD_OUT = "held_out"
+_HELD_OUT, _GROUP = "held_out", "group"
 
 
 def inspect_model(model: str | os.PathLike[str]) -> tuple[ModelSpec, int]:
@@ -93,7 +93,9 @@ def _describe_pixels(recipe: PixelRecipe) -> str:
 def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     rows = {name: _say(value) for name, value in values.items() if name != _HELD_OUT}
     if isinstance(held_out := values.get(_HELD_OUT), dict):
-        rows |= {f"{_HELD_OUT} {name}": _say_held_out(value) for name, value in held_out.items()}
+        word = f"{values.get(_GROUP, 'patient')}s"  # what the images are grouped by
+        names = {name: word if name == "patients" else name for name in held_out}
+        rows |= {f"{_HELD_OUT} {names[name]}": _say_held_out(value) for name, value in held_out.items()}
     return [(f"{group} {name}".replace("_", " "), value) for name, value in rows.items()]
 
 
