@@ -110,9 +110,9 @@ def test_patients_are_resampled_whole():
 
 
 def test_what_cannot_be_compared_is_said():
-    with pytest.raises(UsageError, match="two or more readers"):
+    with pytest.raises(UsageError, match="compares two files or more, not 1"):
         compare_readers({"a": make({"x": "A"}, "a")}, AgreementOptions())
-    with pytest.raises(DatasetError, match="other images"):
+    with pytest.raises(DatasetError, match="Give reviews of the same images"):
         compare_readers({"a": make({"x": "A"}, "a"), "b": make({"y": "A"}, "b")}, AgreementOptions())
 
 

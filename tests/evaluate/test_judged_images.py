@@ -9,6 +9,7 @@ from tests.evaluate.drawn_scores import draw_evaluation, draw_scores, name_label
 from wetread.errors import Status
 from wetread.evaluate.judged_images import find_confusions, find_mistakes, select_judged
 from wetread.evaluate.report_labels import sort_labels
+from wetread.evaluate.tables import tabulate_confusion
 from wetread.runtime.scoring.rows import Prediction
 
 
@@ -55,3 +56,14 @@ def test_the_worst_label_comes_first_and_one_without_images_last() -> None:
     assert order[0] == "c" and metrics.per_label["c"].f1 == 0
     values = [metrics.per_label[label].f1 for label in order]
     assert values == sorted(values)
+
+
+def test_a_terminal_lists_the_most_confused_pairs_of_many_labels() -> None:
+    scores = draw_scores(name_labels(30), images=40)
+    metrics, pairs = draw_evaluation(scores, resamples=0).metrics, find_confusions(select_judged(scores))
+    header, rows = tabulate_confusion(metrics)
+    assert (header, len(rows)) == (["truth", "chosen", "images"], 21)
+    assert sorted(rows[:20]) == sorted([p.truth, p.chosen, str(p.images)] for p in pairs[:20])
+    assert rows[20] == [f"{len(pairs) - 20} more pairs", "", str(sum(p.images for p in pairs[20:]))]
+    few = draw_evaluation(draw_scores(name_labels(12)), resamples=0).metrics
+    assert len(tabulate_confusion(few)[0]) == 13

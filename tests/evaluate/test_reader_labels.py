@@ -100,8 +100,8 @@ def test_what_nobody_looked_at_is_said(site):
     scores = np.load(site / "truth.npz")["scores"]
     found = judge(site, review(site, "c.csv", np.flatnonzero(scores < 0.5), unsure=7, blind=False))
     notes = " ".join(found.notes)
-    assert "from 0.5 to 0.6, 0.6 to 0.7" in notes and "say nothing of them" in notes
-    assert "7 images were unsure" in notes and "beside the model's answer" in notes
+    assert "from 0.5 to 0.6, 0.6 to 0.7" in notes and "say nothing about them" in notes
+    assert "7 images were marked unsure" in notes and "with the model's answer in view" in notes
     assert found.verdicts["unsure"] == 7
     assert [s.labelled for s in found.strata if s.low >= 0.5] == [0] * 5
 
@@ -114,7 +114,7 @@ def test_files_that_do_not_fit_are_refused(site, tmp_path):
     with pytest.raises(DatasetError, match="labels that the model lacks: OTHER"):
         judge(site, tmp_path / "label.csv")
     (tmp_path / "none.csv").write_text("path,label\nperson0_x_0.png,\n")
-    with pytest.raises(DatasetError, match="No review has a label"):
+    with pytest.raises(DatasetError, match="No review has both a label and"):
         judge(site, tmp_path / "none.csv")
     with pytest.raises(UsageError, match="--model"):
         judge(site, tmp_path / "none.csv", model=None)

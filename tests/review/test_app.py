@@ -90,7 +90,7 @@ def test_a_file_that_changed_since_is_said(serve, scored, tmp_path):
     served = serve(scored / "scores.csv", images=str(tmp_path / "inbox"))
     name = served.room.table.paths[0]
     (tmp_path / "inbox" / Path(name).name).write_bytes(draw_image(77, height=240, width=200))
-    assert "it has changed, or another model" in served.client.get("/api/rows/0/heat")["warning"]
+    assert "the file has changed, or another model" in served.client.get("/api/rows/0/heat")["warning"]
     (tmp_path / "inbox" / Path(name).name).unlink()
     assert "No such file" in served.client.get("/api/rows/0/picture")["problem"]
     assert "No such file" in served.client.get("/api/rows/0/heat")["problem"]
@@ -170,8 +170,8 @@ def test_a_blind_study_tells_nothing_before_the_reader_has_decided(serve, scored
     client.decide(3, label=label)
     shown = client.post("/api/rows/3/answer", {})
     assert shown["path"] == rows[3]["path"] and shown["review"]["verdict"] in ("agree", "labelled")
-    assert "stands" in client.decide(3, verdict="unsure")["problem"]
-    assert "stands" in client.post("/api/undo", {"identity": str(uuid.uuid4())})["problem"]
+    assert "final" in client.decide(3, verdict="unsure")["problem"]
+    assert "final" in client.post("/api/undo", {"identity": str(uuid.uuid4())})["problem"]
     assert client.get("/api/rows?review=reviewed")["rows"][0]["path"] == rows[3]["path"]
 
 

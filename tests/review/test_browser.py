@@ -322,7 +322,7 @@ def test_a_blind_study_hides_the_answer_until_it_is_asked_for(page, serve, score
         f"document.getElementById('name').innerText === {json.dumps(rows[order[0]]['path'].split('/')[-1])}"
     )
     page.press("1")
-    page.wait("document.getElementById('said').innerText.startsWith('What you said stands')")
+    page.wait("document.getElementById('said').innerText.startsWith('Your decision is final')")
     assert served.room.count()["reviewed"] == 1
 
 

@@ -93,7 +93,7 @@ def test_another_reader_another_kind_and_a_second_server_are_refused(tmp_path):
     output = str(tmp_path / "r.csv")
     with open_journal(output, KIM) as journal:
         journal.say("identity1", review("a"))
-        with pytest.raises(OutputError, match="Another review writes"):
+        with pytest.raises(OutputError, match="Another `wetread review` writes"):
             Journal(output, KIM)
     for study, words in (
         (Study(reader="Lee"), "--reader Kim"),
@@ -116,7 +116,7 @@ def test_damage_within_is_refused_and_stays(tmp_path):
     data = Path(journal.path).read_bytes()
     broken = data.replace(b'"said":"identity1"', b'"said" "identity1"')
     Path(journal.path).write_bytes(broken)
-    with pytest.raises(OutputError, match="damaged line 3"):
+    with pytest.raises(OutputError, match="Line 3 of .* is damaged"):
         Journal(output, KIM)
     assert Path(journal.path).read_bytes() == broken
 

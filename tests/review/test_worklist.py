@@ -242,5 +242,5 @@ def test_images_that_moved_are_found_by_what_all_names_share(tmp_path):
             moved.find(outside)
     # Never so far that two names lead to one file.
     (tmp_path / "now" / "x.png").write_bytes(b"")
-    with pytest.raises(SourceError, match="None of the names in the scores file"):
+    with pytest.raises(SourceError, match="None of the files in the scores file"):
         find_moved(str(tmp_path / "elsewhere"), names)

@@ -16,16 +16,19 @@ _SHOWN = 20
 
 
 @app.command(
-    short_help="Compare what readers say of the same images.",
+    short_help="Measure how far readers agree on the same images.",
     epilog="Example: wetread agreement kim.csv lee.csv --output differences.csv",
 )
 def agreement(
     reviews: Annotated[
-        list[str], typer.Argument(metavar="A.csv B.csv...", help="What two readers or more said.")
+        list[str],
+        typer.Argument(metavar="A.csv B.csv...", help="The reviews of two readers or more, a file each."),
     ],
     output: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE.csv", help="All images on which they differ"),
+        typer.Option(
+            "--output", "-o", metavar="FILE.csv", help="Write all images on which they differ here."
+        ),
     ] = None,
     group_regex: Annotated[
         str | None,
@@ -37,12 +40,12 @@ def agreement(
         int,
         typer.Option(metavar="N", help="Bootstrap samples of patients or groups for the intervals; 0: none."),
     ] = 2000,
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of these samples.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed of the bootstrap samples.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Compare readers: Cohen's kappa of every two, Fleiss' of all, with 95% intervals by patient or group.
 
-    The images on which they differ are listed, with what each reader says.
+    The images on which they differ are listed with each reader's label.
     """
     import os
 
@@ -53,7 +56,7 @@ def agreement(
     from wetread.runtime.files.atomic import write_file
 
     if len(set(reviews)) != len(reviews):
-        raise UsageError("A reviews file is named twice. Name each only once.")
+        raise UsageError("A reviews file is named twice. Name each once.")
     if output is not None and os.path.exists(output) and not overwrite:
         raise OutputError(f"{output} already exists. Replace it with --overwrite.")
     options = AgreementOptions(group_regex=group_regex or DEFAULT_GROUP_REGEX, resamples=resamples, seed=seed)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """Which images are evaluated, and how."""
+    """The images, and how they are evaluated."""
 
     panel: ClassVar[str] = "Data"
 
@@ -66,7 +66,7 @@ class ReviewOptions:
         ),
     ] = None
     scores: Annotated[
-        str | None, typer.Option(metavar="FILE", help="With --reviews: the scores that were reviewed.")
+        str | None, typer.Option(metavar="FILE", help="With --reviews: the scores file that was reviewed.")
     ] = None
 
 
@@ -122,7 +122,7 @@ def evaluate(
             _judge_by_readers(judging, reviewed, chosen, written, compare=compare, project=project)
         )
     if judging.data is None:
-        raise UsageError("Give DATA, or --reviews and --scores.")
+        raise UsageError("There is nothing to evaluate. Give DATA, or --reviews and --scores.")
     with show_count(quiet=quiet) as on_progress:
         evaluation = wetread.evaluate(
             **vars(judging),
@@ -147,7 +147,7 @@ def _judge_by_readers(
     compare: str | None,
     project: str | None,
 ) -> int:
-    """Judge by reviews, and return the exit code. Raises UsageError for options that belong to DATA."""
+    """Evaluate by reviews, and return the exit code. Raises UsageError for options that belong to DATA."""
     from wetread.cli.evaluate_reviews import print_judgement
     from wetread.errors import UsageError
 
@@ -156,8 +156,8 @@ def _judge_by_readers(
     others = (judging.data, judging.split, judging.run, compare, written.thumbnails or None)
     if any(value is not None for value in others):
         raise UsageError(
-            "--reviews cannot be used with DATA, --split, --run, --compare or --thumbnails: the scores "
-            "already exist, and no image is read."
+            "--reviews cannot be used with DATA, --split, --run, --compare or --thumbnails: it uses existing "
+            "scores and reads no image."
         )
     found = wetread.evaluate_by_readers(
         reviewed.reviews,

@@ -1,4 +1,4 @@
-"""`wetread evaluate --reviews`: a model judged by readers' labels."""
+"""`wetread evaluate --reviews`: what it prints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def print_judgement(found: Judgement, output: str | None) -> None:
-    """Print the metrics, the confusion matrix, which scores were labelled, notes, and what was written."""
+    """Print metrics, confusion matrix, the labelled share of each tenth, notes, and what was written."""
     from wetread.cli.tables import print_rows, print_table
     from wetread.evaluate import tables
     from wetread.evaluate.interface import READERS_FILES

@@ -20,38 +20,43 @@ from wetread.cli.options import (
 from wetread.errors import UsageError
 
 if TYPE_CHECKING:
-    from wetread.node.options import Peer, TlsFiles
+    from collections.abc import Callable
+
+    from wetread.node.options import NodeOptions, Peer, TlsFiles
 
 _DEFAULT_OBJECT = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListenOptions:
-    """How the node is called, and who may send."""
+    """The node's name and address, and who may send."""
 
     panel: ClassVar[str] = "Network"
 
     ae_title: Annotated[str, typer.Option(metavar="TITLE", help="The node's own AE title.")] = "WETREAD"
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Listen on this address; default: on all of this machine.")
+        str, typer.Option(metavar="ADDRESS", help="Listen on this address; default: all of this machine's.")
     ] = ""
     port: Annotated[int, typer.Option(metavar="N", help="Listen on this port.")] = 11112
     allow: Annotated[
         str, typer.Option(metavar="AE@HOST,...", help="Who may send; '*' stands for any title or address.")
     ] = ""
-    associations: Annotated[int, typer.Option(metavar="N", help="Most associations at a time.")] = 10
+    associations: Annotated[
+        int, typer.Option(metavar="N", help="Largest number of associations at a time.")
+    ] = 10
     max_object: Annotated[
-        int, typer.Option(metavar="MIB", min=1, help="Largest object taken; a larger one is broken off.")
+        int, typer.Option(metavar="MIB", min=1, help="Largest object in MiB; a larger one is aborted.")
     ] = _DEFAULT_OBJECT
     tls_cert: Annotated[str | None, typer.Option(metavar="PEM", help="This node's certificate.")] = None
     tls_key: Annotated[str | None, typer.Option(metavar="PEM", help="The certificate's key.")] = None
     tls_ca: Annotated[
-        str | None, typer.Option(metavar="PEM", help="Who signed the certificates of the others.")
+        str | None,
+        typer.Option(metavar="PEM", help="Certificate of the authority that signed the peers' certificates."),
     ] = None
 
     @property
     def peers(self) -> tuple[Peer, ...]:
-        """`allow`, one by one. Raises UsageError."""
+        """The peers in `allow`. Raises UsageError."""
         from wetread.node.options import read_peer
 
         return tuple(read_peer(text, option="--allow") for text in _split(self.allow))
@@ -66,14 +71,15 @@ class ListenOptions:
             return None
         if not all(files):
             raise UsageError(
-                "--tls-cert, --tls-key and --tls-ca belong together: TLS asks both sides who they are."
+                "--tls-cert, --tls-key and --tls-ca must be given together: in TLS, both sides show a "
+                "certificate."
             )
         return TlsFiles(certificate=str(files[0]), key=str(files[1]), authority=str(files[2]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeepOptions:
-    """Where rows and objects go."""
+    """Where rows and objects are written."""
 
     panel: ClassVar[str] = "Output"
 
@@ -88,14 +94,14 @@ class KeepOptions:
         str,
         typer.Option(
             metavar="keep|delete|FOLDER",
-            help="What becomes of an object once its row is written and its results are sent.",
+            help="What to do with an object when its row is written and its results are sent.",
         ),
     ] = "keep"
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerOptions:
-    """What is sent back."""
+    """Which results are sent, and where."""
 
     panel: ClassVar[str] = "Results"
 
@@ -111,14 +117,14 @@ class AnswerOptions:
 
     @property
     def archives(self) -> tuple[Peer, ...]:
-        """`send_to`, one by one. Raises UsageError."""
+        """The peers in `send_to`. Raises UsageError."""
         from wetread.node.options import read_peer
 
         return tuple(read_peer(text, option="--send-to", called=True) for text in _split(self.send_to))
 
 
 @app.command(
-    short_help="Receive, score and answer as a DICOM node.",
+    short_help="Receive, score and answer images as a DICOM node.",
     epilog="Example: wetread node --allow MODALITY@10.0.0.7 --output scores.csv",
 )
 @expand_options
@@ -136,8 +142,8 @@ def node(
 ) -> None:
     """Receive images over the network, score each once, and send results to archives, until stopped.
 
-    Stop it with Ctrl-C or SIGTERM (exit code 130 or 143), or however the machine stops: started again, it
-    continues where it stopped, and no object or row is lost or written twice.
+    Stop it with Ctrl-C or SIGTERM (exit code 130 or 143). Started again, even after a crash or a power cut,
+    it continues where it stopped, and no object or row is lost or written twice.
     """
     from wetread.cli.score import catch_signals
     from wetread.cli.watch import count_lines, describe_tally, say
@@ -166,13 +172,6 @@ def node(
     )
     classifier = chosen.load(quiet=quiet)
 
-    def show_start(port: int) -> None:
-        if not quiet:
-            say(
-                f"{options.ae_title} listens on port {port} and computes on {classifier.device} "
-                f"-> {options.output}"
-            )
-
     with catch_signals() as caught:
         tally = run_node(
             classifier,
@@ -180,11 +179,22 @@ def node(
             stop=lambda: bool(caught),
             watch=None if quiet else count_lines(),
             report=say,
-            started=show_start,
+            started=_announce(options, classifier.device, quiet=quiet),
         )
     if not quiet:
         say(f"stopped: {describe_tally(tally)}")
     raise typer.Exit(128 + caught[0])
+
+
+def _announce(options: NodeOptions, device: str, *, quiet: bool) -> Callable[[int], None]:
+    """Return a function that prints the port on which the node listens, unless `quiet`."""
+    from wetread.cli.watch import say
+
+    def announce(port: int) -> None:
+        if not quiet:
+            say(f"{options.ae_title} listens on port {port} and computes on {device} -> {options.output}")
+
+    return announce
 
 
 def _split(text: str) -> tuple[str, ...]:

@@ -14,65 +14,75 @@ from wetread.cli.options import DEFAULT_MEMORY, MaxMemory, Project, expand_optio
 
 @dataclass(frozen=True, kw_only=True)
 class LookingOptions:
-    """What is looked at."""
+    """The scores and their images."""
 
     panel: ClassVar[str] = "Input"
 
     scores: Annotated[
-        str, typer.Argument(metavar="SCORES", help="What score, watch or merge wrote; it may still grow.")
+        str,
+        typer.Argument(metavar="SCORES", help="A file by score, watch or merge; it may still be growing."),
     ]
     images: Annotated[
         str | None,
-        typer.Option(metavar="ROOT", help="Where the scored folder is now, if it is elsewhere."),
+        typer.Option(metavar="ROOT", help="Where the scored folder is now, if it was moved."),
     ] = None
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", metavar="MODEL.onnx", help="The model that scored, for heat maps, if not found."
+            "--model",
+            "-m",
+            metavar="MODEL.onnx",
+            help="The model that made the scores, if it is not found: for heat maps.",
         ),
     ] = None
     group_regex: Annotated[
-        str | None, typer.Option(metavar="RE", help="What finds the patient in a file's name.")
+        str | None,
+        typer.Option(
+            metavar="RE", help="Regular expression that finds the patient or another group in a name."
+        ),
     ] = None
     names: Annotated[
-        bool, typer.Option("--names", help="Show columns that say who a patient is (PatientName, ...).")
+        bool, typer.Option("--names", help="Show columns that identify a patient (PatientName, ...).")
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReaderOptions:
-    """Who reads, how, and where it goes."""
+    """The reader, the kind of study, and the output."""
 
     panel: ClassVar[str] = "Reading"
 
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FILE.csv", help="What the reader said; a file a reader.")
+        str,
+        typer.Option(
+            "--output", "-o", metavar="FILE.csv", help="Write the reviews here; one file for each reader."
+        ),
     ] = "reviews.csv"
     reader: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Who reads; default: the name you are logged in by.")
+        str | None, typer.Option(metavar="NAME", help="The reader's name; default: your login name.")
     ] = None
     blind: Annotated[
-        bool, typer.Option("--blind", help="A reader study: hide the model's answers, in a random order.")
+        bool, typer.Option("--blind", help="Reader study: hide the model's answers, and sort at random.")
     ] = False
-    seed: Annotated[int, typer.Option(metavar="N", help="The seed of that order.")] = 0
+    seed: Annotated[int, typer.Option(metavar="N", help="With --blind: random seed of the order.")] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class PageOptions:
-    """Where the page is."""
+    """Where the page is served."""
 
     panel: ClassVar[str] = "Page"
 
     port: Annotated[
-        int, typer.Option(metavar="N", min=0, max=65535, help="The port on 127.0.0.1; default: any free one.")
+        int, typer.Option(metavar="N", min=0, max=65535, help="The port on 127.0.0.1; default: a free one.")
     ] = 0
     no_browser: Annotated[
-        bool, typer.Option("--no-browser", help="Print the address only; open no browser.")
+        bool, typer.Option("--no-browser", help="Print the address, and do not open a browser.")
     ] = False
 
 
 @app.command(
-    short_help="Look at results in a browser, and say what is right.",
+    short_help="Review results in a browser.",
     epilog="Example: wetread review scores.csv --reader Kim",
 )
 @expand_options
@@ -84,9 +94,9 @@ def review(
     max_memory: MaxMemory = DEFAULT_MEMORY,
     project: Project = None,
 ) -> None:
-    """Look at results in a browser on this machine, and say what is right: reviews.csv is what you said.
+    """Review results in a browser on this machine; your reviews are written to reviews.csv.
 
-    The page is on 127.0.0.1 alone, for the browser that opens the printed address. Stop it with Ctrl-C.
+    The page is on 127.0.0.1 only, for the browser that opens the printed address. Stop it with Ctrl-C.
     """
     from wetread.review.options import RoomOptions
     from wetread.review.serving import serve_review
@@ -111,7 +121,7 @@ def review(
 
 
 def find_login() -> str:
-    """The name of who is logged in; 'reader' where the system knows none."""
+    """Return the login name; 'reader' if the system has none."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

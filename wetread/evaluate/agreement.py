@@ -1,7 +1,7 @@
 """Measure how far readers agree on the labels of the same images: Cohen's kappa of two, Fleiss' of all.
 
 Sources: Cohen, Educational and Psychological Measurement 20 (1960); Fleiss, Psychological Bulletin 76 (1971).
-Both compare with what chance alone would give; 1 is full agreement, 0 that of chance. Intervals are 95%
+Both compare with the agreement by chance: 1 is full agreement, 0 that of chance. Intervals are 95%
 percentiles of bootstrap samples of patients, or of other groups.
 """
 
@@ -34,7 +34,7 @@ Codes = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Kappa:
-    """One kappa: of which readers, over how many images, with its interval (NaN: not defined).
+    """One kappa with its readers, its number of images, and its interval (NaN: not defined).
 
     `agreement`: the share of images (of pairs of readings, with more than two readers) that agree.
     """
@@ -48,7 +48,7 @@ class Kappa:
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """An image of which readers say different things: what each says, '' where one says nothing."""
+    """An image on which readers differ. `said`: each reader's label or verdict, '' without a review."""
 
     path: str
     said: tuple[str, ...]
@@ -56,9 +56,9 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """What readers have in common. `common`: images that every one of them gave a label.
+    """The agreement of two readers or more. `common`: the number of images that all of them labelled.
 
-    `fleiss` is None with two readers. `differences`: of images that two or more looked at, in their order.
+    `fleiss` is None with two readers. `differences`: images with different reviews, in the files' order.
     `word`: what the images are grouped by, 'patient' or 'group', say.
     """
 
@@ -90,13 +90,13 @@ class AgreementOptions:
 
 
 def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -> Agreement:
-    """Compare two readers or more. `files`: what each file holds, by its name.
+    """Compare two readers or more. `files`: the reviews in each file, by its name.
 
-    Raises UsageError for fewer than two, and DatasetError where two have no labelled image in common.
+    Raises UsageError for fewer than two files, and DatasetError if readers have no labelled image in common.
     """
     if len(files) < 2:
         raise UsageError(
-            f"Agreement needs the reviews of two or more readers, and there is {len(files)} file."
+            f"`wetread agreement` compares two files or more, not {len(files)}. Name a file for each reader."
         )
     readers = name_readers(files)
     said = [{review.path: review for review in reviews} for reviews in files.values()]
@@ -118,7 +118,7 @@ def compare_readers(files: dict[str, list[Review]], options: AgreementOptions) -
 
 
 def name_readers(files: dict[str, list[Review]]) -> tuple[str, ...]:
-    """The readers' names; the files' where two have one name, or a file none or several."""
+    """Return the readers' names; those of the files if names repeat, or a file has none or several."""
     own = [{review.reader for review in reviews} for reviews in files.values()]
     names = [next(iter(found)) if len(found) == 1 else "" for found in own]
     if all(names) and len(set(names)) == len(names):
@@ -133,11 +133,11 @@ def _compare(
     options: AgreementOptions,
     measure: Callable[[Codes, Floats], tuple[float, float]],
 ) -> Kappa:
-    """One kappa over the images that all of some readers labelled."""
+    """Compute one kappa over the images that all of these readers labelled. Raises DatasetError."""
     paths = sorted(set.intersection(*map(set, labels)))
     if not paths:
         raise DatasetError(
-            f"There is no image that {' and '.join(readers)} all gave a label: their files name other images."
+            f"There is no image that {' and '.join(readers)} all labelled. Give reviews of the same images."
         )
     words = sorted({one[path] for one in labels for path in paths})
     codes = np.array([[words.index(one[path]) for one in labels] for path in paths], np.intp)
@@ -171,7 +171,7 @@ def measure_fleiss(codes: Codes, weights: Floats) -> tuple[float, float]:
 
 
 def _beyond_chance(agreement: float, chance: float) -> float:
-    """Kappa; NaN where every reading is of one label, so that chance alone agrees fully."""
+    """Return kappa; NaN if all reviews have one label, so that chance alone agrees fully."""
     return math.nan if chance >= 1 - 1e-12 else (agreement - chance) / (1 - chance)
 
 
@@ -187,17 +187,17 @@ def _list_differences(said: Sequence[dict[str, Review]]) -> list[Difference]:
 
 
 def _find_notes(readers: Sequence[str], said: Sequence[dict[str, Review]]) -> list[str]:
-    """What makes the numbers mean less than they seem to."""
+    """List cautions about the numbers."""
     shown = [any(review.blind is False for review in one.values()) for one in said]
     seen = [reader for reader, was_shown in zip(readers, shown, strict=True) if was_shown]
     if not seen:
         return []
     return [
-        f"{', '.join(seen)} saw the model's answers: readers who see the same answers agree more than they "
-        "would by themselves. Read with `wetread review --blind` to know."
+        f"{', '.join(seen)} saw the model's answers. Readers who see the same answers agree more than they "
+        "would without them. Use `wetread review --blind` for an unbiased comparison."
     ]
 
 
 def encode_differences(found: Agreement) -> bytes:
-    """Write the differences as CSV: path, then what each reader says."""
+    """Write the differences as CSV: the path, then each reader's label or verdict."""
     return encode_csv([["path", *found.readers], *([d.path, *d.said] for d in found.differences)])

@@ -1,7 +1,8 @@
 """Compare two models on the same images: is the difference more than chance?
 
 McNemar's test compares how many images each gets right, DeLong's test the areas under the ROC curves. Both
-assume independent images. If patients have several images, trust the bootstrap by patient (`differences`).
+assume independent images. If patients, or other groups, have several images, trust the bootstrap by group
+(`differences`).
 Sources: McNemar, Psychometrika 12 (1947); Edwards, Psychometrika 13 (1948), the correction; DeLong, DeLong
 and Clarke-Pearson, Biometrics 44 (1988); Sun and Xu, IEEE SPL 21 (2014), the computation by ranks.
 """

@@ -1,8 +1,8 @@
 """Exact intervals of rates that are 0 or 1.
 
 Without a single error a bootstrap has no spread, so its interval has no width. The exact interval (Clopper
-and Pearson, Biometrika 26, 1934) counts patients: several images of one patient are no more evidence than
-one.
+and Pearson, Biometrika 26, 1934) counts patients or other groups: several images of one are no more evidence
+than one image.
 """
 
 from __future__ import annotations

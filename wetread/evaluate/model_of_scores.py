@@ -1,4 +1,4 @@
-"""Which model made the scores: what the record beside them says, and the file itself where it is here."""
+"""Find the model that made some scores: by the record beside them, and by the model file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from wetread.runtime.model.spec import ModelSpec, build_dataclass, check_digest,
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """What is known of the scores' model: `digest` ('' if nothing), its spec, and `file`, if it is here."""
+    """A model as far as it is known: `digest` ('' if not), `spec`, and `file`, its path if it was found."""
 
     name: str = ""
     digest: str = ""
@@ -24,25 +24,25 @@ class KnownModel:
 
 
 def find_model(head: Mapping[str, Any], model: str | None) -> KnownModel:
-    """Tell which model scored. `head`: what stands beside the scores; `model`: what the user named.
+    """Find the model that made the scores. `head`: the record beside the scores; `model`: the user's choice.
 
-    Without a name, the model that the record names, or the packaged one, is taken where its digest is the
-    record's. Raises UsageError where the user names another than the one that scored, and ModelError.
+    Without `model`, the file that the record names, or the packaged model, is taken if its digest is that in
+    the record. Raises UsageError if `model` is not the one in the record, and ModelError.
     """
     recorded = _read_head(head)
     if model is not None:
         named = _read_file(model)
         if recorded.digest and named.digest != recorded.digest:
             raise UsageError(
-                f"{model} with the digest {named.digest[:12]} did not make these scores: they are from "
-                f"{recorded.name or 'a file'} with the digest {recorded.digest[:12]}. Name that model, or "
-                "leave --model out."
+                f"{model} (digest {named.digest[:12]}) did not make these scores: they are from "
+                f"{recorded.name or 'a file'} (digest {recorded.digest[:12]}). Name that model, or leave out "
+                "--model."
             )
         return named
     for candidate in _list_candidates(recorded):
         try:
             found = _read_file(candidate)
-        except WetreadError:  # it was moved, or has changed: the scores can be looked at without it
+        except WetreadError:  # it was moved or has changed; the scores can be read without it
             continue
         if recorded.digest and found.digest == recorded.digest:
             return found
@@ -65,7 +65,7 @@ def _read_file(model: str) -> KnownModel:
 
 
 def _read_head(head: Mapping[str, Any]) -> KnownModel:
-    """What a record, or a run under way, says. One that is damaged says nothing."""
+    """Read the record of a finished or a running run. A damaged one gives an empty KnownModel."""
     identity = head.get("identity")
     digest = identity.get("model") if isinstance(identity, dict) else None
     model, spec = head.get("model"), head.get("spec")
@@ -80,7 +80,7 @@ def _read_head(head: Mapping[str, Any]) -> KnownModel:
 
 
 def _read_spec(spec: Mapping[str, Any]) -> ModelSpec | None:
-    """The spec that a record holds, without its self-test; None where it is of another version."""
+    """Read the spec in a record, without its self-test; None if it is of another version."""
     try:
         return build_dataclass(ModelSpec, {**spec, "golden": None})
     except WetreadError:

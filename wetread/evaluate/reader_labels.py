@@ -1,8 +1,8 @@
-"""Judge a model by readers: the labels of reviews.csv beside the rows of a scores file.
+"""Evaluate a model by readers' labels: reviews.csv compared with the rows of a scores file.
 
-Readers look at some images and not at others: at doubtful ones first, say. So each labelled image is
-weighted by how many scored images of about its probability it stands for. What no reader looked at, the
-numbers say nothing of, and a note says where that is.
+Readers look at some images and not at others, for example at doubtful ones first. So each labelled image is
+weighted by the number of scored images, with about its probability, that it stands for. Where no reader
+labelled any image, the metrics say nothing, and a note says so.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ from wetread.runtime.scoring.scores_file import ScoresFile
 
 @dataclass(frozen=True, kw_only=True)
 class ReadersOptions:
-    """What is judged by whom. `model`: the file, where no record beside the scores knows it."""
+    """The options of `wetread evaluate --reviews`.
+
+    `model`: the model file, if no record beside the scores names it. The others as in `EvaluateOptions`.
+    """
 
     reviews: str
     scores: str
@@ -48,11 +51,12 @@ class ReadersOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a model's answers are worth by readers' labels.
+    """The result of evaluating a model by readers' labels.
 
     `metrics` are weighted; `plain` are those of the labelled images alone. `scored`: how many images have a
     score; `verdicts`: how many reviews of each kind; `unscored`: reviewed images whose row has no score.
-    `images`: those that judge. `word`: what they are grouped by, 'patient' or 'group', say.
+    `images`: those with a score and a reader's label. `word`: what they are grouped by, such as 'patient' or
+    'group'.
     """
 
     options: ReadersOptions
@@ -70,16 +74,16 @@ class Judgement:
 
     @property
     def name(self) -> str:
-        """The model's file name; 'unknown' where nobody knows it."""
+        """The model's file name; 'unknown' if no record has it."""
         return PurePath(self.model.name).name or "unknown"
 
     @property
     def rows(self) -> tuple[tuple[Any, ...], ...]:
-        """Path, label, p of each label, truth, patient and weight of each image that judges."""
+        """Path, label, p of each label, truth, group and weight of each image, as in predictions.csv."""
         return tuple(_list_rows(self.images))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what metrics.json holds: no names of files."""
+        """Return the content of metrics.json: no names of files, null for values that are not defined."""
         return {
             "model": {"name": PurePath(self.model.name).name, "digest": self.model.digest},
             "reviews": {"verdicts": self.verdicts, "unscored": self.unscored, "scored": self.scored},
@@ -92,7 +96,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Scored:
-    """The rows that have a score: probabilities float32 (N, K), and where each path stands."""
+    """The rows with a score: probabilities, float32 (N, K), and the row of each path."""
 
     probabilities: NDArray[np.float32]
     places: dict[str, int]
@@ -100,17 +104,18 @@ class _Scored:
 
 
 def judge_by_readers(options: ReadersOptions) -> Judgement:
-    """Judge the model that made some scores by readers' labels.
+    """Evaluate the model that made some scores by readers' labels.
 
-    Raises SourceError, UsageError, and DatasetError where nothing judges, or the files do not fit.
+    Raises SourceError, UsageError, and DatasetError if no image has a score and a label, or if the two files
+    do not belong together.
     """
     file = ScoresFile(options.scores)
     file.find()
     model = find_model(file.read_head(), options.model)
     if model.spec is None:
         raise UsageError(
-            f"No record beside {options.scores!r} names its model and threshold. Name the model that made "
-            "these scores with --model."
+            f"There is no record beside {options.scores!r} of its model and threshold. Name the model that "
+            "made these scores with --model."
         )
     scored = _read_scored(file, model.spec)
     reviews = read_reviews(options.reviews)
@@ -126,7 +131,10 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
     for rows in file.read_new():
         missing = [name for name in names if name not in file.columns]
         if missing:
-            raise SourceError(f"{file.path!r} has no column {missing[0]!r}. Name the model that made it.")
+            raise SourceError(
+                f"{file.path!r} has no column {missing[0]!r}. Name the model that made these scores with "
+                "--model."
+            )
         path, status, *columns = map(file.columns.index, ("path", "status", *names))
         for row in rows:
             if row[status] != Status.OK:
@@ -137,12 +145,12 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
 
 
 def _choose(reviews: Sequence[Review], scored: _Scored, spec: ModelSpec) -> list[Review]:
-    """The reviews that judge: with a label, of an image with a score."""
+    """Select the reviews with a label of images with a score. Raises DatasetError."""
     strange = [r for r in reviews if r.path not in scored.places and r.path not in scored.others]
     if strange:
         raise DatasetError(
-            f"{len(strange):,} reviews are of images that are not in the scores file, {strange[0].path!r} "
-            "among them. Give the scores file that was reviewed."
+            f"{len(strange):,} reviews are of images that are not in the scores file, such as "
+            f"{strange[0].path!r}. Give the scores file that was reviewed."
         )
     labelled = [r for r in reviews if r.verdict.has_label and r.path in scored.places]
     unknown = sorted({r.label for r in labelled} - set(spec.labels))
@@ -152,7 +160,9 @@ def _choose(reviews: Sequence[Review], scored: _Scored, spec: ModelSpec) -> list
             f"{', '.join(spec.labels)}."
         )
     if not labelled:
-        raise DatasetError("No review has a label and is of an image with a score.")
+        raise DatasetError(
+            "No review has both a label and an image with a score. Give reviews with labels of these scores."
+        )
     return labelled
 
 
@@ -215,7 +225,7 @@ def _list_rows(images: JudgedImages) -> list[tuple[Any, ...]]:
 
 
 def _find_notes(reviews: Sequence[Review], strata: Sequence[Stratum], spec: ModelSpec) -> list[str]:
-    """What a reader of the numbers must know beside them."""
+    """List cautions about the metrics."""
     name = spec.positive or "the chosen label"
     labelled, scored = (sum(getattr(s, kind) for s in strata) for kind in ("labelled", "scored"))
     notes = [_describe_selection(labelled, scored, name)]
@@ -224,31 +234,34 @@ def _find_notes(reviews: Sequence[Review], strata: Sequence[Stratum], spec: Mode
         where = ", ".join(f"{s.low:g} to {s.high:g}" for s in unseen)
         notes.append(
             f"No reader gave a label to any of the {sum(s.scored for s in unseen):,} images with {name} from "
-            f"{where}: the numbers say nothing of them."
+            f"{where}: the metrics say nothing about them."
         )
     silent = sum(not review.verdict.has_label for review in reviews)
     if silent:
-        notes.append(f"{silent:,} images were unsure or unusable, and are not judged: easier ones are.")
+        notes.append(
+            f"{silent:,} images were marked unsure or unusable and are left out: the metrics are of "
+            "easier images."
+        )
     seen = sum(review.blind is False for review in reviews)
     if seen:
         notes.append(
-            f"{seen:,} of {len(reviews):,} reviews were given beside the model's answer, which draws a "
-            "reader towards it. Read with `wetread review --blind` to know the model's own worth."
+            f"{seen:,} of {len(reviews):,} reviews were made with the model's answer in view, which "
+            "influences readers. Use `wetread review --blind` for an unbiased evaluation."
         )
     return notes
 
 
 def _describe_selection(labelled: int, scored: int, name: str) -> str:
     if labelled == scored:
-        return f"All {scored:,} scored images have a reader's label: none is weighted."
+        return f"All {scored:,} scored images have a reader's label, so no weights are needed."
     return (
-        f"{labelled:,} of {scored:,} scored images have a reader's label. Each is weighted by how many it "
-        f"stands for among those with {name} in the same tenth of 0 to 1; within a tenth, they are taken for "
-        "a random choice."
+        f"{labelled:,} of {scored:,} scored images have a reader's label. Each is weighted by the number of "
+        f"scored images that it stands for: those with {name} in the same tenth of 0 to 1. Within a tenth, "
+        "the labelled images are assumed to be a random sample."
     )
 
 
 def encode_rows(found: Judgement) -> bytes:
-    """Write the images that judge, as CSV: predictions.csv."""
+    """Write predictions.csv: the images with a score and a reader's label."""
     labels = [f"p_{label}" for label in found.spec.labels]
     return encode_csv([["path", "label", *labels, "truth", "patient", "weight"], *found.rows])

@@ -1,4 +1,4 @@
-"""What readers say of images, as a file: reviews.csv, which `wetread review` writes and others read.
+"""Readers' reviews of images as a file: reviews.csv, which `wetread review` writes.
 
     path,label,verdict,reader,time,seconds,note,model,blind
     inbox/a.png,PNEUMONIA,disagree,Kim,2026-11-29T10:12:44Z,8.2,small effusion,6f0c...,false
@@ -21,7 +21,7 @@ from wetread.runtime.scoring.rows import encode_csv
 
 
 class Verdict(StrEnum):
-    """What a reader said of an image, beside the model's answer. LABELLED: the model had none."""
+    """A reader's verdict on the model's answer. LABELLED: a label where the model has no answer."""
 
     AGREE = "agree"
     DISAGREE = "disagree"
@@ -37,12 +37,12 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Review:
-    """One reader's last word on one image.
+    """One reader's latest review of one image.
 
-    `path`: its name in the scores file. `label`: '' where the verdict has none. `time`: ISO 8601, UTC, when
-    it was said; `seconds`: how long the picture was looked at. `model`: the digest of the model whose
-    answer it was beside ('' where nobody knows). `blind`: whether it was said before that answer was
-    shown (None: nobody knows).
+    `path`: its name in the scores file. `label`: '' if the verdict has none. `time`: of the decision, ISO
+    8601, UTC. `seconds`: how long the picture was shown. `model`: the digest of the model that was reviewed
+    ('': not known). `blind`: whether the decision was made before the model's answer was shown (None: not
+    known).
     """
 
     path: str
@@ -73,9 +73,9 @@ def _make_row(review: Review) -> list[str]:
 
 
 def read_reviews(location: str) -> list[Review]:
-    """Read reviews.csv, here or in a bucket. Of a file of others `path` and `label` are enough.
+    """Read reviews.csv, local or in a bucket. Other CSV files need the columns `path` and `label` only.
 
-    Raises SourceError where it is not there, lacks a column, or names one path twice.
+    Raises SourceError if it cannot be read, lacks a column, has an invalid row, or names a path twice.
     """
     try:
         text = read_file(location).decode("utf-8-sig", "surrogateescape")
@@ -94,7 +94,7 @@ def _check_columns(names: Sequence[str], location: str) -> None:
     missing = [name for name in _NEEDED if name not in names]
     if missing:
         raise SourceError(
-            f"{location!r} must have the columns path and label, and lacks {' and '.join(missing)}. "
+            f"{location!r} must have the columns path and label, but lacks {' and '.join(missing)}. "
             "`wetread review` writes such a file."
         )
 
@@ -108,8 +108,8 @@ def _make_review(row: dict[str, str], line: int, location: str) -> Review:
         raise SourceError(f"{location}, line {line}: {error}.") from error
     if bool(label) != verdict.has_label or not math.isfinite(seconds):
         raise SourceError(
-            f"{location}, line {line}: {label!r} with {str(verdict)!r}. There must be a label with agree, "
-            "disagree or labelled, and none with unsure or unusable."
+            f"{location}, line {line}: the label is {label!r} and the verdict {str(verdict)!r}. The verdicts "
+            "agree, disagree and labelled need a label; unsure and unusable must have none."
         )
     texts = {name: row.get(name) or "" for name in ("path", "reader", "time", "note", "model")}
     blind = _BLIND.get(row.get("blind") or "")
@@ -120,8 +120,5 @@ def _check_paths(reviews: Sequence[Review], location: str) -> None:
     seen: set[str] = set()
     for review in reviews:
         if review.path in seen:
-            raise SourceError(
-                f"{location!r} has two rows for {review.path!r}, and may have only one. "
-                "Keep the one that counts."
-            )
+            raise SourceError(f"{location!r} has two rows for {review.path!r}. Keep only one of them.")
         seen.add(review.path)

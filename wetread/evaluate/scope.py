@@ -1,4 +1,4 @@
-"""What a model is worth on the images that it is for, beside all of them."""
+"""Metrics of the images inside a model's scope, in addition to those of all images."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from wetread.runtime.model.scope import INSIDE, OUTSIDE
 
 
 def find_outside(scores: Scores) -> NDArray[np.bool_]:
-    """Which of the scored images are outside the model's scope. bool (n,)."""
+    """Return which of the scored images are outside the model's scope, bool (n,)."""
     return np.array([scores.predictions[i].scope == OUTSIDE for i in scores.scored], bool)
 
 
 def measure_inside(scores: Scores) -> Metrics | None:
-    """The metrics of the scored images inside the scope; None without a scope, or where none is inside."""
+    """Return the metrics of the images inside the scope; None without a scope, or if none is inside."""
     kept = scores.scored[~find_outside(scores)]
     if scores.spec.scope is None or not len(kept):
         return None
@@ -27,7 +27,7 @@ def measure_inside(scores: Scores) -> Metrics | None:
 
 
 def describe_scope(scores: Scores) -> dict[str, Any] | None:
-    """What is inside and outside, why, and the metrics of what is inside, as metrics.json holds it."""
+    """Return `scope` of metrics.json: counts, reasons, and the metrics inside; None without a scope."""
     if scores.spec.scope is None:
         return None
     outside, inside = find_outside(scores), measure_inside(scores)
@@ -43,7 +43,7 @@ def describe_scope(scores: Scores) -> dict[str, Any] | None:
 
 
 def note_scope(scores: Scores) -> tuple[str, ...]:
-    """Say what the metrics are without the images that the model is not for; nothing where all are inside."""
+    """Note the metrics without the images outside the scope; empty if all are inside."""
     outside, inside = find_outside(scores), measure_inside(scores)
     if not outside.any() or inside is None:
         return ()

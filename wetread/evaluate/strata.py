@@ -1,4 +1,4 @@
-"""Tenths of the score: how many images were scored in each, and how many of them readers looked at."""
+"""Tenths of the score: how many images were scored in each, and how many of them readers labelled."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Stratum:
 
 
 def _find_strata(probabilities: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.intp]:
-    """In which of ten parts each image's score lies: the positive label's of two, else the largest."""
+    """Return the tenth of each score, intp (N,): the positive label's with two labels, else the largest."""
     index = spec.positive_index
     score = probabilities.max(axis=1) if index is None else probabilities[:, index]
     return np.minimum((score * STRATA).astype(np.intp), STRATA - 1)
@@ -32,7 +32,11 @@ def _find_strata(probabilities: NDArray[np.float32], spec: ModelSpec) -> NDArray
 def weigh(
     probabilities: NDArray[np.float32], places: NDArray[np.intp], spec: ModelSpec
 ) -> NDArray[np.float64]:
-    """How many scored images each labelled one stands for: those of its part over the labelled ones there."""
+    """Return how many scored images each labelled one stands for, float64 (n,).
+
+    `probabilities`: (N, K), of all scored images; `places`: (n,), the labelled ones among them. The weight is
+    the number of scored images in a tenth divided by the number of labelled ones there.
+    """
     strata = _find_strata(probabilities, spec)
     whole = np.bincount(strata, minlength=STRATA)
     seen = np.bincount(strata[places], minlength=STRATA)
@@ -43,7 +47,7 @@ def weigh(
 def count_strata(
     probabilities: NDArray[np.float32], places: NDArray[np.intp], spec: ModelSpec
 ) -> tuple[Stratum, ...]:
-    """The parts that hold any scored image."""
+    """Return the tenths that hold a scored image. Arguments as in `weigh`."""
     strata = _find_strata(probabilities, spec)
     whole = np.bincount(strata, minlength=STRATA).tolist()
     seen = np.bincount(strata[places], minlength=STRATA).tolist()

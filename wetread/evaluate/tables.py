@@ -30,6 +30,8 @@ TITLES = {
     "log_loss": "log loss",
 }
 _FAILURES = 20  # listed one by one at most
+_PAIRS = 20  # most frequent confusions in a terminal
+_MATRIX_LABELS = 12  # more labels than these do not fit a terminal as a matrix
 Table = tuple[list[str], list[list[str]]]
 
 
@@ -129,12 +131,30 @@ def tabulate_metrics(metrics: Metrics, word: str) -> Table:
 
 
 def tabulate_confusion(metrics: Metrics) -> Table:
-    """Tabulate true labels (rows) by chosen labels (columns)."""
+    """Tabulate true labels (rows) by chosen ones (columns); of many labels, the most confused pairs."""
+    if len(metrics.labels) > _MATRIX_LABELS:
+        return _tabulate_pairs(metrics)
     rows = [
         [label, *(f"{count:,}" for count in row)]
         for label, row in zip(metrics.labels, metrics.confusion, strict=True)
     ]
     return ["truth \\ chosen", *metrics.labels], rows
+
+
+def _tabulate_pairs(metrics: Metrics) -> Table:
+    labels = metrics.labels
+    pairs = [
+        (count, down, across)
+        for down, row in enumerate(metrics.confusion)
+        for across, count in enumerate(row)
+        if count and down != across
+    ]
+    pairs.sort(key=lambda pair: (-pair[0], *pair[1:]))
+    rows = [[labels[down], labels[across], f"{count:,}"] for count, down, across in pairs[:_PAIRS]]
+    if len(pairs) > _PAIRS:
+        rest = sum(count for count, *_ in pairs[_PAIRS:])
+        rows.append([f"{len(pairs) - _PAIRS:,} more pairs", "", f"{rest:,}"])
+    return ["truth", "chosen", "images"], rows
 
 
 def tabulate_labels(metrics: Metrics) -> Table:

@@ -1,15 +1,15 @@
-"""The reading room: a page on 127.0.0.1 to look at results, and to say what is right. Extra `review`.
+"""The page on 127.0.0.1 where a reader looks at results and reviews them. Extra `review`.
 
-table.py        its rows as columns in memory
-worklist.py     filters, orders and counts them
-journal.py      what a reader says, on the disk before it is confirmed
-pictures.py     from a row to its picture as stored
-heat.py         where the model looked, in a picture and in words
-veil.py         what of a row the page may know
-asked.py        what is asked of a room
-room.py         all of these together, for one reader
-guard.py        who may ask: one host, one origin, one browser
-app.py          the addresses of the page
-serving.py      the server
-static/         the page itself
+scores_table.py    the rows of a scores file, as columns in memory
+worklist.py        filters, sorts and counts these rows
+journal.py         a reader's decisions, on the disk before they are confirmed
+pictures.py        a row's picture, with its pixels as stored
+heat_map.py        where the model looked, as a map and in words
+blinding.py        what the page may show of a row
+options.py         the options, and the decisions that the page sends
+reading_room.py    all of these together, for one reader
+request_guard.py   refuses requests from other pages and programs
+app.py             the routes
+serving.py         the server
+static/            the page itself
 """

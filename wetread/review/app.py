@@ -1,7 +1,7 @@
-"""The addresses of the page: its own files, and what it asks and says, as JSON and pixels.
+"""The routes of the page: its own files, and an API that answers with JSON and pixels.
 
-A request names rows by number, never by path, and what is wrong with one picture is an answer, not an error:
-a browser writes every failed request into its console.
+A request names rows by number, never by path. A picture that cannot be read is a normal answer with a
+`problem`, not an error status, because a browser logs every failed request in its console.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ _DECISION: dict[str, tuple[type, ...]] = {
 
 
 def make_app(room: Room) -> Starlette:
-    """Make the app of one reading room; who may ask is the guard's business."""
+    """Make the app of one reading room. It checks no cookie and no origin: `Guard` does."""
     app = Starlette(
-        routes=[*_list_files(), *_list_questions(room), *_list_sayings(room)],
+        routes=[*_list_files(), *_list_reads(room), *_list_writes(room)],
         exception_handlers={WetreadError: _explain_error, Exception: _explain_fault},
     )
     app.router.redirect_slashes = False
@@ -51,7 +51,7 @@ def make_app(room: Room) -> Starlette:
 
 
 def _list_files() -> list[Route]:
-    """The page's own files, read once: no name from a request is ever opened."""
+    """The page's own files. They are read once, and no name from a request is opened."""
     files = {path.name: path for path in sorted(_STATIC.iterdir()) if path.suffix in _KINDS}
     routes = [Route(f"/{name}", _serve(path)) for name, path in files.items()]
     return [Route("/", _serve(files["index.html"])), *routes]
@@ -62,7 +62,7 @@ def _serve(path: Path) -> Callable[[Request], Response]:
     return lambda request: Response(data, media_type=kind)
 
 
-def _list_questions(room: Room) -> list[Route]:
+def _list_reads(room: Room) -> list[Route]:
     def rows(request: Request) -> Response:
         first, most = (_read_whole(request, name, default) for name, default in (("first", 0), ("most", 100)))
         return _answer(room.list_rows(_read_query(request), first=first or 0, most=most or 0))
@@ -94,7 +94,7 @@ def _list_questions(room: Room) -> list[Route]:
     ]
 
 
-def _list_sayings(room: Room) -> list[Route]:
+def _list_writes(room: Room) -> list[Route]:
     async def decide(request: Request) -> Response:
         decision = _read_decision(await _read_body(request))
         return await run_in_threadpool(_try, lambda: room.decide(decision))
@@ -122,7 +122,7 @@ def _answer(value: Any, status: int = 200) -> Response:
 
 
 def _try(ask: Callable[[], dict[str, Any]]) -> Response:
-    """Answer, or say what is wrong where the page asked rightly."""
+    """Answer, or answer with the `problem` if a valid request cannot be served."""
     try:
         return _answer(ask())
     except WetreadError as error:
@@ -138,7 +138,7 @@ def _explain_fault(request: Request, error: Exception) -> Response:
 
 
 def _read_number(request: Request) -> int:
-    """The number of a row in the address."""
+    """Return the row number in the path of a request."""
     return _parse_whole(request.path_params["number"])
 
 
@@ -154,7 +154,7 @@ def _parse_whole(text: str) -> int:
 
 
 def _read_query(request: Request) -> Query:
-    """The worklist's query of an address. Raises UsageError."""
+    """Read the query of a request. Raises UsageError."""
     given = request.query_params
     words = {name: given.get(name, "") for name in ("label", "status", "scope", "review", "text")}
     low, high = (_read_share(given.get(name)) for name in ("low", "high"))
@@ -169,12 +169,12 @@ def _read_share(text: str | None) -> float | None:
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise UsageError("The number must be 0 to 1.")
+        raise UsageError("The number must be from 0 to 1.")
     return value
 
 
 async def _read_body(request: Request) -> dict[str, Any]:
-    """The JSON object of a request, of a bounded size. Raises UsageError."""
+    """Read the JSON object of a request, up to MOST_BODY bytes. Raises UsageError."""
     data = b""
     async for piece in request.stream():
         data += piece
@@ -192,10 +192,10 @@ async def _read_body(request: Request) -> dict[str, Any]:
 
 
 def _read_decision(found: dict[str, Any]) -> Decision:
-    """Raises UsageError for what is no decision."""
+    """Read a decision. Raises UsageError for missing or unknown fields and for wrong types."""
     for name, value in found.items():
         if type(value) not in _DECISION.get(name, ()):
-            raise UsageError("The request is not a decision.")
+            raise UsageError(f"The request is not a decision: {name} is unknown or of the wrong type.")
     if not {"identity", "number", "generation"} <= found.keys():
-        raise UsageError("The request is not a decision.")
+        raise UsageError("The request is not a decision: identity, number and generation are needed.")
     return Decision(**found)

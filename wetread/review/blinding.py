@@ -1,4 +1,7 @@
-"""What of a row the page may know: in a blind study, nothing of the model before its answer was shown."""
+"""Which values of a row the page may show.
+
+In a blind study, these hold nothing from the model until the reader has asked for its answer.
+"""
 
 from __future__ import annotations
 
@@ -11,24 +14,24 @@ from wetread.review.journal import Journal
 from wetread.review.scores_table import VERDICTS, Table
 from wetread.review.worklist import REVIEWED, UNREVIEWED, Query
 
-# Attributes of DICOM that tell who a patient is.
+# DICOM attributes that identify a patient.
 _PERSONAL = re.compile(r"^(Other)?Patient|Name(s)?$|BirthDate|Address|Telephone|AccessionNumber")
 _BLIND_REVIEWS = ("", REVIEWED, UNREVIEWED, Verdict.UNSURE, Verdict.UNUSABLE)
 
 
 class Veil:
-    """Shows rows of a table to one reader. `names`: with the columns that tell who a patient is."""
+    """Shows rows of a table to one reader. `names`: with the columns that identify a patient."""
 
     def __init__(self, table: Table, journal: Journal, *, names: bool) -> None:
         self._table, self._journal, self._names = table, journal, names
         self._blind = journal.study.blind
 
     def is_hidden(self, number: int) -> bool:
-        """Whether a row's answer must not be told yet."""
+        """Whether the model's answer for a row must still be hidden."""
         return self._blind and self._table.paths[number] not in self._journal.shown
 
     def check_query(self, query: Query) -> Query:
-        """In a blind study, nothing may be filtered or ordered by what the model said."""
+        """Refuse to filter or sort a blind study by the model's answers. Raises UsageError."""
         if not self._blind:
             return query
         if query.review not in _BLIND_REVIEWS:
@@ -36,7 +39,7 @@ class Veil:
         return Query(sort="random", review=query.review)
 
     def summarize(self, number: int) -> dict[str, Any]:
-        """A row in the worklist."""
+        """Return a row as the worklist shows it."""
         verdict = self._table.verdict[number]
         word = VERDICTS[verdict] if verdict >= 0 else None
         if self.is_hidden(number):
@@ -55,14 +58,14 @@ class Veil:
         }
 
     def show_review(self, review: Review) -> dict[str, Any]:
-        """What the reader said; not whether the model says the same, where that is hidden."""
+        """Return a review, without its agreement with the model where that is hidden."""
         shown = {"label": review.label, "note": review.note, "time": review.time, "seconds": review.seconds}
         hides = self._blind and review.path not in self._journal.shown
         verdict = Verdict.LABELLED if hides and review.verdict.has_label else review.verdict
         return {**shown, "verdict": verdict}
 
     def show_answer(self, number: int) -> dict[str, Any]:
-        """What the model said of a row, and what else the file holds of it."""
+        """Return the model's answer for a row, and the other columns of the file."""
         row = self._table.read_row(number)
         labels = {label: row.pop(f"p_{label}", "") for label in self._table.answer.labels}
         more = {
@@ -79,7 +82,7 @@ class Veil:
         }
 
     def hide_counts(self, counts: dict[str, Any]) -> dict[str, Any]:
-        """Of a blind study, leave only counts that tell nothing of the model."""
+        """Remove from the counts of a blind study whatever depends on the model."""
         if not self._blind:
             return counts
         verdicts = counts["verdicts"]

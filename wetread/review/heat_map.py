@@ -1,4 +1,4 @@
-"""Where the model looked, as a map of numbers and in plain words."""
+"""Heat maps: how much each part of a picture counts for a label, as numbers and in words."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wetread.errors import ModelError, UsageError
 from wetread.runtime.explain import Explanation, Floats, explain_image
 from wetread.runtime.scoring.classifier import Classifier
 
-# One scale for all pictures, in log-odds: at this and beyond a color is at its strongest. A place that
-# moves a probability of 0.5 to 0.88 moves the log-odds by 2.
+# The log-odds at which a color is strongest, the same for all pictures. A place that moves a probability
+# from 0.5 to 0.88 moves the log-odds by 2.
 SCALE = 2.0
-# What moves the log-odds by less is not worth a sentence.
+# Smaller changes of the log-odds are not described.
 _FAINT = 0.1
-# float32 of another processor, or of another batch, differs by less.
+# Larger than any difference between processors or batch sizes in float32.
 _SAME = 1e-3
 _KEPT = 64
 _DOWN, _ACROSS = ("upper", "middle", "lower"), ("left", "middle", "right")
@@ -26,9 +26,11 @@ _DOWN, _ACROSS = ("upper", "middle", "lower"), ("left", "middle", "right")
 
 @dataclass(frozen=True, kw_only=True)
 class Heat:
-    """A map over a picture: float32 (h, w) of log-odds, and where it lies, as parts of the picture's sides.
+    """A map over a picture.
 
-    `warning`: why it may not be of this row's answer; '' where nothing speaks against it.
+    `map`: float32 (h, w), the change of the label's log-odds. `box`: top, left, height and width of the map,
+    as shares of the picture's sides. `words`: the map as a sentence. `warning`: why the map may not belong to
+    this row's answer, or ''.
     """
 
     label: str
@@ -54,7 +56,7 @@ class Heat:
 
 
 class Heats:
-    """Explains pictures with one model, one at a time; the last ones are kept."""
+    """Makes heat maps with one model, one at a time, and keeps the last 64."""
 
     def __init__(self, model: str, *, device: str = "auto", max_memory: int) -> None:
         self._model, self._device, self._max_memory = model, device, max_memory
@@ -64,20 +66,20 @@ class Heats:
         self._asked = 0
 
     def forget(self) -> None:
-        """Drop what is kept: the numbers of rows mean others now."""
+        """Drop the maps that are kept, because the rows have new numbers."""
         self._kept.clear()
 
     def explain(self, number: int, data: bytes, row: dict[str, str]) -> Heat:
-        """Explain a row's label in its picture. Raises ImageError, ModelError and ProviderError.
+        """Make the map of a row's label. Raises ImageError, ModelError and ProviderError.
 
-        Only the last of those who wait is served, the others get a UsageError: a reader who went on looks at
-        another picture.
+        If several calls wait, only the latest is served and the others raise UsageError: the reader has moved
+        on to another picture.
         """
         self._asked = asked = self._asked + 1
         with self._lock:
             if number not in self._kept:
                 if asked != self._asked:
-                    raise UsageError("Another picture was asked for since.")
+                    raise UsageError("Another picture was requested in the meantime.")
                 self._kept[number] = self._explain(data, row)
                 while len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
@@ -94,14 +96,14 @@ class Heats:
 
 
 def make_heat(found: Explanation, probability: float) -> Heat:
-    """Put an explanation into words, and compare its probability with the row's."""
+    """Make a Heat from an explanation, with a warning if its probability differs from the row's."""
     height, width = found.picture.shape[:2]
     box = found.box
     warning = ""
     if abs(found.probability - probability) > _SAME:
         warning = (
-            f"This file gives {found.probability:.4f} now, not {probability:.4f} as when it was scored: it "
-            "has changed, or another model scored it."
+            f"The probability of this file is {found.probability:.4f} now, and was {probability:.4f} when it "
+            "was scored: the file has changed, or another model scored it."
         )
     return Heat(
         label=found.label,
@@ -114,7 +116,7 @@ def make_heat(found: Explanation, probability: float) -> Heat:
 
 
 def describe_map(heat: Floats, label: str) -> str:
-    """Say in plain words which part speaks most for a label, and which most against it."""
+    """Describe which part of a picture counts most for a label, and which most against it."""
     said = []
     if heat.max() >= _FAINT:
         said.append(f"Hiding the {name_part(heat, int(heat.argmax()))} made {label} less likely.")
@@ -124,7 +126,7 @@ def describe_map(heat: Floats, label: str) -> str:
 
 
 def name_part(heat: Floats, place: int) -> str:
-    """Name the ninth of a picture that a place of its map lies in: 'upper left part', of the picture."""
+    """Name the ninth of the picture that a place lies in. `place`: an index of the flattened map."""
     row, column = np.unravel_index(place, heat.shape)
     down, across = _DOWN[int(3 * row / heat.shape[0])], _ACROSS[int(3 * column / heat.shape[1])]
     words = [word for word in (down, across) if word != "middle"] or ["middle"]

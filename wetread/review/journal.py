@@ -1,9 +1,9 @@
-"""What a reader says, on the disk before it is confirmed: `reviews.csv.journal`, and reviews.csv made of it.
+"""A reader's decisions: `reviews.csv.journal`, and reviews.csv, which is made from it.
 
-The journal is JSON Lines, appended to and synced line by line: one line for who reads, then one for each
-decision, for each that is taken back, and, in a blind study, for each answer that was shown. A kill leaves
-at most one line half written, at the end, which nobody was told of; it is cut off at the next start. Every
-decision has an identity of the page's, so that one that is sent again is not written again.
+The journal is JSON Lines. Each line is synced to the disk before the decision is confirmed. The first line
+holds the study; then there is one for each decision, for each undo and, in a blind study, for each answer
+that was shown. A kill can leave one incomplete line at the end, which was never confirmed; the next start
+removes it. The page gives every decision an identity, so that a decision that is sent twice is written once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """Who reads, and how: what a journal belongs to. `seed` orders a blind study."""
+    """The reader and the kind of study that a journal belongs to. `seed`: of the order of a blind study."""
 
     reader: str
     blind: bool = False
@@ -33,9 +33,10 @@ class Study:
 
 
 class Journal:
-    """The one writer of a reader's decisions. Raises OutputError where it cannot be, or is another's.
+    """Writes one reader's decisions. Raises OutputError if the file cannot be written or belongs to another
+    study, or if another process writes it.
 
-    `reviews`: the reader's last word on each path. `shown`: in a blind study, the paths whose answer the
+    `reviews`: the reader's latest review of each path. `shown`: in a blind study, the paths whose answer the
     reader has seen.
     """
 
@@ -43,14 +44,14 @@ class Journal:
         self.output, self.study = output, study
         self.reviews: dict[str, Review] = {}
         self.shown: set[str] = set()
-        self._said: list[tuple[str, Review | None]] = []  # the identity, and what stood there before it
+        self._said: list[tuple[str, Review | None]] = []  # the identity, and the review that it replaced
         self._done: dict[str, str] = {}
         with explain_writing(self.path):
             try:
                 self._lines = LineLog(self.path)
             except BusyLogError as error:
                 raise OutputError(
-                    f"Another review writes {output!r}. Stop that one, or choose another --output."
+                    f"Another `wetread review` writes {output!r}. Stop it, or choose another --output."
                 ) from error
         try:
             self._recover()
@@ -60,25 +61,25 @@ class Journal:
 
     @property
     def path(self) -> str:
-        """The journal's own name."""
+        """The journal's file name."""
         return self.output + REVIEWS_SUFFIX
 
     @property
     def last(self) -> str | None:
-        """The path of the last decision that stands; None where there is none."""
+        """The path of the latest decision that was not undone; None if there is none."""
         return self._done[self._said[-1][0]] if self._said else None
 
     def close(self) -> None:
-        """Write reviews.csv and let go of the journal."""
+        """Write reviews.csv and close the journal."""
         try:
             self.write_reviews()
         finally:
             self._lines.close()
 
     def say(self, identity: str, review: Review) -> Review:
-        """Write a decision down, and return it once it is on the disk; one that was said already, as it was.
+        """Write a decision to the disk, and return it. A decision that is already there is returned as it is.
 
-        Raises OutputError; then nothing of it counts.
+        Raises OutputError; the decision then does not count.
         """
         known = self._done.get(identity)
         if known is not None:
@@ -88,7 +89,7 @@ class Journal:
         return review
 
     def take_back(self, identity: str) -> Review | None:
-        """Take the last decision back that still stands, and return it; None where there is none."""
+        """Undo the latest decision and return it; None if there is none. Raises OutputError."""
         known = self._done.get(identity)
         if known is not None or not self._said:
             return None
@@ -97,13 +98,13 @@ class Journal:
         return self._undo(last, identity)
 
     def show(self, path: str) -> None:
-        """Note that the reader of a blind study sees a path's answer: what was said of it is final."""
+        """Record that the reader of a blind study sees the answer of a path: the review is then final."""
         if path not in self.shown:
             self._write_line({"shown": path})
             self.shown.add(path)
 
     def write_reviews(self) -> None:
-        """Make reviews.csv of what stands. Raises OutputError."""
+        """Write reviews.csv from the reviews. Raises OutputError."""
         with explain_writing(self.output):
             write_file(self.output, encode_reviews(self.reviews.values()))
 
@@ -124,13 +125,13 @@ class Journal:
         return gone
 
     def _recover(self) -> None:
-        """Read what is there; begin with a line for the study where there is none."""
+        """Read the journal; write the first line if it is new."""
         with explain_writing(self.path):
             try:
                 self._lines.read(self._take_in)
             except DamagedLogError as error:
                 raise OutputError(
-                    f"{self.path!r} has a damaged line {error.number}. Restore the file from a copy, or "
+                    f"Line {error.number} of {self.path!r} is damaged. Restore the file from a copy, or "
                     "choose another --output."
                 ) from error
             if self._lines.is_empty:
@@ -147,7 +148,7 @@ class Journal:
 
     def _take_in(self, found: Mapping[str, Any], is_first: bool) -> None:
         if ("version" in found) != is_first:
-            raise ValueError("the study stands in the first line alone")
+            raise ValueError("only the first line may hold the study")
         if "version" in found:
             _check_study(found, self.study, output=self.output)
         elif "said" in found:
@@ -165,7 +166,7 @@ class Journal:
 
 @contextmanager
 def open_journal(output: str, study: Study) -> Iterator[Journal]:
-    """Open a reader's journal, and make reviews.csv of it at the end. Raises OutputError."""
+    """Open a reader's journal, and write reviews.csv at the end. Raises OutputError."""
     journal = Journal(output, study)
     try:
         yield journal
@@ -175,7 +176,10 @@ def open_journal(output: str, study: Study) -> Iterator[Journal]:
 
 def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None:
     if found["version"] != _VERSION:
-        raise OutputError(f"The journal's version is {found['version']!r}, not {_VERSION}.")
+        raise OutputError(
+            f"The journal of {output!r} has version {found['version']!r}, and this program reads {_VERSION}. "
+            "Continue with the program that began it."
+        )
     asked: dict[str, tuple[Any, Callable[[Any], str]]] = {
         "reader": (study.reader, lambda value: f"--reader {value}"),
         "blind": (study.blind, lambda value: "--blind" if value else "no --blind"),
@@ -185,5 +189,5 @@ def _check_study(found: Mapping[str, Any], study: Study, *, output: str) -> None
         if found[name] != value:
             raise OutputError(
                 f"{output!r} was begun with {words(found[name])}, not {words(value)}. "
-                "Continue as it was begun, or choose another --output."
+                "Use the same option, or choose another --output."
             )

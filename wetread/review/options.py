@@ -14,9 +14,10 @@ MOST_NOTE = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class RoomOptions:
-    """What is looked at, and by whom.
+    """The options of `wetread review`.
 
-    `images`: the folder that was scored, where it is now. `names`: show columns that tell who a patient is.
+    `images`: where the scored folder is now. `names`: show columns that identify a patient. `max_memory`:
+    bytes for one picture.
     """
 
     scores: str
@@ -35,10 +36,11 @@ class RoomOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Decision:
-    """What the page sends. `identity` is its own, so that what is sent twice is written once.
+    """A decision as the page sends it. Raises UsageError for values that do not fit.
 
-    `verdict`: '' for a label. `seconds`: how long the picture was in view. `generation`: of the rows that
-    the page knows.
+    `identity`: made by the page, so that a decision that is sent twice is written once. `verdict`: 'unsure'
+    or 'unusable', or '' with a `label`. `seconds`: how long the picture was shown. `generation`: of the rows
+    that the page has; it changes when the scores file is replaced.
     """
 
     identity: str
@@ -56,4 +58,4 @@ class Decision:
         if not known or bool(self.label) == bool(self.verdict):
             raise UsageError("Give either a label or the verdict unsure or unusable.")
         if len(self.note) > MOST_NOTE or not 0 <= self.seconds < 1e6:
-            raise UsageError(f"A note may have {MOST_NOTE:,} letters at most, and seconds must be 0 or more.")
+            raise UsageError(f"A note may have at most {MOST_NOTE:,} letters, and seconds must be 0 or more.")

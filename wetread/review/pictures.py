@@ -1,8 +1,8 @@
-"""Find the image of a row: where its file is now, and its pixels as stored.
+"""Find a row's image file and read its pixels as stored.
 
     places = Places(root="/mnt/inbox", names=paths)      # 'inbox/a/x.png' -> '/mnt/inbox/a/x.png'
 
-Only names of the scores file come here; what a browser sends is the number of a row.
+File names come from the scores file only: a browser sends row numbers.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from wetread.runtime.gcs.bucket_folder import read_file
 from wetread.runtime.images.stored_picture import StoredPicture
 from wetread.runtime.sources.moved_images import find_prefix, split_name
 
-# What a canvas of a browser holds on a common machine.
+# Larger pictures do not fit a browser's canvas on a common machine.
 MOST_PIXELS = 32 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moved:
-    """The images moved: `prefix`, the first parts of every name, is now the folder `root`."""
+    """A folder that was moved: `prefix`, the first parts of every name, is now the folder `root`."""
 
     prefix: tuple[str, ...]
     root: str
 
     def find(self, name: str) -> str:
-        """Where the file of a name is now. Raises ImageError('unreadable') for a name outside."""
+        """Return where a file is now. Raises ImageError('unreadable') for a name outside the folder."""
         parts = split_name(name)
         rest = parts[len(self.prefix) :]
         if parts[: len(self.prefix)] != self.prefix or not rest or ".." in rest:
@@ -43,7 +43,7 @@ class Moved:
 
 
 def find_moved(root: str, names: Sequence[str]) -> Moved:
-    """Tell which first parts of all names a folder stands for. Raises SourceError where none is there."""
+    """Find the first parts of all names that `root` replaces. Raises SourceError if no file is there."""
 
     def is_file(parts: tuple[str, ...]) -> bool:
         return os.path.isfile(reach(os.path.join(root, *parts)))
@@ -53,13 +53,13 @@ def find_moved(root: str, names: Sequence[str]) -> Moved:
         return Moved(prefix=prefix, root=root)
     first = f", such as {names[0]!r}" if names else ""
     raise SourceError(
-        f"None of the names in the scores file{first} is under --images {root!r}. Name the folder that was "
-        "scored, where it is now."
+        f"None of the files in the scores file{first} is below --images {root!r}. Name the folder that was "
+        "scored, at its present place."
     )
 
 
 def read_image(name: str, moved: Moved | None, *, project: str | None = None) -> bytes:
-    """The bytes of a row's file, wherever it is. Raises ImageError('unreadable') where it is gone."""
+    """Read a row's file, local or in a bucket. Raises ImageError('unreadable') if it is not there."""
     if moved is not None:
         return read_local(moved.find(name))
     if not is_bucket_location(name):
@@ -72,7 +72,12 @@ def read_image(name: str, moved: Moved | None, *, project: str | None = None) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """A picture as the page gets it: `body` is the table, then the samples, little-endian, row by row."""
+    """A picture as the page receives it.
+
+    `body`: the lookup table, then the samples, little-endian, row by row. `bits`: of a sample. `levels`: the
+    table's length. `low` and `high`: the first window. `falls`: whether larger values are darker. `slope` and
+    `offset`: from stored values to the picture's unit. `shrunk`: the factor by which it was made smaller.
+    """
 
     height: int
     width: int
@@ -88,12 +93,12 @@ class Sent:
     body: bytes
 
     def describe(self) -> dict[str, float]:
-        """Everything but the body."""
+        """Return all fields but the body."""
         return {name: value for name, value in vars(self).items() if name != "body"}
 
 
 def pack_picture(picture: StoredPicture) -> Sent:
-    """Make of a picture what is sent; one that is too large for a page is sent smaller, saying so."""
+    """Prepare a picture for the page; one of more than MOST_PIXELS is made smaller."""
     small, factor = picture.shrink(MOST_PIXELS)
     samples = small.samples
     if samples.itemsize == 2:
@@ -111,6 +116,6 @@ def pack_picture(picture: StoredPicture) -> Sent:
         slope=small.slope,
         offset=small.offset,
         shrunk=factor,
-        # Samples of two bytes begin at an even place.
+        # Samples of two bytes must begin at an even offset.
         body=b"".join([small.table.tobytes(), bytes(len(small.table) % 2), samples.tobytes()]),
     )

@@ -1,4 +1,4 @@
-"""The reading room: a scores file, its pictures and a reader's journal, and all that the page may ask."""
+"""The reading room: a scores file, its pictures and a reader's journal, and every call of the page's API."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _BESIDE = 24
 
 
 class Room:
-    """What one reader sees and says, safe to use from several threads. Raises WetreadErrors.
+    """Serves one reader. Safe to use from several threads. Its methods raise WetreadErrors.
 
-    `scores`: where the rows are on this disk; `options.scores` is what the user called them.
+    `scores`: the scores file on this disk; `options.scores` is the name that the user gave.
     """
 
     def __init__(self, options: RoomOptions, journal: Journal, *, scores: str) -> None:
@@ -60,7 +60,7 @@ class Room:
         return Heats(self.model.file, device=self.options.device, max_memory=self.options.max_memory)
 
     def refresh(self) -> None:
-        """Take in rows that came, and write reviews.csv if something was said. What fails is `problem`."""
+        """Read new rows, and write reviews.csv if there is a new decision. Sets `problem` if either fails."""
         found = [self._try(self._refresh_rows), self._try(self._write_reviews)]
         self.problem = " ".join(filter(None, found))
 
@@ -83,10 +83,10 @@ class Room:
             self._journal.write_reviews()
             self._unwritten = False
 
-    # -- what is asked -----------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------------
 
     def describe(self) -> dict[str, Any]:
-        """What does not change while the server runs."""
+        """Return what does not change while the server runs."""
         answer, study = self.table.answer, self._journal.study
         return {
             "scores": PurePath(self.options.scores).name,
@@ -102,7 +102,7 @@ class Room:
         }
 
     def count(self) -> dict[str, Any]:
-        """All counts, true now; of a blind study, those that tell nothing of the model."""
+        """Return the present counts; in a blind study, those that do not depend on the model."""
         with self._lock:
             found = self._worklist.count()
             found |= {"version": self.table.version, "generation": self.table.generation}
@@ -110,7 +110,7 @@ class Room:
             return self._veil.hide_counts(found)
 
     def list_rows(self, query: Query, *, first: int, most: int) -> dict[str, Any]:
-        """A page of the worklist."""
+        """Return a part of the worklist: at most `most` rows from place `first`. Raises UsageError."""
         query = self._veil.check_query(query)
         with self._lock:
             rows = self._worklist.list_rows(query)
@@ -124,7 +124,7 @@ class Room:
             }
 
     def find_next(self, query: Query, number: int | None, *, step: int) -> dict[str, Any]:
-        """The row after (or before) another, and its place in the list; null at the end."""
+        """Return the row after (or before) another, and its place in the list; null at the end."""
         query = self._veil.check_query(query)
         with self._lock:
             found = self._worklist.find_next(query, number, step=step)
@@ -132,14 +132,14 @@ class Room:
             return {"number": found, "place": place, "generation": self.table.generation}
 
     def draw_histogram(self, query: Query) -> list[int]:
-        """Counts of scores; none in a blind study."""
+        """Return the histogram of scores; empty in a blind study."""
         if self._journal.study.blind:
             return []
         with self._lock:
             return self._worklist.draw_histogram(query)
 
     def read_row(self, number: int) -> dict[str, Any]:
-        """All that the page shows of a row; of a blind study, only what tells nothing of the model."""
+        """Return what the page shows of a row; in a blind study, nothing that depends on the model."""
         with self._lock:
             self._check_number(number)
             review = self._journal.reviews.get(self.table.paths[number])
@@ -153,43 +153,45 @@ class Room:
             }
 
     def show_answer(self, number: int) -> dict[str, Any]:
-        """Show the answer of a blind study's row that the reader has decided: what was said is final then."""
+        """Show the answer of a row after its review, which in a blind study is then final."""
         with self._lock:
             self._check_number(number)
             path = self.table.paths[number]
             if path not in self._journal.reviews:
-                raise UsageError("The model's answer is hidden until you have decided.")
+                raise UsageError("The model's answer is hidden until you have decided on this picture.")
             if self._journal.study.blind:
                 self._journal.show(path)
             return self.read_row(number)
 
     def read_picture(self, number: int) -> Sent:
-        """A row's picture. Raises ImageError where it has none, or none any more."""
+        """Return a row's picture. Raises ImageError if it cannot be read."""
         data = self._read_image(number)
         with self._decoding:
             return pack_picture(read_stored(data, max_memory=self.options.max_memory))
 
     def explain(self, number: int) -> dict[str, Any]:
-        """A row's heat map. Raises ImageError and SetupErrors, and UsageError where there can be none."""
+        """Return a row's heat map. Raises ImageError, SetupError, and UsageError if it can have none."""
         with self._lock:
             self._check_number(number)
             row = self.table.read_row(number)
             if self._veil.is_hidden(number):
                 raise UsageError("The heat map is hidden until the model's answer is shown.")
         if self._heats is None:
-            raise UsageError("No heat map: name the model that made these scores with --model.")
+            raise UsageError(
+                "There is no heat map without the model. Name the one that made these scores with --model."
+            )
         if not row["label"]:
-            raise UsageError("No heat map: the model has no answer here.")
+            raise UsageError("There is no heat map: the model has no answer for this picture.")
         return self._heats.explain(number, self._read_image(number), row).to_dict()
 
-    # -- what is said ------------------------------------------------------------------------------------
+    # -- deciding ----------------------------------------------------------------------------------------
 
     def decide(self, decision: Decision) -> dict[str, Any]:
-        """Write a decision down; when this returns, it is on the disk. Raises UsageError and OutputError."""
+        """Save a decision; it is on the disk when this returns. Raises UsageError and OutputError."""
         with self._lock:
             self._check_number(decision.number)
             if decision.generation != self.table.generation:
-                raise UsageError("The scores file has been replaced: load the page again.")
+                raise UsageError("The scores file has been replaced. Reload the page.")
             if decision.label and decision.label not in self._list_labels():
                 raise UsageError(f"The label must be one of {', '.join(self._list_labels())}.")
             path = self.table.paths[decision.number]
@@ -199,7 +201,7 @@ class Room:
             return {"row": self.read_row(decision.number), "counts": self.count()}
 
     def undo(self, identity: str) -> dict[str, Any]:
-        """Take the last decision back; `number` is its row, null where there was none."""
+        """Undo the latest decision; `number` is its row, or null if there was none."""
         with self._lock:
             last = self._journal.last
             if last is None:
@@ -216,7 +218,9 @@ class Room:
 
     def _check_open(self, path: str) -> None:
         if self._journal.study.blind and path in self._journal.shown:
-            raise UsageError("What you said stands: this study is blind, and you have seen the answer.")
+            raise UsageError(
+                "Your decision is final: this study is blind, and you have seen the model's answer."
+            )
 
     def _make_review(self, decision: Decision, path: str) -> Review:
         row = self.table.read_row(decision.number)
@@ -238,14 +242,14 @@ class Room:
             blind=self._journal.study.blind,
         )
 
-    # -- what is shown -----------------------------------------------------------------------------------
+    # -- checks and files --------------------------------------------------------------------------------
 
     def _list_labels(self) -> tuple[str, ...]:
         return self.table.answer.labels
 
     def _check_number(self, number: int) -> None:
         if not 0 <= number < len(self.table):
-            raise UsageError(f"There is no row {number}: rows are numbered 0 to {len(self.table) - 1}.")
+            raise UsageError(f"There is no row {number}: rows have the numbers 0 to {len(self.table) - 1}.")
 
     def _read_image(self, number: int) -> bytes:
         with self._lock:

@@ -1,8 +1,9 @@
-"""Who may ask: the browser that holds this server's cookie, at this address, and no page of another origin.
+"""Refuses requests that do not come from this server's own page in the reader's browser.
 
-The address that the command prints has a token; the first request trades it for a cookie. A name that leads
-to 127.0.0.1 (DNS rebinding) fails at the Host, a page of another site at the Origin, and both lack the
-cookie. Every answer forbids caching, framing and whatever does not come from this server.
+The command prints an address with a token. The first request with it gets a cookie, which every later request
+needs. A host name that resolves to 127.0.0.1 (DNS rebinding) is refused by the Host header, a page of another
+site by the Origin header; both lack the cookie as well. The headers of every response forbid caching,
+framing, and loading anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ SAFE_HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _REFUSED = (
-    "This page is open to the browser that opened the address which `wetread review` printed. Open that "
-    "address, with its token, again."
+    "Only the browser that opened the address printed by `wetread review` may see this page. Open that "
+    "address again, with its token."
 )
 _METHODS = {"GET", "HEAD", "POST"}
 MOST_BODY = 64 << 10
@@ -46,7 +47,7 @@ def _make_secret() -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """What a server and its browser share, made anew at each start. `port`: where the server listens."""
+    """The secrets of one start of the server, shared with its browser. `port`: where the server listens."""
 
     port: int
     token: str = field(default_factory=_make_secret)
@@ -54,7 +55,7 @@ class Keys:
 
     @property
     def host(self) -> str:
-        """The only Host that is answered."""
+        """The only Host header that is accepted."""
         return f"127.0.0.1:{self.port}"
 
     @property
@@ -64,12 +65,12 @@ class Keys:
 
     @property
     def cookie_name(self) -> str:
-        """The cookie's name: cookies of a host are those of all its ports."""
+        """The cookie's name, with the port: browsers share cookies among all ports of a host."""
         return f"wetread-{self.port}"
 
 
 class Guard:
-    """Passes on what may be asked, and answers the rest itself: 303 to a token, 403, 405 or 413."""
+    """Passes allowed requests to the app, and answers the others: 303 to a token, else 403, 405 or 413."""
 
     def __init__(self, app: ASGIApp, keys: Keys) -> None:
         self._app, self._keys = app, keys
@@ -89,7 +90,7 @@ class Guard:
             await _answer(send, status, _REFUSED, {})
 
     def _judge(self, scope: Scope, headers: dict[str, list[str]]) -> int:
-        """The status of the answer; 200 where the app answers."""
+        """Return the status of the response; 200 if the app may answer."""
         if scope["method"] not in _METHODS:
             return 405
         if not self._is_from_here(scope["method"], headers):
@@ -102,7 +103,7 @@ class Guard:
         return 413 if not lengths[0].isdecimal() or int(lengths[0]) > MOST_BODY else 200
 
     def _is_from_here(self, method: str, headers: dict[str, list[str]]) -> bool:
-        """Whether a request names this server alone, and comes from its own page or from the address bar."""
+        """Whether a request is for this server, and comes from its own page or from the address bar."""
         if headers.get("host") != [self._keys.host]:
             return False
         origins = headers.get("origin", [])

@@ -1,6 +1,6 @@
-"""The rows of a scores file as columns in memory: what filters and orders a hundred thousand of them at once.
+"""The rows of a scores file as columns in memory, so that 100,000 rows are filtered and sorted at once.
 
-A row is known by its number in the file. Whatever no filter asks for is kept as one text for each row.
+A row is identified by its number in the file. Columns that no filter uses are kept as one text for each row.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SCOPE = "scope"
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """How probabilities become an answer: labels in order, the positive one of two, its threshold."""
+    """How probabilities become an answer: labels in order, and for two the positive one and its threshold."""
 
     labels: tuple[str, ...]
     positive: str | None = None
@@ -34,14 +34,14 @@ class Answer:
 
 
 class Codes:
-    """Words as small numbers, in the order in which they came."""
+    """Numbers words from 0, in the order in which they are met."""
 
     def __init__(self) -> None:
         self.words: list[str] = []
         self._numbers: dict[str, int] = {}
 
     def encode(self, words: Sequence[str]) -> NDArray[np.int32]:
-        """The numbers of words; '' is -1."""
+        """Return the numbers of words, int32 (n,); '' is -1."""
         for word in dict.fromkeys(words):
             if word not in self._numbers:
                 self._numbers[word] = len(self.words) if word else -1
@@ -54,8 +54,9 @@ class Table:
     """The rows read so far. `find_study` finds a row's patient or group in its path.
 
     Arrays, all (N,): `status`, `label`, `scope` and `study` numbers of words (-1: none); `score` float32,
-    the positive label's probability of two, else the chosen one's (NaN: none); `doubt` float32, the distance
-    to the threshold, or to the second label; `verdict` int8, the place in VERDICTS (-1: not reviewed).
+    with two labels the positive one's probability, else the chosen one's (NaN: none); `doubt` float32, the
+    distance to the threshold, or to the second label; `verdict` int8, the place in VERDICTS (-1: not
+    reviewed).
     """
 
     def __init__(self, file: ScoresFile, find_study: Callable[[str], str] = str) -> None:
@@ -68,7 +69,7 @@ class Table:
     def _empty(self) -> None:
         self.generation = self.file.generation
         self.paths: list[str] = []
-        self._rest = bytearray()  # of all rows, one after the other; `_ends` tells where each ends
+        self._rest = bytearray()  # of all rows, one after the other; `_ends` has the end of each
         self._ends = np.zeros(1, np.int64)
         self._places: dict[str, int] = {}
         self._repeated: dict[str, list[int]] = {}
@@ -82,14 +83,14 @@ class Table:
 
     @property
     def has_scope(self) -> bool:
-        """Whether the file says how far each image is like those the model knows."""
+        """Whether the file has the scope of each image."""
         return SCOPE in self.file.columns
 
     def refresh(self, reviews: dict[str, Review], answer: Answer | None = None) -> bool:
-        """Read what came since; tell whether anything did. Raises SourceError.
+        """Read new rows; return whether there are any. Raises SourceError.
 
-        `answer`: what is known of the model; without it, the columns say the labels, and two of them are
-        decided at 0.5.
+        `answer`: labels and threshold of the model, if it is known. Without it, the labels are those of the
+        columns, and two labels have the threshold 0.5.
         """
         changed = False
         for rows in self.file.read_new():
@@ -121,7 +122,7 @@ class Table:
         self.paths += paths
 
     def _keep(self, rows: Rows) -> None:
-        """Keep all values of rows but their paths, which stand apart."""
+        """Keep all values of rows but their paths, which are kept apart."""
         path = self.file.columns.index("path")
         packed = [_pack(row[:path] + row[path + 1 :]) for row in rows]
         self._ends = np.append(self._ends, self._ends[-1] + np.cumsum([len(text) for text in packed]))
@@ -133,7 +134,7 @@ class Table:
                 self._repeated.setdefault(path, []).append(number)
 
     def _measure(self, columns: dict[str, tuple[str, ...]]) -> tuple[Floats, Floats]:
-        """The score and the doubt of rows."""
+        """Compute the score and the doubt of rows."""
         names = [f"p_{label}" for label in self.answer.labels if f"p_{label}" in columns]
         chosen = _read_numbers(columns["probability"])
         if self.answer.positive is not None and f"p_{self.answer.positive}" in columns:
@@ -145,29 +146,29 @@ class Table:
         return chosen, ranked[-1] - ranked[-2]
 
     def find(self, path: str) -> list[int]:
-        """The numbers of the rows with a path: a list may have named a file twice."""
+        """Return the numbers of the rows with a path: a file may have been listed twice."""
         if path not in self._places:
             return []
         return [self._places[path], *self._repeated.get(path, ())]
 
     def read_row(self, number: int) -> dict[str, str]:
-        """All values of a row, as texts."""
+        """Return all values of a row as text, by column."""
         text = self._rest[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
         others = [name for name in self.file.columns if name != "path"]
         return {"path": self.paths[number], **dict(zip(others, text.split(_SEPARATOR), strict=True))}
 
     def mark(self, path: str, review: Review | None) -> None:
-        """Set what a reader says of a path, or that nothing is said."""
+        """Set the review of a path; None: not reviewed."""
         self.verdict[self.find(path)] = _number_verdict(review)
 
     def find_beside(self, number: int) -> list[int]:
-        """The other rows of the same study, patient or group, in order, but for the same file."""
+        """Return the other rows of the same study, patient or group, without those of the same file."""
         same = np.flatnonzero(self.study == self.study[number]).tolist()
         return [other for other in same if self.paths[other] != self.paths[number]]
 
 
 def _pack(row: list[str]) -> bytes:
-    """A row's values as one text; the character that parts them becomes a blank within them."""
+    """Join a row's values to one text; a separator within a value becomes a blank."""
     text = _SEPARATOR.join(row)
     if text.count(_SEPARATOR) >= len(row):
         text = _SEPARATOR.join(cell.replace(_SEPARATOR, " ") for cell in row)
@@ -183,14 +184,14 @@ def _read_numbers(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def guess_answer(columns: Sequence[str]) -> Answer:
-    """What the columns alone say: the labels, and of two the last as positive at 0.5."""
+    """Guess the answer from the columns: the labels, and of two the last as positive, at 0.5."""
     before = list(columns[: list(columns).index("error")]) if "error" in columns else list(columns)
     labels = tuple(name.removeprefix("p_") for name in before if name.startswith("p_"))
     return Answer(labels=labels, positive=labels[-1] if len(labels) == 2 else None)
 
 
 def make_answer(spec: ModelSpec | None) -> Answer | None:
-    """What a model's spec says of its answers."""
+    """Return the answer that a model's spec defines; None without a spec."""
     if spec is None:
         return None
     return Answer(labels=spec.labels, positive=spec.positive, threshold=spec.threshold)

@@ -1,4 +1,4 @@
-"""The server: one socket on 127.0.0.1, one reader, rows that are taken in as they come."""
+"""The server of the page: one socket on 127.0.0.1, one reader, rows read as they are written."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ _MOST_CONNECTIONS = 64
 def serve_review(
     options: RoomOptions, *, port: int = 0, browser: bool = True, report: Callable[[str], None]
 ) -> None:
-    """Serve the page until the process is told to stop. `report` is told its address.
+    """Serve the page until the process is stopped. `report` is called with the page's address.
 
-    `port` 0: any that is free. Raises MissingExtraError, SourceError, OutputError, ModelError, UsageError,
-    and SetupError where the port is taken.
+    `port` 0: any free port. Raises MissingExtraError, SourceError, OutputError, ModelError, UsageError,
+    and SetupError if the port is in use.
     """
     with importing("starlette", extra="review"):
         import starlette  # noqa: F401
@@ -63,9 +63,9 @@ def _stage(scores: str) -> Iterator[str]:
 
 @contextmanager
 def listen(port: int) -> Iterator[socket.socket]:
-    """Take a port of 127.0.0.1. Raises SetupError where it is taken."""
+    """Bind a port of 127.0.0.1. Raises SetupError if it is in use."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listening:
-        if os.name != "nt":  # there, it would let another program take the same port
+        if os.name != "nt":  # on Windows it would let another program take the same port
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((ADDRESS, port))
@@ -84,7 +84,7 @@ def _serve(listening: socket.socket, room: Room, *, browser: bool, report: Calla
 
     keys = Keys(listening.getsockname()[1])
     server = uvicorn.Server(configure(Guard(make_app(room), keys)))
-    listening.listen()  # from here on the browser may ask, and waits
+    listening.listen()  # the browser can connect from here on, and waits for an answer
     report(keys.address)
     with _keep_fresh(room):
         if browser:
@@ -93,10 +93,10 @@ def _serve(listening: socket.socket, room: Room, *, browser: bool, report: Calla
 
 
 def configure(app: ASGIApp) -> uvicorn.Config:
-    """Set the server up: HTTP alone, bounded, and without a word on standard error."""
+    """Configure the server: HTTP only, with limits, and nothing on standard error."""
     import uvicorn
 
-    # A request that is no HTTP is answered with 400; a stranger's rubbish is no line on standard error.
+    # A request that is not HTTP gets 400, and must not fill standard error.
     logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
     return uvicorn.Config(
         app,
@@ -116,7 +116,7 @@ def configure(app: ASGIApp) -> uvicorn.Config:
 
 @contextmanager
 def _keep_fresh(room: Room) -> Iterator[None]:
-    """Take in new rows, and write reviews.csv, once a second until the block ends."""
+    """Read new rows and write reviews.csv once a second, until the block ends."""
     stop = threading.Event()
 
     def refresh() -> None:

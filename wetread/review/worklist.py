@@ -1,4 +1,4 @@
-"""Which rows a reader sees, in which order: filters, orders, counts, a histogram, and who comes next.
+"""Which rows a reader sees, in which order: filters, sorting, counts, a histogram, and the next row.
 
 query = Query(sort="doubt", status="ok", low=0.3, high=0.7)
 worklist.list_rows(query)       # intp, numbers of rows in order
@@ -26,11 +26,11 @@ Rows = NDArray[np.intp]
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What is asked for. '' and None filter nothing.
+    """Filters and sorting. '' and None filter nothing.
 
-    `sort`: one of SORTS; `down`: the largest first. `label`, `status` and `scope`: words of the file;
-    `review`: a verdict, or 'reviewed' or 'unreviewed'. `low` and `high`: the range of the score, with its
-    ends. `text`: a part of the path, in any case. Raises UsageError for an unknown sort or review.
+    `sort`: one of SORTS; `down`: the largest first. `label`, `status` and `scope`: values in the file;
+    `review`: a verdict, or 'reviewed' or 'unreviewed'. `low` and `high`: the range of the score,
+    inclusive. `text`: a part of the path, ignoring case. Raises UsageError for an unknown sort or review.
     """
 
     sort: str = "file"
@@ -51,7 +51,7 @@ class Query:
 
 
 class Worklist:
-    """Filters and orders a table. `seed` orders what is 'random'."""
+    """Filters and sorts a table. `seed`: of the order 'random'."""
 
     def __init__(self, table: Table, *, seed: int = 0) -> None:
         self._table = table
@@ -60,20 +60,20 @@ class Worklist:
         self._rank = lru_cache(2)(self._rank_paths)
 
     def list_rows(self, query: Query) -> Rows:
-        """The numbers of the rows that pass, intp (n,), in order."""
+        """Return the numbers of the rows that pass the filters, intp (n,), in order."""
         whole = replace(query, review="")
         order = self._order(whole, self._table.version)
         return order if not query.review else order[self._pass_review(query.review)[order]]
 
     def find_place(self, query: Query, number: int) -> int:
-        """Where a row stands among those that pass; -1 where it does not."""
+        """Return the place of a row among those that pass; -1 if it does not pass."""
         found = np.flatnonzero(self.list_rows(query) == number)
         return int(found[0]) if len(found) else -1
 
     def find_next(self, query: Query, number: int | None, *, step: int = 1) -> int | None:
-        """The next row that passes, after (step 1) or before (-1) a row, which itself may not pass any more.
+        """Return the next row that passes, after (step 1) or before (-1) a row; None at the end.
 
-        None at the end. Without a row, the first.
+        The given row need not pass itself. `number` None: the first row.
         """
         order = self._order(replace(query, review=""), self._table.version)
         passes = self._pass_review(query.review)[order]
@@ -83,7 +83,7 @@ class Worklist:
         return int(order[ahead[0]]) if len(ahead) else None
 
     def count(self) -> dict[str, Any]:
-        """How many rows there are, by status, by label, by scope and by verdict."""
+        """Count the rows by status, by label, by scope and by verdict."""
         table = self._table
         verdicts = np.bincount(table.verdict + 1, minlength=len(VERDICTS) + 1).tolist()
         return {
@@ -96,7 +96,7 @@ class Worklist:
         }
 
     def draw_histogram(self, query: Query) -> list[int]:
-        """How many of the rows that pass, whatever their score, lie in each of 50 parts of 0 to 1."""
+        """Count the rows that pass, whatever their score, in 50 equal parts of 0 to 1."""
         rows = self.list_rows(replace(query, low=None, high=None))
         scores = self._table.score[rows]
         scores = scores[~np.isnan(scores)]
@@ -111,7 +111,7 @@ class Worklist:
         return passes
 
     def _compute_order(self, query: Query, version: int) -> Rows:
-        """The rows that pass all but the review, in order; of rows that are alike the first first."""
+        """Return the rows that pass all filters but the review, sorted; ties keep their order in the file."""
         rows = np.flatnonzero(self._filter(query))
         keys = self._find_keys(query.sort)[rows]
         unknown = np.isnan(keys)
@@ -140,13 +140,13 @@ class Worklist:
         return passes
 
     def _find_keys(self, sort: str) -> NDArray[np.float64]:
-        """A number for each row by which it is ordered; NaN for what has none, which comes last."""
+        """Return the sort key of each row, float64 (N,); NaN sorts last."""
         table = self._table
         if sort == "probability":
             return table.score.astype(np.float64)
         if sort == "doubt":
             return table.doubt.astype(np.float64)
-        if sort == "status":  # what failed, by its word, before what did not
+        if sort == "status":  # failures by their status, then rows with a score
             words = sorted(table.statuses.words, key=lambda word: (word == Status.OK, word))
             ranks = np.array([words.index(word) for word in table.statuses.words] or [0], np.float64)
             return ranks[table.status]
