@@ -20,7 +20,8 @@ from wetread.evaluate.report import render_report
 LONG = pytest.mark.long
 WIDTHS = (480, 1280, 1920)
 PORTRAIT, LANDSCAPE = 688, 1047  # CSS pixels of A4 within the margins
-# Lists what is wrong: text outside the page, its cell or its chart, text on text, and boxes that cut text.
+# Lists what is wrong: text outside the page, its cell or its chart, text on text, short words on two lines,
+# and boxes that cut text.
 FAULTS = """(() => {
   const width = document.documentElement.clientWidth, faults = [], texts = [];
   const hidden = e => e.closest('thead') && getComputedStyle(e.closest('thead')).position === 'absolute';
@@ -39,6 +40,8 @@ FAULTS = """(() => {
     if (!node.data.trim() || e.closest('style, title') || hidden(e)) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
+    const lines = new Set([...range.getClientRects()].map(r => r.top));
+    if (/^[\\w.]{2,12}$/.test(node.data.trim()) && lines.size > 1) faults.push(['broken word', node.data]);
     const chart = e.closest('svg.chart'), cell = e.closest('.matrix td, .matrix tbody th');
     const box = (chart || cell)?.getBoundingClientRect();
     for (const r of chart ? [e.getBoundingClientRect()] : range.getClientRects()) {
@@ -112,6 +115,7 @@ def test_the_measure_finds_what_is_wrong(page, tmp_path) -> None:
         "outside": '<div style="width: 3000px">far</div>',
         "cut": '<div style="width: 20px; overflow: hidden; white-space: nowrap">much too long</div>',
         "covered": '<div>one line</div><div style="margin-top: -1.5em">another line</div>',
+        "broken word": '<div style="width: 30px; overflow-wrap: anywhere">PNEUMONIA</div>',
         "beyond its box": '<table class="matrix" style="width: 30px"><tr><td>123456789</td></tr></table>',
     }
     for kind, html in wrongs.items():

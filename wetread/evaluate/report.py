@@ -99,7 +99,7 @@ def _show_answers(
     """What the model answers: confusions, curves, probabilities, labels, and pairs of labels."""
     confusions = find_confusions(judged, examples=EXAMPLES)
     return [
-        show_confusion(metrics, confusions),
+        show_confusion(metrics, confusions, weighted=judged.weights is not None),
         show_labels(metrics, confusions),
         show_pairs(judged, confusions, draw),
         make_section("Ranking", report_charts.show_ranking(judged, metrics)),

@@ -26,25 +26,29 @@ _DIGITS = {"screen": (5.3, 3.0), "print": (3.75, 1.3)}
 _LEGEND = (
     '<p class="small">A row for each true label, a column for each chosen one. <span class="swatch right">'
     '</span> right, <span class="swatch wrong"></span> wrong: the darker, the larger the share of the true '
-    "label's images.</p>"
+    "label's images.{plain}</p>"
 )
 
 
-def show_confusion(metrics: Metrics, confusions: Sequence[Confusion]) -> str:
-    """Show how many images of each true label got each label. `confusions`: the most frequent first."""
+def show_confusion(metrics: Metrics, confusions: Sequence[Confusion], *, weighted: bool = False) -> str:
+    """Show how many images of each true label got each label.
+
+    `confusions`: the most frequent first. `weighted`: whether the metrics weight images; the counts do not.
+    """
     count = len(metrics.labels)
     whole = _Matrix(metrics, tuple(range(count)), "all")
+    legend = _LEGEND.format(plain=" Counts are without weights." if weighted else "")
     if count <= FULL:
-        return make_section("Confusion", f'<div class="panel">{_LEGEND}{whole.draw()}</div>')
+        return make_section("Confusion", f'<div class="panel">{legend}{whole.draw()}</div>')
     if count <= LARGEST:
         css = "panel wide" if whole.wide else "panel"
-        panel = f'<div class="{css}">{_LEGEND}{whole.draw()}</div>'
+        panel = f'<div class="{css}">{legend}{whole.draw()}</div>'
         parts = [make_section(f"Confusion of all {count} labels", panel, css="landscape")]
     else:
         said = f'<p class="small">{count:,} labels are too many for one matrix: see metrics.json.</p>'
         parts = [make_section("Confusion", said)]
     if worst := _choose_worst(metrics, confusions):
-        panel = f'<div class="panel">{_Matrix(metrics, worst, "few").draw()}{_LEGEND}</div>'
+        panel = f'<div class="panel">{_Matrix(metrics, worst, "few").draw()}{legend}</div>'
         parts.append(make_section(f"The {len(worst)} labels that are confused most", panel))
     return "".join(parts)
 
