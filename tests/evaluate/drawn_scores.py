@@ -85,6 +85,6 @@ def draw_evaluation(scores: Scores, *, resamples: int = 20, word: str = "group")
         scores=scores,
         metrics=metrics,
         strays=(),
-        notes=("No group was found in the names of 3 of 20 images: each counts as one group.",),
+        notes=(f"No image of {', '.join(scores.spec.labels)}: metrics that need one are not defined.",),
         word=word,
     )

@@ -67,28 +67,30 @@ class Confusion:
     examples: tuple[int, ...] = ()
 
 
-def find_confusions(judged: JudgedImages, *, examples: int = 0) -> list[Confusion]:
+def find_confusions(judged: JudgedImages, *, examples: int = 0, pairs: int = 20) -> list[Confusion]:
     """Find all pairs of a true and another chosen label, the most frequent first, then the largest share.
 
-    `examples`: how many positions each of them lists at most.
+    The first `pairs` of them list up to `examples` positions each.
     """
     labels, wrong = judged.spec.labels, np.flatnonzero(judged.truth != judged.chosen)
-    pairs = Counter(zip(judged.truth[wrong].tolist(), judged.chosen[wrong].tolist(), strict=True))
+    counts = Counter(zip(judged.truth[wrong].tolist(), judged.chosen[wrong].tolist(), strict=True))
     whole = Counter(judged.truth.tolist())
-    ranked = sorted(pairs, key=lambda pair: (-pairs[pair], -pairs[pair] / whole[pair[0]], pair))
+    ranked = sorted(counts, key=lambda pair: (-counts[pair], -counts[pair] / whole[pair[0]], pair))
     return [
         Confusion(
             truth=labels[truth],
             chosen=labels[chosen],
-            images=pairs[truth, chosen],
-            share=pairs[truth, chosen] / whole[truth],
-            examples=_choose_examples(judged, truth, chosen, count=examples) if examples else (),
+            images=counts[truth, chosen],
+            share=counts[truth, chosen] / whole[truth],
+            examples=_choose_examples(judged, truth, chosen, count=examples if place < pairs else 0),
         )
-        for truth, chosen in ranked
+        for place, (truth, chosen) in enumerate(ranked)
     ]
 
 
 def _choose_examples(judged: JudgedImages, truth: int, chosen: int, *, count: int) -> tuple[int, ...]:
+    if not count:
+        return ()
     found = np.flatnonzero((judged.truth == truth) & (judged.chosen == chosen)).tolist()
     found.sort(key=lambda place: (-judged.probabilities[place, chosen], judged.names[place]))
     return tuple(found[:count])

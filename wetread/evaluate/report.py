@@ -24,7 +24,7 @@ from wetread.evaluate.report_data import (
     show_training,
 )
 from wetread.evaluate.report_html import make_section, show_text
-from wetread.evaluate.report_labels import EXAMPLES, show_labels, show_mistakes, show_pairs
+from wetread.evaluate.report_labels import EXAMPLES, PAIRS, show_labels, show_mistakes, show_pairs
 from wetread.evaluate.report_summary import show_cards, show_head, show_metrics, show_readers_head
 from wetread.evaluate.thumbnails import DrawThumbnail, make_drawer
 
@@ -97,7 +97,7 @@ def _show_answers(
     judged: JudgedImages, metrics: Metrics, probabilities: str, draw: DrawThumbnail | None
 ) -> list[str]:
     """What the model answers: confusions, curves, probabilities, labels, and pairs of labels."""
-    confusions = find_confusions(judged, examples=EXAMPLES)
+    confusions = find_confusions(judged, examples=EXAMPLES, pairs=PAIRS)
     return [
         show_confusion(metrics, confusions, weighted=judged.weights is not None),
         show_labels(metrics, confusions),

@@ -26,8 +26,8 @@ from wetread.evaluate.report_html import (
 from wetread.evaluate.tables import TITLES, format_number
 from wetread.evaluate.thumbnails import DrawThumbnail
 
-EXAMPLES = 3  # of a confusion
-_PAIRS, _MISTAKES = 20, 24  # shown at most
+EXAMPLES, PAIRS = 3, 20  # of a confused pair; pairs with examples
+_MISTAKES = 24  # shown at most
 _OTHERS = 5  # labels that are named as chosen instead of the true one
 _VALUES = ("f1", "sensitivity", "ppv", "auc", "average_precision", "specificity", "npv")
 
@@ -89,7 +89,7 @@ def show_pairs(judged: JudgedImages, confusions: Sequence[Confusion], draw: Draw
             f"{pair.images:,}",
             f"{pair.share:.1%}",
         )
-        for pair in confusions[:_PAIRS]
+        for pair in confusions[:PAIRS]
     ]
     header = ("truth", "chosen", "examples, the most certain first", "images", "of the true label")
     table = make_table(header, rows, numbers=2, stacked=True)
