@@ -8,8 +8,7 @@ import numpy as np
 from tests.evaluate.drawn_scores import draw_evaluation, draw_scores, name_labels
 from wetread.errors import Status
 from wetread.evaluate.judged_images import find_confusions, find_mistakes, select_judged
-from wetread.evaluate.report_labels import sort_labels
-from wetread.evaluate.tables import tabulate_confusion
+from wetread.evaluate.tables import sort_labels, tabulate_confusion, tabulate_labels
 from wetread.runtime.scoring.rows import Prediction
 
 
@@ -56,6 +55,7 @@ def test_the_worst_label_comes_first_and_one_without_images_last() -> None:
     assert order[0] == "c" and metrics.per_label["c"].f1 == 0
     values = [metrics.per_label[label].f1 for label in order]
     assert values == sorted(values)
+    assert [row[0] for row in tabulate_labels(metrics)[1]] == order
 
 
 def test_a_terminal_lists_the_most_confused_pairs_of_many_labels() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from wetread.evaluate.judged_images import (
@@ -23,7 +22,7 @@ from wetread.evaluate.report_html import (
     show_path,
     show_text,
 )
-from wetread.evaluate.tables import TITLES, format_number
+from wetread.evaluate.tables import TITLES, format_number, sort_labels
 from wetread.evaluate.thumbnails import DrawThumbnail
 
 EXAMPLES, PAIRS = 3, 20  # of a confused pair; pairs with examples
@@ -55,16 +54,6 @@ def show_labels(metrics: Metrics, confusions: Sequence[Confusion]) -> str:
     table = make_table(header, rows, numbers=1 + len(_VALUES), stacked=True)
     said = '<p class="small">Sorted by F1, the lowest first.</p>'
     return make_section("Each label against the others", said, f'<div class="panel labels">{table}</div>')
-
-
-def sort_labels(metrics: Metrics) -> list[str]:
-    """Sort labels by F1, the lowest first; those without an image, and so without F1, last."""
-    found = metrics.per_label
-
-    def rank(label: str) -> tuple[bool, float]:
-        return not found[label].images, 0.0 if math.isnan(found[label].f1) else found[label].f1
-
-    return sorted(metrics.labels, key=rank)
 
 
 def _list_others(pairs: Sequence[Confusion]) -> str:

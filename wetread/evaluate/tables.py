@@ -157,12 +157,22 @@ def _tabulate_pairs(metrics: Metrics) -> Table:
     return ["truth", "chosen", "images"], rows
 
 
+def sort_labels(metrics: Metrics) -> list[str]:
+    """Sort labels by F1, the lowest first; those without an image, and so without F1, last."""
+    found = metrics.per_label
+
+    def rank(label: str) -> tuple[bool, float]:
+        return not found[label].images, 0.0 if math.isnan(found[label].f1) else found[label].f1
+
+    return sorted(metrics.labels, key=rank)
+
+
 def tabulate_labels(metrics: Metrics) -> Table:
-    """Tabulate each label against all the others."""
+    """Tabulate each label against all the others, the one with the lowest F1 first."""
     names = ("sensitivity", "specificity", "ppv", "npv", "f1", "auc", "average_precision")
     rows = [
         [label, f"{found.images:,}", *(format_number(getattr(found, name)) for name in names)]
-        for label, found in metrics.per_label.items()
+        for label, found in ((label, metrics.per_label[label]) for label in sort_labels(metrics))
     ]
     return ["label", "images", *(TITLES[name] for name in names)], rows
 
