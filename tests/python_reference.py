@@ -16,6 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "reference" / "python.md"
 # Each function and the command whose options are its keywords.
 FUNCTIONS = {
     "train": "train",
+    "find_learning_rate": "train",
     "export": "export",
     "parity": "parity",
     "evaluate": "evaluate",
@@ -119,7 +120,9 @@ def write_page() -> str:
     parts = [_HEAD]
     parts += [_describe_function(name, command) for name, command in FUNCTIONS.items()]
     parts.append(_describe_classifier())
-    parts += [_describe_result(name) for name in ("TrainResult", "ExportResult", "ParityReport")]
+    parts += [
+        _describe_result(name) for name in ("TrainResult", "RateSearch", "ExportResult", "ParityReport")
+    ]
     parts += [_describe_result(name) for name in ("Evaluation", "Judgement", "Prediction")]
     return "\n".join(parts)
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.rows import Prediction
     from wetread.train.fit import TrainResult
-    from wetread.train.interface import train
+    from wetread.train.interface import find_learning_rate, train
+    from wetread.train.learning_rate import RateSearch
 
 switch_telemetry_off()  # onnxruntime reads its variable once, when it is imported
 
@@ -49,11 +50,13 @@ __all__ = [
     "ParityReport",
     "PixelRecipe",
     "Prediction",
+    "RateSearch",
     "TrainResult",
     "errors",
     "evaluate",
     "evaluate_by_readers",
     "export",
+    "find_learning_rate",
     "parity",
     "train",
 ]
@@ -73,8 +76,10 @@ _HOMES = {
     "ParityReport": "wetread.export.report",
     "PixelRecipe": "wetread.runtime.model.spec",
     "Prediction": "wetread.runtime.scoring.rows",
+    "RateSearch": "wetread.train.learning_rate",
     "TrainResult": "wetread.train.fit",
     "evaluate_by_readers": "wetread.evaluate.interface",
+    "find_learning_rate": "wetread.train.interface",
     "parity": "wetread.export.interface",
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,10 +16,10 @@ from wetread.train.chance_level import find_chance, limit_accuracy, limit_auc
 
 
 def make_data(*counts: int, colored: int = 0) -> SimpleNamespace:
-    """As much of a Dataset as is looked at: validation images of each label."""
+    """As much of a Dataset as is looked at: images of each label, the same on each side."""
     targets = np.repeat(np.arange(len(counts)), counts)
     labels = tuple("abcdefghij"[: len(counts)])
-    select = lambda split: np.arange(len(targets)) if split == "val" else np.arange(0)  # noqa: E731
+    select = lambda split: np.arange(len(targets))  # noqa: E731
     return SimpleNamespace(targets=targets, labels=labels, select=select, colored=(colored, 24))
 
 
@@ -82,6 +83,19 @@ def test_the_advice_fits_the_run() -> None:
     frozen = configure_xray(backbone="MobileNetV2", weights="a.h5", freeze_epochs=5)
     assert "--freeze-epochs 0" in str(find_chance(make_history(3), make_data(50, 50), frozen))
     assert "--color rgb" in str(find_chance(make_history(3), make_data(50, 50, colored=20), config))
+
+
+def test_weights_and_gamma_change_the_loss_of_guessing() -> None:
+    """By hand: ln 2, times the mean weight of the images, times a half to the power of gamma."""
+    data = make_data(50, 150)
+    for values, loss in (
+        ({}, math.log(2)),
+        ({"class_weight": "a=4"}, math.log(2) * (50 * 4 + 150) / 200),
+        ({"loss": "focal", "focal_gamma": 3.0}, math.log(2) / 8),
+    ):
+        config = configure_xray(**values)
+        below, above = (find_chance(make_history(3, loss=share * loss), data, config) for share in (0.7, 0.9))
+        assert "by heart" in str(below) and "does not fall" in str(above)
 
 
 def test_a_run_on_labels_that_mean_nothing_says_so(tmp_path: Path) -> None:

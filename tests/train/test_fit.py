@@ -61,7 +61,7 @@ def test_a_run_holds_what_the_design_says(finished: tuple[TrainResult, list]) ->
     assert {name for name in files if not name.startswith("cache/")} == {
         *(".lock", "augmentation.png", "calibration/files.txt", "config.json", "corrupt.csv"),
         *("history.csv", "history.png", "inputs.json", "metrics.json", "model.keras", "spec.json"),
-        "splits.csv",
+        *("learned_last.csv", "learned_last.png", "splits.csv"),
     }
     assert result.new_epochs == 3
     assert (
@@ -192,7 +192,8 @@ def test_a_killed_run_goes_on_and_ends_the_same(
     result = train(config, resume=True, on_event=events.append)
     assert result.new_epochs == 2
     assert [event.first_epoch for event in events if isinstance(event, TrainingStarted)] == [2]
-    assert (result.run / "history.csv").read_bytes() == (finished[0].run / "history.csv").read_bytes()
+    for name in ("history.csv", "learned_last.csv", "learned_last.png"):
+        assert (result.run / name).read_bytes() == (finished[0].run / name).read_bytes()
     assert result.metrics["validation"] == finished[0].metrics["validation"]
     assert not (result.run / "checkpoint.npz").exists()
 
@@ -221,6 +222,8 @@ MORE = {
     "warmup": 1.5,
     "label_smoothing": 0.1,
     "loss": "focal",
+    "focal_gamma": 1.5,
+    "class_weight": "bar=2,disc=0.7",
     "best": "loss",
     "early_stopping": 2,
     "learning_rate": 0.03,
@@ -233,7 +236,8 @@ def test_a_run_with_all_options_resumes_as_exactly(data: Path, tmp_path: Path) -
     with pytest.raises(StopError):
         train(config, on_event=stop_after(2))
     resumed = train(config, resume=True)
-    assert (resumed.run / "history.csv").read_bytes() == (whole.run / "history.csv").read_bytes()
+    for name in ("history.csv", "learned_last.csv"):
+        assert (resumed.run / name).read_bytes() == (whole.run / name).read_bytes()
     assert resumed.metrics["validation"] == whole.metrics["validation"]
     assert resumed.metrics["kept_epoch"] == whole.metrics["kept_epoch"]
     weights = zip(load_weights(resumed.run), load_weights(whole.run), strict=True)

@@ -10,7 +10,8 @@ from tests.train.drawn import configure_xray
 from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
 from wetread.train.batches import encode_targets
-from wetread.train.network import FOCAL_GAMMA, make_network, predict_probabilities, save_network, widen
+from wetread.train.config import FOCAL_GAMMA
+from wetread.train.network import make_network, predict_probabilities, save_network, widen
 
 CONFIG = configure_xray(architecture="tests.train.networks:tiny", size=20, epochs=4)
 IMAGES = np.random.default_rng(0).integers(0, 256, (300, 20, 20, 1)).astype(np.uint8)

@@ -13,7 +13,7 @@ from wetread.train.training_state import Learner
 
 CONFIG = configure_xray(architecture="tests.train.networks:tiny", size=20, epochs=4)
 IMAGES = np.random.default_rng(0).random((16, 20, 20, 1), np.float32)
-BATCH = Batch(IMAGES, np.arange(16) % 2, np.ones(16, np.float32))
+BATCH = Batch(IMAGES, np.arange(16) % 2, np.ones(16, np.float32), np.arange(16))
 
 
 def make(outputs: int = 1, **values) -> Learner:
@@ -83,3 +83,16 @@ def test_what_is_kept_is_the_best_or_the_last(ema: float) -> None:
     for best, wanted in ((True, first), (False, last)):
         with learner.kept(best=best):
             assert all(np.array_equal(a, b) for a, b in zip(learner.model.get_weights(), wanted, strict=True))
+
+
+def test_too_little_memory_for_a_step_is_said(monkeypatch) -> None:
+    """As TensorFlow raises it where a GPU's memory does not suffice."""
+    import tensorflow
+
+    def fail(*arrays) -> float:
+        raise tensorflow.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    learner = make()
+    monkeypatch.setattr(learner, "_step", fail)
+    with pytest.raises(ConfigError, match="16 images of 20 x 20. Give a smaller --batch-size, such as 4"):
+        learner.learn(BATCH)

@@ -219,6 +219,34 @@ class GrowingColumns:
         return {"columns": columns, "mode": int(self.mode, 8), "status": self.status}
 
 
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """The loss of `train`, and the weights of the labels in it."""
+
+    panel: ClassVar[str] = "Training"
+
+    class_weight: Annotated[
+        str,
+        typer.Option(
+            metavar="balanced|none|LABEL=X,...",
+            help="balanced: each label has the same total weight; or weights of your own. Also alpha of the "
+            "focal loss.",
+        ),
+    ] = "balanced"
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="crossentropy|focal", help="Loss function; focal: images that are right count less."
+        ),
+    ] = "crossentropy"
+    focal_gamma: Annotated[
+        float, typer.Option(metavar="X", help="Gamma of the focal loss: the larger, the less they count.")
+    ] = 2.0
+    label_smoothing: Annotated[
+        float, typer.Option(metavar="X", help="Label smoothing, such as 0.1; 0: off.")
+    ] = 0.0
+
+
 def expand_options(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command one option for each field of the dataclasses among its parameters.
 

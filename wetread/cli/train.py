@@ -12,13 +12,14 @@ import typer
 
 import wetread
 from wetread.cli.app import app
-from wetread.cli.options import Project, TransferOptions, expand_options
+from wetread.cli.options import LossOptions, Project, TransferOptions, expand_options
+from wetread.cli.training_progress import show_training
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from wetread.train.events import Event, OnEvent
     from wetread.train.fit import TrainResult
+    from wetread.train.learning_rate import RateSearch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +136,7 @@ class NetworkOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FittingOptions:
-    """The loss, the optimizer, and which epoch is kept."""
+    """The optimizer, and which epoch is kept."""
 
     panel: ClassVar[str] = "Training"
 
@@ -160,15 +161,6 @@ class FittingOptions:
     ema: Annotated[
         float,
         typer.Option(metavar="X", help="Decay of a moving average of the weights, such as 0.999; 0: off."),
-    ] = 0.0
-    class_weight: Annotated[
-        str, typer.Option(metavar="balanced|none", help="balanced: each label has the same total weight.")
-    ] = "balanced"
-    loss: Annotated[
-        str, typer.Option(metavar="crossentropy|focal", help="Loss function; focal uses gamma 2.")
-    ] = "crossentropy"
-    label_smoothing: Annotated[
-        float, typer.Option(metavar="X", help="Label smoothing, such as 0.1; 0: off.")
     ] = 0.0
     best: Annotated[
         str | None,
@@ -240,7 +232,16 @@ def train(
     transfer: TransferOptions,
     images: ImageOptions,
     fitting: FittingOptions,
+    loss: LossOptions,
     held_out: HeldOutOptions,
+    find_learning_rate: Annotated[
+        bool,
+        typer.Option(
+            "--find-learning-rate",
+            help="Do not train: try learning rates, draw the loss (RUN/learning_rate.png) and suggest one.",
+            rich_help_panel="Training",
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     project: Project = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
@@ -250,20 +251,41 @@ def train(
     Images of one patient, or another group, are never in both train and validation. Corrupt files are listed
     and left out. Options that are not given are chosen by what the images are, and printed with the reason.
     """
+    groups = (network, transfer, images, fitting, loss, held_out)
+    values = {name: value for group in groups for name, value in vars(group).items()}
+    values |= {"output": output, "project": project, **labelled.given()}
+    if find_learning_rate:
+        _find_rate(values, resume=resume, quiet=quiet)
+        return
     with show_training(quiet=quiet) as on_event, _say_resume(output):
-        result = wetread.train(
-            output=output,
-            **labelled.given(),
-            **vars(network),
-            **vars(transfer),
-            **vars(images),
-            **vars(fitting),
-            **vars(held_out),
-            resume=resume,
-            project=project,
-            on_progress=on_event,
-        )
+        result = wetread.train(**values, resume=resume, on_progress=on_event)
     _print_result(result)
+
+
+def _find_rate(values: dict[str, Any], *, resume: bool, quiet: bool) -> None:
+    """Search for a learning rate, and print it with its reason and the command that uses it."""
+    from wetread.errors import UsageError
+
+    rate = values.pop("learning_rate")
+    if resume or rate is not None:
+        name = "--resume" if resume else "--learning-rate"
+        raise UsageError(f"{name} cannot be used with --find-learning-rate, which trains no run.")
+    with show_training(quiet=quiet) as on_event:
+        found = wetread.find_learning_rate(**values, on_progress=on_event)
+    _print_rate(found, values)
+
+
+def _print_rate(found: RateSearch, values: dict[str, Any]) -> None:
+    from dataclasses import replace
+
+    from wetread.cli.tables import print_rows
+    from wetread.train.interface import RateKeywords
+    from wetread.train.tune import write_command
+
+    asked = RateKeywords(**values).configure()
+    command = write_command(replace(asked, learning_rate=found.rate), output=values["output"])
+    rows = [("learning rate", f"{found.rate:g}"), ("reason", found.reason), ("picture", str(found.picture))]
+    print_rows([*rows, ("use it", command)])
 
 
 @contextmanager
@@ -287,56 +309,6 @@ def _has_begun(output: str) -> bool:
 
     folders = [Path(output), *Path(output).glob("fold-*")]
     return is_bucket_location(output) or any((folder / CONFIG).is_file() for folder in folders)
-
-
-@contextmanager
-def show_training(*, quiet: bool) -> Iterator[OnEvent]:
-    """Yield the listener of a training run: silent, a bar on a terminal, or a line per epoch elsewhere."""
-    from wetread.train.events import ignore_event
-
-    if quiet:
-        yield ignore_event
-    elif sys.stderr.isatty():
-        with _bar() as listen:
-            yield listen
-    else:
-        yield _print_line
-
-
-def _print_line(event: Event) -> None:
-    from wetread.train.events import ImagesRead, StepEnded, describe_event
-
-    if not isinstance(event, ImagesRead | StepEnded):
-        print(describe_event(event), file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _bar() -> Iterator[OnEvent]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from wetread.train.events import ImagesRead, StepEnded, describe_event
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("reading images", total=None, loss="")
-
-        def listen(event: Event) -> None:
-            if isinstance(event, ImagesRead):
-                progress.update(task, completed=event.done, total=event.total)
-            elif isinstance(event, StepEnded):
-                what, loss = f"epoch {event.epoch}/{event.epochs}", f"loss {event.loss:.4f}"
-                progress.update(task, description=what, completed=event.step, total=event.steps, loss=loss)
-            else:
-                progress.console.print(describe_event(event), highlight=False, markup=False)
-
-        yield listen
 
 
 def _print_result(result: TrainResult) -> None:

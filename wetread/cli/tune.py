@@ -8,7 +8,8 @@ import typer
 
 from wetread.cli.app import app
 from wetread.cli.options import expand_options
-from wetread.cli.train import DataOptions, ImageOptions, show_training
+from wetread.cli.train import DataOptions, ImageOptions
+from wetread.cli.training_progress import show_training
 
 if TYPE_CHECKING:
     from wetread.train.tune import TuneResult

@@ -10,19 +10,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.errors import ConfigError
 from wetread.train.augment import Policy, augment_images, draw_uniforms
+from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset
+from wetread.train.label_weights import parse_weights
 
 SCALE = 1 / 255
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`images`: float32 (N, H, W, C), 0 to 1; `targets`: (N,) columns of the labels; `weights`: float32."""
+    """`images`: float32 (N, H, W, C), 0 to 1; `targets`: (N,) columns of the labels; `weights`: float32.
+
+    `positions`: (N,) the images' indices in the data set.
+    """
 
     images: NDArray[np.float32]
     targets: NDArray[np.intp]
     weights: NDArray[np.float32]
+    positions: NDArray[np.intp]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +48,30 @@ class BatchPlan:
         return math.ceil(len(self.dataset.select("train")) / self.batch_size)
 
 
+def plan_batches(config: TrainConfig, dataset: Dataset, policy: Policy) -> BatchPlan:
+    """Return the plan of a run. Raises ConfigError if `class_weight` names a label that is not there."""
+    return BatchPlan(
+        dataset=dataset,
+        policy=policy,
+        weights=weigh_labels(dataset, config.class_weight),
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+
+
 def weigh_labels(dataset: Dataset, mode: str) -> NDArray[np.float32]:
-    """Return each label's weight, float32 (K,): 'balanced' weighs all labels alike in sum, 'none' gives 1."""
-    if mode == "none":
-        return np.ones(len(dataset.labels), np.float32)
+    """Return each label's weight, float32 (K,).
+
+    'balanced' weighs all labels alike in sum, 'none' gives 1, and 'A=2,B=0.5' what it says, 1 to the others.
+    Raises ConfigError if it names a label that is not there.
+    """
+    given = parse_weights(mode)
+    if given is not None:
+        if unknown := sorted(set(given) - set(dataset.labels)):
+            raise ConfigError(
+                f"class_weight names {', '.join(unknown)}, and the labels are {', '.join(dataset.labels)}."
+            )
+        return np.array([given.get(label, 1.0) for label in dataset.labels], np.float32)
     counts = np.bincount(dataset.targets[dataset.select("train")], minlength=len(dataset.labels))
     return np.asarray(counts.sum() / (len(counts) * counts), np.float32)
 
@@ -78,7 +105,7 @@ def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
         pixels = data.pixels[data.rows[positions]]
         images = augment_images(pixels, plan.policy, indices=positions, seed=plan.seed, epoch=epoch)
         targets = data.targets[positions]
-        return Batch(scale_pixels(images), targets, plan.weights[targets])
+        return Batch(scale_pixels(images), targets, plan.weights[targets], positions)
 
     with ThreadPoolExecutor(1, thread_name_prefix="wetread-batches") as pool:
         ahead = pool.submit(make, order[0])

@@ -7,9 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.train.batches import weigh_labels
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset
-from wetread.train.network import FOCAL_GAMMA
 from wetread.train.run import History
 
 FIRST = 3  # epochs after which it is said
@@ -65,7 +65,7 @@ def limit_auc(counts: NDArray[np.intp]) -> float:
 def _advise(row: dict[str, float], data: Dataset, config: TrainConfig) -> list[str]:
     """What to try, the likeliest first."""
     found = []
-    if row["loss"] > _LEARNED * _guess_loss(len(data.labels), config):
+    if row["loss"] > _LEARNED * _guess_loss(data, config):
         rates = f"--learning-rate {config.learning_rate / 10:g} or {config.learning_rate * 10:g}"
         found.append(f"{rates}, since the training loss does not fall either")
         found += ["--augment none"] if config.augment != "none" else []
@@ -81,7 +81,9 @@ def _advise(row: dict[str, float], data: Dataset, config: TrainConfig) -> list[s
     return [*found, "and see in splits.csv whether the labels are right"]
 
 
-def _guess_loss(labels: int, config: TrainConfig) -> float:
+def _guess_loss(data: Dataset, config: TrainConfig) -> float:
     """The training loss of a network that gives every label the same probability."""
-    loss = math.log(labels)
-    return loss * (1 - 1 / labels) ** FOCAL_GAMMA if config.loss == "focal" else loss
+    weights = weigh_labels(data, config.class_weight)[data.targets[data.select("train")]]
+    share = 1 / len(data.labels)
+    focus = (1 - share) ** config.focal_gamma if config.loss == "focal" else 1.0
+    return float(weights.mean()) * -math.log(share) * focus

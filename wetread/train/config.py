@@ -14,10 +14,10 @@ from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex
 from wetread.evaluate.threshold import parse_rule
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.spec import build_dataclass
+from wetread.train.label_weights import parse_weights
 
 COLORS = ("gray", "rgb")
 RESIZES = ("stretch", "fit", "crop")
-CLASS_WEIGHTS = ("balanced", "none")
 SCHEDULES = ("cosine", "constant")
 LOSSES = ("crossentropy", "focal")
 PRESETS = ("xray", "photo", "document", "texture")
@@ -28,6 +28,7 @@ BY_DATA: Any = None
 CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "learning_rate")
 EDGE = "edge"
 STAGE_OPTIONS = ("freeze_epochs", "fine_tune_at", "fine_tune_learning_rate")
+FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
@@ -43,6 +44,7 @@ _RANGES = {
     "weight_decay": ("[", 0, 1, "]"),
     "warmup": ("[", 0, math.inf, ")"),
     "ema": ("[", 0, 1, ")"),
+    "focal_gamma": ("[", 0, 20, "]"),
     "label_smoothing": ("[", 0, 1, ")"),
     "seed": ("[", 0, 2**32, ")"),
     "freeze_epochs": ("[", 0, math.inf, ")"),
@@ -79,9 +81,9 @@ class TrainConfig:
     layers from `fine_tune_at` on, a layer's name or number, train at `fine_tune_learning_rate`. Those that
     are not given are chosen as in CHOSEN; `fine_tune_at` None is the first layer.
 
-    Loss. `class_weight`: 'balanced' gives every label the same total weight. `loss`: 'focal' gives less
-    weight to images that are already right (`wetread.train.network.FOCAL_GAMMA`). `label_smoothing`: as in
-    Keras.
+    Loss. `class_weight`: 'balanced' gives every label the same total weight, 'NORMAL=1,PNEUMONIA=0.5' each
+    its own (alpha in the paper on focal loss). `loss`: 'focal' gives less weight to images that are already
+    right, the less the larger `focal_gamma` is. `label_smoothing`: as in Keras.
 
     Optimizer. `learning_rate`: the peak of the `schedule`, reached after `warmup` epochs. `weight_decay`:
     AdamW's. `ema`: momentum of the moving average of weights, 0 for none.
@@ -126,6 +128,7 @@ class TrainConfig:
 
     class_weight: str = "balanced"
     loss: str = "crossentropy"
+    focal_gamma: float = FOCAL_GAMMA
     label_smoothing: float = 0.0
 
     epochs: int = BY_DATA
@@ -152,11 +155,13 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 _expect_choice(name, getattr(self, name), choices)
         _expect_choice("resize", self.resize, RESIZES)
-        _expect_choice("class_weight", self.class_weight, CLASS_WEIGHTS)
+        parse_weights(self.class_weight)
         _expect_choice("schedule", self.schedule, SCHEDULES)
         _expect_choice("loss", self.loss, LOSSES)
         for name, limits in _RANGES.items():
             _expect_range(name, getattr(self, name), limits)
+        if self.focal_gamma != FOCAL_GAMMA and self.loss != "focal":
+            raise ConfigError(f"focal_gamma {self.focal_gamma:g} needs loss 'focal', not {self.loss!r}.")
         self._check_network()
         self._check_stages()
         self._check_calibration()

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+_MANY = 0.25  # of the training images that are wrong to the end: the network, not the labels
+
 
 class _Told:
     """An event reads as a line: `print` can be the listener."""
@@ -78,10 +80,11 @@ class FoldStarted(_Told):
 
 @dataclass(frozen=True, kw_only=True)
 class TrialStarted(_Told):
-    """A trial of a search begins, with these options."""
+    """A trial of a search begins, with these options; `left` trials come after it."""
 
     number: int
     options: dict[str, Any]
+    left: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +139,18 @@ class EpochEnded(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ImagesLearned(_Told):
+    """The run is done: of `images` that trained, `wrong` were answered wrongly in the last epoch.
+
+    `file`: the list of the images, those learned last first, in the run directory.
+    """
+
+    images: int
+    wrong: int
+    file: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Doubted(_Told):
     """The network may be useless, after the first epochs or at the end.
 
@@ -154,6 +169,7 @@ Event = (
     | StageStarted
     | StepEnded
     | EpochEnded
+    | ImagesLearned
     | Doubted
     | TrialStarted
     | TrialEnded
@@ -196,8 +212,18 @@ def describe_event(event: Event) -> str:
             return f"epoch {event.epoch}/{event.epochs}: {event.step}/{event.steps}, loss {event.loss:.4f}"
         case EpochEnded():
             return f"epoch {event.epoch}/{event.epochs}: {describe_metrics(event.metrics)}"
+        case ImagesLearned():
+            return _describe_learned(event)
         case Doubted():
             return f"warning: {event.reason}"
+
+
+def _describe_learned(found: ImagesLearned) -> str:
+    """Say what the list is good for: of a network that learned little, not for labels."""
+    start = f"learned last: {found.wrong:,} of {found.images:,} training images were wrong to the end"
+    if found.wrong > _MANY * found.images:
+        return f"{start}: too many to say that their labels are wrong. {found.file} lists them"
+    return f"{start}. {found.file} lists the images learned last first: look whether their labels are right"
 
 
 def describe_metrics(metrics: dict[str, float]) -> str:

@@ -28,7 +28,7 @@ from wetread.train import run as runs
 from wetread.train.architectures import check_architecture, find_head
 from wetread.train.augment import Policy, read_policy
 from wetread.train.backbones import check_backbone
-from wetread.train.batches import SCALE, BatchPlan, iterate_batches, weigh_labels
+from wetread.train.batches import SCALE, BatchPlan, iterate_batches, plan_batches
 from wetread.train.calibration import calibrate, check_rule
 from wetread.train.chance_level import find_chance
 from wetread.train.config import TrainConfig
@@ -39,6 +39,7 @@ from wetread.train.events import (
     Doubted,
     EpochEnded,
     FoldStarted,
+    ImagesLearned,
     ImagesRead,
     LeftOut,
     OnEvent,
@@ -49,6 +50,7 @@ from wetread.train.events import (
 from wetread.train.fine_tuning import Stages, begin_stage, release
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
+from wetread.train.learned_last import LEARNED_LAST, AnswerRecord, write_learned_last
 from wetread.train.network import make_network, predict_probabilities, save_network
 from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
@@ -137,19 +139,15 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         check_devices(config)
-        plan = BatchPlan(
-            dataset=data,
-            policy=policy,
-            weights=weigh_labels(data, config.class_weight),
-            batch_size=config.batch_size,
-            seed=config.seed,
-        )
+        plan = plan_batches(config, data, policy)
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
         _check_or_begin(config, data, policy, network=digest_network(model), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         stages = Stages(config, steps=plan.steps)
+        record = AnswerRecord(data, head=spec.head)
+        record.take_arrays(saved)
         if saved:
             stages.enter(learner, len(history))
             learner.restore_variables(saved)
@@ -159,13 +157,13 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         while not is_over(history, config):
             start, epoch = perf_counter(), len(history) + 1
             begin_stage(stages, learner, epoch, on_event)
-            loss = _train_epoch(learner, plan, epoch=epoch, epochs=config.epochs, on_event=on_event)
+            loss = _train_epoch(learner, plan, record, epoch=epoch, epochs=config.epochs, on_event=on_event)
             with learner.averaged():
                 row = {"epoch": epoch, "loss": loss, **_judge_epoch(model, data, spec)}
                 history.append({**row, "seconds": perf_counter() - start})
                 if config.best and choose_epoch(history, config) == epoch:
                     learner.keep_best()
-            runs.save_checkpoint(directory, learner.list_variables(), history)
+            runs.save_checkpoint(directory, learner.list_variables() | record.list_arrays(), history)
             runs.write_history(directory, history)
             log_epoch(config, history[-1])
             on_event(EpochEnded(epoch=epoch, epochs=config.epochs, metrics=history[-1]))
@@ -173,9 +171,11 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
                 on_event(Doubted(reason=reason))
 
         release(model)
+        write_learned_last(directory, record, data)
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
         result = _load_result(directory, new_epochs=len(history) - done)
+        on_event(ImagesLearned(images=len(record.positions), wrong=record.wrong, file=LEARNED_LAST))
         _tell_doubt(result, on_event)
         return result
 
@@ -239,11 +239,14 @@ def _describe_start(config: TrainConfig, model: keras.Model, *, steps: int, done
     )
 
 
-def _train_epoch(learner: Learner, plan: BatchPlan, *, epoch: int, epochs: int, on_event: OnEvent) -> float:
+def _train_epoch(
+    learner: Learner, plan: BatchPlan, record: AnswerRecord, *, epoch: int, epochs: int, on_event: OnEvent
+) -> float:
     """Train on every image once; return the mean loss. Raises ConfigError when it is no longer finite."""
     total = loss = 0.0
     for step, batch in enumerate(iterate_batches(plan, epoch=epoch), start=1):
         total += learner.learn(batch)
+        record.note(batch.positions, learner.read_outputs())
         loss = total / step
         on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
     # On some processors a ReLU turns NaN into 0, so the loss alone does not show it.
@@ -252,6 +255,7 @@ def _train_epoch(learner: Learner, plan: BatchPlan, *, epoch: int, epochs: int, 
             f"Training diverged in epoch {epoch}: the loss is {loss}, or some weights are not finite. "
             "Lower --learning-rate."
         )
+    record.end_epoch(epoch)
     return loss
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from wetread.keyword_functions import take_fields
 from wetread.runtime.gcs.billing import bill_project
-from wetread.train.config import TrainConfig
+from wetread.train.config import BY_DATA, TrainConfig
 from wetread.train.events import OnEvent, ignore_event
 from wetread.train.fit import TrainResult
 from wetread.train.fit import train as fit
+from wetread.train.label_weights import write_weights
+from wetread.train.learning_rate import RateSearch, search_rate
 
 Location = str | os.PathLike[str]
 _LOCATIONS = ("data", "output", "labels", "weights", "augment")
@@ -25,6 +28,7 @@ class TrainKeywords(TrainConfig):
 
     data: Location = field(kw_only=False)  # type: ignore[assignment]
     output: Location  # type: ignore[assignment]
+    class_weight: str | Mapping[str, float] = "balanced"  # type: ignore[assignment]
     # These are no options of the command: a TrainConfig sets them.
     fold: int | None = field(default=None, init=False)
     cache: str | None = field(default=None, init=False)
@@ -40,6 +44,8 @@ class TrainKeywords(TrainConfig):
         for name in _LOCATIONS:
             if isinstance(value := getattr(self, name), os.PathLike):
                 object.__setattr__(self, name, os.fspath(value))
+        if isinstance(self.class_weight, Mapping):
+            object.__setattr__(self, "class_weight", write_weights(self.class_weight))
         super().__post_init__()
 
     def configure(self) -> TrainConfig:
@@ -60,3 +66,25 @@ def train(keywords: TrainKeywords) -> TrainResult:
     """
     with bill_project(keywords.project):
         return fit(keywords.configure(), resume=keywords.resume, on_event=keywords.on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RateKeywords(TrainKeywords):
+    """What `wetread.find_learning_rate` takes: as `wetread.train`, but no learning rate and no `resume`."""
+
+    learning_rate: float = field(default=BY_DATA, init=False)
+    resume: bool = field(default=False, init=False)
+
+
+@take_fields(RateKeywords)
+def find_learning_rate(keywords: RateKeywords) -> RateSearch:
+    """Suggest a learning rate for a run, as `train --find-learning-rate` does, and train no run.
+
+        found = wetread.find_learning_rate("DATA", output="run")
+        wetread.train("DATA", output="run", learning_rate=found.rate)
+
+    The keywords are those of `train`. A picture and a table of the losses are left in the run directory.
+    Raises as `train`, and ConfigError if the loss falls at no rate.
+    """
+    with bill_project(keywords.project):
+        return search_rate(keywords.configure(), on_event=keywords.on_progress)

@@ -22,7 +22,6 @@ from wetread.train.pretrained import load_weights
 if TYPE_CHECKING:
     import keras
 
-FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
 _PREDICTION_BATCH = 256
 
 
@@ -71,13 +70,13 @@ def _build(config: TrainConfig, outputs: int) -> keras.Model:
 
 
 def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
-    """The loss for the targets of `encode_targets`; the focal loss has no weight by label (alpha)."""
+    """The loss for the targets of `encode_targets`; alpha of the focal loss is the weight of each image."""
     losses, options = keras.losses, {"from_logits": from_logits, "label_smoothing": config.label_smoothing}
     if config.loss == "crossentropy":
         return (losses.BinaryCrossentropy if outputs == 1 else losses.CategoricalCrossentropy)(**options)
     if outputs == 1:
-        return losses.BinaryFocalCrossentropy(gamma=FOCAL_GAMMA, **options)
-    return losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=FOCAL_GAMMA, **options)
+        return losses.BinaryFocalCrossentropy(gamma=config.focal_gamma, **options)
+    return losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=config.focal_gamma, **options)
 
 
 def _make_optimizer(keras: Any, config: TrainConfig, *, steps: int) -> Any:

@@ -3,6 +3,8 @@
 model.keras  spec.json  metrics.json       at the end; metrics.json last: the run is finished
 config.json  inputs.json                   at the start: a resumed run must match them
 splits.csv  corrupt.csv  calibration/files.txt  augmentation.png
+learned_last.csv  learned_last.png         at the end
+learning_rate.csv  learning_rate.png       of a search for a learning rate, before a run
 held_out.csv                               at the end, where patients were set aside
 fold-0/ fold-1/ ...  oof.csv               before all, of a run with folds; each is a run, with held_out.csv
 history.csv  history.png  checkpoint.npz   after every epoch (the checkpoint goes when the run is finished)

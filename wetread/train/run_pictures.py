@@ -22,6 +22,7 @@ _SAMPLES = 8  # rows
 _VARIANTS = 9  # augmented images beside each original
 _TILE = 112  # pixels, at least
 _GAP = 4
+_WIDEST = 190  # pixels of a caption
 
 
 def draw_augmentation(path: Path, dataset: Dataset, policy: Policy, *, seed: int) -> None:
@@ -63,6 +64,26 @@ def _lay_out(tiles: NDArray[np.uint8], captions: Sequence[str]) -> NDArray[np.ui
             left = _GAP + column * (wide + _GAP) + (_GAP if column else 0)
             sheet[top + line : top + line + high, left : left + wide] = large[..., ::-1]
     return sheet
+
+
+_SHOWN, _ACROSS = 24, 6  # images of the list, and in a row of its picture
+
+
+def draw_learned_last(path: Path, dataset: Dataset, rows: Sequence[tuple[int, str]]) -> None:
+    """Draw the first images of the list, each under a line of text. `rows`: positions in the data set."""
+    rows = rows[:_SHOWN]
+    pixels = dataset.pixels[dataset.rows[[position for position, _ in rows]]]
+    height, width = pixels.shape[1:3]
+    times = max(1, -(-_TILE // height))
+    high, wide, line = height * times, max(width * times, _WIDEST), 16
+    down = -(-len(rows) // _ACROSS)
+    sheet = np.full((down * (high + line + _GAP), _ACROSS * (wide + _GAP) + _GAP, 3), 255, np.uint8)
+    for number, (tile, (_, text)) in enumerate(zip(pixels, rows, strict=True)):
+        top, left = (number // _ACROSS) * (high + line + _GAP), _GAP + (number % _ACROSS) * (wide + _GAP)
+        draw_text(sheet, text, (left, top + 12), scale=0.38, ink=(0, 0, 0), thick=1)
+        large = tile.repeat(times, axis=0).repeat(times, axis=1)
+        sheet[top + line : top + line + high, left : left + width * times] = large[..., ::-1]
+    write_bytes(path, cv2.imencode(".png", sheet, [cv2.IMWRITE_PNG_COMPRESSION, 9])[1].tobytes())
 
 
 _PANELS = (

@@ -13,6 +13,7 @@ from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
 from wetread.train.batches import Batch, encode_targets
 from wetread.train.devices import share_batch
+from wetread.train.kept_outputs import KeptOutputs
 from wetread.train.run import Variables
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Learner:
         self.model = model
         self.best: list[NDArray[Any]] = []
         self._ema = ema
+        self._kept: KeptOutputs | None = None
         self._average = _make_average(model) if ema else []
         self.follow_optimizer()
 
@@ -41,12 +43,27 @@ class Learner:
         self._follow = _compile_average(self.model, self._average, self._ema) if self._ema else None
 
     def learn(self, batch: Batch) -> float:
-        """Take one step; return the loss."""
+        """Take one step; return the loss. Raises ConfigError if the memory does not suffice."""
+        if self._kept is None:
+            self._kept = KeptOutputs(self.model, batch_size=len(batch.images))
         targets = encode_targets(batch.targets, self.model.output_shape[-1])
-        loss = self._step(batch.images, targets, batch.weights)
+        try:
+            loss = self._step(batch.images, targets, batch.weights)
+        except _exhausted() as error:
+            count, height, width = batch.images.shape[:3]
+            raise ConfigError(
+                f"The memory does not suffice for a step with {count} images of {height} x {width}. Give a "
+                f"smaller --batch-size, such as {max(1, count // 4)}."
+            ) from error
         if self._follow is not None:
             self._follow()
         return loss
+
+    def read_outputs(self) -> NDArray[np.float32]:
+        """Return the outputs for the images of the last step, float32 (N, outputs), as it trained on them."""
+        if self._kept is None:
+            raise ValueError("There is no step yet: call learn first.")
+        return self._kept.read()
 
     def _step(self, *arrays: NDArray[Any]) -> float:
         """Take one step on images, targets and weights; several devices share it."""
@@ -110,6 +127,13 @@ class Learner:
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables, *self._average]
+
+
+def _exhausted() -> Any:
+    """What TensorFlow raises where a GPU's or this machine's memory does not suffice."""
+    import tensorflow
+
+    return tensorflow.errors.ResourceExhaustedError
 
 
 def _make_average(model: keras.Model) -> list[Any]:

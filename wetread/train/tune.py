@@ -84,8 +84,8 @@ def tune(
         _begin(directory, config, {"metric": metric, "data": data.fingerprint}, resume=resume)
         study = _open_study(directory, metric)
         error = None
-        while len(_list_done(study)) < trials:
-            found = _run_trial(study, config, metric, on_event)
+        while (left := trials - len(_list_done(study))) > 0:
+            found = _run_trial(study, config, metric, left - 1, on_event)
             error = found or error
         return _finish(directory, study, config, error)
 
@@ -156,8 +156,10 @@ def _open_study(directory: Path, metric: str) -> Any:
     return study
 
 
-def _run_trial(study: Any, config: TrainConfig, metric: str, on_event: OnEvent) -> ConfigError | None:
-    """Train one network; return why it could not be trained, if so."""
+def _run_trial(
+    study: Any, config: TrainConfig, metric: str, left: int, on_event: OnEvent
+) -> ConfigError | None:
+    """Train one network, before `left` others; return why it could not be trained, if so."""
     import optuna
 
     # Each trial has its own sampler, from the seed and its number: a resumed search repeats no draw.
@@ -169,7 +171,7 @@ def _run_trial(study: Any, config: TrainConfig, metric: str, on_event: OnEvent) 
     trial = study.ask()
     chosen = propose(trial, config)
     trial.set_user_attr("config", json.loads(chosen.to_json()))
-    on_event(TrialStarted(number=trial.number, options=trial.params))
+    on_event(TrialStarted(number=trial.number, options=trial.params, left=left))
 
     def listen(event: Event) -> None:
         on_event(event)
@@ -260,6 +262,9 @@ def write_command(config: TrainConfig, *, output: str) -> str:
     words = ["wetread", "train", config.data, "--output", output]
     for name, value in asdict(config).items():
         default = TrainConfig.__dataclass_fields__[name].default
-        if name not in ("data", "output", "cache", "preset", "reasons") and value != default:
-            words += [f"--{name.replace('_', '-')}", str(value)]
+        if name in ("data", "output", "cache", "preset", "reasons") or value in (default, None):
+            continue
+        option = name.replace("_", "-")
+        words += [f"--{option}" if value else f"--no-{option}"] if isinstance(value, bool) else []
+        words += [] if isinstance(value, bool) else [f"--{option}", str(value)]
     return shlex.join(words)

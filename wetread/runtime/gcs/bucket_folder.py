@@ -35,6 +35,8 @@ RUN_FILES = (
     "augmentation.png",
     "history.csv",
     "history.png",
+    "learned_last.csv",
+    "learned_last.png",
     "checkpoint.npz",
     "model.keras",
     "spec.json",
