@@ -95,6 +95,7 @@ RUNTIME_ORDER = (
     "shards",
     "explain",
     "overlay",
+    "explanation_picture",
     "doctor",
 )
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from wetread.errors import ModelError, UsageError
 from wetread.runtime.explain import Explanation, Floats, explain_image
+from wetread.runtime.overlay import SCALES
 from wetread.runtime.scoring.classifier import Classifier
 
-# One scale for all pictures, in log-odds: at this and beyond a color is at its strongest. A place that
-# moves a probability of 0.5 to 0.88 moves the log-odds by 2.
-SCALE = 2.0
+# One scale for all pictures, in log-odds: at this and beyond a color is at its strongest.
+SCALE = SCALES["occlusion"]
 # What moves the log-odds by less is not worth a sentence.
 _FAINT = 0.1
 # float32 of another processor, or of another batch, differs by less.
