@@ -83,6 +83,7 @@ MAY_IMPORT = {
 RUNTIME_ORDER = (
     "entries",
     "processor",
+    "allocator",
     "threads",
     "machine",
     "files",

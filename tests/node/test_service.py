@@ -226,7 +226,7 @@ def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_pa
     with start(retain="delete") as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
         until(lambda: len(node.rows()) == 1 and node.said)
-        assert [path.name for path in (tmp_path / "store").glob("1.*")] == ["1.2.3.1.dcm"]
+        until(lambda: [path.name for path in (tmp_path / "store").glob("1.*")] == ["1.2.3.1.dcm"])
         is_short.clear()
         until(lambda: not list((tmp_path / "store").glob("*.dcm")))
         until(lambda: len(node.said) == 2)

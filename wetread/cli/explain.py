@@ -154,7 +154,7 @@ def _identify(found: Explanation, data: bytes, image: str, shown: frozenset[str]
     parts = [found.display.uid or f"SHA-256 {sha256(data).hexdigest()}"]
     if "file" in shown:
         parts.append(image)
-    if "patient" in shown and found.display.uid:
+    if "patient" in shown:
         parts.append(read_patient(data) or "no patient's name in it")
     return ", ".join(parts)
 

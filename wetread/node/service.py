@@ -24,6 +24,7 @@ from wetread.node.receiver import Receiver
 from wetread.node.results.making import ResultMaker
 from wetread.node.sender import Sender
 from wetread.node.store import LEDGER_SUFFIX, Store, is_other, key_name
+from wetread.runtime.allocator import share_one_arena
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
@@ -50,6 +51,7 @@ def run_node(
     Raises OutputError when the output or the store cannot be used, SetupError when the node cannot listen.
     """
     calls = Calls(stop=stop, watch=watch, report=report or (lambda _: None))
+    share_one_arena()
     with ExitStack() as held:
         held.enter_context(warnings.catch_warnings())
         # pydicom's warnings quote what a peer sent.

@@ -23,6 +23,7 @@ from wetread.packages import find_own_version
 from wetread.runtime.explain import Box, Explanation
 from wetread.runtime.images.pixels import Pixels
 from wetread.runtime.images.text_drawing import draw_text, measure_text
+from wetread.runtime.model.scope import INSIDE, OUTSIDE
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.overlay import FAINTEST, SCALES, blend, tint
 
@@ -149,7 +150,8 @@ def make_metadata(found: Explanation, caption: Caption) -> dict[str, str]:
         "method": found.method,
         "strongest_color_log_odds": SCALES[found.method],
         "no_color_below_log_odds": FAINTEST * SCALES[found.method],
-        "outside_scope": found.outside,
+        "scope": None if found.outside is None else OUTSIDE if found.outside else INSIDE,
+        "scope_reason": found.outside or None,
         "date": caption.day.isoformat(),
     }
     return {

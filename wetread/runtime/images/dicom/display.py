@@ -79,8 +79,10 @@ def _read_edges(attributes: Attributes) -> tuple[str, str, str, str]:
 def read_patient(data: bytes) -> str:
     """Return the patient's name, number and day of birth as a DICOM object has them; '' where it has none.
 
-    Raises ImageError 'unsupported' without pydicom.
+    Raises ImageError 'unsupported' without pydicom, for a DICOM object.
     """
+    if not looks_like_dicom(data):
+        return ""
     pydicom = import_pydicom("pydicom")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
