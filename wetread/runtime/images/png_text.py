@@ -23,7 +23,7 @@ def encode_png(picture: Pixels, texts: Mapping[str, str] | None = None) -> bytes
 
     `texts`: by keyword, 1 to 79 characters of ASCII. Raises OutputError for a picture that is too large.
     """
-    written, encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    written, encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 6])
     if not written:
         raise OutputError(f"A picture of {picture.shape[:2]} pixels is too large for a PNG.")
     data = encoded.tobytes()
