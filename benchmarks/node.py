@@ -1,7 +1,7 @@
 """How many objects a second a node takes, beside `score` on the same files, and how its memory grows.
 
     python benchmarks/node.py --objects 400 --rounds 5          the ratio, for one association and for four
-    python benchmarks/node.py --memory 5000                     resident memory after each thousand objects
+    python benchmarks/node.py --memory 20000 --side 64          resident memory after each tenth of them
 
 dcmtk's `storescu` sends. Rates are those of a service at work: of the node from the first association to the
 last row, of `score` the `images_per_second` of its record. Neither counts the start of its process.
@@ -152,8 +152,9 @@ def follow_memory(objects: int, side: int) -> None:
         paths = draw_objects(Path(place), objects, side=side)
         with run_node(Path(work)) as node:
             print(f"0 objects: {node.read_memory()} MiB")
-            for start in range(0, objects, 1000):
-                part = paths[start : start + 1000]
+            step = max(1000, objects // 10)
+            for start in range(0, objects, step):
+                part = paths[start : start + step]
                 node.send([part[first::4] for first in range(4)])
                 node.wait_for(start + len(part))
                 print(f"{start + len(part):,} objects: {node.read_memory()} MiB", flush=True)

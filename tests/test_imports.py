@@ -83,6 +83,7 @@ MAY_IMPORT = {
 RUNTIME_ORDER = (
     "entries",
     "processor",
+    "allocator",
     "threads",
     "machine",
     "files",
@@ -95,6 +96,7 @@ RUNTIME_ORDER = (
     "shards",
     "explain",
     "overlay",
+    "explanation_picture",
     "doctor",
 )
 

@@ -22,7 +22,7 @@ from wetread.bundle.wheels import Wheel, check_closed
 from wetread.errors import ConfigError, ModelError, SetupError, UsageError
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
-from wetread.runtime.model.signature import check_signature
+from wetread.runtime.model.signature import check_signature, sign_model
 
 
 @pytest.fixture
@@ -209,6 +209,17 @@ def test_a_signed_bundle_signs_its_sums_and_an_unsigned_model(options, tmp_path,
     check_signature(
         files["model.onnx"], name="model.onnx", signature=files["model.onnx.sig"], public_key=public
     )
+
+
+def test_a_signature_of_an_older_file_is_said(options, tmp_path, proven_model):
+    private, _ = write_keys(tmp_path)
+    model = tmp_path / "model.onnx"
+    model.write_bytes(proven_model.read_bytes())
+    for signed, stale in ((model.read_bytes(), False), (b"an older file", True)):
+        (tmp_path / "model.onnx.sig").write_bytes(sign_model(signed, key=private))
+        said: list[str] = []
+        build_bundle(replace(options, model=str(model), sign=str(private)), report=said.append)
+        assert bool([line for line in said if "another key, or of an older file" in line]) is stale
 
 
 def test_a_key_that_is_none_is_said_before_the_work(options, tmp_path):

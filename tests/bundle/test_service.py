@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -128,14 +129,53 @@ def test_the_programs_do_only_what_their_units_allow(name, tmp_path, toy_model):
     assert bool(opened) == (name == "node")
 
 
-def test_an_installation_has_units_with_its_own_folder(tmp_path):
+FOLDERS = (
+    *("plain", "a blank", "50%", "%h", "a $HOME", "semi;colon", "x ; y", "Röntgen"),
+    *("it's", 'a "quote"', "back\\slash", "two\nlines"),
+)
+
+
+def load_installer():
     spec = importlib.util.spec_from_file_location("install", _FOLDER / "install.py")
     assert spec is not None
     assert spec.loader is not None
     install = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(install)
-    install.write_units(tmp_path)
-    for name, unit in UNITS.items():
-        (command,) = read_unit(tmp_path / "service" / unit.name)["ExecStart"]
-        assert command.startswith(f"{tmp_path}/wetread {name} ")
-        assert f"--model {tmp_path}/model.onnx" in command
+    return install
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_an_installation_has_units_with_its_own_folder(tmp_path, name):
+    """systemd finds the program there, and would say if it did not."""
+    folder = tmp_path / name
+    folder.mkdir()
+    load_installer().write_units(folder)
+    for unit in UNITS.values():
+        (command,) = read_unit(folder / "service" / unit.name)["ExecStart"]
+        assert "/opt/" not in command
+        for there in (False, True):
+            if there:
+                (folder / "wetread").write_text("#!/bin/sh\n")
+                (folder / "wetread").chmod(0o755)
+            said = [
+                line
+                for line in analyze("verify", "--man=no", folder / "service" / unit.name).splitlines()
+                if unit.name in line
+            ]
+            assert there or [line for line in said if "is not executable" in line] or "/bin/sh" in command
+            assert not there or said == []
+        (folder / "wetread").unlink()
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_systemd_passes_on_the_model_of_the_folder(name):
+    """What systemd reads of the quoted words, by a reader of its rules (systemd.service(5))."""
+    folder = Path("/srv") / name
+    given = "ExecStart=/opt/wetread/wetread --model /opt/wetread/m.onnx -q"
+    line = load_installer().place_command(given, folder)
+    words = shlex.split(line.removeprefix("ExecStart=").replace("\\n", "\n"))
+    if words[0] == "/bin/sh":
+        words.pop(0)
+    arguments = [word.replace("%%", "%") for word in words]
+    wanted = [f"{folder}/wetread", "--model", f"{folder}/m.onnx", "-q"]
+    assert [word.replace("$$", "$") for word in arguments] == wanted

@@ -18,6 +18,7 @@ from wetread.cluster import engine
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.cluster.engine import ClusterOptions, connect, count_shards, import_ray, score_on_cluster
 from wetread.errors import ClusterError, MissingExtraError, TamperedModelError, UsageError
+from wetread.runtime.model.signature import ONLY_SIGNED, sign_model
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, Tally, score_to_file
 from wetread.runtime.shards.merge import MergeOptions, merge_shards
@@ -219,6 +220,18 @@ def make_job(model: Path, options: ScoreOptions, **changed) -> Job:
     fixed = {"model": model.read_bytes(), "name": "toy", "device": "cpu", "options": options, "count": 2}
     digest = Manifest(str(options.from_manifest)).digest
     return Job(**(fixed | {"folder": os.getcwd(), "manifest": digest} | changed))
+
+
+def test_an_actor_gets_the_signature_that_its_machine_demands(toy_model, options, tmp_path, monkeypatch):
+    pytest.importorskip("cryptography")
+    private, public = write_keys(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "installed" / "env"))
+    (tmp_path / "installed" / "env").mkdir(parents=True)
+    (tmp_path / "installed" / ONLY_SIGNED).write_bytes(public.read_bytes())
+    outcome = ShardActor(make_job(toy_model, options)).open()
+    assert "toy has no signature" in outcome.error or "the model has no signature" in outcome.error
+    signature = sign_model(toy_model.read_bytes(), key=private)
+    assert not ShardActor(make_job(toy_model, options, signature=signature)).open().error
 
 
 def test_an_actor_that_sees_another_manifest(toy_model, options):

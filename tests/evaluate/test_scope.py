@@ -13,7 +13,7 @@ from tests.scoped import build_scoped, draw_disc, encode
 from wetread.cli import run
 from wetread.evaluate.evaluation import EvaluateOptions, evaluate
 from wetread.runtime.explain import explain_image
-from wetread.runtime.overlay import draw_explanation
+from wetread.runtime.explanation_picture import describe, draw_explanation, make_caption
 from wetread.runtime.scoring.classifier import Classifier
 
 
@@ -65,10 +65,16 @@ def test_an_explanation_says_it_on_the_picture_and_in_json():
     assert (inside.to_dict()["scope"], inside.to_dict()["scope_reason"]) == ("inside", None)
     assert outside.to_dict()["scope"] == "outside"
     assert outside.to_dict()["scope_reason"] == "unlike the training images: looks a negative"
-    drawn, warned = draw_explanation(inside), draw_explanation(outside)
-    assert warned.shape[0] > drawn.shape[0]
-    strip = warned[drawn.shape[0] :].astype(int)
-    assert (strip[..., 0] - strip[..., 2] > 80).any()  # red words
+    caption = make_caption(model.spec, model="m", digest=model.digest, identity="1.2.3")
+    assert "Inside the model's scope." in describe(inside, caption)
+    (warning,) = [text for text in describe(outside, caption) if "scope" in text]
+    assert warning.startswith("Outside the model's scope: unlike the training images: looks a negative.")
+    # One line more in the color of warnings than the notice alone.
+    reds = [
+        np.flatnonzero((drawn[..., 0].astype(int) - drawn[..., 2] > 100).any(axis=1))
+        for drawn in (draw_explanation(inside, caption)[560:], draw_explanation(outside, caption)[560:])
+    ]
+    assert len(reds[1]) > 1.5 * len(reds[0])
 
 
 def test_an_explanation_without_a_scope_is_as_it_was():

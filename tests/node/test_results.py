@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pydicom
 import pytest
 from pydicom import Dataset
@@ -16,10 +14,9 @@ from pydicom import Dataset
 from tests.node.conftest import make_image
 from wetread.errors import ImageError, UsageError
 from wetread.node.results.making import make_result
-from wetread.node.results.picture import FAINTEST, draw_result, explain_colors
-from wetread.node.results.source_image import NOTICE, derive_uid, is_own_result, read_origin
+from wetread.node.results.source_image import derive_uid, is_own_result, read_origin
 from wetread.node.results.structured_report import make_report
-from wetread.runtime.explain import Box, Explanation
+from wetread.runtime.explanation_picture import NOTICE
 from wetread.runtime.scoring.rows import Prediction
 
 # By the types of their values: date, time, date and time.
@@ -157,52 +154,11 @@ def test_uids_are_uids():
     assert len({derive_uid("a", "b"), derive_uid("ab"), derive_uid("a b c")}) == 3
 
 
-@pytest.mark.parametrize("sides", [(40, 30), (300, 2000), (512, 512), (3000, 2500), (1, 900)])
-def test_the_picture_shows_the_image_beside_the_map(sides):
-    height, width = sides
-    heat = np.zeros((8, 8), np.float32)
-    heat[0, 0], heat[7, 7], heat[0, 7] = 2.5, -3.0, FAINTEST / 2
-    gray = np.full((height, width, 1), 100, np.uint8)
-    box = Box(top=0, left=0, height=height, width=width)
-    found = Explanation(
-        method="occlusion",
-        label="A",
-        probability=0.9,
-        probabilities={"A": 0.9, "B": 0.1},
-        map=heat,
-        box=box,
-        picture=gray,
-    )
-    drawn = draw_result(found, ["A: probability 0.9"])
-    shown = round(max(sides) * (512 / max(sides) if max(sides) < 512 else min(1, 1024 / max(sides))))
-    half = max(1, round(width * shown / max(sides)))
-    assert drawn.shape[1] >= 2 * half
-    if min(sides) > 1:
-        plain, tinted = drawn[:, :half], drawn[:, half + 8 : 2 * half + 8]
-        assert plain[0, 0].tolist() == [100, 100, 100]
-        red, blue = tinted[0, 0].astype(int), tinted[round(height * shown / max(sides)) - 1, -1].astype(int)
-        assert red[0] - red[2] > 50 and blue[2] - blue[0] > 50
-        assert tinted[0, -1].tolist() == [100, 100, 100]  # too faint to be tinted
-
-
-def test_a_map_that_shows_nothing_says_so():
-    zero = np.zeros((4, 4), np.float32)
-    found = Explanation(
-        method="cam",
-        label="A",
-        probability=0.5,
-        probabilities={},
-        map=zero,
-        box=Box(top=0, left=0, height=4, width=4),
-        picture=np.zeros((4, 4, 1), np.uint8),
-    )
-    assert explain_colors(found) == ["No single place made A much more or less likely."]
-
-
-def test_a_capture_can_be_read_and_says_what_it_is(model, tmp_path):
-    path = save(make_result(model, make_image(), kind="sc"), tmp_path / "result.dcm")
-    made = pydicom.dcmread(io.BytesIO(path.read_bytes()))
-    assert made.pixel_array.shape[2] == 3
-    assert list(made.ImageType) == ["DERIVED", "SECONDARY"]
-    assert made.ImageComments == NOTICE
-    assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.1"
+def test_the_report_says_whose_its_codes_are(model):
+    """Every scheme that is not the standard's is identified (PS3.3, C.12.1.1.1)."""
+    made = make_result(model, make_image(), kind="sr")
+    schemes: set[str] = set()
+    made.walk(lambda within, element: schemes.add(within.get("CodingSchemeDesignator", "DCM")))
+    assert "99WETREAD" in schemes
+    identified = {item.CodingSchemeDesignator for item in made.CodingSchemeIdentificationSequence}
+    assert schemes - {"DCM", "SCT", "UCUM", "RFC5646"} == identified

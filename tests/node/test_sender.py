@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import errno
+import socket
+import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,7 +39,13 @@ class Association:
 class Scene:
     """A sender with one archive, and what it said and noted; a test may replace `make` and `note`."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        retry_seconds: tuple[float, float] = (0.01, 0.02),
+    ) -> None:
         self.said: list[str] = []
         self.noted: list[str] = []
         self.association = Association()
@@ -49,14 +58,15 @@ class Scene:
             allow=(Peer("*", "*"),),
             archives=(Peer("ARCH", "127.0.0.1", 104),),
             results=("sr",),
-            retry_seconds=(0.01, 0.02),
+            retry_seconds=retry_seconds,
         )
         self.sender = Sender(
             options,
             make=self._make,  # type: ignore[arg-type]
             note=self._note,
             report=self.said.append,
-            faults=Faults(self.said.append),
+            faults=Faults(self.said.append, clock=clock),
+            clock=clock,
         )
         monkeypatch.setattr(self.sender, "_associate", lambda _: self.association)
         self.sender.offer("1.2.3.dcm", frozenset())
@@ -127,3 +137,50 @@ def test_a_stop_does_not_end_the_fault_of_an_archive(scene):
     scene.sender.stop()
     scene.sender.visit(scene.route)
     assert len(scene.said) == 1
+
+
+def test_an_hour_without_the_archive_loses_nothing_and_is_said_twice(monkeypatch):
+    """By a clock of the test: asked again after 1, 2, 4, … and then every 300 seconds."""
+    clock, tries = [0.0], []
+    scene = Scene(monkeypatch, clock=lambda: clock[0], retry_seconds=(1.0, 300.0))
+    association = scene.association
+
+    def associate(_: Peer) -> Association:
+        tries.append(clock[0])
+        if clock[0] < 3600:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        return association
+
+    monkeypatch.setattr(scene.sender, "_associate", associate)
+    for number in range(250):
+        scene.sender.offer(f"1.2.4.{number}.dcm", frozenset())
+    while scene.sender.waiting and clock[0] < 7200:
+        scene.sender.visit_due()
+        clock[0] += 0.5
+    assert tries[:9] == pytest.approx([0, 1, 3, 7, 15, 31, 63, 127, 255], abs=0.5 * 9)
+    assert len([moment for moment in tries if moment < 3600]) < 25
+    assert clock[0] < 3600 + 300 + 10
+    assert len(scene.noted) == len(set(scene.noted)) == len(association.sent) == 251
+    began, over = scene.said
+    assert began == f"{WHERE}: Connection refused; results wait and are sent again"
+    seconds = int(over.split(", ")[1].split()[0].replace(",", ""))
+    assert over.startswith("over at ") and 3600 <= seconds < 3600 + 310
+
+
+def test_a_refused_connection_leaves_no_socket(monkeypatch):
+    made = []
+    whole = socket.socket
+
+    class Counted(whole):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            made.append(self)
+
+    with whole() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scene = Scene(monkeypatch)
+    monkeypatch.setattr(socket, "socket", Counted)
+    with pytest.raises(ConnectionError, match="it cannot be reached"):
+        Sender._associate(scene.sender, Peer("ARCH", "127.0.0.1", port))
+    assert made and all(each.fileno() == -1 for each in made)

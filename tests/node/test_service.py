@@ -17,12 +17,6 @@ from wetread.node.store import Store
 from wetread.runtime.watch import status
 from wetread.runtime.watch.faults import Faults
 
-# pynetdicom leaves a socket to the garbage collector where a connection is refused (transport.py, connect).
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 def test_an_object_gets_one_row_and_one_result_of_each_kind(start, archive, tmp_path):
     with start(archives=(archive.peer,), results=("sr", "sc")) as node:
@@ -211,7 +205,7 @@ def test_what_is_done_leaves_the_store_and_is_still_known(start, tmp_path, retai
     folder = retain if retain == "delete" else str(tmp_path / retain)
     with start(retain=folder) as node:
         assert node.send(make_image(1)) == [0]
-        until(lambda: not list((tmp_path / "store").iterdir()))
+        until(lambda: not list((tmp_path / "store").glob("*.dcm")))
         assert node.send(make_image(1)) == [0]
     with start(retain=folder) as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
@@ -232,9 +226,9 @@ def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_pa
     with start(retain="delete") as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
         until(lambda: len(node.rows()) == 1 and node.said)
-        assert [path.name for path in (tmp_path / "store").glob("1.*")] == ["1.2.3.1.dcm"]
+        until(lambda: [path.name for path in (tmp_path / "store").glob("1.*")] == ["1.2.3.1.dcm"])
         is_short.clear()
-        until(lambda: not list((tmp_path / "store").iterdir()))
+        until(lambda: not list((tmp_path / "store").glob("*.dcm")))
         until(lambda: len(node.said) == 2)
     assert [",ok," in row for row in node.rows()] == [True, True]
     said, over = node.said
@@ -257,6 +251,50 @@ def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, 
     (row,) = node.rows()
     assert ",unreadable," in row
     assert (tmp_path / "store" / "1.2.3.1.dcm").exists()
+
+
+def test_an_object_that_somebody_removed_gets_its_row_when_it_is_sent_again(start, tmp_path, monkeypatch):
+    whole, removed = Store.read, []
+
+    def read(self: Store, name: str) -> bytes:
+        if name == "1.2.3.1.dcm" and not removed:
+            removed.append(name)
+            (tmp_path / "store" / name).unlink()
+        return whole(self, name)
+
+    monkeypatch.setattr(Store, "read", read)
+    with start() as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: len(node.rows()) == 1 and node.said)
+        assert node.said == [
+            "1.2.3.1.dcm left the store before it had a row: it gets one when it is sent again"
+        ]
+        assert node.send(make_image(1)) == [0]
+        until(lambda: len(node.rows()) == 2)
+    assert [",ok," in row for row in node.rows()] == [True, True]
+    assert len(node.said) == 1
+
+
+def test_results_wait_while_the_disk_of_the_store_is_not_there(start, archive, tmp_path):
+    """And what is sent then is refused, and not written into the folder that is left."""
+    folder, disk = tmp_path / "store", tmp_path / "disk"
+    archive.stop()
+    with start(archives=(archive.peer,), results=("sr",)) as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: node.rows() and node.said)  # it waits for the archive
+        folder.rename(disk)
+        folder.mkdir()
+        archive.start(archive.port)
+        until(lambda: [text for text in node.said if "the store is not there" in text])
+        assert node.send(make_image(2)) == [0x0110]
+        assert list(folder.iterdir()) == [] and archive.objects == []
+        folder.rmdir()
+        disk.rename(folder)
+        until(lambda: archive.objects)
+        assert node.send(make_image(2)) == [0]
+        until(lambda: len(archive.objects) == 2)
+    assert len(node.rows()) == 2
+    assert [text for text in node.said if "no 'sr' is sent" in text] == []
 
 
 def test_no_name_or_number_of_a_patient_is_written(start, tmp_path):

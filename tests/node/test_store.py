@@ -10,7 +10,7 @@ import pytest
 
 from tests.node.conftest import make_image, until
 from wetread.errors import OutputError
-from wetread.node.store import Received, Store, is_other
+from wetread.node.store import MARKER, Received, Store, is_other
 from wetread.runtime.files.line_log import LineLog
 
 IDENTITY = {"model": "m"}
@@ -72,7 +72,7 @@ def test_a_name_that_is_no_uid_never_names_a_file(tmp_path, uid):
     store = open_store(tmp_path)
     with pytest.raises(ValueError, match="not a UID"):
         store.keep(uid, b"x")
-    assert list((tmp_path / "store").iterdir()) == []
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [MARKER]
     store.close()
 
 
@@ -178,3 +178,59 @@ def test_what_is_held_stays_over_a_start(tmp_path):
     store.finish(name, retain="delete")
     assert (store.list_waiting(), store.list_left(), store.read(name)) == ([], [], b"x")
     store.close()
+
+
+def test_an_object_that_was_removed_before_it_was_done_is_taken_again(tmp_path):
+    store = open_store(tmp_path)
+    for uid in ("1.2.3", "1.2.4"):
+        store.keep(uid, b"x")
+    store.finish("1.2.4.dcm", retain="delete")
+    (tmp_path / "store" / "1.2.3.dcm").unlink()
+    with pytest.raises(FileNotFoundError):
+        store.read("1.2.3.dcm")
+    for _ in range(2):
+        assert store.keep("1.2.4", b"x") == (Received.SAME, "1.2.4.dcm")  # done is done
+    assert store.keep("1.2.3", b"x") == (Received.NEW, "1.2.3.dcm")
+    assert store.read("1.2.3.dcm") == b"x"
+    store.close()
+    store = open_store(tmp_path)
+    assert store.list_waiting() == ["1.2.3.dcm"]
+    store.close()
+
+
+def test_a_store_whose_disk_is_not_mounted_is_neither_written_nor_read(tmp_path):
+    """What is left of it is an empty folder: what is written there is hidden when the disk comes back."""
+    folder = tmp_path / "store"
+    store = open_store(tmp_path)
+    store.keep("1.2.3", b"x")
+    folder.rename(tmp_path / "disk")
+    folder.mkdir()
+    for act in (lambda: store.keep("1.2.4", b"y"), lambda: store.read("1.2.3.dcm")):
+        with pytest.raises(OSError, match="the store is not there, .wetread-store is missing") as caught:
+            act()
+        assert not isinstance(caught.value, FileNotFoundError)
+    store.close()
+    with pytest.raises(OutputError, match="1 objects in it are not done. Mount its disk"):
+        open_store(tmp_path)
+    assert list(folder.iterdir()) == []
+    folder.rmdir()
+    (tmp_path / "disk").rename(folder)
+    store = open_store(tmp_path)
+    assert store.keep("1.2.4", b"y")[0] is Received.NEW
+    assert store.list_waiting() == ["1.2.3.dcm", "1.2.4.dcm"]
+    store.close()
+
+
+@pytest.mark.parametrize("way", ["done", "marker"])
+def test_a_store_that_was_emptied_on_purpose_is_used_again(tmp_path, way):
+    store = open_store(tmp_path)
+    store.keep("1.2.3", b"x")
+    if way == "done":
+        store.finish("1.2.3.dcm", retain="delete")
+    store.close()
+    for path in (tmp_path / "store").iterdir():
+        path.unlink()
+    if way == "marker":
+        (tmp_path / "store" / MARKER).touch()
+    open_store(tmp_path).close()
+    assert (tmp_path / "store" / MARKER).exists()

@@ -112,6 +112,7 @@ def build_bundle(options: BundleOptions, *, report: Report | None = None) -> Bun
     with TemporaryDirectory() as folder:
         wheels = _gather_wheels(options, target, Path(folder), say)
         say("scoring the images of the self-test here")
+        _say_signature(options, data, say)
         files = _lay_out(options, target, wheels, data)
         title = f"wetread-{_version(wheels)}-{options.platform}"
         placed = {f"{title}/{file}": content for file, content in files.items()}
@@ -189,6 +190,20 @@ def _lay_out(
     if options.sign is not None:
         files[f"{SUMS}.sig"] = sign_sums(sums, key=options.sign)
     return files
+
+
+def _say_signature(options: BundleOptions, model: bytes, say: Report) -> None:
+    """Say what is known of the signature beside the model: it may be another key's, or of an older file."""
+    signature = read_signature(options.model)
+    if signature is None:
+        return
+    if options.sign is None:
+        say("the model's signature comes along unchecked: `wetread verify --public-key FILE` checks it")
+    elif signature != sign_model(model, key=options.sign):  # Ed25519: one key and file, one signature
+        say(
+            "the model's signature comes along, and is not by the key of --sign over this file: it is by "
+            "another key, or of an older file"
+        )
 
 
 def _other_files(options: BundleOptions, model: bytes) -> dict[str, tuple[str, bytes]]:

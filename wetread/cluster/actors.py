@@ -25,7 +25,7 @@ class Job:
 
     `model`: the model file's bytes; `name`: its name in messages; `folder`: the driver's current folder, for
     names without a leading `/`; `manifest`: the digest of the manifest that the driver read; `count`: the
-    number of shards.
+    number of shards; `signature`: that of the model, for machines that accept signed models alone.
     """
 
     model: bytes
@@ -35,6 +35,7 @@ class Job:
     folder: str
     manifest: str
     count: int
+    signature: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +70,7 @@ class ShardActor:
         job = self._job
         with suppress(OSError):  # a machine without this folder can still score objects in a bucket
             os.chdir(job.folder)
-        classifier = Classifier(job.model, device=job.device)
+        classifier = Classifier(job.model, device=job.device, signature=job.signature)
         classifier.name = job.name
         scorer = ShardScorer(classifier, job.options)
         if scorer.manifest.digest != job.manifest:

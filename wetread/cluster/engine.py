@@ -22,9 +22,10 @@ from typing import Any
 from wetread.cluster.actors import Job, Outcome, ShardActor
 from wetread.errors import ClusterError, UsageError
 from wetread.packages import importing
+from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.gcs.billing import bill_project
 from wetread.runtime.model.file_reading import read_model
-from wetread.runtime.model.signature import check_signatures
+from wetread.runtime.model.signature import check_signatures, list_required_keys, read_signature
 from wetread.runtime.model.spec import check_digest, extract_spec
 from wetread.runtime.scoring.run import ScoreOptions, Stop, Tally, Watch
 from wetread.runtime.shards.shard import check_options, open_manifest
@@ -79,8 +80,10 @@ def score_on_cluster(
     """
     location, _ = check_options(options)
     manifest = open_manifest(location, options)
+    model, signature = _read_model(cluster, options.project)
     job = Job(
-        model=_read_model(cluster, options.project),
+        model=model,
+        signature=signature,
         name=cluster.model,
         device=cluster.device,
         options=replace(options, workers=options.workers or 1),
@@ -93,14 +96,19 @@ def score_on_cluster(
         return _Loop(ray, job, cluster).run(watch, stop)
 
 
-def _read_model(cluster: ClusterOptions, project: str | None) -> bytes:
-    """Read the model and check its digest and, if a key is given, its signature."""
+def _read_model(cluster: ClusterOptions, project: str | None) -> tuple[bytes, bytes | None]:
+    """Read the model and its signature; check its digest and, if a key is required, the signature.
+
+    The signature goes along: the actors' machines may require one where this one does not.
+    """
     with bill_project(project):
         data, name = read_model(cluster.model)
         extract_spec(data, name=name)
         check_digest(data, name=name)
-        check_signatures(data, name=name, public_key=cluster.public_key)
-    return data
+        required = bool(list_required_keys(cluster.public_key))
+        signature = read_signature(name) if required or not is_bucket_location(name) else None
+        check_signatures(data, name=name, signature=signature, public_key=cluster.public_key)
+    return data, signature
 
 
 def import_ray() -> Any:

@@ -6,7 +6,6 @@ One association is one thread of pynetdicom's. Success is answered when the obje
 from __future__ import annotations
 
 import errno
-import logging
 import ssl
 import threading
 from collections.abc import Callable
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from wetread.errors import SetupError
 from wetread.node.options import ANY, NodeOptions, TlsFiles
+from wetread.node.pynetdicom_entity import close_always, import_pynetdicom, make_entity
 from wetread.node.results.source_image import is_own_result
 from wetread.node.store import Received, Store
-from wetread.packages import importing
 from wetread.runtime.images.dicom.frames import list_syntaxes
 from wetread.runtime.watch.faults import Faults, Report
 
@@ -94,7 +93,7 @@ class Receiver:
             self._server.ae.shutdown()
 
     def _make_entity(self) -> Any:
-        entity = import_pynetdicom().AE(ae_title=self._options.ae_title)
+        entity = make_entity(self._options.ae_title)
         entity.require_called_aet = True
         entity.maximum_associations = self._options.associations
         entity.maximum_pdu_size = _PDU
@@ -112,6 +111,7 @@ class Receiver:
         """
         link: Any = event.assoc.dul
         connection, machine = link.socket, link.state_machine
+        close_always(connection)
         read, act = connection.recv, machine.do_action
 
         def read_bounded(count: int) -> bytearray:
@@ -226,12 +226,3 @@ def make_tls_context(files: TlsFiles, *, server: bool) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.verify_mode = ssl.CERT_REQUIRED
     return context
-
-
-def import_pynetdicom() -> Any:
-    """Import pynetdicom, and keep its own messages quiet. Raises MissingExtraError."""
-    with importing("pynetdicom", extra="node"):
-        import pynetdicom
-    # Its messages name what the objects hold; what matters is said by this module, in one line.
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
-    return pynetdicom

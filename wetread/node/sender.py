@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from wetread.errors import WetreadError, make_fault
 from wetread.node.options import NodeOptions, Peer
-from wetread.node.receiver import import_pynetdicom, make_tls_context
+from wetread.node.pynetdicom_entity import make_entity
+from wetread.node.receiver import make_tls_context
 from wetread.runtime.images.dicom.file_header import EXPLICIT_LITTLE
 from wetread.runtime.watch.faults import Faults, Report
 
@@ -104,13 +105,17 @@ class Sender:
 
     def _run(self) -> None:
         while not self._stopping:
-            for route in self._routes:
-                if route.waiting and self._clock() >= route.next_try and not self._stopping:
-                    self.visit(route)
-            self._note_all()
+            self.visit_due()
             with self._lock:
                 if not self._stopping:
                     self._lock.wait(0.2)
+
+    def visit_due(self) -> None:
+        """Visit each archive for which something waits, if it is time to ask it again."""
+        for route in self._routes:
+            if route.waiting and self._clock() >= route.next_try and not self._stopping:
+                self.visit(route)
+        self._note_all()
 
     def visit(self, route: Route) -> None:
         """Open one association with an archive and send what waits; put off the next try where that fails."""
@@ -134,7 +139,7 @@ class Sender:
         self._faults.say(f"archive {where}", text)
 
     def _associate(self, peer: Peer) -> Any:
-        entity = import_pynetdicom().AE(ae_title=self._options.ae_title)
+        entity = make_entity(self._options.ae_title)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30.0
         entity.connection_timeout = 10.0
         for kind in self._options.results:
@@ -209,13 +214,14 @@ class Sender:
                 self._note(*self._unnoted[0])
                 self._unnoted.popleft()
         except Exception as error:  # noqa: BLE001 - the thread goes on, and tries again
-            reason = (isinstance(error, OSError) and error.strerror) or _explain(error)
-            trouble = f"the ledger cannot be written: {reason}; results that are out are noted later"
+            trouble = f"the ledger cannot be written: {_explain(error)}; results that are out are noted later"
         self._faults.say("results in the ledger", trouble)
 
 
 def _explain(error: Exception) -> str:
     """Say why something failed; never ''."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     if isinstance(error, WetreadError | OSError | MemoryError):
         return str(error) or type(error).__name__
     return str(make_fault(error))

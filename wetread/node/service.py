@@ -24,6 +24,7 @@ from wetread.node.receiver import Receiver
 from wetread.node.results.making import ResultMaker
 from wetread.node.sender import Sender
 from wetread.node.store import LEDGER_SUFFIX, Store, is_other, key_name
+from wetread.runtime.allocator import share_one_arena
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
@@ -50,6 +51,7 @@ def run_node(
     Raises OutputError when the output or the store cannot be used, SetupError when the node cannot listen.
     """
     calls = Calls(stop=stop, watch=watch, report=report or (lambda _: None))
+    share_one_arena()
     with ExitStack() as held:
         held.enter_context(warnings.catch_warnings())
         # pydicom's warnings quote what a peer sent.
@@ -94,6 +96,7 @@ class _Node:
         self._postponed: dict[str, float] = {}
         self._delay, self._next_try = 0.0, 0.0
         self._unread: dict[str, str] = {}  # at this try, and why
+        self._gone: set[str] = set()  # at this try: somebody removed them from the store
         self._news = threading.Condition()
         self._looked: str | None = None
         self.rows = GrowingRows(
@@ -139,12 +142,12 @@ class _Node:
         """Take up what an earlier run left: objects without a row, rows without results, files that stay."""
         for name in self.store.list_left():
             self._end(name)
-        taken = self.rows.journal.taken
         for name in self.store.list_waiting():
-            if key_name(name) in taken:
-                self._pass_on(name, has_score=taken[key_name(name)])
-            else:
+            has_score = self.rows.journal.find_score(key_name(name))
+            if has_score is None:
                 self.offer(name)
+            else:
+                self._pass_on(name, has_score=has_score)
 
     def work(self) -> None:
         """Wait a moment for objects, and score those that came."""
@@ -155,7 +158,7 @@ class _Node:
                 self._news.wait(_WAIT)
             came = list(self._arrived.items())[:_MOST]
             self._scoring = {
-                name: since for name, since in came if key_name(name) not in self.rows.journal.taken
+                name: since for name, since in came if self.rows.journal.find_score(key_name(name)) is None
             }
             for name, _ in came:
                 del self._arrived[name]
@@ -183,12 +186,14 @@ class _Node:
 
     def _score(self, names: list[str]) -> None:
         entries = [Entry(str(Path(self.options.store) / name)) for name in names]
-        self._unread = {}
+        self._unread, self._gone = {}, set()
         for chunk in self.rows.score(entries, read=self._read):
             self._finish(chunk)
         with self._news:
             self._postponed |= {name: self._scoring[name] for name in self._unread if name in self._scoring}
             self._scoring = {}
+        for name in sorted(self._gone):
+            self.report(f"{name} left the store before it had a row: it gets one when it is sent again")
         self._put_off()
 
     def _put_off(self) -> None:
@@ -214,6 +219,9 @@ class _Node:
             )
         try:
             return self.store.read(name)
+        except FileNotFoundError as error:
+            self._gone.add(name)
+            raise ImageError(Status.UNREADABLE, "It is gone.") from error
         except OSError as error:
             reason = error.strerror or str(error)
             self._unread[name] = reason
@@ -224,7 +232,7 @@ class _Node:
         read = [
             (entry, prediction)
             for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
-            if Path(entry.name).name not in self._unread
+            if Path(entry.name).name not in {*self._unread, *self._gone}
         ]
         if not read:
             return

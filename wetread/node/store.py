@@ -4,11 +4,15 @@
     store/1.2.840.….other-5f2c….dcm  another one that came later under the same UID
     scores.csv.node                  {"received":{"1.2.840.…":"5f2c…"}}, {"sent":…}, {"done":…}
 
-A file's name is its SOP Instance UID: no name or number of a patient stands in it.
+A file's name is its SOP Instance UID: no name or number of a patient stands in it. `store/.wetread-store`
+tells the store from the empty folder that is left of it where its disk is not mounted.
+
+In memory an object that is done takes 36 bytes of a table that is between a third and two thirds full.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -23,12 +27,16 @@ from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_folder, write_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.files.moving import move_aside
+from wetread.runtime.files.text_table import TextTable
 from wetread.runtime.watch.growing_output import OWNER_ONLY
 
 LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SUFFIX, _OTHER = ".dcm", ".other-"
 _VERSION = 1
+MARKER = ".wetread-store"
+_DIGEST, _DONE, _HELD = 16, 1, 2
+_UNKNOWN = bytes(_DIGEST)  # of an object that came second under its UID: its name says its digest
 
 
 class Received(Enum):
@@ -55,10 +63,9 @@ class Store:
         self._writing: set[str] = set()
         # On the disk, and not in the ledger yet; a start that finds their files notes them.
         self._unnoted: dict[str, str] = {}
-        self._digests: dict[str, bytes] = {}
-        self._ended: set[str] = set()
+        # By file name: the digest, and whether it is done and held. And how many are not done.
+        self._known, self._open = TextTable(_DIGEST + 1), 0
         self._sent: dict[str, set[str]] = {}
-        self._held: set[str] = set()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._log = LineLog(ledger, mode=mode)
@@ -102,12 +109,52 @@ class Store:
         self._log.read(self._take_in)
         if self._log.is_empty:
             self._log.append({"version": _VERSION, "identity": self._identity})
-        for path in sorted(self.folder.glob(f"*{_SUFFIX}")):
-            uid = path.name.removesuffix(_SUFFIX)
-            if _UID.fullmatch(uid) and uid not in self._digests:  # named, and killed before it was noted
-                self._digests[uid] = _digest(path.read_bytes())
-                self._unnoted[uid] = self._digests[uid].hex()
+        names = self._list_files()
+        self._mark(is_empty=not names)
+        for name in names:
+            uid = name.removesuffix(_SUFFIX)
+            if _UID.fullmatch(uid) and name not in self._known:  # named, and killed before it was noted
+                digest = _digest(self.read(name))
+                self._learn(name, digest)
+                self._unnoted[uid] = digest.hex()
         self.note_received()
+
+    def _mark(self, *, is_empty: bool) -> None:
+        """See that the folder is the store itself. Raises OutputError where it seems to be what it hides."""
+        if (self.folder / MARKER).exists():
+            return
+        if is_empty and self._open:
+            raise OutputError(
+                f"The store {str(self.folder)!r} is empty, and by {self._path!r} {self._open:,} objects in "
+                f"it are not done. Mount its disk. If it was emptied on purpose, create {MARKER} in it."
+            )
+        write_file(self.folder / MARKER, b"", mode=self._mode)
+
+    def check_present(self) -> None:
+        """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
+        if not (self.folder / MARKER).exists():
+            raise OSError(
+                errno.ENODEV,
+                f"the store is not there, {MARKER} is missing in it: mount its disk, or start the node again",
+            )
+
+    def _list_files(self) -> list[str]:
+        return sorted(path.name for path in self.folder.glob(f"*{_SUFFIX}") if path.name[0] != ".")
+
+    def _learn(self, name: str, digest: bytes) -> None:
+        """Take down that an object came; it is not done."""
+        self._open += name not in self._known
+        self._known.put(name, digest + bytes([self._find_state(name)]))
+
+    def _find_state(self, name: str) -> int:
+        found = self._known.get(name)
+        return 0 if found is None else found[_DIGEST]
+
+    def _add_state(self, name: str, state: int) -> None:
+        found = self._known.get(name) or _UNKNOWN + b"\0"
+        if state == _DONE and found[:_DIGEST] != _UNKNOWN and not found[_DIGEST] & _DONE:
+            self._open -= 1
+        self._known.put(name, found[:_DIGEST] + bytes([found[_DIGEST] | state]))
 
     def _take_in(self, line: Mapping[str, Any], is_first: bool) -> None:
         if ("identity" in line) != is_first:
@@ -117,15 +164,15 @@ class Store:
                 f"{self._path!r} is of another store or model: {line['identity']}. Choose another output."
             )
         if "uid" in line:  # as it was written before many stood in one line
-            self._digests[line["uid"]] = bytes.fromhex(line["digest"])
+            self._learn(line["uid"] + _SUFFIX, bytes.fromhex(line["digest"]))
         for uid, digest in line.get("received", {}).items():
-            self._digests[uid] = bytes.fromhex(digest)
+            self._learn(uid + _SUFFIX, bytes.fromhex(digest))
         if "held" in line:
-            self._held.add(line["held"])
+            self._add_state(line["held"], _HELD)
         if "sent" in line:
             self._sent.setdefault(line["sent"], set()).add(line["what"])
         if "done" in line:
-            self._ended.add(line["done"])
+            self._add_state(line["done"], _DONE)
             self._sent.pop(line["done"], None)
 
     def _note(self, line: Mapping[str, Any]) -> None:
@@ -151,20 +198,24 @@ class Store:
         """
         if not _UID.fullmatch(uid) or len(uid) > 64:
             raise ValueError("not a UID")
-        digest = _digest(data)
+        digest, first = _digest(data), uid + _SUFFIX
         with self._alone(uid):
             with self._lock:
-                known = self._digests.get(uid)
-                if known == digest:
-                    return Received.SAME, uid + _SUFFIX
-                name = uid + (_SUFFIX if known is None else f"{_OTHER}{digest.hex()[:16]}{_SUFFIX}")
-                if known is not None and (name in self._ended or (self.folder / name).exists()):
+                self.check_present()
+                known = self._known.get(first)
+                is_other = known is not None and known[:_DIGEST] != digest
+                name = f"{uid}{_OTHER}{digest.hex()[:16]}{_SUFFIX}" if is_other else first
+                # One that is not done, and whose file somebody removed, is taken again.
+                done = self._find_state(name) & _DONE
+                if known is not None and (done or (self.folder / name).exists()):
                     return Received.SAME, name
             write_file(self.folder / name, data, mode=self._mode)
-            if known is not None:
+            if is_other:
                 return Received.OTHER, name
             with self._lock:
-                self._digests[uid], self._unnoted[uid] = digest, digest.hex()
+                if name not in self._known:
+                    self._unnoted[uid] = digest.hex()
+                self._learn(name, digest)
             return Received.NEW, name
 
     @contextmanager
@@ -184,12 +235,15 @@ class Store:
     def list_waiting(self) -> list[str]:
         """Names of the files of which not everything is done, in order."""
         with self._lock:
-            names = sorted(path.name for path in self.folder.glob(f"*{_SUFFIX}"))
-            return [name for name in names if not name.startswith(".") and name not in self._ended]
+            return [name for name in self._list_files() if not self._find_state(name) & _DONE]
 
     def read(self, name: str) -> bytes:
-        """Return an object's bytes. Raises OSError."""
-        return (self.folder / name).read_bytes()
+        """Return an object's bytes. Raises OSError, FileNotFoundError only if somebody removed its file."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            self.check_present()
+            raise
 
     def list_sent(self, name: str) -> frozenset[str]:
         """Tell which results of an object are out, as `note_sent` was told."""
@@ -207,15 +261,16 @@ class Store:
         Raises OSError if that cannot be noted; it holds until the node stops.
         """
         with self._lock:
-            self._held.add(name)
+            self._add_state(name, _HELD)
             self._note({"held": name})
 
     def finish(self, name: str, *, retain: str) -> None:
         """Note that everything of an object is done, then keep it, delete it or move it. Raises OSError."""
         with self._lock:
-            if name not in self._ended:
+            state = self._find_state(name)
+            if not state & _DONE:
                 self._note({"done": name})
-            if name in self._held:
+            if state & _HELD:
                 return
             if retain == "delete":
                 with suppress(FileNotFoundError):
@@ -227,7 +282,7 @@ class Store:
     def list_left(self) -> list[str]:
         """Names of files that are done, and should have left but were not moved or deleted before a kill."""
         with self._lock:
-            return sorted(name for name in self._ended - self._held if (self.folder / name).exists())
+            return [name for name in self._list_files() if self._find_state(name) & (_DONE | _HELD) == _DONE]
 
 
 def is_other(name: str) -> bool:

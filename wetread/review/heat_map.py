@@ -11,11 +11,11 @@ import numpy as np
 
 from wetread.errors import ModelError, UsageError
 from wetread.runtime.explain import Explanation, Floats, explain_image
+from wetread.runtime.overlay import SCALES
 from wetread.runtime.scoring.classifier import Classifier
 
-# The log-odds at which a color is strongest, the same for all pictures. A place that moves a probability
-# from 0.5 to 0.88 moves the log-odds by 2.
-SCALE = 2.0
+# One scale for all pictures: the log-odds at which a color is strongest.
+SCALE = SCALES["occlusion"]
 # Smaller changes of the log-odds are not described.
 _FAINT = 0.1
 # Larger than any difference between processors or batch sizes in float32.

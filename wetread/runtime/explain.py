@@ -14,7 +14,7 @@ place.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import cv2
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import UsageError
+from wetread.runtime.images.dicom.display import Display, read_display
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import Pixels, inner_size, read_input, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
@@ -73,7 +74,7 @@ class Explanation:
     0 speak for the label, values below 0 against it. `box`: the position of the map on `picture`, uint8 (H,
     W, 1 or 3), the original, upright, at its own size. `patches`: the sizes of the hidden patches; or `grid`:
     that of the class activation map. `outside`: why the image is outside the model's scope; '' inside, None
-    without a scope.
+    without a scope. `answer`: the label that the model chose. `display`: how the picture is to be shown.
     """
 
     method: str
@@ -86,6 +87,8 @@ class Explanation:
     patches: tuple[tuple[int, int], ...] = ()
     grid: tuple[int, int] | None = None
     outside: str | None = None
+    answer: str = ""
+    display: Display = field(default_factory=Display)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the JSON: the map as rows of numbers, and only the size of the picture."""
@@ -130,7 +133,8 @@ def explain_image(
         raise UsageError(f"--method must be {' or '.join(METHODS)}, not {method!r}.")
     pixels = read_input(data, spec.pixels, max_memory=max_memory)
     found = model.classify(pixels[None])
-    column = int(spec.decide(found)[0]) if label is None else spec.labels.index(label)
+    answer = int(spec.decide(found)[0])
+    column = answer if label is None else spec.labels.index(label)
     patches: tuple[tuple[int, int], ...] = ()
     grid: tuple[int, int] | None = None
     if method == "cam":
@@ -152,6 +156,8 @@ def explain_image(
         patches=patches,
         grid=grid,
         outside=find_reason(model, data, pixels, max_memory=max_memory),
+        answer=spec.labels[answer],
+        display=read_display(data, max_memory=max_memory),
     )
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.runtime.test_explain import draw as draw_whole
 from tests.runtime.test_explain import draw_bright_corner, make_classifier
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images import text_drawing as lettering
-from wetread.runtime.images.text_drawing import draw_text, escape_text
-from wetread.runtime.overlay import draw_explanation
+from wetread.runtime.images.text_drawing import draw_text, escape_text, measure_text
 
 has_font = pytest.mark.skipif(
     not hasattr(cv2, "FontFace") or not cv2.FontFace("uni").getName(), reason="an OpenCV without the font"
@@ -89,6 +89,15 @@ def test_any_text_is_drawn(text: str) -> None:
 
 @pytest.mark.parametrize("labels", [("阴性", "阳性"), ("हि", "हा")])
 def test_explanations_of_two_labels_are_never_alike(labels: tuple[str, str]) -> None:
-    found = explain_image(make_classifier(), draw_bright_corner(64, 64))
-    pictures = [draw_explanation(replace(found, label=label)) for label in labels]
+    model = make_classifier()
+    found = explain_image(model, draw_bright_corner(64, 64))
+    pictures = [draw_whole(replace(found, label=label), model) for label in labels]
     assert not np.array_equal(*pictures)
+
+
+@pytest.mark.parametrize(
+    "text", ["PNEUMONIA: 0.93", "i", "W" * 12, pytest.param("阳性 and 阴性", marks=has_font)]
+)
+def test_a_text_is_as_wide_as_it_is_measured(text: str) -> None:
+    inked = np.flatnonzero((draw(text) < 128).any(axis=(0, 2)))
+    assert inked[-1] - 4 == pytest.approx(measure_text(text, scale=0.42, thick=1), abs=4)

@@ -53,7 +53,7 @@ def test_an_unsigned_or_otherwise_signed_model_does_not(signed, tmp_path):
     checks = {check.name: check.passed for check in verify_model(model, public_key=other).checks}
     assert checks["signature"] is False
     signature_path(model).unlink()
-    with pytest.raises(TamperedModelError, match=r"has no signature: there is no model\.onnx\.sig beside it"):
+    with pytest.raises(TamperedModelError, match=r"has no signature, which .* Get model\.onnx\.sig"):
         Classifier(model, device="cpu", public_key=public)
     with pytest.raises(TamperedModelError):
         Classifier(model.read_bytes(), device="cpu", public_key=public)
@@ -177,3 +177,19 @@ def test_a_key_that_cannot_be_read_lets_no_model_pass(installation, toy_model, k
         place.symlink_to("nowhere")
     with pytest.raises(ConfigError, match="No Ed25519 public key"):
         ModelSession(toy_model)
+
+
+def test_bytes_have_nothing_beside_them(signed, tmp_path, monkeypatch):
+    """A file called 'the model.sig' in the current folder is not theirs; what is given is."""
+    model, public = signed
+    data, signature = model.read_bytes(), read_signature(model)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "the model.sig").write_bytes(signature)
+    with pytest.raises(TamperedModelError, match="has no signature"):
+        Classifier(data, device="cpu", public_key=public)
+    assert Classifier(data, device="cpu", public_key=public, signature=signature).size == len(data)
+    for wrong in (b"", bytes(64), signature[::-1]):
+        with pytest.raises(TamperedModelError, match="is not by the key"):
+            Classifier(data, device="cpu", public_key=public, signature=wrong)
+        with pytest.raises(TamperedModelError, match="is not by the key"):
+            Classifier(model, device="cpu", public_key=public, signature=wrong)

@@ -274,8 +274,28 @@ def write_units(folder: Path) -> None:
     """Copy the systemd units, with this installation's folder in them; Windows' bundles have none."""
     for unit in sorted((HERE / "service").glob("*.service")):
         (folder / "service").mkdir(exist_ok=True)
-        text = unit.read_text(encoding="utf-8").replace("/opt/wetread/", f"{folder}/")
-        (folder / "service" / unit.name).write_text(text, encoding="utf-8", newline="")
+        lines = [
+            place_command(line, folder) if line.startswith("ExecStart=/opt/wetread/") else line
+            for line in unit.read_text(encoding="utf-8").split("\n")
+        ]
+        (folder / "service" / unit.name).write_text("\n".join(lines), encoding="utf-8", newline="")
+
+
+def place_command(line: str, folder: Path) -> str:
+    """Replace /opt/wetread in a unit's command by the folder, as systemd.service(5) wants it quoted."""
+    words = [
+        f"{folder}/{word[len('/opt/wetread/') :]}" if word.startswith("/opt/wetread/") else word
+        for word in line[len("ExecStart=") :].split(" ")
+    ]
+    # systemd takes no program with quotes in its name; wetread is a script of the shell's.
+    program = ["/bin/sh"] if set(words[0]) & set("\\\"'\n") else [quote(words.pop(0))]
+    return f"ExecStart={' '.join(program + [quote(word).replace('$', '$$') for word in words])}"
+
+
+def quote(word: str) -> str:
+    """Quote a word of a command; % begins a specifier."""
+    text = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
+    return f'"{text}"' if set(text) & set(" \t\\\"';$") else text
 
 
 def python_in(environment: Path) -> Path:

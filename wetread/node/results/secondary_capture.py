@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from datetime import date
 from typing import TYPE_CHECKING
 
 from wetread.errors import UsageError
-from wetread.node.results.picture import draw_result
-from wetread.node.results.source_image import MAKER, NOTICE, Origin
+from wetread.node.results.source_image import MAKER, Origin
 from wetread.packages import find_own_version, importing
 from wetread.runtime.explain import Explanation
+from wetread.runtime.explanation_picture import NOTICE, draw_explanation, make_caption
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import Prediction
 
@@ -32,10 +31,11 @@ def make_capture(
     with importing("highdicom", extra="node"):
         from highdicom.sc import SCImage
     filed = origin.filed
+    caption = make_caption(spec, model=model_name, digest=origin.model_digest, identity=origin.uid)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         capture = SCImage(
-            pixel_array=draw_result(found, describe_score(origin, prediction, spec, model_name)),
+            pixel_array=draw_explanation(found, caption),
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
@@ -58,16 +58,6 @@ def make_capture(
         )
     _describe(capture, origin, model_name)
     return capture
-
-
-def describe_score(origin: Origin, prediction: Prediction, spec: ModelSpec, model_name: str) -> list[str]:
-    """Say in lines what was scored, by which model, and how: nothing of the patient but the image's UID."""
-    threshold = f", threshold {spec.threshold:g}" if len(spec.labels) == 2 else ""
-    lines = [f"{prediction.label}: probability {prediction.probability:.4f}{threshold}"]
-    lines += [f"{name}: {value}" for name, value in prediction.optional.items() if value is not None]
-    lines.append(f"model {model_name}, digest {origin.model_digest[:16]}, wetread {find_own_version()}")
-    lines.append(f"image {origin.uid}, scored {date.today().isoformat()}")
-    return lines
 
 
 def _describe(capture: Dataset, origin: Origin, model_name: str) -> None:

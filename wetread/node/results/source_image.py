@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 MAKER = "wetread"
-NOTICE = "Not a medical device; not for diagnosis."
 # Attributes that an archive files an object by (PS3.3, C.7.1.1 and C.7.2.1), and those of the image itself.
 _TEXTS = (
     "PatientName",

@@ -16,8 +16,9 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from wetread.errors import UsageError
-from wetread.node.results.source_image import MAKER, NOTICE, Origin, derive_uid
+from wetread.node.results.source_image import MAKER, Origin, derive_uid
 from wetread.packages import find_own_version, importing
+from wetread.runtime.explanation_picture import NOTICE
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import Prediction
 
@@ -52,10 +53,22 @@ def make_report(origin: Origin, prediction: Prediction, *, spec: ModelSpec, mode
             is_final=False,
             is_verified=False,
         )
+    report.CodingSchemeIdentificationSequence = [_identify_scheme()]
     report.ManufacturerModelName = MAKER
     report.SoftwareVersions = find_own_version()
     report.SeriesDescription = f"{model_name[:40]}: not for diagnosis"
     return report
+
+
+def _identify_scheme() -> Dataset:
+    """Say whose codes those of the labels are: nobody has registered them (PS3.3, C.12.1.1.1)."""
+    from pydicom import Dataset
+
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = _SCHEME
+    scheme.CodingSchemeName = "Labels of the wetread model that made this report"
+    scheme.CodingSchemeResponsibleOrganization = MAKER
+    return scheme
 
 
 def _make_content(origin: Origin, prediction: Prediction, spec: ModelSpec, model_name: str) -> Any:

@@ -10,8 +10,8 @@ A damaged line anywhere else raises an error.
 
 from __future__ import annotations
 
-import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
@@ -20,6 +20,8 @@ from wetread.errors import OutputError
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.files.permissions import make_opener
+
+_PIECE = 1 << 20
 
 TakeIn = Callable[[Mapping[str, Any], bool], None]
 
@@ -64,12 +66,12 @@ class LineLog:
 
         Raises DamagedLogError if any line but the last is damaged.
         """
+        end = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
-        data: bytes = self._file.readall()  # type: ignore[attr-defined]
-        for number, line in enumerate(io.BytesIO(data), 1):
+        for number, line in enumerate(_split_lines(self._file), 1):
             if not _read_line(line, take_in, is_first=number == 1):
                 # A power failure may also leave a line of zeros, whose bytes never reached the disk.
-                if self._whole + len(line) == len(data) and (not line.endswith(b"\n") or b"\0" in line):
+                if self._whole + len(line) == end and (not line.endswith(b"\n") or b"\0" in line):
                     return
                 raise DamagedLogError(number)
             self._whole += len(line)
@@ -88,6 +90,16 @@ class LineLog:
                 self._file.truncate(self._whole)
             raise
         self._whole += len(text)
+
+
+def _split_lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield the lines of a file, of which only some are in memory: it may have grown for years."""
+    rest = b""
+    while data := file.read(_PIECE):
+        *whole, rest = (rest + data).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+    if rest:
+        yield rest
 
 
 def _read_line(line: bytes, take_in: TakeIn, *, is_first: bool) -> bool:

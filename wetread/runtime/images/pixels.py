@@ -43,8 +43,6 @@ class _Scaled(NamedTuple):
 
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
 _DCT_SCALES = (1, 2, 4)
-# For people, a picture is drawn upon: a canvas of three channels, a copy of it, and both as a PNG.
-_DRAWN_BYTES = 13
 
 # Each worker has its own core, and a broken file is a row: OpenCV must start no threads and print nothing.
 cv2.setNumThreads(0)
@@ -113,7 +111,7 @@ def _count_memory(size: int, header: Header, recipe: PixelRecipe, *, whole: bool
     image = height * width * recipe.channels
     converting = samples + image + STRIP_BYTES * max(STRIP_PIXELS, width)
     if whole:
-        return max(decoding, converting, samples + 2 * image, _DRAWN_BYTES * header.pixels)
+        return max(decoding, converting, samples + 2 * image)
     return max(decoding, converting, max(samples, image) + _count_scaling(header, recipe, eighths))
 
 

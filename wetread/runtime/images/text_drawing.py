@@ -35,6 +35,14 @@ def draw_text(
         cv2.putText(picture, line, place, ink, _find_face(), round(_PIXELS * scale))
 
 
+def measure_text(text: str, *, scale: float, thick: int) -> int:
+    """Return how many pixels wide `draw_text` draws a line."""
+    line = escape_text(text)
+    if line.isascii():
+        return int(cv2.getTextSize(line, cv2.FONT_HERSHEY_SIMPLEX, scale, thick)[0][0])
+    return int(cv2.getTextSize((0, 0), line, (0, 0), _find_face(), round(_PIXELS * scale))[2])
+
+
 def escape_text(text: str) -> str:
     """Return a text with characters that cannot be drawn here as escapes: '\\u200b', '\\x07'."""
     return "".join(letter if _can_draw(letter) else _escape(letter) for letter in text)

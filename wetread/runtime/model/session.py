@@ -13,7 +13,7 @@ from wetread.errors import ModelError
 from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import open_session
-from wetread.runtime.model.signature import check_signatures
+from wetread.runtime.model.signature import check_signatures, list_required_keys, read_signature
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 from wetread.runtime.model.verify import check_machine
 
@@ -31,10 +31,10 @@ class ModelSession:
     `model`: the name of an ONNX file of `wetread export`, local or in a bucket, or its bytes; without one,
     the packaged model, as in the commands. `device`: auto, cpu, cuda, tensorrt, directml, openvino or coreml.
     `public_key`: a PEM file; the model must then have a signature by this key, as by the installation's own
-    `only-signed.pem`, if there is one. Raises ModelError for a file
-    that is not wetread's or is of an unknown version, TamperedModelError for one that has changed,
-    MachineError on a machine that computes something else from it, ProviderError if the device does not
-    start.
+    `only-signed.pem`, if there is one. `signature`: the 64 bytes of it; without them, those of `MODEL.sig`
+    beside a file. Bytes have no file beside them. Raises ModelError for a file that is not wetread's or is of
+    an unknown version, TamperedModelError for one that has changed or lacks a signature, MachineError on a
+    machine that computes something else from it, ProviderError if the device does not start.
 
     It may be shared between threads: there is one session, and each call runs on its caller's thread.
     """
@@ -45,10 +45,14 @@ class ModelSession:
         *,
         device: str = "auto",
         public_key: str | os.PathLike[str] | None = None,
+        signature: bytes | None = None,
     ) -> None:
         data, name = read_model(choose_model(None) if model is None else model)
         self._identify(data, name)
-        check_signatures(data, name=name, public_key=public_key)
+        if list_required_keys(public_key):
+            if signature is None and not isinstance(model, bytes):
+                signature = read_signature(name)
+            check_signatures(data, name=name, signature=signature, public_key=public_key)
         self._start(data, device)
 
     def _identify(self, data: bytes, name: str) -> None:

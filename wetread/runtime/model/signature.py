@@ -51,8 +51,8 @@ def check_signature(
 
     if signature is None:
         raise TamperedModelError(
-            f"{name} has no signature: there is no {Path(name).name}{SUFFIX} beside it. Get it from whoever "
-            "exported the model, or export again with --sign."
+            f"{name} has no signature, which {os.fspath(public_key)} demands. Get {Path(name).name}{SUFFIX} "
+            "from whoever exported the model (for bytes in Python: signature=), or export again with --sign."
         )
     try:
         public.verify(signature, model)
@@ -89,10 +89,12 @@ def list_required_keys(public_key: str | os.PathLike[str] | None) -> list[str]:
     return [*asked, *filter(os.path.lexists, own)]
 
 
-def check_signatures(model: bytes, *, name: str, public_key: str | os.PathLike[str] | None) -> None:
+def check_signatures(
+    model: bytes, *, name: str, signature: bytes | None, public_key: str | os.PathLike[str] | None
+) -> None:
     """Verify that a model is signed by every key of `list_required_keys`; errors as in `check_signature`."""
     for key in list_required_keys(public_key):
-        check_signature(model, name=name, signature=read_signature(name), public_key=key)
+        check_signature(model, name=name, signature=signature, public_key=key)
 
 
 def load_key(path: str | os.PathLike[str], kind: str) -> Any:

@@ -23,9 +23,11 @@ from wetread.runtime.entries import JOURNAL_SUFFIX, Entry
 from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog, explain_writing
 from wetread.runtime.files.permissions import make_opener
+from wetread.runtime.files.text_table import TextTable
 from wetread.runtime.scoring.rows import Prediction, encode_header, encode_rows
 
 _VERSION = 1
+_KINDS = {"ok": b"\1", "failed": b"\0"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def key_entry(entry: Entry, *, root: str = "") -> str:
 class Journal:
     """The only writer of a growing output. Use `open_journal`.
 
-    `taken` maps the key of every file with a row to whether it has a score. `optional`: the columns after
+    It knows the key of every file with a row, and whether that has a score. `optional`: the columns after
     `error`. `mode`: the permissions of a new output and a new journal.
     """
 
@@ -64,7 +66,7 @@ class Journal:
         mode: int = 0o600,
     ) -> None:
         self.path, self._mode = path, mode
-        self.taken: dict[str, bool] = {}
+        self._taken = TextTable(1)
         self._labels, self._kind, self._optional = labels, kind, optional
         self._identity = dict(identity)
         self._header = encode_header(labels, kind=kind, optional=optional)
@@ -116,9 +118,11 @@ class Journal:
             _check_identity(line["identity"], self._identity, output=self.path)
         if "rows" in line:
             self._last = _Piece(*map(int, line["rows"]))
-        self.taken |= dict.fromkeys(line.get("ok", ()), True) | dict.fromkeys(line.get("failed", ()), False)
+        for name, value in _KINDS.items():
+            for key in line.get(name, ()):
+                self._taken.put(key, value)
         for key in line.get("gone", ()):
-            self.taken.pop(key, None)
+            self._taken.discard(key)
 
     def _begin(self) -> None:
         if os.path.exists(self.path) and os.path.getsize(self.path):
@@ -127,6 +131,15 @@ class Journal:
                 "or move it away."
             )
         self._lines.append({"version": _VERSION, "identity": self._identity})
+
+    def __len__(self) -> int:
+        """How many files have a row."""
+        return len(self._taken)
+
+    def find_score(self, key: str) -> bool | None:
+        """Tell whether the row of a file has a score; None of a file without a row."""
+        value = self._taken.get(key)
+        return None if value is None else value == _KINDS["ok"]
 
     def append(self, predictions: list[Prediction], keys: list[str]) -> None:
         """Write rows and, once they are on the disk, a line for them with the keys of their files.

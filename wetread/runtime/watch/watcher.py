@@ -209,7 +209,7 @@ class _Watcher:
 
     def _is_written(self, entry: Entry) -> bool:
         """Whether a file has its row; one that a killed run did not move, or could not move, is moved."""
-        has_score = self.rows.journal.taken.get(self._key(entry))
+        has_score = self.rows.journal.find_score(self._key(entry))
         if has_score is None:
             return False
         if self._target(has_score) is not None:
