@@ -17,7 +17,7 @@ from wetread.errors import ConfigError
 from wetread.train.backbones import build_application, build_backbone
 from wetread.train.config import TrainConfig
 from wetread.train.events import StageStarted
-from wetread.train.fine_tuning import find_start, plan_stages
+from wetread.train.fine_tuning import Stages, find_start, plan_stages
 from wetread.train.fit import TrainResult, train
 from wetread.train.pretrained import list_leaves
 
@@ -184,6 +184,15 @@ def test_the_stages_are_those_of_the_options() -> None:
     assert plan(freeze_epochs=10, warmup=1) == [(1, 10, 10, 1e-3, 1)]
     assert plan(freeze_epochs=0, warmup=1) == [(1, 10, 10, 1e-4, 1)]
     assert plan(freeze_epochs=0, fine_tune_learning_rate=None) == [(1, 10, 10, 1e-3, 0.0)]
+
+
+def test_layers_that_a_network_of_the_users_own_freezes_stay_so() -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
+    model.layers[0].trainable = False
+    Stages(configure_xray(), steps=1).leave(model)
+    assert [layer.trainable for layer in model.layers] == [False, True]
 
 
 def test_layers_are_counted_as_keras_counts_them() -> None:

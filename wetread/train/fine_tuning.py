@@ -74,6 +74,11 @@ class Stages:
         self._present = stage
         return True
 
+    def leave(self, model: keras.Model) -> None:
+        """Mark every layer as trainable, as before the first stage: so it is saved."""
+        for layer in list_leaves(model) if self._stages else ():
+            layer.trainable = True
+
     def describe(self, model: keras.Model) -> StageStarted:
         """Describe the present stage as an event."""
         stage = self._present
@@ -128,9 +133,3 @@ def mark_trainable(model: keras.Model, *, start: int | None) -> None:
     for place, layer in enumerate(leaves):
         tuned = start is not None and place >= start and type(layer).__name__ != "BatchNormalization"
         layer.trainable = place >= head or tuned
-
-
-def release(model: keras.Model) -> None:
-    """Mark every layer as trainable, as in a network that nobody trained before, to save it."""
-    for layer in list_leaves(model):
-        layer.trainable = True

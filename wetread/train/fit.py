@@ -47,7 +47,7 @@ from wetread.train.events import (
     TrainingStarted,
     ignore_event,
 )
-from wetread.train.fine_tuning import Stages, begin_stage, release
+from wetread.train.fine_tuning import Stages, begin_stage
 from wetread.train.folds import gather_folds, judge_folds, list_folds
 from wetread.train.history import check_best, choose_epoch, is_over
 from wetread.train.learned_last import LEARNED_LAST, AnswerRecord, write_learned_last
@@ -170,7 +170,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
             if reason := find_chance(history, data, config):
                 on_event(Doubted(reason=reason))
 
-        release(model)
+        stages.leave(model)
         write_learned_last(directory, record, data)
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)
