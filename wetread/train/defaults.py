@@ -13,10 +13,12 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from wetread.evaluate.labelled_folders import list_data
+from wetread.runtime.machine import read_free_memory
 from wetread.train.config import CHOSEN, EDGE, STAGE_OPTIONS, TrainConfig
 from wetread.train.dataset_traits import Traits, find_traits
 from wetread.train.events import DefaultsChosen, OnEvent, ignore_event
 from wetread.train.fine_tuning_defaults import choose_size, find_origin, settle_stages
+from wetread.train.memory import count_bytes, limit_batch
 
 # The recipe for X-rays, which the figures of docs/results/experiments.md are of. Of images with more than two
 # labels the epochs depend on their number.
@@ -79,6 +81,9 @@ def _look(config: TrainConfig) -> tuple[TrainConfig, dict[str, Any]]:
     kind = replace(config, preset=preset.value, backbone=origin.get("backbone", config.backbone))
     found = {name: _choose(name, traits, kind) for name in CHOSEN if getattr(config, name) is None}
     found |= {name: Choice(origin[name], AS_BEFORE) for name in origin if getattr(config, name) is None}
+    if "batch_size" in found:
+        size = config.size or found["size"].value
+        found["batch_size"] = _bound_batch(found["batch_size"], replace(kind, size=size))
     reasons = {"preset": preset.reason, **{name: choice.reason for name, choice in found.items()}}
     values = {name: choice.value for name, choice in found.items()}
     settled = replace(config, preset=preset.value, reasons=reasons, **values)
@@ -147,6 +152,17 @@ def _choose_batch_size(traits: Traits, config: TrainConfig) -> Choice:
     if traits.images >= FEW:
         return Choice(32, f"there are {FEW:,} images or more")
     return Choice(16, f"{traits.images:,} images are few, and smaller batches make more steps")
+
+
+def _bound_batch(choice: Choice, config: TrainConfig) -> Choice:
+    """Choose fewer images at a time where so many would not fit in the memory that is free."""
+    free = read_free_memory()
+    value = limit_batch(choice.value, count_bytes(config, size=config.size), free=free)
+    if value == choice.value or free is None:
+        return choice
+    return Choice(
+        value, f"{free / 2**30:.1f} GiB are free, and the images have {config.size} x {config.size}"
+    )
 
 
 def _choose_learning_rate(traits: Traits, config: TrainConfig) -> Choice:
