@@ -61,14 +61,10 @@ class Machine:
         wanted = [*packages, "colorama"] if self.is_windows else list(packages)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--no-warn-conflicts"]
         command += ["--target", str(self.folder / into), *platforms, "--python-version", self.version]
-        command += [
-            "--implementation",
-            "cp",
-            "--only-binary=:all:",
-            "-c",
-            str(ROOT / "constraints.txt"),
-            *wanted,
-        ]
+        command += ["--implementation", "cp", "--only-binary=:all:", "-c", str(ROOT / "constraints.txt")]
+        # What this interpreter compiles, one of another version would compile again.
+        command += [] if self.version == f"{sys.version_info[0]}.{sys.version_info[1]}" else ["--no-compile"]
+        command += wanted
         run(command, log=self.folder / f"install-{into}.log")
 
     def run(

