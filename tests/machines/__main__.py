@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tests.machines import arm64, golden, judges, processors, pythons, sockets, windows
 from tests.machines.machine import ROOT, need, run
-from tests.machines.steps import BUILDERS, STEPS, Options, say, try_machine
+from tests.machines.steps import BUILDERS, STEPS, USUAL, Options, say, try_machine
 from tests.machines.table import Row, write_page
 
 
@@ -25,7 +25,7 @@ def parse(arguments: list[str]) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.machines", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT.parent / "wetread-machines")
-    parser.add_argument("--only", default=",".join(BUILDERS), help="machines, comma-separated")
+    parser.add_argument("--only", default=",".join(USUAL), help=f"of {', '.join(BUILDERS)}")
     parser.add_argument("--steps", default=",".join(STEPS), help="of golden, bundle, suites")
     parser.add_argument("--every", type=int, help="run one test in so many, without a limit of time")
     parser.add_argument("--write", action="store_true", help="write the table into docs/results/machines.md")

@@ -8,7 +8,7 @@ rm -f "$folder/code"
   for word in "$@"; do printf " '%s'" "$(printf %s "$word" | sed "s/'/'\\\\''/g")"; done
   echo ' >output 2>&1'
 } >"$folder/command"
-qemu-system-x86_64 -accel kvm -accel tcg -cpu max -m 3G -smp 2,sockets=2,cores=1,threads=1 \
+qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 3G -smp 2,sockets=2,cores=1,threads=1 \
   -object memory-backend-ram,size=1536M,id=near -object memory-backend-ram,size=1536M,id=far \
   -numa node,memdev=near,cpus=0 -numa node,memdev=far,cpus=1 \
   -virtfs local,path=/,mount_tag=root,security_model=none,multidevs=remap \

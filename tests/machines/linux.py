@@ -18,15 +18,15 @@ def unpack_system(folder: Path, *, release: str, architecture: str, include: tup
     Nothing is configured: the packages' scripts would need the machine itself, or minutes of an emulator.
     """
     root, packages = folder / "root", folder / "packages"
-    if (folder / "unpacked").exists():
+    if (folder / "system-ready").exists():
         return root
-    command = ["debootstrap", f"--arch={architecture}", "--variant=minbase", "--foreign"]
+    command = ["debootstrap", f"--arch={architecture}", "--variant=minbase", "--download-only"]
     command += [f"--include={','.join((*include, 'ca-certificates'))}", release, str(packages)]
     run(command, log=folder / "debootstrap.log")
     root.mkdir(exist_ok=True)
     for package in sorted(packages.rglob("*.deb")):
         run(["dpkg-deb", "-x", str(package), str(root)], log=folder / "unpack.log")
-    (folder / "unpacked").touch()
+    (folder / "system-ready").touch()
     return root
 
 

@@ -1,7 +1,7 @@
 """This Linux on a computer of two sockets, each with memory of its own, as qemu makes one of the whole disk.
 
-The kernel is Debian's; the files are this machine's own. With the processor's help for virtual machines (KVM)
-it is nearly as fast as this machine, without it some twenty times slower.
+The kernel is Debian's; the files are this machine's own. All of it is emulated, for a machine that is a
+virtual one itself need not run another.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NEEDED = {"qemu-system-x86_64": "qemu-system-x86", "cpio": "cpio"}
 _MODULES = ("virtio_pci", "9pnet_virtio", "9p")
 _INIT = r"""#!/bin/busybox sh
 PATH=/bin
-busybox --install -s /bin
+/bin/busybox --install -s /bin
 mount -t proc proc /proc
 for module in $(cat /modules); do insmod /$module; done
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=1048576,cache=loose root /root || poweroff -f

@@ -65,13 +65,17 @@ def build(folder: Path) -> Machine:
 
 
 def _settle(root: Path) -> None:
-    """Do what of the packages' scripts is needed: Wine's commands by their names, and who root is."""
+    """Do what of the packages' scripts is needed: names of commands, zlib marked as Wine's, who root is."""
     for name in ("wine", "wineboot", "wineserver"):
         command = root / "usr/bin" / name
         if not command.exists():
             command.symlink_to(f"{name}-stable")
+    library = (root / "usr/x86_64-w64-mingw32/lib/zlib1.dll").read_bytes()
+    marked = library[:64] + b"Wine builtin DLL".ljust(32, b"\0") + library[96:]
+    (root / _WINE / "zlib1.dll").write_bytes(marked)
     (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
-    (root / "root").mkdir(exist_ok=True)
+    for name in ("root", "usr/local/lib"):
+        (root / name).mkdir(parents=True, exist_ok=True)
 
 
 def _describe(folder: Path, root: Path) -> Machine:
