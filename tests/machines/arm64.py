@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.machines.linux import compile_library, enter, enter_offline, unpack_system
-from tests.machines.machine import Machine, run
+from tests.machines.linux import compile_library, enter, unpack_system
+from tests.machines.machine import OFFLINE, Machine, run
 
 NEEDED = {"debootstrap": "debootstrap"}
 _RELEASE = "bookworm"
@@ -26,7 +26,7 @@ def build(folder: Path) -> Machine:
         name="arm64",
         folder=folder,
         shell=shell,
-        offline=enter_offline(shell),
+        offline=(*OFFLINE, *shell),
         python=("/usr/bin/python3.11",),
         host="/host",
         tags=_TAGS,

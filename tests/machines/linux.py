@@ -10,6 +10,7 @@ from tests.machines.machine import run
 
 _ENTER = Path(__file__).with_name("enter-linux.sh")
 NO_EMULATOR = "-"
+_MIRROR = "http://deb.debian.org/debian"
 
 
 def unpack_system(folder: Path, *, release: str, architecture: str, include: tuple[str, ...]) -> Path:
@@ -22,7 +23,8 @@ def unpack_system(folder: Path, *, release: str, architecture: str, include: tup
         return root
     command = ["debootstrap", f"--arch={architecture}", "--variant=minbase", "--download-only"]
     command += [f"--include={','.join((*include, 'ca-certificates'))}", release, str(packages)]
-    run(command, log=folder / "debootstrap.log")
+    # Older ones know no newer release by name: all of them are made as the next one is.
+    run([*command, _MIRROR, "sid"], log=folder / "debootstrap.log")
     root.mkdir(exist_ok=True)
     for package in sorted(packages.rglob("*.deb")):
         run(["dpkg-deb", "-x", str(package), str(root)], log=folder / "unpack.log")
@@ -40,8 +42,3 @@ def compile_library(library: Path) -> None:
 def enter(root: Path, emulator: Path | str) -> tuple[str, ...]:
     """The command that runs a program in a root, as `Machine.shell`."""
     return ("unshare", "-Ur", "-m", "sh", str(_ENTER), str(root), "{folder}", str(emulator), "{variables}")
-
-
-def enter_offline(shell: tuple[str, ...]) -> tuple[str, ...]:
-    """The same without a network."""
-    return (*shell[:3], "-n", *shell[3:])

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
+# Before a command: no network but the machine's own 127.0.0.1.
+OFFLINE = ("unshare", "-n", sys.executable, str(Path(__file__).with_name("offline.py")))
 # What wetread scores with, and what a bundle brings.
 EXTRAS = "cpu,dicom,parquet"
 

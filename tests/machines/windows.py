@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.machines.crt_math import LIBRARY, write_source
 from tests.machines.linux import unpack_system
-from tests.machines.machine import Machine, MachineError, run
+from tests.machines.machine import OFFLINE, Machine, MachineError, run
 
 _RELEASE = "trixie"
 _WINE = "usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
@@ -86,7 +86,7 @@ def _describe(folder: Path, root: Path) -> Machine:
         name="windows",
         folder=folder,
         shell=shell,
-        offline=("unshare", "-n", *shell[1:]),
+        offline=(*OFFLINE, *shell),
         host="Z:\\host",
         python=("wine", interpreter),
         tags=("win_amd64",),
