@@ -20,7 +20,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def is_chosen(name: str, every: int) -> bool:
     """Whether a test is in the sample of one in `every`; what stands before tests/ does not count."""
-    return zlib.crc32(name[max(name.find("tests/"), 0) :].encode()) % every == 0
+    slashed = name.replace("\\", "/")
+    return zlib.crc32(slashed[max(slashed.find("tests/"), 0) :].encode()) % every == 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -93,7 +93,7 @@ def run_suites(machine: Machine, suite: Suite) -> Ran:
 def _copy_checkout(machine: Machine) -> None:
     checkout = machine.folder / "checkout"
     shutil.rmtree(checkout, ignore_errors=True)
-    for name in ("tests", "docs", "deploy"):
+    for name in ("tests", "docs", "deploy", "benchmarks"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, checkout / name)
@@ -113,7 +113,7 @@ def _run_one(machine: Machine, places: Sequence[str], suite: Suite, *, seconds: 
     variables = {"WETREAD_TEST_EXAMPLES": str(suite.examples)}
     sites = ("site", "tests-site", "checkout")
     try:
-        done = machine.run(*command, sites=sites, variables=variables, seconds=seconds + 600, log=log)
+        done = machine.run(*command, sites=sites, variables=variables, seconds=seconds + 180, log=log)
     except subprocess.TimeoutExpired:
         return Ran({}, (f"{' '.join(places)} did not end",))
     log.with_suffix(".txt").write_text(done.stdout, encoding="utf-8")

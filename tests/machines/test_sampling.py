@@ -16,6 +16,7 @@ def test_about_one_in_so_many_is_chosen_wherever_the_tests_lie():
     chosen = [name for name in NAMES if is_chosen(name, 10)]
     assert 220 < len(chosen) < 380
     assert chosen == [name for name in NAMES if is_chosen(f"Z:/host/checkout/{name}", 10)]
+    assert chosen == [name for name in NAMES if is_chosen("checkout\\" + name.replace("/", "\\"), 10)]
     assert [name for name in NAMES if is_chosen(name, 1)] == NAMES
 
 
