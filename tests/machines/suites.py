@@ -52,10 +52,10 @@ class Suite:
 
 
 SUITES = {
-    "windows": Suite(rooms=ROOMS, every=6, seconds=420, examples=20),
+    "windows": Suite(rooms=ROOMS, every=5, seconds=420, examples=20),
     # An emulator needs minutes to begin a process that imports the tests: one for all.
     "arm64": Suite(
-        rooms=(" ".join(ROOMS[2:]),), every=60, seconds=300, options=("--assert=plain",), examples=5
+        rooms=(" ".join(ROOMS[2:]),), every=60, seconds=480, options=("--assert=plain",), examples=5
     ),
 }
 _COUNT = re.compile(r"(\d+) (passed|failed|skipped|error|errors|deselected)")
@@ -105,7 +105,7 @@ def _run_one(machine: Machine, places: Sequence[str], suite: Suite, *, seconds: 
     log = machine.folder / "suites" / (places[0].replace("/", "-") + ".log")
     log.parent.mkdir(exist_ok=True)
     checkout = machine.folder / "checkout"
-    options = ["-q", "-p", "no:cacheprovider", "-rfE", "--tb=short", f"--rootdir={machine.call(checkout)}"]
+    options = ["-p", "no:cacheprovider", "-rfE", "--tb=short", f"--rootdir={machine.call(checkout)}"]
     options += ["-p", "tests.machines.sampling", "--every", str(suite.every), "--budget", str(int(seconds))]
     options += ["-c", machine.call(checkout / "pyproject.toml"), *suite.options]
     command = ["-m", "pytest", *options, *(machine.call(checkout / place) for place in places)]
