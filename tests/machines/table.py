@@ -19,7 +19,7 @@ _HEAD = (
     "system, processor",
     "Python",
     "pixels",
-    "statuses, labels",
+    "statuses, labels, scope",
     "probabilities",
     "bundle",
     "tests",
@@ -118,7 +118,10 @@ def write_page(rows: Sequence[Row], here: Measured, *, seconds: float) -> None:
     table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
     lines += [f"| {' | '.join(cells)} |" for cells in table]
     notes = [f"- {row.name}: {note}" for row in rows for note in row.notes]
-    lines += ["", f"It took {seconds / 60:.0f} minutes, two machines at a time. Minutes of each step:", ""]
-    lines += describe_times(rows)
+    if any(row.steps for row in rows):
+        lines += ["", f"It took {seconds / 60:.0f} minutes, two machines at a time. Each step's minutes, and"]
+        lines[-1] += " in brackets those of a processor:"
+        lines.append("")
+        lines += describe_times(rows)
     text = "\n".join([*lines, "", *notes]).rstrip()
     PAGE.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
