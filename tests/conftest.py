@@ -14,7 +14,9 @@ import pytest
 from tests.models import build_model, toy_spec
 
 # A busy machine is not a failure: speed is measured in benchmarks/, never here.
-hypothesis.settings.register_profile("wetread", deadline=None)
+# An emulated one draws fewer examples (tests/machines).
+_EXAMPLES = int(os.environ.get("WETREAD_TEST_EXAMPLES", "100"))
+hypothesis.settings.register_profile("wetread", deadline=None, max_examples=_EXAMPLES)
 hypothesis.settings.load_profile("wetread")
 
 

@@ -114,12 +114,13 @@ def test_long_names_are_reached_wherever_files_are_listed_and_read(tmp_path, toy
     assert arrivals.sign_file(row.path) is not None
 
 
-def test_a_file_that_another_process_locks_is_told_on_windows_too(tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [13, 0], ids=["Windows", "Wine"])
+def test_a_file_that_another_process_locks_is_told_on_windows_too(tmp_path, monkeypatch, number):
     asked = []
 
     def refuse(descriptor: int, mode: int, count: int) -> None:
         asked.append((os.lseek(descriptor, 0, os.SEEK_CUR), mode, count))
-        raise PermissionError(13, "Permission denied")
+        raise OSError(number, "Permission denied")
 
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=refuse))

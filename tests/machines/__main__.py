@@ -1,6 +1,6 @@
 """Build the machines, install the wheel there, compare: `python -m tests.machines --folder DIR`.
 
-`make test-machines` calls it. Needs root, apt and a package index, and a folder of about 4 GB outside the
+`make test-machines` calls it. Needs root, apt and a package index, and a folder of about 6 GB outside the
 checkout, which is used again. Exits with 1 where a machine gives another answer, or a test fails that nothing
 explains.
 """
@@ -8,56 +8,42 @@ explains.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
-from tests.machines import arm64, bundles, golden, processors, pythons, suites, windows
-from tests.machines.known import explain
-from tests.machines.machine import EXTRAS, ROOT, Machine, MachineError, run
+from tests.machines import arm64, golden, judges, processors, pythons, sockets, windows
+from tests.machines.machine import ROOT, need, run
+from tests.machines.steps import BUILDERS, STEPS, USUAL, Options, say, try_machine
 from tests.machines.table import Row, write_page
-
-STEPS = ("golden", "bundle", "suites")
-BUILDERS: dict[str, Callable[[Path], Machine]] = {
-    "windows": lambda folder: windows.build(folder / "windows"),
-    "arm64": lambda folder: arm64.build(folder / "arm64"),
-    **{
-        name.lower(): (lambda folder, name=name: processors.build(folder / name.lower(), name))
-        for name in processors.OLD
-    },
-    **{
-        f"python{version}": (lambda folder, version=version: pythons.build(folder / version, version))
-        for version in pythons.VERSIONS
-    },
-}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was asked for."""
-
-    folder: Path
-    only: tuple[str, ...]
-    steps: tuple[str, ...]
-    write: bool
 
 
 def parse(arguments: list[str]) -> Options:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.machines", description=__doc__)
     parser.add_argument("--folder", type=Path, default=ROOT.parent / "wetread-machines")
-    parser.add_argument("--only", default=",".join(BUILDERS), help="machines, comma-separated")
+    parser.add_argument("--only", default=",".join(USUAL), help=f"of {', '.join(BUILDERS)}")
     parser.add_argument("--steps", default=",".join(STEPS), help="of golden, bundle, suites")
+    parser.add_argument("--every", type=int, help="run one test in so many, without a limit of time")
     parser.add_argument("--write", action="store_true", help="write the table into docs/results/machines.md")
     given = parser.parse_args(arguments)
     only, steps = tuple(given.only.split(",")), tuple(given.steps.split(","))
     if not ({*only} <= {*BUILDERS} and {*steps} <= {*STEPS}):
         parser.error(f"machines are {', '.join(BUILDERS)}; steps are {', '.join(STEPS)}")
-    return Options(given.folder.resolve(), only, steps, given.write)
+    return Options(given.folder.resolve(), only, steps, given.every, given.write)
+
+
+def prepare(options: Options) -> None:
+    """Install what the machines are made with. apt lets nobody else in: before anything else begins."""
+    needed = windows.NEEDED | arm64.NEEDED | processors.NEEDED | pythons.NEEDED | sockets.NEEDED
+    need(needed, log=options.folder / "apt.log")
+    if "arm64" in options.only:
+        arm64.fetch_emulator(options.folder / "arm64")
+    if "sockets" in options.only:
+        sockets.fetch_kernel(options.folder / "sockets")
 
 
 def build_wheel(folder: Path) -> Path:
@@ -71,64 +57,24 @@ def build_wheel(folder: Path) -> Path:
     return wheel
 
 
-def try_machine(name: str, options: Options, wheel: Path) -> Row:
-    """Make one machine and do every step there; a machine that cannot be made is a row that says why."""
-    began = time.monotonic()
-    try:
-        machine = BUILDERS[name](options.folder)
-        say(f"{name}: built, {time.monotonic() - began:.0f} s")
-        machine.install(f"{wheel}[{EXTRAS}]")
-        row = measure(machine)
-        say(f"{name}: {row.answer}, {time.monotonic() - began:.0f} s")
-        if machine.tags and "bundle" in options.steps:
-            used = bundles.try_bundle(machine, wheel, golden.read_expected())
-            row = row.with_bundle(used)
-            came = "; ".join(used.faults or used.steps)
-            say(f"{name}: bundle: {came}, {time.monotonic() - began:.0f} s")
-        if machine.tags and "suites" in options.steps:
-            row = row.with_suites(
-                suites.run_suites(machine, suites.SUITES[name]), explain=lambda test: explain(name, test)
-            )
-            say(f"{name}: {row.tests}, {time.monotonic() - began:.0f} s")
-    except (MachineError, OSError) as error:
-        return Row(name=name, answer=f"not made: {error}", seconds=time.monotonic() - began, passed=False)
-    return row.after(time.monotonic() - began)
-
-
-def measure(machine: Machine) -> Row:
-    """Run the golden comparison there."""
-    output = machine.folder / "golden.json"
-    output.unlink(missing_ok=True)
-    script = Path(golden.__file__)
-    done = machine.run(
-        machine.call(script), "--json", machine.call(output), seconds=3600, log=machine.folder / "golden.log"
-    )
-    if not output.exists():
-        return Row(name=machine.name, answer=f"golden.py ended with {done.returncode}", passed=False)
-    found = golden.read_measured(json.loads(output.read_text(encoding="utf-8")))
-    return Row.of(machine.name, found, golden.compare(found, golden.read_expected()))
-
-
-def say(text: str) -> None:
-    """Tell what was done."""
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
-
-
 def main(arguments: list[str]) -> int:
     """Do it all, two machines at a time."""
+    began = time.monotonic()
     options = parse(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
+    prepare(options)
     wheel = build_wheel(options.folder)
     here = golden.measure()
     rows = [Row.of("this machine", here, golden.compare(here, golden.read_expected()))]
-    with ThreadPoolExecutor(2) as pool:
-        rows += pool.map(lambda name: try_machine(name, options, wheel), options.only)
-    for row in rows:
-        say(row.to_text())
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        rows += pool.map(partial(try_machine, options=options, wheel=wheel), options.only)
+        objections = judges.judge(options.folder / "judges")
+    seconds = time.monotonic() - began
+    for line in [*(row.to_text() for row in rows), *objections, f"{seconds / 60:.1f} minutes"]:
+        say(line)
     if options.write:
-        write_page(rows, here)
-    return 0 if all(row.passed for row in rows) else 1
+        write_page(rows, here, seconds=seconds)
+    return 0 if all(row.passed for row in rows) and not objections else 1
 
 
 if __name__ == "__main__":

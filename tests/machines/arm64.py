@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.machines.machine import Machine, need, run
+from tests.machines.linux import compile_library, enter, unpack_system
+from tests.machines.machine import OFFLINE, Machine, run
 
+NEEDED = {"debootstrap": "debootstrap"}
 _RELEASE = "bookworm"
 # Debian 12's own qemu, 7.2, crashes inside onnxruntime.
 _BACKPORTS = Path("/etc/apt/sources.list.d/wetread-machines.list")
@@ -16,28 +18,27 @@ _TAGS = tuple(f"manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "_2_17", "
 def build(folder: Path) -> Machine:
     """Make the machine under `folder`, or take the one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    emulator, root = folder / "qemu/usr/bin/qemu-aarch64", folder / "root"
-    if not emulator.exists():
-        _fetch_emulator(folder)
-    if not (root / "usr/bin/python3.11").exists():
-        need({"debootstrap": "debootstrap"}, log=folder / "apt.log")
-        _unpack_system(folder, root)
-    enter = Path(__file__).with_name("enter-arm64.sh")
-    shell = ("unshare", "-Ur", "-m", "sh", str(enter), str(root), "{folder}", str(emulator), "{variables}")
-    offline = (*shell[:3], "-n", *shell[3:])
+    root = unpack_system(folder, release=_RELEASE, architecture="arm64", include=("python3", "python3-venv"))
+    emulator = folder / "qemu/usr/bin/qemu-aarch64"
+    compile_library(root / "usr/lib/python3.11")
+    shell = enter(root, emulator)
     return Machine(
         name="arm64",
         folder=folder,
         shell=shell,
-        offline=offline,
+        offline=(*OFFLINE, *shell),
         python=("/usr/bin/python3.11",),
         host="/host",
         tags=_TAGS,
     )
 
 
-def _fetch_emulator(folder: Path) -> None:
+def fetch_emulator(folder: Path) -> None:
+    """Fetch qemu's newest for this Debian, unless it is there. It asks apt: not beside another that does."""
     log = folder / "qemu.log"
+    if (folder / "qemu/usr/bin/qemu-aarch64").exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
     listed = "".join(path.read_text() for path in Path("/etc/apt").rglob("*.sources"))
     where = re.findall(r"^URIs: (\S+/debian)/?$", listed, re.MULTILINE) or ["http://deb.debian.org/debian"]
     keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
@@ -49,14 +50,3 @@ def _fetch_emulator(folder: Path) -> None:
         _BACKPORTS.unlink()
     (package,) = folder.glob("qemu-user_*.deb")
     run(["dpkg-deb", "-x", str(package), str(folder / "qemu")], log=log)
-
-
-def _unpack_system(folder: Path, root: Path) -> None:
-    """Unpack Debian's packages without configuring them: their scripts would need the machine itself."""
-    packages = folder / "packages"
-    command = ["debootstrap", "--arch=arm64", "--variant=minbase", "--foreign"]
-    command += ["--include=python3,python3-venv,ca-certificates", _RELEASE, str(packages)]
-    run(command, log=folder / "debootstrap.log")
-    root.mkdir(exist_ok=True)
-    for package in sorted(packages.rglob("*.deb")):
-        run(["dpkg-deb", "-x", str(package), str(root)], log=folder / "unpack.log")

@@ -1,12 +1,14 @@
 """Draw the golden corpus and its two models anew: `python -m tests.machines.drawing`.
 
 Only to add cases: encoders of other versions write other bytes, so every expected value changes with them.
+`--keep-models` draws the corpus alone.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -48,7 +50,9 @@ def draw_files() -> dict[str, bytes]:
         **dict(draw_warnings()),
         **dict(draw_dicom()),
     }
-    return whole | dict(break_files(whole)) | dict(draw_others())
+    later = (draw_blanks(), draw_padded_dicom(), draw_animations(), draw_scopes())
+    added = {name: data for drawn in later for name, data in drawn}
+    return whole | dict(break_files(whole)) | dict(draw_others()) | added
 
 
 def draw_scaled_jpegs() -> Iterator[tuple[str, bytes]]:
@@ -174,6 +178,82 @@ def draw_gray_rules() -> Iterator[tuple[str, bytes]]:
     yield "dicom-frames", write_dicom([shot, shot[::-1]], bits=12, extra={"RepresentativeFrameNumber": 2})
 
 
+def draw_blanks() -> Iterator[tuple[str, bytes]]:
+    """Pictures that carry nothing: one level, one color, noise that averages out, a window beside the values.
+
+    And the nearest that carry something: two levels that are just far enough apart.
+    """
+    from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
+
+    for kind in ("PNG", "JPEG", "TIFF", "BMP", "WEBP"):
+        for level in (0, 117, 255):
+            yield f"blank-{kind.lower()}-{level}", save(np.full((90, 70, 1), level, np.uint8), kind)
+    yield "blank-color", save(np.full((50, 60, 3), (200, 20, 90), np.uint8), "PNG")
+    yield "blank-16", make_png(np.full((40, 40, 1), 30000, np.uint16), 16, 0)
+    yield "blank-noise", save((draw_noise(250, 200, 1) // 32 + 100).astype(np.uint8), "PNG")
+    for span in (7, 8):
+        halves = np.full((64, 64, 1), 100, np.uint8)
+        halves[:32] += span
+        yield f"blank-span-{span}", save(halves, "PNG")
+    shot = draw_xray(12, shape=(120, 100))
+    for center in ("-5000", "2000", "9000"):
+        for photometric in ("MONOCHROME1", "MONOCHROME2"):
+            window = {"WindowCenter": center, "WindowWidth": "800"}
+            name = f"blank-window-{center}-{photometric.lower()}"
+            yield name, write_dicom(shot, bits=12, photometric=photometric, extra=window)
+    yield "blank-dicom", write_dicom(np.full((64, 64), 1000, np.uint16), bits=12)
+
+
+def draw_padded_dicom() -> Iterator[tuple[str, bytes]]:
+    """JPEG streams in DICOM with fill bytes before their end marker, as dcmtk writes them; and cut ones."""
+    from tests.runtime.images.dicom.drawing import compress, draw_xray
+    from tests.runtime.images.dicom.test_damage import FILLED, bits_of, encapsulated
+
+    for syntax in FILLED:
+        plain = compress(draw_xray(bits_of(syntax)), bits=bits_of(syntax), syntax=syntax)
+        for fill in (1, 2):
+            padded = plain[: plain.rindex(b"\xff\xd9")] + b"\xff" * fill + b"\xff\xd9"
+            yield f"padded-{fill}-dicom-{syntax}-{bits_of(syntax)}", encapsulated(padded, syntax)
+        cut = plain[: len(plain) * 4 // 5].rstrip(b"\xff") + b"\xff\xff\xff\xd9"
+        yield f"cut-padded-dicom-{syntax}-{bits_of(syntax)}", encapsulated(cut, syntax)
+
+
+def draw_scopes() -> Iterator[tuple[str, bytes]]:
+    """What the models are for, and the same turned, mirrored and as a negative: chests, and lamps."""
+    from tests.export.networks import draw_lamp
+    from wetread.demo.phantoms import draw_phantom
+
+    for index in range(8):
+        label = ("NORMAL", "PNEUMONIA")[index % 2]
+        chest = draw_phantom(label, patient=index, seed=20, size=(260 + 7 * index, 300))
+        yield f"chest-{index}", save(chest[..., None], "JPEG", quality=85)
+        yield f"lamp-{index}", save(draw_lamp(5000 + index)[0][..., None], "PNG")
+        for kind, changed in (
+            ("mirrored", chest[:, ::-1]),
+            ("turned", chest[::-1, ::-1]),
+            ("negative", ~chest),
+        ):
+            if index < 3:
+                yield f"chest-{index}-{kind}", save(changed[..., None], "JPEG", quality=85)
+
+
+def draw_animations() -> Iterator[tuple[str, bytes]]:
+    """Animations of one frame, in other ways of drawing it; and of several, which no model reads."""
+    from tests.runtime.images import test_one_frame as animations
+
+    one, control = animations.count_frames(1), animations.control
+    later = (control(), (b"fdAT", b"\0\0\0\1" + b"x"))
+    yield "frame-png-disposed", animations.draw_animated_png(one, control(last=b"\2\1"))
+    yield "unsupported-frame-png-two", animations.draw_animated_png(animations.count_frames(2), control())
+    yield "unsupported-frame-png-apart", animations.draw_animated_png(one, behind=later)
+    yield "changed-frame-png-smaller", animations.draw_animated_png(one, control((52, 37)))
+    for last in (1, 2, 3):
+        still = animations.STILLS["alpha"]
+        yield f"frame-webp-alpha-{last}", animations.draw_animated_webp(still, last=last)
+    two = animations.draw_animated_webp(animations.STILLS["lossy"], frames=2)
+    yield "unsupported-frame-webp-two", two
+
+
 def break_files(whole: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """Each file cut in its middle and before its last bytes, and some with a changed byte."""
     for index, (name, data) in enumerate(whole.items()):
@@ -213,7 +293,7 @@ def pack(files: dict[str, bytes]) -> bytes:
 
 
 def make_models(folder: Path) -> None:
-    """Train one small network on drawn pictures and export it, as float32 and as int8."""
+    """Train one small network on drawn pictures and export it with a scope, as float32 and as int8."""
     from tests.export.networks import draw_lamps, toy_spec, train_toy, write_run
     from wetread.export import ExportOptions, export_run
 
@@ -222,19 +302,24 @@ def make_models(folder: Path) -> None:
         rows = draw_lamps(data, count=320)
         network = train_toy(rows[:240], data)
         run = write_run(Path(place) / "run", network, rows, data=data, spec=toy_spec())
+        scope = Path(place) / "scope.toml"
+        scope.write_text('purpose = "Lamps, brighter on one side"\n', encoding="utf-8")
         for precision in ("float32", "int8"):
-            export_run(run, output=folder / f"{precision}.onnx", options=ExportOptions(precision=precision))
+            options = ExportOptions(precision=precision, scope=scope)
+            export_run(run, output=folder / f"{precision}.onnx", options=options)
+    (folder / "int8.quantization.json").unlink()
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Write the archive, the models and what this machine makes of them."""
     from tests.machines import golden
 
     GOLDEN.mkdir(exist_ok=True)
     (GOLDEN / golden.CORPUS).write_bytes(pack(draw_files()))
-    make_models(GOLDEN)
+    if "--keep-models" not in arguments:
+        make_models(GOLDEN)
     golden.write_expected(golden.measure(GOLDEN), GOLDEN)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
+# Before a command: no network but the machine's own 127.0.0.1.
+OFFLINE = ("unshare", "-n", sys.executable, str(Path(__file__).with_name("offline.py")))
 # What wetread scores with, and what a bundle brings.
 EXTRAS = "cpu,dicom,parquet"
 
@@ -61,14 +63,10 @@ class Machine:
         wanted = [*packages, "colorama"] if self.is_windows else list(packages)
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--upgrade", "--no-warn-conflicts"]
         command += ["--target", str(self.folder / into), *platforms, "--python-version", self.version]
-        command += [
-            "--implementation",
-            "cp",
-            "--only-binary=:all:",
-            "-c",
-            str(ROOT / "constraints.txt"),
-            *wanted,
-        ]
+        command += ["--implementation", "cp", "--only-binary=:all:", "-c", str(ROOT / "constraints.txt")]
+        # What this interpreter compiles, one of another version would compile again.
+        command += [] if self.version == f"{sys.version_info[0]}.{sys.version_info[1]}" else ["--no-compile"]
+        command += wanted
         run(command, log=self.folder / f"install-{into}.log")
 
     def run(

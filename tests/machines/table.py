@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from tests.machines.bundles import Used
+from tests.machines.clock import Step
 from tests.machines.golden import MODELS, Measured, Verdict
 from tests.machines.machine import ROOT
 from tests.machines.suites import Ran
@@ -18,7 +19,7 @@ _HEAD = (
     "system, processor",
     "Python",
     "pixels",
-    "statuses, labels",
+    "statuses, labels, scope",
     "probabilities",
     "bundle",
     "tests",
@@ -40,7 +41,7 @@ class Row:
     bundle: str = "-"
     tests: str = "-"
     notes: tuple[str, ...] = ()
-    seconds: float = 0
+    steps: tuple[Step, ...] = ()
 
     @classmethod
     def of(cls, name: str, found: Measured, verdict: Verdict) -> Row:
@@ -52,7 +53,7 @@ class Row:
             name=name,
             answer="the same answer" if verdict.passed else "ANOTHER ANSWER",
             passed=verdict.passed,
-            system=f"{found.machine['system']}, {found.machine['processor']}",
+            system="{system}, {processors} of {processor}".format(**found.machine),
             python=found.machine["python"],
             pixels=exact + lossy,
             labels=f"{len(verdict.rows)} differ" if verdict.rows else "the same",
@@ -74,9 +75,10 @@ class Row:
         passed = self.passed and not unexplained
         return replace(self, tests=counts, passed=passed, notes=(*self.notes, *notes))
 
-    def after(self, seconds: float) -> Row:
-        """Add how long it took."""
-        return replace(self, seconds=seconds)
+    @property
+    def seconds(self) -> float:
+        """How long all of it took."""
+        return sum(step.seconds for step in self.steps)
 
     def cells(self) -> tuple[str, ...]:
         """The row in the table of the page."""
@@ -93,8 +95,20 @@ class Row:
         )
 
 
-def write_page(rows: Sequence[Row], here: Measured) -> None:
-    """Put the rows into the page, with the date and the versions."""
+def describe_times(rows: Sequence[Row]) -> list[str]:
+    """A table of the minutes of each machine's steps, by the wall, and of a processor in brackets."""
+    timed = [row for row in rows if row.steps]
+    names = list(dict.fromkeys(step.name for row in timed for step in row.steps))
+    lines = [f"| machine | {' | '.join(names)} | all |", "| --- |" + " --- |" * (len(names) + 1)]
+    for row in timed:
+        found = {step.name: f"{step.seconds / 60:.1f} ({step.processor / 60:.1f})" for step in row.steps}
+        cells = [row.name, *(found.get(name, "-") for name in names), f"{row.seconds / 60:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def write_page(rows: Sequence[Row], here: Measured, *, seconds: float) -> None:
+    """Put the rows into the page, with the date, the versions and how long all of it took."""
     page = PAGE.read_text(encoding="utf-8")
     before, rest = page.split(_BEGIN)
     after = rest.split(_END)[1]
@@ -104,5 +118,10 @@ def write_page(rows: Sequence[Row], here: Measured) -> None:
     table = [_HEAD, ("---",) * len(_HEAD), *(row.cells() for row in rows)]
     lines += [f"| {' | '.join(cells)} |" for cells in table]
     notes = [f"- {row.name}: {note}" for row in rows for note in row.notes]
+    if any(row.steps for row in rows):
+        lines += ["", f"It took {seconds / 60:.0f} minutes, two machines at a time. Each step's minutes, and"]
+        lines[-1] += " in brackets those of a processor:"
+        lines.append("")
+        lines += describe_times(rows)
     text = "\n".join([*lines, "", *notes]).rstrip()
     PAGE.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.machines import golden
+from wetread.errors import Status
+from wetread.runtime.images.recipe import KERNELS
 
 pytest.importorskip("pydicom")
 pytest.importorskip("imagecodecs")
@@ -36,17 +38,35 @@ def test_a_changed_pixel_a_changed_row_and_a_far_probability_are_found(measured)
     wrong = dataclasses.replace(measured, pixels={**measured.pixels, name: other})
     assert golden.compare(wrong, expected).pixels == (name,)
     assert wrong.digest != expected.digest
-    status, label, probabilities = expected.scores["int8"][name]
-    for row in (("truncated", "", ()), (status, "else", probabilities), (status, label, (0.5, 0.5))):
+    status, label, probabilities, scope = expected.scores["int8"][name]
+    for row in (
+        ("truncated", "", (), ""),
+        (status, "else", probabilities, scope),
+        (status, label, (0.5, 0.5), scope),
+        (status, label, probabilities, "inside" if scope == "outside" else "outside"),
+    ):
         scores = {**measured.scores, "int8": {**measured.scores["int8"], name: row}}
         assert not golden.compare(dataclasses.replace(measured, scores=scores), expected).passed
 
 
-def test_the_corpus_has_every_status_format_and_transfer_syntax(measured):
+def test_the_corpus_has_every_status_format_transfer_syntax_and_kernel(measured):
     from tests.runtime.images.dicom.drawing import SYNTAXES
 
     statuses = {value for row in measured.pixels.values() for value in row.values() if len(value) != 16}
-    assert statuses >= {"empty", "not_an_image", "truncated", "malformed", "too_large", "unsupported"}
+    statuses |= {row[0] for rows in measured.scores.values() for row in rows.values()}
+    assert statuses == {*map(str, Status)} - {"unreadable", "out_of_scope"}
     names = "\n".join(measured.pixels)
     for syntax in SYNTAXES:
         assert f"\ndicom-{syntax.replace(' ', '-')}-" in names
+    for kernel in KERNELS:
+        found = {row[kernel] for row in measured.pixels.values() if kernel in row}
+        assert len(found) == len(golden.RESIZED), kernel
+
+
+def test_int8_and_float32_agree_on_what_the_model_is_for():
+    """On this machine; `compare` holds every other machine to the same rows."""
+    scores = golden.read_expected().scores
+    assert {row[3] for row in scores["packaged"].values()} == {"inside", "outside", ""}
+    assert {row[3] for row in scores["float32"].values()} == {"inside", "outside", ""}
+    for name, row in scores["float32"].items():
+        assert scores["int8"][name][3] == row[3], name

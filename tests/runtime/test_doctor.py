@@ -16,6 +16,9 @@ from wetread.packages import find_module
 from wetread.runtime import doctor, machine
 from wetread.runtime.doctor import NOTE, OK, PROBLEM, Finding
 
+# How a process that aborts ends.
+ABORTED = 3 if os.name == "nt" else -6
+
 
 def install(folder, name: str, version: str) -> None:
     """Leave what pip leaves of an installed package."""
@@ -212,13 +215,13 @@ def plant(folder: Path, package: str, code: str) -> None:
         ("raise RuntimeError('compiled against numpy ABI 1')", "RuntimeError", "upgrade pydicom numpy"),
         ("raise OSError()", "OSError", "Install it again"),
         ("raise SystemExit(3)", "SystemExit: 3", "Install it again"),
-        ("import os; os.abort()", "its import ends the process (-6)", "Install it again"),
+        ("import os; os.abort()", f"its import ends the process ({ABORTED})", "Install it again"),
     ],
 )
 def test_a_broken_package_is_a_problem_with_its_reason(tmp_path, monkeypatch, code, reason, advice):
     plant(tmp_path, "pydicom", code)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     monkeypatch.setattr(doctor, "list_extras", lambda: {"dicom": ("imagecodecs", "pydicom", "cryptography")})
     (finding,) = doctor._examine_extras()
     assert (finding.topic, finding.level) == ("extra dicom", PROBLEM)

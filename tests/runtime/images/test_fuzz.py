@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from tests.runtime.mutations import mutate, read_corpus
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
+
+resource = pytest.importorskip("resource", reason="memory is limited by POSIX's resource")
 
 STATUSES = {"ok", "empty", "not_an_image", "truncated", "malformed", "too_large", "unsupported"}
 ADDRESS_SPACE = 3 << 30

@@ -99,7 +99,7 @@ def test_an_image_that_ends_its_process_loses_its_row_alone(classifier, options,
         rows = score(classifier, replace(options, sources=(str(folder),), output=str(tmp_path / "x.csv")))
     *others, last = rows.splitlines()
     assert others == expected
-    assert last.startswith(os.fsencode(folder / "kills.jpg") + b',unreadable,,,,,"It ended the process that')
+    assert last.startswith(os.fsencode(f"{folder}/kills.jpg") + b',unreadable,,,,,"It ended the process that')
 
 
 def test_errors_and_warnings_come_through(classifier, options, tmp_path):

@@ -37,7 +37,7 @@ def tree(tmp_path) -> Path:
 
 
 def names(found: list[Entry], tree: Path) -> list[str]:
-    return [os.path.relpath(entry.name, tree) for entry in found]
+    return [Path(os.path.relpath(entry.name, tree)).as_posix() for entry in found]
 
 
 def calm_down(listing: Listing, clock: Clock) -> None:

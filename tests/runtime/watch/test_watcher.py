@@ -29,6 +29,7 @@ from wetread.runtime.files import moving
 from wetread.runtime.files.line_log import LineLog
 from wetread.runtime.sources.local import list_folder
 from wetread.runtime.watch import listing, status, watcher
+from wetread.runtime.watch.folder_lock import LOCK_NAME, lock_folder
 from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
 FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1}
@@ -750,3 +751,14 @@ def test_modes_that_cannot_be_meant(scene, mode, capsys):
     command = ["watch", str(scene.folder), "--output", str(scene.output), "--model", str(scene.model)]
     assert run([*command, f"--mode={mode}"]) == 2
     assert "--mode takes permissions" in capsys.readouterr().err
+
+
+def test_the_last_watch_of_a_folder_removes_its_lock_file(tmp_path):
+    with lock_folder(str(tmp_path), moves=False):
+        with lock_folder(str(tmp_path), moves=False):
+            assert (tmp_path / LOCK_NAME).exists()
+        assert (tmp_path / LOCK_NAME).exists()
+    assert list(tmp_path.iterdir()) == []
+    with lock_folder(str(tmp_path), moves=True):
+        assert (tmp_path / LOCK_NAME).exists()
+    assert list(tmp_path.iterdir()) == []

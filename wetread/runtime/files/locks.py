@@ -14,7 +14,8 @@ from wetread.errors import ShareWarning
 # shared locks here: a shared lock takes one of the bytes, an exclusive lock all.
 _FAR_BYTE = 1 << 40
 _BYTES = 64
-
+# What Windows says of locked bytes; Wine's C library gives no number.
+_TAKEN = (errno.EACCES, 0)
 
 # Errors of file systems without locks, or without a lock service (NFS without lockd, some FUSE and SMB
 # mounts).
@@ -58,7 +59,9 @@ def _lock_bytes(file: BinaryIO, *, shared: bool) -> bool:
             file.seek(_FAR_BYTE + start)
             try:
                 msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, count)  # type: ignore[attr-defined,unused-ignore]
-            except PermissionError:
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
                 continue
             return True
         return False

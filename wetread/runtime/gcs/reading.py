@@ -76,11 +76,12 @@ class BucketReads:
         """
         if not is_bucket_location(entry.name):
             return self._read_file(entry)
-        attempts, since = _Attempts(self, entry), monotonic()
+        attempts, since, before = _Attempts(self, entry), monotonic(), self.storage.successes
         try:
             return self.storage.call(attempts.make, again=attempts.may_follow)
         except StorageError as error:
-            raise self._give_up(entry, error.failure, attempts=attempts.failed, since=since) from error
+            alone = self.storage.successes == before
+            raise self._give_up(entry, error.failure, attempts, since=since, alone=alone) from error
 
     def choose(self, entry: Entry) -> Reader:
         """Choose the reader: the lean one knows no size and no checksum but the listing's."""
@@ -111,13 +112,18 @@ class BucketReads:
             for ahead in self._ahead:
                 ahead.slow_down()
 
-    def _give_up(self, entry: Entry, failure: Failure, *, attempts: int, since: float) -> WetreadError:
-        """The error that an object's last failure amounts to: its row's status, or the end of the run."""
+    def _give_up(
+        self, entry: Entry, failure: Failure, attempts: _Attempts, *, since: float, alone: bool
+    ) -> WetreadError:
+        """The error that an object's last failure amounts to: its row's status, or the end of the run.
+
+        `alone`: no other request was answered meanwhile either.
+        """
         who, seconds = self.storage.name_principal(failure.words), monotonic() - since
         words = failure.words
         if failure.kind == "credentials":
             return SourceError(f"The credentials of {who} are not valid: {words}. Renew them and run again.")
-        if failure.kind == "transient" and self._is_out(entry, since=since):
+        if failure.kind == "transient" and alone and self._is_out(entry):
             return SourceError(
                 f"Cloud Storage did not answer in {seconds:.0f} seconds: {words}. Run again when it can be "
                 "reached."
@@ -127,13 +133,11 @@ class BucketReads:
         elif failure.kind == "denied" and "storage.objects.get" not in words:
             words += f" ({who} lacks storage.objects.get)"
         elif failure.kind == "transient":
-            words += f" ({attempts} attempts in {seconds:.0f} seconds)"
+            words += f" ({attempts.failed} attempts in {seconds:.0f} seconds)"
         return ImageError(Status.UNREADABLE, f"The object cannot be read: {words.rstrip('.')}.")
 
-    def _is_out(self, entry: Entry, *, since: float) -> bool:
-        """Tell an outage from one bad object: nothing else succeeded either, nor does a small question."""
-        if self.storage.last_success >= since:
-            return False
+    def _is_out(self, entry: Entry) -> bool:
+        """Tell an outage from one bad object: a small question is not answered either."""
         path = f"/b/{split_location(entry.name)[0]}/o"
         try:
             self.storage.call(lambda: self.storage.ask(path, {"maxResults": "1"}), deadline=10.0)

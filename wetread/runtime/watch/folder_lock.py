@@ -43,11 +43,20 @@ def lock_folder(folder: str, *, moves: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # Whoever can lock it exclusively is the last one; on Windows an open file cannot be removed.
-        if lock_file(file):
-            with suppress(OSError):
-                os.remove(place)
+        _let_go(file, place)
+
+
+def _let_go(file: BinaryIO, place: str) -> None:
+    """Release a lock, and remove its file if no other watch has it open."""
+    if os.name == "nt":  # it removes no open file: neither this one nor another watch's
         file.close()
+        with suppress(OSError):
+            os.remove(place)
+        return
+    if lock_file(file):  # whoever can lock it exclusively is the last one
+        with suppress(OSError):
+            os.remove(place)
+    file.close()
 
 
 def _take(place: str, *, moves: bool) -> BinaryIO | None:
