@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
 import shutil
@@ -57,7 +55,6 @@ class Process:
     more: tuple[str, ...] = ()
     port: int = field(default_factory=find_port)
     process: subprocess.Popen[bytes] | None = None
-    variables: dict[str, str] = field(default_factory=dict)
 
     def start(self) -> None:
         log = (self.folder / "node.log").open("ab")
@@ -72,7 +69,7 @@ class Process:
         ]
         command += ["--model", str(self.model), *self.more]
         with log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | self.variables)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
         until(self.answers, seconds=120)
 
     def answers(self) -> bool:
@@ -196,40 +193,6 @@ def test_kills_lose_nothing_and_double_nothing(node, tmp_path, storescp, campaig
     rows = node.rows.read_text().splitlines()[1:]
     assert len(rows) == len(uids) and all(",ok," in row for row in rows)
     assert "Traceback" not in node.said() and "SECRET" not in node.said()
-
-
-FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-
-
-@pytest.mark.long
-@pytest.mark.skipif(not FAKETIME, reason="libfaketime is not installed: apt-get install libfaketime")
-def test_a_clock_that_is_set_back_loses_nothing(node, tmp_path, storescp):
-    """libfaketime moves the node's clock, and not the monotonic one: a day back, then two days ahead."""
-    where, archive = storescp
-    clock = tmp_path / "clock"
-    node.variables = {
-        "LD_PRELOAD": str(FAKETIME[0]),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    node.more = ("--send-to", where, "--results", "sr,sc", "--columns", "scored_at")
-    node.more += ("--status", str(tmp_path / "status.json"))
-    files = write_objects(tmp_path / "files", 30)
-    for number, offset in enumerate(("+0", "-1d", "+2d")):
-        clock.write_text(offset)
-        if number == 0:
-            node.start()
-        for path in files[10 * number : 10 * number + 10]:
-            assert node.send("-xe", str(path)).returncode == 0
-        until(lambda: count_results(archive) == (10 * number + 10,) * 2)  # noqa: B023
-        written = json.loads((tmp_path / "status.json").read_text())
-        assert written["errors_now"] == [] and written["waiting"] == 0
-    assert node.kill(signal.SIGTERM) == 143
-    rows = node.rows.read_text().splitlines()[1:]
-    days = [row.rsplit(",", 1)[1][:10] for row in rows]
-    assert len(rows) == 30 and len({days[0], days[10], days[20]}) == 3
-    assert "Traceback" not in node.said() and "over at" not in node.said()
 
 
 def write_objects(folder: Path, count: int) -> list[Path]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.node.conftest import until
 from wetread.node.options import NodeOptions, Peer
+from wetread.node.pynetdicom_entity import import_pynetdicom
 from wetread.node.sender import Sender
 from wetread.runtime.watch.faults import Faults
 
@@ -184,3 +185,14 @@ def test_a_refused_connection_leaves_no_socket(monkeypatch):
     with pytest.raises(ConnectionError, match="it cannot be reached"):
         Sender._associate(scene.sender, Peer("ARCH", "127.0.0.1", port))
     assert made and all(each.fileno() == -1 for each in made)
+
+
+@pytest.mark.parametrize("seconds", [-86_400, 86_400])
+def test_timeouts_do_not_follow_the_time_of_day(monkeypatch, seconds):
+    from pynetdicom.timer import Timer
+
+    import_pynetdicom()
+    timer, whole = Timer(60), time.time
+    timer.start()
+    monkeypatch.setattr(time, "time", lambda: whole() + seconds)
+    assert 50 < timer.remaining <= 60 and not timer.expired

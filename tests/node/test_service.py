@@ -5,6 +5,7 @@ import json
 import socket
 import stat
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from wetread.errors import OutputError, SetupError
 from wetread.node.options import Peer
 from wetread.node.results.source_image import derive_uid
 from wetread.node.store import Store
-from wetread.runtime.watch import status
+from wetread.runtime.watch import faults, growing_output, status
 from wetread.runtime.watch.faults import Faults
 
 
@@ -295,6 +296,31 @@ def test_results_wait_while_the_disk_of_the_store_is_not_there(start, archive, t
         until(lambda: len(archive.objects) == 2)
     assert len(node.rows()) == 2
     assert [text for text in node.said if "no 'sr' is sent" in text] == []
+
+
+def test_a_clock_that_is_set_back_or_ahead_loses_nothing(start, archive, tmp_path, monkeypatch):
+    """A day back, then two ahead, for all that ask for the time of day, pynetdicom too."""
+    moved, whole = [0], (time.time, faults.format_now)
+    monkeypatch.setattr(time, "time", lambda: whole[0]() + 86_400 * moved[0])
+
+    def format_now() -> str:
+        return datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    for module in (faults, status, growing_output):
+        monkeypatch.setattr(module, "format_now", format_now)
+    more = {"archives": (archive.peer,), "results": ("sr",), "columns": ("scored_at",)}
+    with start(status=str(tmp_path / "status.json"), **more) as node:
+        for number, days in enumerate((0, -1, 1)):
+            moved[0] = days
+            objects = [make_image(3 * number + each) for each in range(1, 4)]
+            assert node.send(*objects) == [0, 0, 0]
+            assert node.send(objects[0]) == [0]  # the same again
+            until(lambda: len(archive.objects) == 3 * number + 3)  # noqa: B023
+    rows = node.rows()
+    days_of_rows = [row.rsplit(",", 1)[1][:10] for row in rows]
+    assert len(rows) == 9 and days_of_rows[3] < days_of_rows[0] < days_of_rows[6]
+    assert node.said == []
+    assert json.loads((tmp_path / "status.json").read_text())["errors_now"] == []
 
 
 def test_no_name_or_number_of_a_patient_is_written(start, tmp_path):

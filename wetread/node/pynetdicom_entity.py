@@ -6,6 +6,8 @@ import logging
 import socket
 from contextlib import suppress
 from functools import lru_cache
+from time import monotonic
+from types import SimpleNamespace
 from typing import Any
 
 from wetread.packages import importing
@@ -15,6 +17,10 @@ def import_pynetdicom() -> Any:
     """Import pynetdicom, and keep its own messages quiet. Raises MissingExtraError."""
     with importing("pynetdicom", extra="node"):
         import pynetdicom
+        from pynetdicom import timer
+    # Its timeouts follow the time of day: a clock that is set back would keep dead peers, and one that is set
+    # ahead would break off those that are at work.
+    vars(timer)["time"] = SimpleNamespace(time=monotonic)
     # Its messages name what the objects hold; what matters is said by the node, in one line.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
     return pynetdicom
