@@ -95,6 +95,7 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
         "corrupt.csv",
         "history.csv",
         "inputs.json",
+        "learned_last.csv",
         "metrics.json",
         "model.keras",
         "spec.json",
