@@ -193,7 +193,8 @@ def test_files_move_to_done_and_failed(scene):
         scene.wait(lambda: (scene.folder / "done" / "ward" / "a.jpg").exists())
         scene.put("ward/a.jpg", draw_image(8))  # the same name again is another file
         scene.wait(lambda: (scene.folder / "done" / "ward" / "a (2).jpg").exists())
-    assert sorted(scene.names()) == ["b.txt", "ward/a.jpg", "ward/a.jpg"]
+    names = sorted(Path(name).as_posix() for name in scene.names())
+    assert names == ["b.txt", "ward/a.jpg", "ward/a.jpg"]
     assert not list(scene.folder.glob("*.*"))
 
 
@@ -312,6 +313,7 @@ def test_a_look_at_many_files_goes_on_beating(scene, monkeypatch):
     assert len(beats) == 1 + 2 + 3 + 3
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows removes no file that is open")
 def test_an_output_that_cannot_be_written_is_waited_for(scene):
     with scene.watching():
         scene.put("a.jpg", draw_image(18))
