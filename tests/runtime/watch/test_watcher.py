@@ -57,7 +57,7 @@ class Scene:
         return [name for name in os.listdir(self.folder) if not name.startswith(".")]
 
     def names(self) -> list[str]:
-        return [os.path.relpath(row["path"], self.folder) for row in self.rows()]
+        return [Path(os.path.relpath(row["path"], self.folder)).as_posix() for row in self.rows()]
 
     def put(self, name: str, data: bytes) -> Path:
         path = self.folder / name
@@ -193,8 +193,7 @@ def test_files_move_to_done_and_failed(scene):
         scene.wait(lambda: (scene.folder / "done" / "ward" / "a.jpg").exists())
         scene.put("ward/a.jpg", draw_image(8))  # the same name again is another file
         scene.wait(lambda: (scene.folder / "done" / "ward" / "a (2).jpg").exists())
-    names = sorted(Path(name).as_posix() for name in scene.names())
-    assert names == ["b.txt", "ward/a.jpg", "ward/a.jpg"]
+    assert sorted(scene.names()) == ["b.txt", "ward/a.jpg", "ward/a.jpg"]
     assert not list(scene.folder.glob("*.*"))
 
 
