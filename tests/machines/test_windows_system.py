@@ -81,9 +81,9 @@ def test_a_lock_ends_with_its_process_however_it_ends(tmp_path, shared):
             other.kill()
     end = time.monotonic() + 30
     with path.open("r+b", buffering=0) as file:
-        while not lock_file(file) and time.monotonic() < end:
+        while not (locked := lock_file(file)) and time.monotonic() < end:
             time.sleep(0.1)
-        assert lock_file(file)
+        assert locked
         assert file.read() == b"rows"
 
 

@@ -25,9 +25,9 @@ _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno
 def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
     """Lock an open file for this process without waiting; return whether it was free.
 
-    `shared`: several processes may share the lock (at most 64 on Windows). A lock that this process already
-    has changes its kind. On a file system without locks, the file counts as free, with a ShareWarning: two
-    runs that write one output at the same time are not noticed there.
+    `shared`: several processes may share the lock (at most 64 on Windows). A lock that this file already
+    has changes its kind; on Windows it counts as taken. On a file system without locks, the file counts as
+    free, with a ShareWarning: two runs that write one output at the same time are not noticed there.
     """
     try:
         if sys.platform == "win32":
