@@ -101,7 +101,9 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
         "spec.json",
         "splits.csv",
     ]
-    assert [name for name in names if name.endswith(".png")] == ["augmentation.png", "history.png"]
+    assert [name for name in names if name.endswith(".png")] == [
+        *("augmentation.png", "history.png", "learned_last.png")
+    ]
     assert cloud.buckets.get("runs", "one/history.csv").data == local_history
     config = json.loads(cloud.buckets.get("runs", "one/config.json").data)
     assert (config["data"], config["output"]) == ("gs://b/data", RUN)
