@@ -35,7 +35,7 @@ def read_wheel(wheel: Path) -> Files:
 
 
 def cut_photographs(files: Files, chance: np.random.Generator) -> Chosen:
-    """Ten labels in colour: of which photograph is this patch of 32 x 32? 40 of each train, 60 are tested."""
+    """Ten labels in colour: of which photograph is this patch of 32 x 32? 20 of each train, 60 are tested."""
     from sklearn.datasets import load_sample_images
 
     pictures = {name.partition(".")[0]: decode(files[name], 1) for name in PHOTOGRAPHS + SCIENCE}

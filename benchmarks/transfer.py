@@ -1,10 +1,12 @@
 """Compare a network that was trained before with one that begins with nothing, on few images of new labels.
 
-    python benchmarks/transfer.py --work FOLDER [--seeds 3]
+    python benchmarks/transfer.py --work FOLDER [--seeds 3]                      digits
+    python benchmarks/transfer.py --work FOLDER --photographs scikit_image*.whl  photographs
 
-Six of scikit-learn's ten digits (8 x 8 pixels), drawn by the seed, are what a network learns first, 130
-images of each. The other four are the new labels: 5 images of each train, and 100 are tested. Everything that
-is not named here is what `wetread train` chooses:
+Six of ten labels, drawn by the seed, are what a network learns first. The other four are the new labels, of
+which few images train. Digits are scikit-learn's (8 x 8 pixels): 130 images of each are learned first, then 5
+train and 100 are tested. Photographs are those of photo_sets.py: 300 patches of each, then 10 and 60, from
+different halves. Everything that is not named here is what `wetread train` chooses:
 
     nothing    wetread train NEW --output RUN
     before     wetread train NEW --output RUN --weights FIRST_RUN
@@ -23,10 +25,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from photo_sets import choose_digits
+from photo_sets import Chosen, Files, choose_digits, cut, cut_photographs, decode, read_wheel
 from photos import RESAMPLES, balance
 
-FIRST, FEW = 6, 5
+FIRST = 6
+FEW = {"digits": 5, "photographs": 10}
+PATCHES = 300
 
 
 def main() -> None:
@@ -35,8 +39,10 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="sets and runs go here")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--photographs", type=Path, metavar="WHEEL", help="scikit-image's wheel")
     arguments = parser.parse_args()
-    found = [run_seed(arguments.work / f"seed-{seed}", seed) for seed in range(arguments.seeds)]
+    files = {} if arguments.photographs is None else read_wheel(arguments.photographs)
+    found = [run_seed(arguments.work / f"seed-{seed}", files, seed) for seed in range(arguments.seeds)]
     for contender in found[0]:
         scores = [balance(one[contender]) for one in found]
         print(f"{contender}  {mean(scores):.3f} ({', '.join(f'{score:.3f}' for score in scores)})")
@@ -45,10 +51,10 @@ def main() -> None:
     print(f"difference {apart:+.3f} (95% {low:+.3f} to {high:+.3f})")
 
 
-def run_seed(work: Path, seed: int) -> dict[str, Any]:
+def run_seed(work: Path, files: Files, seed: int) -> dict[str, Any]:
     """Draw both sets, train on the first, and twice on the second. Returns what was answered there."""
     if not (work / "sets.json").is_file():
-        write_sets(work, seed)
+        write_sets(work, files, seed)
     train(work / "first", work / "first-run", {"seed": seed})
     return {
         "nothing": judge(work, "nothing", {"seed": seed}),
@@ -56,17 +62,29 @@ def run_seed(work: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def write_sets(work: Path, seed: int) -> None:
-    """Write first/<label>/* with every image of six digits, and new/{train,test}/<label>/* of four."""
+def write_sets(work: Path, files: Files, seed: int) -> None:
+    """Write first/<label>/* with many images of six labels, and new/{train,test}/<label>/* of four."""
     chance = np.random.default_rng([seed, 22])
-    chosen = choose_digits({}, chance)
-    labels = [str(label) for label in chance.permutation(10)]
+    few = FEW["photographs" if files else "digits"]
+    chosen = cut_photographs(files, chance) if files else choose_digits({}, chance)
+    labels = [str(label) for label in chance.permutation(sorted(chosen["train"]))]
     for label in labels[:FIRST]:
-        write_images(work / "first" / label, chosen["train"][label] + chosen["test"][label])
+        write_images(work / "first" / label, gather_many(chosen, files, label, chance))
     for label in labels[FIRST:]:
-        write_images(work / "new" / "train" / label, chosen["train"][label][:FEW])
+        write_images(work / "new" / "train" / label, chosen["train"][label][:few])
         write_images(work / "new" / "test" / label, chosen["test"][label])
     (work / "sets.json").write_text(json.dumps({"first": labels[:FIRST], "new": labels[FIRST:]}))
+
+
+def gather_many(chosen: Chosen, files: Files, label: str, chance: np.random.Generator) -> list[np.ndarray]:
+    """Return all images of a label, or patches from anywhere in a photograph of the wheel."""
+    name = next((name for name in files if name.partition(".")[0] == label), None)
+    if name is None:
+        return chosen["train"][label] + chosen["test"][label]
+    picture = decode(files[name], 1)
+    share = 256 / min(picture.shape[:2])
+    small = cv2.resize(picture, None, fx=share, fy=share, interpolation=cv2.INTER_AREA)
+    return [cut(small, chance) for _ in range(PATCHES)]
 
 
 def write_images(folder: Path, images: list[np.ndarray]) -> None:
