@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("package", STAND_INS)
+@pytest.mark.parametrize("package", ["mlflow", pytest.param("wandb", marks=pytest.mark.long)])
 def test_the_example_gives_a_tracker_every_epoch(package: str, folder: Path) -> None:
     (folder / f"{package}.py").write_text(_NOTE + STAND_INS[package])
     run_example(package, folder, PYTHONPATH=f"{folder}{os.pathsep}{PAGE.parents[2]}")

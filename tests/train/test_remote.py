@@ -109,6 +109,7 @@ def test_a_run_in_a_bucket_is_the_run_on_disk(cloud, data, local_history):
     assert (config["data"], config["output"]) == ("gs://b/data", RUN)
 
 
+@pytest.mark.long
 def test_calibration_and_judging_read_what_training_kept(cloud, data, monkeypatch, tmp_path, capsys):
     """The bucket's images stream once: later commands find their arrays, and say the same without them."""
     from wetread.cli import run

@@ -219,6 +219,25 @@ class HeldOutOptions:
     ] = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a run begins, and what it prints."""
+
+    panel: ClassVar[str] = "Options"  # typer's own
+
+    find_learning_rate: Annotated[
+        bool,
+        typer.Option(
+            "--find-learning-rate",
+            help="Do not train: try learning rates, draw the loss (RUN/learning_rate.png) and suggest one.",
+            rich_help_panel="Training",
+        ),
+    ] = False
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False
+    project: Project = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False
+
+
 @app.command(
     short_help="Train a network on labelled folders.",
     epilog="Example: wetread train DATA --output run --epochs 20 --calibration-split 0.1",
@@ -234,17 +253,7 @@ def train(
     fitting: FittingOptions,
     loss: LossOptions,
     held_out: HeldOutOptions,
-    find_learning_rate: Annotated[
-        bool,
-        typer.Option(
-            "--find-learning-rate",
-            help="Do not train: try learning rates, draw the loss (RUN/learning_rate.png) and suggest one.",
-            rich_help_panel="Training",
-        ),
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
-    project: Project = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Do not print progress.")] = False,
+    run: RunOptions,
 ) -> None:
     """Train a network on labelled folders and write a run directory for `export` and `parity`.
 
@@ -253,12 +262,12 @@ def train(
     """
     groups = (network, transfer, images, fitting, loss, held_out)
     values = {name: value for group in groups for name, value in vars(group).items()}
-    values |= {"output": output, "project": project, **labelled.given()}
-    if find_learning_rate:
-        _find_rate(values, resume=resume, quiet=quiet)
+    values |= {"output": output, "project": run.project, **labelled.given()}
+    if run.find_learning_rate:
+        _find_rate(values, resume=run.resume, quiet=run.quiet)
         return
-    with show_training(quiet=quiet) as on_event, _say_resume(output):
-        result = wetread.train(**values, resume=resume, on_progress=on_event)
+    with show_training(quiet=run.quiet) as on_event, _say_resume(output):
+        result = wetread.train(**values, resume=run.resume, on_progress=on_event)
     _print_result(result)
 
 

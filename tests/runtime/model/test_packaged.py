@@ -78,6 +78,10 @@ def test_the_other_commands_use_it_too(tmp_path):
     assert json.loads(explained.stdout)["image"] == str(tmp_path / "one.jpg")
     assert b"this machine may use it" in wetread("verify").stdout
     assert b"NORMAL, PNEUMONIA" in wetread("inspect").stdout
+
+
+@pytest.mark.long  # doctor imports every package
+def test_doctor_names_it():
     findings = json.loads(wetread("doctor", "--json").stdout)["findings"]
     (model,) = [finding["found"] for finding in findings if finding["topic"] == "model"]
     assert model.startswith(find_packaged_model())

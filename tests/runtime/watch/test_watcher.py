@@ -655,7 +655,7 @@ def run_kills(scene: Scene, *, count: int, kills: int, moved: bool) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGKILL")
-@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("moved", [pytest.param(False, marks=pytest.mark.long), True])
 def test_kills_lose_nothing_and_double_nothing(scene, moved):
     run_kills(scene, count=60, kills=3, moved=moved)
 
