@@ -270,7 +270,7 @@ APPLICATIONS = {
     "NASNetMobile": 224,
     "InceptionV3": 96,
 }
-SMALL = ("MobileNetV3Small",)
+SMALL = ("MobileNetV2",)
 
 
 @pytest.mark.parametrize(
