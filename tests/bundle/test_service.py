@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shlex
 import shutil
@@ -132,6 +133,7 @@ def test_the_programs_do_only_what_their_units_allow(name, tmp_path, toy_model):
 FOLDERS = (
     *("plain", "a blank", "50%", "%h", "a $HOME", "semi;colon", "x ; y", "Röntgen"),
     *("it's", 'a "quote"', "back\\slash", "two\nlines"),
+    *("a\ttab", "a\rreturn", "a\x1bcolor", "caf\udce9"),
 )
 
 
@@ -173,7 +175,8 @@ def test_systemd_passes_on_the_model_of_the_folder(name):
     folder = Path("/srv") / name
     given = "ExecStart=/opt/wetread/wetread --model /opt/wetread/m.onnx -q"
     line = load_installer().place_command(given, folder)
-    words = shlex.split(line.removeprefix("ExecStart=").replace("\\n", "\n"))
+    given = re.sub(r"\\x(..)", lambda found: os.fsdecode(bytes.fromhex(found[1])), line)
+    words = shlex.split(given.removeprefix("ExecStart="))
     if words[0] == "/bin/sh":
         words.pop(0)
     arguments = [word.replace("%%", "%") for word in words]

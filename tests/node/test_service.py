@@ -276,6 +276,27 @@ def test_an_object_that_somebody_removed_gets_its_row_when_it_is_sent_again(star
     assert len(node.said) == 1
 
 
+def test_a_start_names_what_left_the_store_and_goes_on_with_it_when_it_is_sent_again(
+    start, archive, tmp_path
+):
+    archive.stop()
+    options = {"archives": (archive.peer,), "results": ("sr",)}
+    with start(**options) as node:
+        assert node.send(make_image(1), make_image(2)) == [0, 0]
+        until(lambda: len(node.rows()) == 2)
+    (tmp_path / "store" / "1.2.3.1.dcm").unlink()
+    archive.start(archive.port)
+    with start(**options) as node:
+        until(lambda: len(archive.objects) == 1)
+        assert node.said == [
+            "1 objects left the store before they were done, the first is 1.2.3.1.dcm: each is taken up when "
+            "it is sent again"
+        ]
+        assert node.send(make_image(1)) == [0]
+        until(lambda: len(archive.objects) == 2)
+    assert len(node.rows()) == 2
+
+
 def test_results_wait_while_the_disk_of_the_store_is_not_there(start, archive, tmp_path):
     """And what is sent then is refused, and not written into the folder that is left."""
     folder, disk = tmp_path / "store", tmp_path / "disk"

@@ -99,8 +99,8 @@ def test_many_that_came_stand_in_one_line_of_the_ledger(tmp_path):
     store.note_received()
     store.close()
     lines = [json.loads(line) for line in (tmp_path / "s.csv.node").read_text().splitlines()]
-    assert [list(line) for line in lines] == [["version", "identity"], ["received"]]
-    assert list(lines[1]["received"]) == ["1.2.0", "1.2.1", "1.2.2"]
+    assert [list(line) for line in lines] == [["version", "identity"], ["marked"], ["received"]]
+    assert list(lines[2]["received"]) == ["1.2.0", "1.2.1", "1.2.2"]
     store = open_store(tmp_path)
     assert store.keep("1.2.1", make_image(1))[0] is Received.SAME
     store.close()
@@ -221,16 +221,45 @@ def test_a_store_whose_disk_is_not_mounted_is_neither_written_nor_read(tmp_path)
     store.close()
 
 
-@pytest.mark.parametrize("way", ["done", "marker"])
-def test_a_store_that_was_emptied_on_purpose_is_used_again(tmp_path, way):
+def empty(store: Path) -> None:
+    for path in store.iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_an_empty_folder_in_place_of_the_store_is_refused_even_if_all_is_done(tmp_path, is_done):
+    """After a boot all is done as a rule. What came into the bare folder would be hidden by the disk."""
     store = open_store(tmp_path)
     store.keep("1.2.3", b"x")
-    if way == "done":
+    if is_done:
         store.finish("1.2.3.dcm", retain="delete")
     store.close()
-    for path in (tmp_path / "store").iterdir():
-        path.unlink()
-    if way == "marker":
-        (tmp_path / "store" / MARKER).touch()
+    empty(tmp_path / "store")
+    with pytest.raises(OutputError, match=f"{1 - is_done} objects in it are not done. Mount its disk"):
+        open_store(tmp_path)
+    assert list((tmp_path / "store").iterdir()) == []
+    (tmp_path / "store" / MARKER).touch()  # it was emptied on purpose
     open_store(tmp_path).close()
-    assert (tmp_path / "store" / MARKER).exists()
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_store_of_a_version_without_a_marker_is_taken_over(tmp_path, is_done):
+    ledger = [
+        {"version": 1, "identity": IDENTITY},
+        {"uid": "1.2.3", "digest": "00" * 16},
+        {"received": {"1.2.4": "11" * 16}},
+        *([{"done": "1.2.3.dcm"}, {"done": "1.2.4.dcm"}] if is_done else []),
+    ]
+    (tmp_path / "s.csv.node").write_text("".join(json.dumps(line) + "\n" for line in ledger))
+    (tmp_path / "store").mkdir()
+    if not is_done:
+        (tmp_path / "store" / "1.2.3.dcm").write_bytes(b"x")
+    for _ in range(2):
+        store = open_store(tmp_path)
+        assert store.list_waiting() == ([] if is_done else ["1.2.3.dcm"])
+        assert store.list_missing() == ([] if is_done else ["1.2.4.dcm"])
+        store.close()
+    (tmp_path / "store" / MARKER).unlink()
+    (tmp_path / "store" / "1.2.3.dcm").unlink(missing_ok=True)
+    with pytest.raises(OutputError, match="Mount its disk"):
+        open_store(tmp_path)

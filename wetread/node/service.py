@@ -142,6 +142,11 @@ class _Node:
         """Take up what an earlier run left: objects without a row, rows without results, files that stay."""
         for name in self.store.list_left():
             self._end(name)
+        if missing := self.store.list_missing():
+            self.report(
+                f"{len(missing):,} objects left the store before they were done, the first is {missing[0]}: "
+                "each is taken up when it is sent again"
+            )
         for name in self.store.list_waiting():
             has_score = self.rows.journal.find_score(key_name(name))
             if has_score is None:
@@ -157,12 +162,14 @@ class _Node:
             if not self._arrived:
                 self._news.wait(_WAIT)
             came = list(self._arrived.items())[:_MOST]
-            self._scoring = {
-                name: since for name, since in came if self.rows.journal.find_score(key_name(name)) is None
-            }
+            scores = {name: self.rows.journal.find_score(key_name(name)) for name, _ in came}
+            self._scoring = {name: since for name, since in came if scores[name] is None}
             for name, _ in came:
                 del self._arrived[name]
             names = list(self._scoring)
+        for name, has_score in scores.items():
+            if has_score is not None:  # its file had left the store before its results were out
+                self._pass_on(name, has_score=has_score)
         self._looked = format_now()
         self.rows.heartbeat.beat()
         if names:

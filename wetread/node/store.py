@@ -5,7 +5,8 @@
     scores.csv.node                  {"received":{"1.2.840.…":"5f2c…"}}, {"sent":…}, {"done":…}
 
 A file's name is its SOP Instance UID: no name or number of a patient stands in it. `store/.wetread-store`
-tells the store from the empty folder that is left of it where its disk is not mounted.
+tells the store from the empty folder that is left of it where its disk is not mounted; the ledger knows that
+it was there.
 
 In memory an object that is done takes 36 bytes of a table that is between a third and two thirds full.
 """
@@ -63,8 +64,10 @@ class Store:
         self._writing: set[str] = set()
         # On the disk, and not in the ledger yet; a start that finds their files notes them.
         self._unnoted: dict[str, str] = {}
-        # By file name: the digest, and whether it is done and held. And how many are not done.
-        self._known, self._open = TextTable(_DIGEST + 1), 0
+        # By file name: the digest, and whether it is done and held. And the names of those that are not done.
+        self._known = TextTable(_DIGEST + 1)
+        self._open: set[str] = set()
+        self._is_marked = False  # by the ledger: the folder once had its marker
         self._sent: dict[str, set[str]] = {}
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -121,14 +124,16 @@ class Store:
 
     def _mark(self, *, is_empty: bool) -> None:
         """See that the folder is the store itself. Raises OutputError where it seems to be what it hides."""
-        if (self.folder / MARKER).exists():
-            return
-        if is_empty and self._open:
-            raise OutputError(
-                f"The store {str(self.folder)!r} is empty, and by {self._path!r} {self._open:,} objects in "
-                f"it are not done. Mount its disk. If it was emptied on purpose, create {MARKER} in it."
-            )
-        write_file(self.folder / MARKER, b"", mode=self._mode)
+        if not (self.folder / MARKER).exists():
+            if is_empty and (self._open or self._is_marked):
+                raise OutputError(
+                    f"The store {str(self.folder)!r} is empty, and by {self._path!r} it was in use, and "
+                    f"{len(self._open):,} objects in it are not done. Mount its disk. If it was emptied on "
+                    f"purpose, create {MARKER} in it."
+                )
+            write_file(self.folder / MARKER, b"", mode=self._mode)
+        if not self._is_marked:
+            self._note({"marked": True})
 
     def check_present(self) -> None:
         """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
@@ -143,8 +148,10 @@ class Store:
 
     def _learn(self, name: str, digest: bytes) -> None:
         """Take down that an object came; it is not done."""
-        self._open += name not in self._known
-        self._known.put(name, digest + bytes([self._find_state(name)]))
+        state = self._find_state(name)
+        if not state & _DONE:
+            self._open.add(name)
+        self._known.put(name, digest + bytes([state]))
 
     def _find_state(self, name: str) -> int:
         found = self._known.get(name)
@@ -152,8 +159,8 @@ class Store:
 
     def _add_state(self, name: str, state: int) -> None:
         found = self._known.get(name) or _UNKNOWN + b"\0"
-        if state == _DONE and found[:_DIGEST] != _UNKNOWN and not found[_DIGEST] & _DONE:
-            self._open -= 1
+        if state == _DONE:
+            self._open.discard(name)
         self._known.put(name, found[:_DIGEST] + bytes([found[_DIGEST] | state]))
 
     def _take_in(self, line: Mapping[str, Any], is_first: bool) -> None:
@@ -167,6 +174,8 @@ class Store:
             self._learn(line["uid"] + _SUFFIX, bytes.fromhex(line["digest"]))
         for uid, digest in line.get("received", {}).items():
             self._learn(uid + _SUFFIX, bytes.fromhex(digest))
+        if "marked" in line:
+            self._is_marked = True
         if "held" in line:
             self._add_state(line["held"], _HELD)
         if "sent" in line:
@@ -278,6 +287,11 @@ class Store:
                     sync_folder(str(self.folder / name))
             elif retain != "keep" and (self.folder / name).exists():
                 move_aside(str(self.folder / name), root=str(self.folder), target=retain)
+
+    def list_missing(self) -> list[str]:
+        """Names of objects that are not done, and whose files somebody removed."""
+        with self._lock:
+            return sorted(self._open.difference(self._list_files()))
 
     def list_left(self) -> list[str]:
         """Names of files that are done, and should have left but were not moved or deleted before a kill."""

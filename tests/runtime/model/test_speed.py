@@ -9,6 +9,7 @@ import pytest
 
 from wetread.runtime.model import speed
 from wetread.runtime.model.session import ModelSession
+from wetread.runtime.model.spec import ModelSpec
 
 
 class Sleeper:
@@ -40,6 +41,19 @@ def test_rounds_fill_the_time():
     speed.measure_speeds([sleeper], np.zeros((8, 4, 4, 1), np.uint8), seconds=0.1)  # type: ignore[list-item]
     assert time.perf_counter() - start >= 0.1
     assert sleeper.images > 5 * 8
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.05, 8), (1e-5, 64)])
+def test_a_large_network_takes_no_more_than_its_second(monkeypatch, seconds, most):
+    """At 20 images/s, rounds of 64 would take 16 s."""
+    rounds = []
+    monkeypatch.setattr(speed, "measure_speeds", lambda _, images, seconds: rounds.append(images) or [1.0])
+    sleeper = Sleeper(seconds)
+    sleeper.spec, sleeper.provider = ModelSpec(labels=("a", "b")), "P"
+    speed.measure_speed(sleeper)  # type: ignore[arg-type]
+    ((images,),) = [rounds]
+    assert 1 <= len(images) <= most and (seconds > 1e-3 or len(images) > 8)
+    assert images.shape[1:] == (64, 64, 1) and sleeper.images == 1
 
 
 def test_a_model_tells_its_speed(toy_model):

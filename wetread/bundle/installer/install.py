@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -25,6 +26,8 @@ LONGEST_WINDOWS_FOLDER = 110
 # How a PEM file says that a key is Ed25519's (RFC 8410), and whom ssh-keygen is asked for.
 ED25519 = bytes.fromhex("302a300506032b6570032100")
 SIGNER = "wetread-bundle"
+# What a unit says by escapes: control characters, and bytes that are no UTF-8.
+UNPRINTED = "[\x00-\x1f\x7f\udc80-\udcff]"
 # Files that file managers create in a folder that is opened. Only at the top, where nothing reads them.
 LEFT_BY_BROWSING = ("Thumbs.db", "desktop.ini", ".DS_Store")
 
@@ -287,14 +290,15 @@ def place_command(line: str, folder: Path) -> str:
         f"{folder}/{word[len('/opt/wetread/') :]}" if word.startswith("/opt/wetread/") else word
         for word in line[len("ExecStart=") :].split(" ")
     ]
-    # systemd takes no program with quotes in its name; wetread is a script of the shell's.
-    program = ["/bin/sh"] if set(words[0]) & set("\\\"'\n") else [quote(words.pop(0))]
+    # systemd takes no program with escapes or quotes in its name; wetread is a script of the shell's.
+    program = ["/bin/sh"] if set(quote(words[0])[1:-1]) & set("\\'") else [quote(words.pop(0))]
     return f"ExecStart={' '.join(program + [quote(word).replace('$', '$$') for word in words])}"
 
 
 def quote(word: str) -> str:
     """Quote a word of a command; % begins a specifier."""
-    text = word.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("%", "%%")
+    text = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    text = re.sub(UNPRINTED, lambda found: f"\\x{os.fsencode(found[0])[0]:02x}", text)
     return f'"{text}"' if set(text) & set(" \t\\\"';$") else text
 
 
