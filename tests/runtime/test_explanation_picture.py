@@ -20,8 +20,16 @@ from PIL import Image
 from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
 from tests.runtime.test_explain import build_looking_model, draw, draw_bright_corner, make_classifier, split
 from wetread.cli import run
+from wetread.runtime import explanation_picture
 from wetread.runtime.explain import Box, Explanation, explain_image
-from wetread.runtime.explanation_picture import NOTICE, Caption, describe, explain_colors, make_metadata
+from wetread.runtime.explanation_picture import (
+    NOTICE,
+    Caption,
+    describe,
+    draw_explanation,
+    explain_colors,
+    make_metadata,
+)
 from wetread.runtime.images.dicom.display import Display
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.overlay import FAINTEST, SCALES
@@ -135,6 +143,23 @@ def test_the_words_say_what_and_how():
     assert "The model's answer is another label: B, probability 0.1000." in other
     many = make_found((8, 8), probabilities={"A": 0.5, "B": 0.3, "C": 0.2})
     assert describe(many, replace(CAPTION, threshold=None))[0].endswith(", one of 3 labels")
+
+
+@pytest.mark.parametrize("identity", ["x" * 3000, "ü" * 1000, "word " * 600])
+def test_long_words_are_broken_into_lines_without_measuring_each_end(monkeypatch, identity):
+    """Two labels of 4,000 letters took 192 s to draw; a damaged name of a patient may be longer."""
+    measured = []
+    whole = explanation_picture.measure_text
+    monkeypatch.setattr(
+        explanation_picture,
+        "measure_text",
+        lambda text, **how: measured.append(len(text)) or whole(text, **how),
+    )
+    found = make_found((8, 8))
+    drawn = draw_explanation(found, replace(CAPTION, identity=identity))
+    plain = draw_explanation(found, replace(CAPTION, identity="x"))
+    assert drawn.shape[0] > plain.shape[0] + 10 * 30
+    assert sum(measured) < 400 * len(identity)
 
 
 def test_a_map_that_shows_nothing_says_so():

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
@@ -234,10 +235,11 @@ def _wrap(text: str, most: int) -> list[str]:
     """Break a text into lines of at most so many pixels, at blanks where there are some."""
     lines: list[str] = []
     while text:
-        end = len(text)
-        while end > 1 and _measure(text[:end]) > most:
-            blank = text.rfind(" ", 0, end)
-            end = blank if blank > 0 else end - 1
+        ends = range(1, min(len(text), most) + 1)  # hardly a letter is narrower than a pixel
+        end = max(1, bisect_right(ends, most, key=lambda end: _measure(text[:end])))
+        if end < len(text):
+            blank = text.rfind(" ", 0, end + 1)
+            end = blank if blank > 0 else end
         lines.append(text[:end].rstrip())
         text = text[end:].lstrip()
     return lines
