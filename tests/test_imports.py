@@ -81,6 +81,7 @@ MAY_IMPORT = {
 
 # The rooms of the runtime, lowest first: a module imports from rooms before its own, or from its own.
 RUNTIME_ORDER = (
+    "wording",
     "entries",
     "processor",
     "allocator",

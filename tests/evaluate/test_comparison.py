@@ -117,6 +117,15 @@ def test_two_models_with_differences_by_patient() -> None:
     assert swapped.mcnemar.p_value == found.mcnemar.p_value
 
 
+def test_a_difference_that_no_resample_defines_has_no_interval() -> None:
+    table = np.array([[0.9, 0.1], [0.2, 0.8]], np.float32)
+    models = [Contender(name=n, spec=TWO, probabilities=table) for n in "xy"]
+    truth = np.array([0, 1])
+    seed = next(s for s in range(99) if len(set(np.random.default_rng(s).integers(0, 2, 2).tolist())) == 1)
+    found = compare(*models, truth, groups=["a", "b"], resamples=1, seed=seed)
+    assert found.to_dict()["differences"]["auc"] == [0.0, None, None]
+
+
 def test_three_labels_have_a_test_each_and_null_is_json() -> None:
     random = np.random.default_rng(3)
     spec = ModelSpec(labels=("a", "b", "c"))

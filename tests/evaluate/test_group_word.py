@@ -33,6 +33,8 @@ PEOPLE = ["NORMAL/person1_1.jpeg"]
         (r"plot\d+", LEAVES, {"architecture": "edge", "group": "plant"}, "plant"),
         (r"(?P<field_plot>plot\d+)", LEAVES, {"architecture": "edge", "group": "plant"}, "field plot"),
         (r"(?P<patient>plot\d+)", LEAVES, {}, "patient"),
+        (r"(?P<_plot_>plot\d+)", LEAVES, {}, "plot"),
+        (r"(?P<_>plot\d+)", LEAVES, {}, "group"),  # a name that says nothing
     ],
 )
 def test_the_word_for_a_group(pattern, names, training, word) -> None:
@@ -86,6 +88,16 @@ def test_the_expressions_own_word_is_used(leaves) -> None:
     assert (found.word, found.metrics.patients) == ("plant", 12)
     assert "95% interval by plant" in render_report(found)
     assert "24 images of 12 plants" not in found.notes
+
+
+def test_the_plural_of_the_word_is_english(leaves, tmp_path, capsys) -> None:
+    data, model = leaves
+    output = ["--output", str(tmp_path / "out"), "--resamples", "10"]
+    words = ["--group-regex", r"(?P<biopsy>plot\d+)_"]
+    assert run(["evaluate", str(data), "--model", str(model), *words, *output]) == 0
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "24 images of 12 biopsies" in capsys.readouterr().out
+    assert "10 samples of biopsies" in page and "biopsys" not in page
 
 
 def test_agreement_of_readers_of_other_images(tmp_path, capsys) -> None:

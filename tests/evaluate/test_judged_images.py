@@ -8,6 +8,8 @@ import numpy as np
 from tests.evaluate.drawn_scores import draw_evaluation, draw_scores, name_labels
 from wetread.errors import Status
 from wetread.evaluate.judged_images import find_confusions, find_mistakes, select_judged
+from wetread.evaluate.labelled_folders import Listing
+from wetread.evaluate.notes import note_data
 from wetread.evaluate.tables import sort_labels, tabulate_confusion, tabulate_labels
 from wetread.runtime.scoring.rows import Prediction
 
@@ -56,6 +58,17 @@ def test_the_worst_label_comes_first_and_one_without_images_last() -> None:
     values = [metrics.per_label[label].f1 for label in order]
     assert values == sorted(values)
     assert [row[0] for row in tabulate_labels(metrics)[1]] == order
+
+
+def test_absent_labels_of_many_are_counted() -> None:
+    scores = draw_scores([f"label {k:03d}" for k in range(50)], images=2)
+    few = replace(scores, images=tuple(replace(image, label="label 000") for image in scores.images))
+    listing = Listing(source=None, root="", labels=few.spec.labels, images=few.images, strays=())
+    [note] = note_data(few, listing, split=None, run=None, word="group")
+    assert note == (
+        "No image of label 001, label 002, label 003 and 46 more labels: metrics that need one are not "
+        "defined."
+    )
 
 
 def test_a_terminal_lists_the_most_confused_pairs_of_many_labels() -> None:

@@ -13,7 +13,7 @@ from tests.evaluate.test_report import Numbers, leaves, look_up
 from tests.models import build_model, toy_spec
 from tests.review.conftest import write_scores
 from wetread.cli import run
-from wetread.errors import DatasetError, UsageError
+from wetread.errors import DatasetError, SourceError, UsageError
 from wetread.evaluate.reader_labels import ReadersOptions, judge_by_readers
 from wetread.evaluate.reviews import Review, Verdict, encode_reviews
 
@@ -118,6 +118,19 @@ def test_files_that_do_not_fit_are_refused(site, tmp_path):
         judge(site, tmp_path / "none.csv")
     with pytest.raises(UsageError, match="--model"):
         judge(site, tmp_path / "none.csv", model=None)
+
+
+@pytest.mark.parametrize("value", ["", "nan", "1,5", "-0.1", "1.5"])
+def test_a_probability_that_is_none_is_refused(toy_model, tmp_path, value):
+    """Scores that a spreadsheet has saved."""
+    (tmp_path / "scores.csv").write_text(
+        "path,status,label,probability,p_NORMAL,p_PNEUMONIA,error\n"
+        f'a.png,ok,NORMAL,0.7,0.7,0.3,\nb.png,ok,NORMAL,0.7,"{value}",0.3,\n'
+    )
+    (tmp_path / "reviews.csv").write_text("path,label\na.png,NORMAL\nb.png,NORMAL\n")
+    files = {"reviews": str(tmp_path / "reviews.csv"), "scores": str(tmp_path / "scores.csv")}
+    with pytest.raises(SourceError, match="row of 'b.png' must have probabilities from 0 to 1"):
+        judge_by_readers(ReadersOptions(**files, model=str(toy_model), resamples=0))
 
 
 def test_the_command_takes_the_model_from_the_record(site, tmp_path, toy_model, image_folder, capsys):

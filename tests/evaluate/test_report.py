@@ -20,6 +20,7 @@ from wetread.evaluate.evaluation import EvaluateOptions, Evaluation, evaluate
 from wetread.evaluate.judged_images import find_confusions, find_mistakes, select_judged
 from wetread.evaluate.outputs import write_outputs
 from wetread.evaluate.report import render_report
+from wetread.evaluate.runs import read_run
 from wetread.evaluate.svg_charts import choose_ticks, draw_whisker
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring.classifier import Classifier
@@ -193,6 +194,23 @@ def test_odd_names_are_escaped(tmp_path) -> None:
     assert "<img" not in page
     assert "&lt;img src=x onerror=alert" in page
     page.encode()  # no surrogate is left
+
+
+def test_labels_that_are_no_unicode_do_not_stop_the_report() -> None:
+    """Linux takes any bytes for a folder's name, Windows unpaired surrogates."""
+    scores = draw_scores(("caf\udce9", "\ud83d<b>", "c"), images=6)
+    page = render_report(draw_evaluation(scores))
+    assert "caf\ufffd" in page.encode().decode() and "<b>\ufffd" not in page
+    two = render_report(draw_evaluation(draw_scores(("caf\udce9", "\ud83d"), images=6)))
+    assert "truth caf\ufffd: 6 images" in two.encode().decode()
+
+
+def test_epochs_without_a_number_are_left_out_of_the_curves(tmp_path) -> None:
+    evaluation = make_evaluation(tmp_path)
+    history = tmp_path / "run" / "history.csv"
+    history.write_text("epoch,loss,val_loss,val_auc\n1,0.5,nan,nan\n2,0.4,inf,nan\n")
+    page = render_report(replace(evaluation, run=read_run(str(tmp_path / "run"))))
+    assert "epoch 2: loss 0.4000" in page and "val_auc" not in page
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def agreement(
 
 
 def _print_agreement(found: Agreement) -> None:
-    from wetread.cli.tables import print_rows, print_table
+    from wetread.cli.tables import print_note, print_rows, print_table
 
     labelled = [f"{name} {count:,}" for name, count in zip(found.readers, found.labelled, strict=True)]
     print_rows([("labelled", ", ".join(labelled)), ("by all of them", f"{found.common:,}")])
@@ -88,7 +88,8 @@ def _print_agreement(found: Agreement) -> None:
         if more > 0:
             print(f"and {more:,} more: --output FILE.csv holds all of them")
     for note in found.notes:
-        print(f"\nnote: {note}")
+        print()
+        print_note(note)
 
 
 def _describe(name: str, kappa: Kappa) -> list[str]:

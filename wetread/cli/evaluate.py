@@ -192,7 +192,7 @@ def show_count(*, quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 
 def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
     """Print notes, metrics, confusion, labels and the comparison as plain tables."""
-    from wetread.cli.tables import print_rows, print_table
+    from wetread.cli.tables import print_note, print_rows, print_table
     from wetread.evaluate import tables
 
     print_rows(tables.describe_data(evaluation))
@@ -211,6 +211,6 @@ def _print_evaluation(evaluation: Evaluation, output: str | None) -> None:
     if evaluation.notes:
         print()
     for note in evaluation.notes:
-        print(f"note: {note}")
+        print_note(note)
     if output is not None:
         print(f"\nwritten: {output}/report.html, metrics.json, predictions.csv")

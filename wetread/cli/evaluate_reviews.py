@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def print_judgement(found: Judgement, output: str | None) -> None:
     """Print metrics, confusion matrix, the labelled share of each tenth, notes, and what was written."""
-    from wetread.cli.tables import print_rows, print_table
+    from wetread.cli.tables import print_note, print_rows, print_table
     from wetread.evaluate import tables
     from wetread.evaluate.interface import READERS_FILES
 
@@ -39,6 +39,6 @@ def print_judgement(found: Judgement, output: str | None) -> None:
     print_table([spec.positive or "probability", "scored", "labelled by readers"], parts)
     print()
     for note in found.notes:
-        print(f"note: {note}")
+        print_note(note)
     if output is not None:
         print(f"\nwritten: {output}/{', '.join(READERS_FILES)}")

@@ -223,7 +223,8 @@ def _bootstrap(prepared: PreparedSample, resampled: Iterator[Floats]) -> dict[st
     for weights in resampled:
         for name, value in compute_values(prepared, weights).items():
             drawn.setdefault(name, []).append(value)
-    return {name: _interval(values) for name, values in drawn.items() if not np.isnan(values).all()}
+    intervals = {name: _interval(values) for name, values in drawn.items()}
+    return {name: found for name, found in intervals.items() if not math.isnan(found[0])}
 
 
 def draw_weights(images: int, groups: Sequence[str] | None, *, resamples: int, seed: int) -> Iterator[Floats]:
@@ -237,5 +238,9 @@ def draw_weights(images: int, groups: Sequence[str] | None, *, resamples: int, s
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+    """The 95% percentile interval of the values that are defined; NaN if none is."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return math.nan, math.nan
+    low, high = np.percentile(known, [2.5, 97.5])
     return float(low), float(high)

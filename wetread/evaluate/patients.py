@@ -45,9 +45,9 @@ def name_group(pattern: str, names: Iterable[str], *, of_patients: bool) -> str:
     or their names are those of the chest X-rays that the default expression knows. Raises ConfigError.
     """
     compiled = compile_group_regex(pattern)
-    own = next(iter(compiled.groupindex), None)
-    if own is not None:
-        return own.replace("_", " ")
+    own = next(iter(compiled.groupindex), "").replace("_", " ").strip()
+    if own:
+        return own
     known = pattern == DEFAULT_GROUP_REGEX and any(compiled.search(name) for name in names)
     return PATIENT if of_patients or known else GROUP
 

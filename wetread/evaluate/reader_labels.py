@@ -7,6 +7,7 @@ labelled any image, the metrics say nothing, and a note says so.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +29,8 @@ from wetread.evaluate.strata import Stratum, count_strata, weigh
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import encode_csv
 from wetread.runtime.scoring.scores_file import ScoresFile
+
+_ROUNDING = 1e-6  # by which a probability may be outside 0 to 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +143,22 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
             if row[status] != Status.OK:
                 others.add(row[path])
             elif places.setdefault(row[path], len(values)) == len(values):
-                values.append([float(row[column]) for column in columns])
+                values.append(_read_values([row[column] for column in columns], row[path], file.path))
     return _Scored(np.array(values, np.float32).reshape(len(values), len(names)), places, others)
+
+
+def _read_values(texts: Sequence[str], path: str, location: str) -> list[float]:
+    """The probabilities of a row with the status ok. Raises SourceError."""
+    try:
+        values = [float(text) for text in texts]
+    except ValueError:
+        values = [math.nan]
+    if not all(-_ROUNDING <= value <= 1 + _ROUNDING for value in values):
+        raise SourceError(
+            f"{location!r}: the row of {path!r} must have probabilities from 0 to 1, since its status is ok, "
+            f"not {', '.join(map(repr, texts))}. Give the file as `wetread score` wrote it."
+        )
+    return values
 
 
 def _choose(reviews: Sequence[Review], scored: _Scored, spec: ModelSpec) -> list[Review]:

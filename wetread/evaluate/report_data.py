@@ -25,6 +25,7 @@ from wetread.evaluate.report_html import (
 from wetread.evaluate.tables import TITLES, describe_comparison, format_sign
 from wetread.evaluate.thumbnails import encode_picture
 from wetread.runtime.model.description import describe_spec
+from wetread.runtime.wording import pluralize
 
 _FAILURES = 200  # listed on the page at most; predictions.csv has all
 _SAMPLES_WIDTH = 1100
@@ -163,7 +164,7 @@ def show_readers_configuration(found: Judgement) -> str:
 
 
 def _describe_bootstrap(resamples: int, seed: int, word: str) -> tuple[str, str]:
-    return "bootstrap", f"{resamples:,} samples of {word}s, seed {seed}, percentiles"
+    return "bootstrap", f"{resamples:,} samples of {pluralize(word)}, seed {seed}, percentiles"
 
 
 def _tabulate(rows: Sequence[tuple[str, str]]) -> str:

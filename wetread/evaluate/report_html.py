@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from html import escape
 from unicodedata import east_asian_width
 
-from wetread.evaluate.svg_charts import COLORS
+from wetread.evaluate.svg_charts import COLORS, escape_text
 from wetread.evaluate.tables import format_number, format_sign
 
 
 def show_text(text: str) -> str:
-    """Escape text for HTML; bytes of a name that are not UTF-8 become U+FFFD."""
-    return escape(text.encode("utf-8", "surrogateescape").decode("utf-8", "replace"), quote=True)
+    """Escape text for HTML, as `escape_text` does."""
+    return escape_text(text)
 
 
 def show_name(name: str) -> str:

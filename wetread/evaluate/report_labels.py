@@ -38,10 +38,13 @@ def show_labels(metrics: Metrics, confusions: Sequence[Confusion]) -> str:
         label: f'<span class="index">{index + 1}</span> ' if numbered else ""
         for index, label in enumerate(metrics.labels)
     }
+    instead: dict[str, list[Confusion]] = {label: [] for label in metrics.labels}
+    for pair in confusions:
+        instead[pair.truth].append(pair)
     rows = [
         (
             numbers[label] + show_name(label),
-            _list_others([pair for pair in confusions if pair.truth == label]),
+            _list_others(instead[label]),
             show_count(metrics.per_label[label].images, f"metrics.per_label.{label}.images"),
             *(
                 show_number(getattr(metrics.per_label[label], name), f"metrics.per_label.{label}.{name}")

@@ -17,6 +17,7 @@ from wetread.evaluate.report_html import (
     show_text,
 )
 from wetread.evaluate.tables import Value, list_values
+from wetread.runtime.wording import pluralize
 
 _HEADLINE_TWO = ("auc", "sensitivity", "specificity", "balanced_accuracy")
 _HEADLINE_MANY = ("balanced_accuracy", "accuracy", "auc", "f1")
@@ -44,7 +45,7 @@ def show_readers_head(found: Judgement) -> str:
 def _describe_images(metrics: Metrics, word: str) -> str:
     images = show_count(metrics.images, "metrics.images")
     groups = show_count(metrics.patients or 0, "metrics.patients")
-    return f"{images} images of {groups} {show_text(word)}s"
+    return f"{images} images of {groups} {show_text(pluralize(word))}"
 
 
 def _make_head(command: str, model: str, judged: str, metrics: Metrics, rule: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,8 @@ def _read_history(place: Path) -> tuple[dict[str, float], ...]:
         return ()
     try:
         return tuple(
-            {name: float(value) for name, value in row.items() if value} for row in _read_table(path)
+            {name: float(value) for name, value in row.items() if value and math.isfinite(float(value))}
+            for row in _read_table(path)
         )
     except (TypeError, ValueError) as error:
         raise SourceError(f"{path} must contain numbers: {error}.") from error

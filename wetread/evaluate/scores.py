@@ -17,7 +17,7 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.images.cache import find_images
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.batches import Model, score_chunks
-from wetread.runtime.scoring.rows import Prediction
+from wetread.runtime.scoring.rows import Prediction, encode_name
 
 OnProgress = Callable[[int, int], object]
 
@@ -66,7 +66,7 @@ class Scores:
             for image, digest, found in zip(self.images, self.digests, self.predictions, strict=True)
             if found.status == Status.OK
         )
-        return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        return hashlib.sha256(encode_name("".join(lines))).hexdigest()
 
 
 def score_images(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from html import escape
@@ -15,6 +16,12 @@ UNIT_TICKS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 HALVES = (0.0, 0.5, 1.0)
 _LINE = 13  # the height of a tick's label
 COLORS = 8  # classes c0 to c7 in report.css
+_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+def escape_text(text: str) -> str:
+    """Escape text for HTML. What is no Unicode in a name, as Linux and Windows allow, becomes U+FFFD."""
+    return escape(_SURROGATES.sub("\ufffd", text), quote=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +288,7 @@ def _frame(
         middle = (axes.top + bottom) / 2
         parts.append(
             f'<text class="title" text-anchor="middle" transform="translate(13 {middle}) rotate(-90)">'
-            f"{escape(y_title)}</text>"
+            f"{escape_text(y_title)}</text>"
         )
     return "".join(parts)
 
@@ -316,16 +323,16 @@ def _line(
 
 
 def _text(x: float, y: float, text: str, *, css: str = "tick", anchor: str = "middle") -> str:
-    return f'<text class="{css}" x="{x}" y="{y}" text-anchor="{anchor}">{escape(text)}</text>'
+    return f'<text class="{css}" x="{x}" y="{y}" text-anchor="{anchor}">{escape_text(text)}</text>'
 
 
 def _title(text: str) -> str:
-    return f"<title>{escape(text)}</title>"
+    return f"<title>{escape_text(text)}</title>"
 
 
 def _svg(axes: Axes, parts: Iterable[str], label: str) -> str:
     css = "chart mini" if axes.width == SMALL.width else "chart"
     return (
         f'<svg class="{css}" viewBox="0 0 {axes.width} {axes.height}" role="img" '
-        f'aria-label="{escape(label, quote=True)}">{"".join(parts)}</svg>'
+        f'aria-label="{escape_text(label)}">{"".join(parts)}</svg>'
     )

@@ -12,6 +12,7 @@ from wetread.evaluate.comparison import Comparison, DeLong
 from wetread.evaluate.evaluation import Evaluation
 from wetread.evaluate.metrics import Metrics
 from wetread.evaluate.scores import Scores
+from wetread.runtime.wording import pluralize
 
 # In the order of the report: decisions, ranking, calibration.
 TITLES = {
@@ -95,7 +96,7 @@ def describe_data(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 def describe_images(metrics: Metrics, word: str) -> str:
     """Say how many images of how many groups were judged."""
-    return f"{metrics.images:,} images of {metrics.patients:,} {word}s"
+    return f"{metrics.images:,} images of {metrics.patients:,} {pluralize(word)}"
 
 
 def _describe_certainty(scores: Scores) -> list[tuple[str, str]]:
@@ -158,7 +159,7 @@ def _tabulate_pairs(metrics: Metrics) -> Table:
 
 
 def sort_labels(metrics: Metrics) -> list[str]:
-    """Sort labels by F1, the lowest first; those without an image, and so without F1, last."""
+    """Sort labels by F1, the lowest first; those without an image last."""
     found = metrics.per_label
 
     def rank(label: str) -> tuple[bool, float]:
@@ -181,7 +182,10 @@ def describe_comparison(found: Comparison, word: str) -> list[tuple[str, str]]:
     """Describe the tests of two models. `word`: what the images are grouped by."""
     mcnemar = found.mcnemar
     rows = [
-        ("compared with", f"{found.second}, on {found.images:,} images of {found.patients:,} {word}s"),
+        (
+            "compared with",
+            f"{found.second}, on {found.images:,} images of {found.patients:,} {pluralize(word)}",
+        ),
         (
             f"McNemar ({mcnemar.test})",
             f"right alone: {mcnemar.only_first:,} and {mcnemar.only_second:,}, p {format_p(mcnemar.p_value)}",
@@ -191,7 +195,7 @@ def describe_comparison(found: Comparison, word: str) -> list[tuple[str, str]]:
     if found.repeated:
         rows.append(
             (
-                f"{word}s repeat",
+                f"{pluralize(word)} repeat",
                 f"{found.repeated:,} images have the {word} of another image here; both tests assume "
                 f"independent images, so trust the intervals by {word} below",
             )

@@ -81,7 +81,7 @@ def _explain_floats(chosen: Candidate, candidates: tuple[Candidate, ...]) -> str
     whole = [row for row in candidates if not row.floats and chosen.name.startswith(row.name)]
     words = (
         f": with them in int8 too, {whole[0].flips} of {whole[0].images} labels flip and probabilities are "
-        f"off by {whole[0].mean_difference:.1e} in the mean, and so by {chosen.mean_difference:.1e}"
+        f"off by {whole[0].mean_difference:.1e} in the mean instead of {chosen.mean_difference:.1e}"
         if whole
         else ", which hurt most in int8"
     )

@@ -21,6 +21,8 @@ from wetread.evaluate.patients import (
     name_group,
 )
 from wetread.runtime.images.cache import ImageCache, cache_images
+from wetread.runtime.scoring.rows import encode_name
+from wetread.runtime.wording import pluralize
 from wetread.train.config import TrainConfig
 from wetread.train.data_checks import Conflicts, count_colored, count_leaks, find_conflicts
 from wetread.train.defaults import settle
@@ -164,7 +166,7 @@ def _split(listing: Listing, images: Sequence[Image], cache: ImageCache, config:
         rows=np.array(rows, np.intp),
         pixels=cache.pixels,
         left_out=left_out,
-        fingerprint=hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest(),
+        fingerprint=hashlib.sha256(encode_name("".join(lines))).hexdigest(),
         leaks=count_leaks(groups, splits),
         alike=alike,
         unmatched=count_unmatched(names, config.group_regex),
@@ -220,10 +222,11 @@ def _choose_sides(
         owners[target].add(image.part if given else group)
     for target, label in enumerate(labels):
         if len(owners[target]) < 2:
+            words = pluralize(word)
             raise (DatasetError if given else TooFewPatientsError)(
                 f"{label!r} has {targets.count(target)} readable images, "
-                f"{'all on one side' if given else f'of {len(owners[target])} {word}s'}. Training and "
-                f"validation need images of two or more {word}s. Add images, or say with --group-regex which "
+                f"{'all on one side' if given else f'of {len(owners[target])} {words}'}. Training and "
+                f"validation need images of two or more {words}. Add images, or say with --group-regex which "
                 f"part of a name is the {word}."
             )
     if given:
@@ -247,8 +250,8 @@ def check_folds(data: Dataset, config: TrainConfig) -> None:
     }
     shown = ", ".join(f"{label} {number:,}" for label, number in patients.items())
     raise TooFewPatientsError(
-        f"There are too few {data.word}s of each label ({shown}) to train and validate each of {count} "
-        "networks and to hold others out. "
+        f"There are too few {pluralize(data.word)} of each label ({shown}) to train and validate each of "
+        f"{count} networks and to hold others out. "
         + (f"Take --folds {most} or fewer" if most else "Leave --folds out")
         + f", add images, or say with --group-regex which part of a name is the {data.word}."
     )

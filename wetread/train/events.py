@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from wetread.runtime.wording import pluralize
+
 _MANY = 0.25  # of the training images that are wrong to the end: the network, not the labels
 
 
@@ -249,12 +251,14 @@ def _describe_data(found: DataFound) -> list[str]:
         shares = ", ".join(
             f"{label} {count:,} ({count / total:.1%})" for label, count in counts.items() if total
         )
-        lines.append(f"{split}: {total:,} images of {found.patients[split]:,} {found.word}s: {shares}")
+        lines.append(
+            f"{split}: {total:,} images of {found.patients[split]:,} {pluralize(found.word)}: {shares}"
+        )
     if found.unmatched:
         lines.append(
             f"warning: no {found.word} was found in the names of {found.unmatched:,} images: each counts as "
-            f"one {found.word}. If {found.word}s have several images, give --group-regex to find them in the "
-            "names"
+            f"one {found.word}. If {pluralize(found.word)} have several images, give --group-regex to find "
+            "them in the names"
         )
     if found.left_out:
         lines.append(f"left out: {len(found.left_out):,} files that cannot be read (corrupt.csv)")

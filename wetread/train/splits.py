@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from wetread.errors import DatasetError
 from wetread.evaluate.patients import PATIENT
+from wetread.runtime.wording import pluralize
 
 _EXPLAINED = {PATIENT: " (groups)"}
 
@@ -76,9 +77,10 @@ def _give_each_fold_one(
         key=lambda group: (members[group].total(), group),
     )
     if len(owners) < folds:
+        owned = f"{len(owners)} {pluralize(word)}{_EXPLAINED.get(word, '')}"
         raise TooFewPatientsError(
-            f"Label number {target + 1} by name has {len(owners)} {word}s{_EXPLAINED.get(word, '')}. Each "
-            f"label needs {folds} or more, one for each part of the split. Add images, or say with "
+            f"Label number {target + 1} by name has {owned}. "
+            f"Each label needs {folds} or more, one for each part of the split. Add images, or say with "
             f"--group-regex which part of a name is the {word}."
         )
     for fold in range(folds):

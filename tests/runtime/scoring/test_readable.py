@@ -21,12 +21,12 @@ from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.readable import (
     describe_prediction,
-    make_printable,
     predict_images,
     rank_labels,
     write_percent,
 )
 from wetread.runtime.scoring.rows import Prediction
+from wetread.runtime.wording import make_printable
 
 TWO = toy_spec()
 FIVE = toy_spec(labels=("a", "b", "c", "d", "e"))

@@ -9,6 +9,7 @@ from wetread.runtime.images.recipe import PixelRecipe
 from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.scope import CHANGES, Scope, Unlike
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
+from wetread.runtime.wording import pluralize
 
 _HELD_OUT, _GROUP = "held_out", "group"
 
@@ -55,7 +56,7 @@ def _describe_band(spec: ModelSpec) -> list[tuple[str, str]]:
 
 def _describe_scope(scope: Scope | None) -> list[tuple[str, str]]:
     if scope is None:
-        return [("scope", "none: nothing tells what is none of this model's business")]
+        return [("scope", "none: the model cannot say which images it is not made for")]
     rows = [("scope", scope.purpose)]
     rows += [(f"scope {rule.keyword}", rule.describe()) for rule in scope.attributes]
     return [*rows, ("scope unlike", _describe_unlike(scope.unlike))]
@@ -93,7 +94,7 @@ def _describe_pixels(recipe: PixelRecipe) -> str:
 def _describe_fields(group: str, values: dict[str, Any]) -> list[tuple[str, str]]:
     rows = {name: _say(value) for name, value in values.items() if name != _HELD_OUT}
     if isinstance(held_out := values.get(_HELD_OUT), dict):
-        word = f"{values.get(_GROUP, 'patient')}s"  # what the images are grouped by
+        word = pluralize(str(values.get(_GROUP, "patient")))  # what the images are grouped by
         names = {name: word if name == "patients" else name for name in held_out}
         rows |= {f"{_HELD_OUT} {names[name]}": _say_held_out(value) for name, value in held_out.items()}
     return [(f"{group} {name}".replace("_", " "), value) for name, value in rows.items()]

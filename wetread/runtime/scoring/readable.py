@@ -19,6 +19,7 @@ from wetread.runtime.scoring.batches import score_entries
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import Prediction
 from wetread.runtime.sources.opening import open_sources
+from wetread.runtime.wording import make_printable
 
 
 def check_images(images: Sequence[str]) -> None:
@@ -74,13 +75,6 @@ def write_percent(probability: float) -> str:
     if text == "100.0%" and probability < 1:
         return ">99.9%"
     return "<0.1%" if text == "0.0%" and probability > 0 else text
-
-
-def make_printable(text: str) -> str:
-    """Write characters that cannot be printed as escapes: a line stays one line, and controls do nothing."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text
-    )
 
 
 def _explain_choice(prediction: Prediction, spec: ModelSpec) -> str:
