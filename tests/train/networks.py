@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import layers
 
 
@@ -50,3 +51,10 @@ def plain(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
             layers.Dense(outputs),
         ]
     )
+
+
+def normalized(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """`tiny` behind a Normalization layer that has seen images."""
+    normalization = layers.Normalization()
+    normalization.adapt(np.linspace(0, 1, 2 * np.prod(input_shape)).reshape(2, *input_shape))
+    return keras.Sequential([keras.Input(input_shape), normalization, *tiny(input_shape, outputs).layers])

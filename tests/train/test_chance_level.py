@@ -48,6 +48,31 @@ def test_guessing_is_above_the_limits_in_one_of_twenty_cases(counts: tuple[int, 
         )
     assert (above / rounds < 0.09).all()
     assert above[0] / rounds > 0.01
+    assert above[1] / rounds > 0.01
+
+
+def test_one_score_that_orders_all_labels_is_guessing() -> None:
+    """The widest that guessing spreads: one number of each image, for half of the labels turned round."""
+    for counts in ((12,) * 10, (60, 40, 20, 10, 5)):
+        truth = np.repeat(np.arange(len(counts)), counts)
+        signs = np.where(np.arange(len(counts)) % 2, 1, -1)
+        chance, above = np.random.default_rng(1), 0
+        for _ in range(2000):
+            scores = chance.permutation(len(truth))[:, None] * signs
+            aucs = [
+                (np.argsort(np.argsort(scores[:, k]))[truth == k].mean() - (counts[k] - 1) / 2)
+                / (len(truth) - counts[k])
+                for k in range(len(counts))
+            ]
+            above += np.mean(aucs) > limit_auc(np.array(counts))
+        assert 0.01 < above / 2000 < 0.09
+
+
+def test_many_labels_that_are_learned_a_little_are_not_at_chance() -> None:
+    """Ten labels with 12 validation images: a mean AUC of 0.6 is five deviations from guessing."""
+    assert (
+        find_chance(make_history(3, accuracy=0.12, auc=0.6), make_data(*(12,) * 10), configure_xray()) is None
+    )
 
 
 def test_it_is_said_once_and_not_after_a_single_epoch() -> None:

@@ -16,10 +16,11 @@ from wetread.cli.train import app
 from wetread.errors import ConfigError
 from wetread.train.backbones import build_application, build_backbone
 from wetread.train.config import TrainConfig
-from wetread.train.events import StageStarted
+from wetread.train.events import StageStarted, StepEnded
 from wetread.train.fine_tuning import Stages, find_start, plan_stages
 from wetread.train.fit import TrainResult, train
 from wetread.train.pretrained import list_leaves
+from wetread.train.training_state import Learner
 
 SMALL = "MobileNetV2-0.35"
 
@@ -124,8 +125,11 @@ def test_a_run_that_was_cut_ends_the_same(
     config = transfer(data, tmp_path / "run", base)
     with pytest.raises(StopError):
         train(config, on_event=stop_after(epoch))
-    resumed = train(config, resume=True)
+    events: list = []
+    resumed = train(config, resume=True, on_event=events.append)
     assert_same(resumed, whole[0])
+    told = [event for event in whole[1] if isinstance(event, StageStarted) and event.last_epoch > epoch]
+    assert [event for event in events if isinstance(event, StageStarted)] == told
 
 
 @pytest.mark.long
@@ -152,8 +156,10 @@ def test_a_run_is_not_resumed_with_other_weights(data: Path, base: Path, tmp_pat
     with pytest.raises(StopError):
         train(config, on_event=stop_after(1))
     file.write_bytes(whole + b" ")
-    with pytest.raises(ConfigError, match="began with weights_digest '"):
+    with pytest.raises(ConfigError, match="began with weights, by their SHA-256 '"):
         train(config, resume=True)
+    with pytest.raises(ConfigError, match="base.keras changed since its SHA-256 was taken"):
+        train(TrainConfig.from_json((tmp_path / "run" / "config.json").read_text()), resume=True)
     file.unlink()
     with pytest.raises(ConfigError, match="there is no file"):
         train(config, resume=True)
@@ -191,8 +197,27 @@ def test_layers_that_a_network_of_the_users_own_freezes_stay_so() -> None:
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(1)])
     model.layers[0].trainable = False
-    Stages(configure_xray(), steps=1).leave(model)
+    Stages(configure_xray(), model, steps=1).leave()
     assert [layer.trainable for layer in model.layers] == [False, True]
+    model.compile()
+    config = configure_xray(weights="a.keras", epochs=2, freeze_epochs=1)
+    stages = Stages(config, model, steps=1)
+    for epoch in (1, 2):
+        stages.enter(Learner(model), epoch)
+        assert [layer.trainable for layer in model.layers] == [False, True]
+    stages.leave()
+    assert [layer.trainable for layer in model.layers] == [False, True]
+
+
+def test_a_layer_that_is_not_there_is_refused_before_the_first_epoch(
+    data: Path, base: Path, tmp_path: Path
+) -> None:
+    """It is needed after the frozen epochs only, and a run cannot change it."""
+    events: list = []
+    with pytest.raises(ConfigError, match="fine_tune_at 'conv9' is no layer of"):
+        train(transfer(data, tmp_path / "run", base, fine_tune_at="conv9"), on_event=events.append)
+    assert not any(isinstance(event, StepEnded) for event in events)
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_layers_are_counted_as_keras_counts_them() -> None:
@@ -222,6 +247,10 @@ def test_options_that_contradict_one_another_are_refused() -> None:
             configure_xray(**{name: value})
     with pytest.raises(ConfigError, match="freeze_epochs must be at most the 10 epochs of the run, not 11"):
         configure_xray(weights="a.h5", freeze_epochs=11)
+    with pytest.raises(
+        ConfigError, match="fine_tune_at '3' is of the epochs after the frozen ones, and all 4"
+    ):
+        configure_xray(weights="a.h5", epochs=4, freeze_epochs=4, fine_tune_at=3)
     with pytest.raises(ConfigError, match="warmup must be shorter than the 2 freeze_epochs, not 2"):
         configure_xray(weights="a.h5", freeze_epochs=2, warmup=2)
     with pytest.raises(ConfigError, match="freeze_epochs must be at least 0, not -1"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import wetread
+from tests.train import networks
 from tests.train.drawn import draw_folder
 from tests.train.test_fit import StopError, configure
 from wetread.cli import run
@@ -102,6 +103,37 @@ def test_it_leaves_a_picture_and_a_table_and_no_run(data: Path, tmp_path: Path, 
 def test_options_that_contradict_it_are_refused(option: str, tmp_path: Path, capsys) -> None:
     assert run(["train", "DATA", "-o", str(tmp_path / "r"), "--find-learning-rate", option]) == 2
     assert f"{option.partition('=')[0]} cannot be used with --find" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--weights", "imagenet"), "'imagenet' need a backbone"),
+        (("--backbone", "Mobile"), "There is no backbone 'Mobile'"),
+        (("--weights", "none.h5", "--backbone", "VGG16"), "there is no file"),
+        (("--architecture", "edges"), "There is no architecture 'edges'"),
+    ],
+)
+def test_names_are_checked_as_for_a_run(
+    options: tuple, words: str, data: Path, tmp_path: Path, capsys
+) -> None:
+    assert run(["train", str(data), "-o", str(tmp_path / "r"), "--find-learning-rate", *options]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_network_that_gives_no_numbers_has_no_rate(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(input_shape: tuple[int, int, int], outputs: int):
+        model = networks.tiny(input_shape, outputs)
+        model.layers[-1].bias.assign([np.nan] * outputs)
+        return model
+
+    monkeypatch.setattr(networks, "plain", broken)
+    config = configure(data, tmp_path / "run", architecture="tests.train.networks:plain")
+    with pytest.raises(ConfigError, match="not finite after 0 steps"):
+        search_rate(config)
 
 
 @pytest.mark.long

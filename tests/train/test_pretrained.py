@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.train import networks
 from tests.train.drawn import configure_xray
 from tests.train.keras2_weights import MODULES, write_weights
 from wetread.errors import ConfigError
@@ -146,6 +147,10 @@ def test_a_network_of_wetreads_own_takes_the_weights_of_another(tmp_path: Path) 
     assert found[-2].shape == (64, 1)
     with pytest.raises(ConfigError, match="does not hold the weights of photo.*of shapes 3 x 3 x 1 x 32"):
         load(replace(config, architecture="photo"))
+    build_network("model-3", (64, 64, 1), 1).save(tmp_path / "flat.keras")
+    flat = configure(tmp_path / "flat.keras", backbone=None, architecture="model-3", color="gray", size=80)
+    with pytest.raises(ConfigError, match="sees another number of pixels: give the --size of its images"):
+        load(flat)
     with pytest.raises(ConfigError, match="Its images were in gray: give --color"):
         load(replace(config, color="rgb"))
     with pytest.raises(ConfigError, match=r"of shapes 3 x 3 x 16 x 16, meets 'conv2d"):
@@ -194,6 +199,84 @@ def test_files_that_are_no_weights_are_refused_by_what_they_are(
         read_layers(tmp_path / "body.weights.h5", configure(tmp_path / "x", backbone=None))
     with pytest.raises(ConfigError, match="does not hold the weights of MobileNet-0.5, with or without"):
         load(configure(tmp_path / "body.weights.h5", backbone="MobileNet-0.5"))
+
+
+def test_weights_that_are_no_numbers_are_refused_by_their_layer(legacy: Path, tmp_path: Path) -> None:
+    path = tmp_path / "nan.h5"
+    path.write_bytes(legacy.read_bytes())
+    with h5py.File(path, "r+") as file:
+        group = file["model_weights"]["conv_pw_3"]
+        group[next(name for name in group.attrs["weight_names"])][0, 0, 0, 0] = np.nan
+    with pytest.raises(ConfigError, match="not finite, of the layer 'conv_pw_3'"):
+        load(configure(path))
+
+
+def test_damaged_files_are_refused_wherever_the_damage_is(tmp_path: Path) -> None:
+    own = {"backbone": None, "architecture": "tests.train.networks:tiny", "size": 20, "color": "gray"}
+    networks.tiny((20, 20, 1), 1).save(tmp_path / "whole.keras")
+    data = (tmp_path / "whole.keras").read_bytes()
+    for name, place in (("config", data.index(b"config.json") + 99), ("weights", len(data) // 2)):
+        path = tmp_path / f"{name}.keras"
+        path.write_bytes(data[:place] + bytes(16) + data[place + 16 :])
+        with pytest.raises(ConfigError, match="cannot be read: Bad CRC-32 .*may be damaged"):
+            read_layers(path, configure(path, **own))
+    with h5py.File(tmp_path / "layers.h5", "w") as file:
+        file["layers"] = np.arange(3)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_layers(tmp_path / "layers.h5", configure(tmp_path / "layers.h5", **own))
+
+
+def test_a_network_that_needs_code_says_so(tmp_path: Path) -> None:
+    """Its code is not run; as .h5 its weights are read."""
+    keras = import_keras()
+    tiny = [
+        keras.Input((20, 20, 1)),
+        keras.layers.Lambda(lambda x: x * 2),
+        *networks.tiny((20, 20, 1), 1).layers,
+    ]
+    model = keras.Sequential(tiny)
+    model.save(tmp_path / "code.keras")
+    model.save(tmp_path / "code.h5")
+    config = configure(
+        tmp_path / "code.keras",
+        backbone=None,
+        architecture="tests.train.networks:tiny",
+        size=20,
+        color="gray",
+    )
+    with pytest.raises(
+        ConfigError, match=r"someone's own code, which is not run: .*`Lambda`.*save the network as"
+    ):
+        load(config)
+    found = load(replace(config, weights=str(tmp_path / "code.h5"))).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found[:-2], model.get_weights()[:-2], strict=True))
+
+
+def test_a_normalization_layer_belongs_to_efficientnet_or_to_a_network_of_ones_own(
+    application, tmp_path: Path
+) -> None:
+    """Around another application it is of pixels that wetread does not know, 0 to 255 perhaps."""
+    keras = import_keras()
+    image = keras.Input((32, 32, 3))
+    scaled = keras.layers.Normalization(mean=None)
+    scaled.adapt(np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3)).astype(np.float32))
+    keras.Model(image, application(scaled(image))).save(tmp_path / "around.keras")
+    model = load(configure(tmp_path / "around.keras"))
+    (rescaling,) = (layer for layer in list_leaves(model) if type(layer).__name__ == "Rescaling")
+    assert (rescaling.scale, rescaling.offset) == (2.0, -1.0)
+    own = networks.normalized((20, 20, 1), 4)
+    own.save(tmp_path / "own.keras")
+    config = configure(
+        tmp_path / "own.keras",
+        backbone=None,
+        architecture="tests.train.networks:normalized",
+        size=20,
+        color="gray",
+    )
+    found = load(config).get_weights()
+    assert all(np.array_equal(a, b) for a, b in zip(found[:-2], own.get_weights()[:-2], strict=True))
+    with pytest.raises(ConfigError, match="does not hold the weights of tests.train.networks:tiny"):
+        load(replace(config, architecture="tests.train.networks:tiny"))
 
 
 def test_the_layers_of_a_network_inside_a_network_are_listed_in_its_place() -> None:

@@ -10,6 +10,7 @@ from wetread.train.events import (
     EpochEnded,
     FoldStarted,
     ImagesRead,
+    StageStarted,
     StepEnded,
     TrainingStarted,
     TrialStarted,
@@ -68,6 +69,28 @@ def test_a_run_is_estimated_by_its_epochs(first: int, compiling: float) -> None:
     for now, left in found[20:]:
         assert left == pytest.approx(end - now, rel=0.125, abs=3)
     assert found[-1][1] == 0
+
+
+def test_a_stage_has_a_pace_of_its_own() -> None:
+    """Five epochs at a second a step, then five at six: from its first epoch on the second one's counts."""
+    time = Made()
+    clock = RunClock(time)
+    started = TrainingStarted(architecture="x", parameters=1, epochs=10, steps=20, first_epoch=1)
+    clock.listen(started)
+    found = []
+    for epoch in range(1, 11):
+        if epoch in (1, 6):
+            clock.listen(
+                StageStarted(first_epoch=epoch, last_epoch=10, trained=1, parameters=1, learning_rate=1)
+            )
+        for number in range(1, 21):
+            time.time += 6.0 if epoch > 5 else 1.0
+            clock.listen(StepEnded(epoch=epoch, epochs=10, step=number, steps=20, loss=0.5))
+        clock.listen(EpochEnded(epoch=epoch, epochs=10, metrics={}))
+        found.append((time.time, clock.left()))
+    for now, left in found[5:]:
+        assert left == pytest.approx(time.time - now, rel=0.05)
+    assert found[3][1] == pytest.approx(6 * 20, rel=0.05)  # until then nobody knows
 
 
 def test_folds_and_trials_are_counted() -> None:

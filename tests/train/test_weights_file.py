@@ -15,7 +15,7 @@ from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
 from wetread.train.backbones import BACKBONES
 from wetread.train.fit import train
-from wetread.train.run import METRICS, MODEL
+from wetread.train.run import INPUTS, METRICS, MODEL
 from wetread.train.weights_file import check_weights, digest_weights, find_weights
 
 PUBLISHED = "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_0.35_96_no_top.h5"
@@ -96,11 +96,22 @@ def test_a_run_stands_for_its_network_once_it_is_finished(tmp_path: Path) -> Non
     assert find_weights(config) == tmp_path / MODEL
 
 
+def test_a_run_that_has_only_begun_is_no_saved_model(tmp_path: Path) -> None:
+    """Its network is there at its end only."""
+    (tmp_path / INPUTS).write_bytes(b"{}")
+    with pytest.raises(ConfigError, match="is not finished. Continue it with --resume first"):
+        find_weights(configure_xray(weights=str(tmp_path)))
+
+
 def test_weights_that_are_not_there_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="weights must be imagenet, none, a file or a run"):
         check_weights(configure_xray(backbone="MobileNetV2", weights=str(tmp_path / "none.h5")))
     with pytest.raises(ConfigError, match="wetread convert FOLDER --output network.keras"):
         check_weights(configure_xray(backbone="MobileNetV2", weights=str(tmp_path)))
+    with pytest.raises(
+        ConfigError, match="'gs://bucket/run' are in a bucket, and weights are read from this"
+    ):
+        check_weights(configure_xray(weights="gs://bucket/run"))
     with pytest.raises(ConfigError, match="'imagenet' need a backbone: name one with --backbone"):
         check_weights(configure_xray(weights="imagenet"))
     check_weights(configure_xray())

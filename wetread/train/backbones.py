@@ -80,7 +80,7 @@ BACKBONES = {
 }
 # Built without their own scaling, which is done here. EfficientNetB0 has no option for that.
 _OUTSIDE = ("ConvNeXtTiny", "EfficientNetV2B0", "MobileNetV3Large", "MobileNetV3Small")
-_AFTER_SCALING = {"EfficientNetB0": "stem_conv_pad"}
+SCALED_INSIDE = {"EfficientNetB0": "stem_conv_pad"}
 
 
 def check_backbone(backbone: str | None, *, size: int | None = None) -> None:
@@ -133,10 +133,10 @@ def standardize(means: Any, deviations: Any) -> tuple[list[float], list[float]]:
 
 def _apply_body(keras: Any, backbone: str, prepared: Any) -> Any:
     """Apply the application without its top to preprocessed pixels; return its features, (N, F)."""
-    if backbone not in _AFTER_SCALING:
+    if backbone not in SCALED_INSIDE:
         return build_application(backbone, input_tensor=prepared, preprocess=False).output
     body = build_application(backbone, input_shape=tuple(prepared.shape[1:]))
-    first = body.get_layer(_AFTER_SCALING[backbone])
+    first = body.get_layer(SCALED_INSIDE[backbone])
     return keras.Model(first.input, body.output, name=f"{backbone.lower()}_body")(prepared)
 
 

@@ -54,12 +54,13 @@ def limit_accuracy(counts: NDArray[np.intp]) -> float:
 def limit_auc(counts: NDArray[np.intp]) -> float:
     """Return the AUC, the mean of each label against the others, that guessing stays below in 95% of cases.
 
-    The deviation of one label's AUC is that of the Mann-Whitney statistic without ties; the mean of several
-    deviates no more than they do on average.
+    The variance of one label's AUC is that of the Mann-Whitney statistic without ties. Of two labels both
+    AUCs are one number. The mean of K varies most where one score orders the images, upwards for half of the
+    labels and downwards for the others: by the root of 1 / (K - 1) of what one of them does.
     """
-    others = counts.sum() - counts
-    deviations = np.sqrt((counts.sum() + 1) / (12 * counts * others))
-    return float(0.5 + _BEYOND * deviations.mean())
+    others, labels = counts.sum() - counts, len(counts)
+    variances = (counts.sum() + 1) / (12 * counts * others)
+    return 0.5 + _BEYOND * math.sqrt(float(variances.mean()) / (labels - 1))
 
 
 def _advise(row: dict[str, float], data: Dataset, config: TrainConfig) -> list[str]:

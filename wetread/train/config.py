@@ -198,6 +198,11 @@ class TrainConfig:
                 f"freeze_epochs must be at most the {self.epochs} epochs of the run, not "
                 f"{self.freeze_epochs}."
             )
+        if self.fine_tune_at is not None and self.freeze_epochs == self.epochs:
+            raise ConfigError(
+                f"fine_tune_at {self.fine_tune_at!r} is of the epochs after the frozen ones, and all "
+                f"{self.epochs} are frozen. Give more epochs, or fewer freeze_epochs."
+            )
         if 0 < self.freeze_epochs <= self.warmup:
             raise ConfigError(
                 f"warmup must be shorter than the {self.freeze_epochs} freeze_epochs, not {self.warmup}."

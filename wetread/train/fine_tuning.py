@@ -54,35 +54,54 @@ def plan_stages(config: TrainConfig) -> list[Stage]:
 
 
 class Stages:
-    """The stages of a run, and the one that its network is compiled for."""
+    """The stages of a network's run, and the one that it is compiled for.
 
-    def __init__(self, config: TrainConfig, *, steps: int) -> None:
+    Raises ConfigError for a `fine_tune_at` that the network has not, before an epoch is trained.
+    """
+
+    def __init__(self, config: TrainConfig, model: keras.Model, *, steps: int) -> None:
         self._config = config
         self._steps = steps
         self._stages = plan_stages(config)
         self._present: Stage | None = None
+        self._told: Stage | None = None
+        self._leaves: list[Any] = list(list_leaves(model)) if self._stages else []
+        self._built = [bool(layer.trainable) for layer in self._leaves]  # a user's network may freeze some
+        self._start = find_start(model, config) if self._stages else 0
 
-    def enter(self, learner: Learner, epoch: int) -> bool:
-        """Compile a network for the stage of an epoch; return whether it was compiled for another."""
+    def enter(self, learner: Learner, epoch: int) -> None:
+        """Compile a network for the stage of an epoch, unless it already is."""
         stage = next((one for one in self._stages if one.first <= epoch <= one.last), None)
         if stage is None or stage == self._present:
-            return False
+            return
         frozen = epoch <= (self._config.freeze_epochs or 0)
-        mark_trainable(learner.model, start=None if frozen else find_start(learner.model, self._config))
+        self._mark_trainable(start=None if frozen else self._start)
         compile_network(learner.model, stage.config, steps=self._steps)
         learner.follow_optimizer()
         self._present = stage
-        return True
 
-    def leave(self, model: keras.Model) -> None:
-        """Mark every layer as trainable, as before the first stage: so it is saved."""
-        for layer in list_leaves(model) if self._stages else ():
-            layer.trainable = True
+    def _mark_trainable(self, *, start: int | None) -> None:
+        """Let the last layer with weights train, and from `start` on those before it that are no batch norms.
 
-    def describe(self, model: keras.Model) -> StageStarted:
-        """Describe the present stage as an event."""
-        stage = self._present
-        assert stage is not None
+        A layer that was built frozen stays so.
+        """
+        head = max(place for place, layer in enumerate(self._leaves) if layer.weights)
+        for place, (layer, built) in enumerate(zip(self._leaves, self._built, strict=True)):
+            tuned = start is not None and place >= start and type(layer).__name__ != "BatchNormalization"
+            layer.trainable = place >= head or (tuned and built)
+
+    def leave(self) -> None:
+        """Mark layers as they were before the first stage: so they are saved."""
+        for layer, built in zip(self._leaves, self._built, strict=True):
+            layer.trainable = built
+
+    def tell(self, model: keras.Model, on_event: OnEvent) -> None:
+        """Describe the present stage as an event, once."""
+        if self._present is not None and self._present != self._told:
+            on_event(self._describe(model, self._present))
+        self._told = self._present
+
+    def _describe(self, model: keras.Model, stage: Stage) -> StageStarted:
         return StageStarted(
             first_epoch=stage.first,
             last_epoch=stage.last,
@@ -93,9 +112,12 @@ class Stages:
 
 
 def begin_stage(stages: Stages, learner: Learner, epoch: int, on_event: OnEvent) -> None:
-    """Compile the network for the stage of an epoch, if it is another one, and say so."""
-    if stages.enter(learner, epoch):
-        on_event(stages.describe(learner.model))
+    """Compile the network for the stage of an epoch, if it is another one, and say so.
+
+    A run that is resumed within a stage says so, too.
+    """
+    stages.enter(learner, epoch)
+    stages.tell(learner.model, on_event)
 
 
 def find_start(model: keras.Model, config: TrainConfig) -> int:
@@ -124,12 +146,3 @@ def _count_preparing(model: keras.Model) -> int:
     """How many layers of a backbone's network prepare pixels: those up to its Rescaling."""
     kinds = [type(layer).__name__ for layer in list_leaves(model)]
     return kinds.index("Rescaling") + 1
-
-
-def mark_trainable(model: keras.Model, *, start: int | None) -> None:
-    """Let the last layer with weights train, and from `start` on those before it that are no batch norms."""
-    leaves: list[Any] = list(list_leaves(model))
-    head = max(place for place, layer in enumerate(leaves) if layer.weights)
-    for place, layer in enumerate(leaves):
-        tuned = start is not None and place >= start and type(layer).__name__ != "BatchNormalization"
-        layer.trainable = place >= head or tuned

@@ -88,7 +88,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     is. Raises DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
     """
     runs.check_place(config)
-    _check_names(config)
+    check_names(config)
     with stage_run(config, on_event) as (staged, tell):
         local = staged is config
         staged = settle(runs.adopt_options(staged) if resume else staged, on_event=on_event)
@@ -100,7 +100,7 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
     return result if local else dataclasses.replace(result, run=config.output)
 
 
-def _check_names(config: TrainConfig) -> None:
+def check_names(config: TrainConfig) -> None:
     """Check what is named by a word, before the data are listed. Raises ConfigError."""
     if config.augment is not None:
         read_policy(config.augment)
@@ -142,10 +142,10 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         plan = plan_batches(config, data, policy)
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
+        stages = Stages(config, model, steps=plan.steps)
         _check_or_begin(config, data, policy, network=digest_network(model), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
-        stages = Stages(config, steps=plan.steps)
         record = AnswerRecord(data, head=spec.head)
         record.take_arrays(saved)
         if saved:
@@ -170,7 +170,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
             if reason := find_chance(history, data, config):
                 on_event(Doubted(reason=reason))
 
-        stages.leave(model)
+        stages.leave()
         write_learned_last(directory, record, data)
         with learner.kept(best=config.best is not None):
             spec = _finish(config, copy_plain(model), data, spec=spec, history=history)

@@ -29,6 +29,7 @@ from wetread.train.defaults import settle
 from wetread.train.devices import check_devices
 from wetread.train.events import OnEvent, StepEnded, ignore_event
 from wetread.train.fine_tuning import Stages
+from wetread.train.fit import check_names
 from wetread.train.network import make_network
 from wetread.train.training_state import Learner
 
@@ -69,6 +70,7 @@ def search_rate(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Rat
     if config.output.startswith("gs://"):
         raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
     runs.check_place(config)
+    check_names(config)
     directory = Path(config.output)
     runs.check_run(directory, config, resume=False)
     config = settle(config, on_event=on_event)
@@ -97,13 +99,15 @@ def search_rate(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Rat
 def try_rates(config: TrainConfig, plan: BatchPlan, *, on_event: OnEvent) -> tuple[Losses, Losses]:
     """Train a new network with one step for each rate; return the rates and losses, float64 (N,) each.
 
-    Stops early where the loss is no longer finite or far above the first ones.
+    Stops early where the loss is no longer finite or far above the first ones. Raises ConfigError if it is
+    not finite from the start.
     """
     labels = len(plan.dataset.labels)
     start = dataclasses.replace(config, schedule="constant", warmup=0.0, learning_rate=LOWEST)
     model = make_network(start, 1 if labels == 2 else labels, steps=plan.steps)
     learner = Learner(model)
-    Stages(start, steps=plan.steps).enter(learner, 1)  # weights that were trained before: the first stage
+    # Of weights that were trained before: the first stage.
+    Stages(start, model, steps=plan.steps).enter(learner, 1)
     rates, losses = np.geomspace(LOWEST, HIGHEST, STEPS), list[float]()
     for step, (rate, batch) in enumerate(zip(rates, _repeat_epochs(plan), strict=False), start=1):
         model.optimizer.learning_rate.assign(rate)
@@ -114,6 +118,11 @@ def try_rates(config: TrainConfig, plan: BatchPlan, *, on_event: OnEvent) -> tup
             break
         if step > 2 * _FIRST and np.mean(losses[-_FIRST // 2 :]) > _LOST * np.mean(losses[:_FIRST]):
             break
+    if len(losses) < _FIRST:
+        raise ConfigError(
+            f"The loss is not finite after {len(losses)} steps, at learning rates from {LOWEST:g} on: no "
+            "rate helps. Look whether the network's own layers and its weights give finite numbers."
+        )
     return rates[: len(losses)], np.array(losses)
 
 

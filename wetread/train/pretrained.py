@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,15 +21,22 @@ from numpy.typing import NDArray
 
 from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
-from wetread.train.backbones import build_application, standardize
+from wetread.train.backbones import SCALED_INSIDE, build_application, standardize
 from wetread.train.config import TrainConfig
-from wetread.train.weights_file import find_weights
+from wetread.train.weights_file import digest_weights, find_weights
 
 if TYPE_CHECKING:
     import keras
 
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
+# What h5py, zipfile and Keras raise for a file that is cut, or has other bytes in its middle.
+_DAMAGED = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, EOFError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+_FOREIGN = ("deserialization of a `Lambda` layer", "Could not locate ")  # how Keras refuses code
 _STATISTICS = ("mean", "variance")  # of a Normalization layer
+_OF_DENSE = 2  # axes of a dense layer's kernel
 
 
 class Saved(NamedTuple):
@@ -51,14 +59,30 @@ def load_weights(model: keras.Model, config: TrainConfig) -> None:
     out. Raises ConfigError, naming the layer, for weights of another network.
     """
     path = find_weights(config)
+    if config.weights_digest not in (None, digest_weights(path)):
+        raise ConfigError(
+            f"{path} changed since its SHA-256 was taken, {config.weights_digest}. Bring that file back, or "
+            "start a new run."
+        )
     saved = read_layers(path, config)
     scalings = [one for one in saved if one.is_scaling]
+    others = [one for one in saved if not (config.backbone and one.is_scaling)]
     body = [layer for layer in list_leaves(model) if layer.weights][:-1]
-    for layer, one in _match(body, [one for one in saved if not one.is_scaling], path, config):
+    for layer, one in _match(body, others, path, config):
+        _check_finite(one, path)
         for variable, value in zip(layer.weights, one.values, strict=True):
             variable.assign(value)
-    if scalings and config.backbone:
+    if scalings and config.backbone in SCALED_INSIDE:
         _take_scaling(model, scalings[0])
+
+
+def _check_finite(saved: Saved, path: Path) -> None:
+    """Refuse weights that are no numbers: a run from them would only say that it diverged."""
+    if not all(np.isfinite(value).all() for value in saved.values):
+        raise ConfigError(
+            f"{path} holds weights that are not finite, of the layer {saved.name!r}: the network that it is "
+            "of diverged, or the file is damaged. Take another."
+        )
 
 
 def list_leaves(model: Any) -> Iterator[Any]:
@@ -94,12 +118,14 @@ def _match(body: list[Any], saved: list[Saved], path: Path, config: TrainConfig)
 
 
 def _advise(wanted: list[tuple[int, ...]], found: list[tuple[int, ...]]) -> str:
-    """What to do where shapes differ: a kernel over other channels is of images in another colour."""
+    """What to do where shapes differ: by the kernel, images had another colour or size."""
     (*_, wanted_channels, wanted_filters), (*_, channels, filters) = (
         (1, 1, *one[0]) for one in (wanted, found)
     )
     if {wanted_channels, channels} == {1, 3} and wanted_filters == filters:
         return f"Its images were in {'gray' if channels == 1 else 'colour'}: give --color."
+    if len(wanted[0]) == len(found[0]) == _OF_DENSE and wanted_filters == filters:
+        return "A dense layer sees another number of pixels: give the --size of its images."
     return "Name the network that the file is of."
 
 
@@ -130,15 +156,26 @@ def read_layers(path: Path, config: TrainConfig) -> list[Saved]:
             return _read_keras(path)
         if start == _HDF5:
             return _read_hdf5(path, config)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise ConfigError(
-            f"The weights in {path} cannot be read: {text}. The file may be damaged; one of Keras 2 becomes "
-            "readable with: wetread convert FILE --output network.keras"
-        ) from error
+    except _DAMAGED as error:
+        raise ConfigError(_explain_unread(path, error)) from error
     raise ConfigError(
         f"{path} is no file of weights: neither HDF5 (.h5, .weights.h5) nor a .keras file. Another form of "
         "a network becomes one with: wetread convert FORM --output network.keras"
+    )
+
+
+def _explain_unread(path: Path, error: Exception) -> str:
+    """Say why a file's weights were not read: code that it needs, or damage."""
+    text = " ".join(str(error).split())[:300]
+    if any(words in text for words in _FOREIGN):
+        return (
+            f"The network in {path} has layers or functions of someone's own code, which is not run: "
+            f"{text.split('. ')[0]}. Where that code is, save the network as .h5 (model.save('network.h5')): "
+            "of that file only the weights are read."
+        )
+    return (
+        f"The weights in {path} cannot be read: {text}. The file may be damaged; one of Keras 2 becomes "
+        "readable with: wetread convert FILE --output network.keras"
     )
 
 

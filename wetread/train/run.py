@@ -83,6 +83,8 @@ def check_run(run: Path, config: TrainConfig, *, resume: bool) -> bool:
     changed = find_difference(old, config)
     if changed is not None:
         name, before, after = changed
+        if name == "weights_digest":  # no option: --weights is
+            name = "weights, by their SHA-256"
         raise ConfigError(
             f"The run in {run} began with {name} {before!r}, not {after!r}. Resume with the same options, or "
             "choose another --output."

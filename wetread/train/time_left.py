@@ -5,8 +5,8 @@
         clock.listen(event)
     clock.left()        seconds, or None while nothing is known
 
-The pace is that of the steps so far, validation and saving included. Early stopping and pruned trials can
-only make a run shorter.
+The pace is that of the steps so far, of the present stage where there are several, validation and saving
+included. Early stopping and pruned trials can only make a run shorter.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import monotonic
 
-from wetread.train.events import EpochEnded, Event, FoldStarted, StepEnded, TrainingStarted, TrialStarted
+from wetread.train.events import (
+    EpochEnded,
+    Event,
+    FoldStarted,
+    StageStarted,
+    StepEnded,
+    TrainingStarted,
+    TrialStarted,
+)
 
 _HOUR, _MINUTE = 3600, 60
 _EXACT = 10  # below so many seconds, minutes or hours a unit's fraction is shown
@@ -47,6 +55,8 @@ class RunClock:
             case TrainingStarted():
                 self._epochs, self._steps = event.epochs, event.steps
                 self._done = (event.first_epoch - 1) * event.steps
+            case StageStarted():  # other layers train: it compiles again, and has another pace
+                self._begun, self._seen, self._warm = None, 0, False
             case StepEnded():
                 self._done = (event.epoch - 1) * event.steps + event.step
                 self._measure(steps=1)

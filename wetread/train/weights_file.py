@@ -7,11 +7,13 @@ from pathlib import Path
 
 from wetread.environment import find_keras_home
 from wetread.errors import ConfigError
+from wetread.runtime.entries import is_bucket_location
 from wetread.train.backbones import BACKBONES
 from wetread.train.config import TrainConfig
 
 NONE, IMAGENET = "none", "imagenet"
-_NETWORK, _END = "model.keras", "metrics.json"  # of a RUN directory; the second is there once it is finished
+# Files of a RUN directory: the first is there once it has begun, the last once it is finished.
+_BEGIN, _NETWORK, _END = "inputs.json", "model.keras", "metrics.json"
 _PAGE = 1 << 20
 
 
@@ -19,11 +21,16 @@ def find_weights(config: TrainConfig) -> Path:
     """Find the file of a configuration's weights. Raises ConfigError where it is not there."""
     if config.weights == IMAGENET:
         return _find_imagenet(config)
+    if is_bucket_location(config.weights):
+        raise ConfigError(
+            f"weights {config.weights!r} are in a bucket, and weights are read from this disk. Copy the "
+            "file, or the run's folder, here first."
+        )
     path = Path(config.weights)
-    if (path / _NETWORK).is_file():
-        if not (path / _END).is_file():
-            raise ConfigError(f"The run in {path} is not finished. Continue it with --resume first.")
+    if (path / _NETWORK).is_file() and (path / _END).is_file():
         return path / _NETWORK
+    if (path / _NETWORK).is_file() or (path / _BEGIN).is_file():
+        raise ConfigError(f"The run in {path} is not finished. Continue it with --resume first.")
     if path.is_dir():
         raise ConfigError(
             f"weights {config.weights!r} is a folder, and no run of wetread. If it is a SavedModel, write it "
@@ -68,9 +75,12 @@ def _describe_call(config: TrainConfig) -> str:
 
 
 def digest_weights(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal. Raises ConfigError if it cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while data := file.read(_PAGE):
-            digest.update(data)
+    try:
+        with path.open("rb") as file:
+            while data := file.read(_PAGE):
+                digest.update(data)
+    except OSError as error:
+        raise ConfigError(f"The weights in {path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
