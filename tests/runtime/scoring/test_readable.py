@@ -129,7 +129,7 @@ def test_a_model_of_many_labels_and_one_with_a_scope(files: list[str], capfd) ->
         (["good.jpg", "folder 1"], 2, "Score it with: wetread score 'folder 1'"),
         (["good.jpg", "gs://bucket/x.jpg"], 2, "Score it with: wetread score gs://bucket/x.jpg"),
         (["good.jpg", "missing.jpg"], 1, "'missing.jpg' cannot be read"),
-        (["*.gif"], 1, "Nothing to score"),
+        (["*.gif"], 1, "There is no image: no name in '.' matches '*.gif'; "),
         (["good.jpg", "--top", "0"], 2, "--top"),
     ],
 )
@@ -140,6 +140,7 @@ def test_what_is_no_image_file_is_refused(
     assert run(["predict", *names, "--model", str(toy_model), "--quiet"]) == code
     printed = capfd.readouterr()
     assert (said in printed.err, printed.err.count("\n"), printed.out) == (True, 1, "")
+    assert "--allow-empty" not in printed.err  # an option of score
 
 
 def test_the_library_raises_what_the_command_prints(toy_model: Path, tmp_path: Path) -> None:

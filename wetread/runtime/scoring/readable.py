@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
-from wetread.errors import Status, UsageError
-from wetread.runtime.entries import is_bucket_location, require_inputs
+from wetread.errors import SourceError, Status, UsageError
+from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.long_paths import reach
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.model.scope import INSIDE
@@ -43,8 +44,11 @@ def predict_images(
     """
     check_images(images)
     source = open_sources(images)
-    entries = require_inputs(source.entries(), source, allow_empty=False)
-    return score_entries(classifier, entries, read=source.read, max_memory=max_memory)
+    entries = source.entries()
+    first = next(entries, None)
+    if first is None:
+        raise SourceError(f"There is no image: {source.explain_empty()}. Check the name.")
+    return score_entries(classifier, chain((first,), entries), read=source.read, max_memory=max_memory)
 
 
 def rank_labels(prediction: Prediction, spec: ModelSpec, *, top: int) -> list[tuple[str, float]]:
