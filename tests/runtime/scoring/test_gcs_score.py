@@ -105,7 +105,7 @@ def test_several_sources_and_include(cloud, images, toy_model):
         "score", "gs://b/x/1", images / "2", "gs://b/x/[34]/**", "--include", "*0.jpg", "--model", toy_model
     )
     paths = [row["path"] for row in csv.DictReader(io.StringIO(done.stdout))]
-    starts = ["gs://b/x/1/", f"{images}/2/", "gs://b/x/3/", "gs://b/x/4/"]
+    starts = ["gs://b/x/1/", f"{images / '2'}/", "gs://b/x/3/", "gs://b/x/4/"]
     assert sorted({path[: path.index("deep")] for path in paths}, key=starts.index) == starts
     assert all(path.endswith("0.jpg") for path in paths)
 

@@ -298,6 +298,7 @@ def test_fifty_kills_of_a_worker(classifier, toy_model, options, images, tmp_pat
 
 
 @LINUX
+@pytest.mark.skipif(os.name == "nt", reason="Windows sends no SIGINT")
 def test_an_interrupt_of_the_terminal_ends_within_a_chunk(toy_model, images, tmp_path):
     output = tmp_path / "stopped.csv"
     run = start(images, output, toy_model)
