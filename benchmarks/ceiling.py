@@ -120,6 +120,7 @@ class ReadyProcesses(processes.Processes):
 
     def __init__(self, setup: processes.Setup, *, count: int, otherwise: processes.Score) -> None:
         super().__init__(setup, count=count, otherwise=otherwise)
+        self.begin()
         self._starter.join()
         ReadyProcesses.span = (perf_counter(), 0.0)
 
