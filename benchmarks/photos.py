@@ -176,13 +176,18 @@ def balance(found: dict[str, Any]) -> float:
     return float(np.mean([right[truth == label].mean() for label in np.unique(truth)]))
 
 
-def find_interval(seeds: list[dict[str, Any]]) -> tuple[float, float]:
-    """Bootstrap the mean difference of balanced accuracies: test images, within each label and seed."""
+def find_interval(
+    seeds: list[dict[str, Any]], *, one: str = "defaults", other: str = "tutorial"
+) -> tuple[float, float]:
+    """Bootstrap the mean difference of two contenders' balanced accuracies, one's less the other's.
+
+    Test images are drawn within each label and seed.
+    """
     chance = np.random.default_rng(0)
     drawn = np.zeros(RESAMPLES)
-    for one in seeds:
-        truth = np.array(one["defaults"]["truth"])
-        apart = np.array(one["defaults"]["right"]) - np.array(one["tutorial"]["right"])
+    for seed in seeds:
+        truth = np.array(seed[one]["truth"])
+        apart = np.array(seed[one]["right"]) - np.array(seed[other]["right"])
         for label in np.unique(truth):
             own = apart[truth == label]
             picked = chance.integers(0, len(own), (RESAMPLES, len(own)))

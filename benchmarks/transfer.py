@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 import numpy as np
 from photo_sets import Chosen, Files, choose_digits, cut, cut_photographs, decode, read_wheel
-from photos import RESAMPLES, balance
+from photos import balance, find_interval
 
 FIRST = 6
 FEW = {"digits": 5, "photographs": 10}
@@ -47,7 +47,7 @@ def main() -> None:
         scores = [balance(one[contender]) for one in found]
         print(f"{contender}  {mean(scores):.3f} ({', '.join(f'{score:.3f}' for score in scores)})")
     apart = mean(balance(one["before"]) - balance(one["nothing"]) for one in found)
-    low, high = find_interval(found)
+    low, high = find_interval(found, one="before", other="nothing")
     print(f"difference {apart:+.3f} (95% {low:+.3f} to {high:+.3f})")
 
 
@@ -115,21 +115,6 @@ def judge(work: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     answers = result.spec.decide(predict_probabilities(model, np.stack(pixels), np.arange(len(pixels))))
     right = [int(answer == target) for answer, target in zip(answers, truth, strict=True)]
     return {"right": right, "truth": truth}
-
-
-def find_interval(seeds: list[dict[str, Any]]) -> tuple[float, float]:
-    """Bootstrap the mean difference of balanced accuracies: test images, within each label and seed."""
-    chance = np.random.default_rng(0)
-    drawn = np.zeros(RESAMPLES)
-    for one in seeds:
-        truth = np.array(one["nothing"]["truth"])
-        apart = np.array(one["before"]["right"]) - np.array(one["nothing"]["right"])
-        for label in np.unique(truth):
-            own = apart[truth == label]
-            picked = chance.integers(0, len(own), (RESAMPLES, len(own)))
-            drawn += own[picked].mean(axis=1) / (len(np.unique(truth)) * len(seeds))
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
 
 
 if __name__ == "__main__":
