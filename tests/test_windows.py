@@ -29,7 +29,6 @@ ASKED_FIRST = {
     ("runtime/machine.py", "sysconf"),
     ("runtime/processor.py", "uname"),
     ("runtime/threads.py", "sched_getaffinity"),
-    ("runtime/images/cache.py", "posix_fallocate"),
 }
 
 

@@ -125,6 +125,47 @@ def test_a_broken_setup_leaves_nothing_behind(images: Path, tmp_path: Path) -> N
     assert list((tmp_path / "cache").iterdir()) == []
 
 
+def test_its_file_is_written_whole_and_never_mapped(images: Path, tmp_path: Path) -> None:
+    """Windows keeps a mapped file, and its folder, where filling it ends with an error."""
+    names = [images / f"{number:03}.png" for number in range(150)]
+    mapped: list[str] = []
+
+    def look(done: int, total: int) -> None:
+        if Path("/proc/self/maps").exists():
+            mapped.extend(line for line in Path("/proc/self/maps").read_text().splitlines() if ".npy" in line)
+
+    reads = Reads(images)
+    cache = cache_images(
+        reads.entries, RECIPE, source=reads, folder=tmp_path / "cache", root=str(images), on_progress=look
+    )
+    assert not mapped
+    (written,) = (tmp_path / "cache").glob("*/pixels.npy")
+    expected = np.zeros((150, 8, 8, 1), np.uint8)
+    for row, name in enumerate(names):
+        if row not in cache.failures:
+            expected[row] = read_pixels(name.read_bytes(), RECIPE)
+    assert 149 in cache.failures  # the last: nothing was written at its place
+    np.save(tmp_path / "expected.npy", expected)
+    assert written.read_bytes() == (tmp_path / "expected.npy").read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows limits no file's size")
+def test_a_disk_that_fills_is_an_output_error(images: Path, tmp_path: Path, monkeypatch) -> None:
+    import resource
+    import signal
+
+    reads = Reads(images)
+    handler, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OutputError, match=r"cannot be written to .*Make room"):
+            cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list((tmp_path / "cache").iterdir())
+
+
 def test_it_is_for_its_owner_alone(images: Path, tmp_path: Path) -> None:
     reads = Reads(images)
     cache_images(reads.entries, RECIPE, source=reads, folder=tmp_path / "cache")

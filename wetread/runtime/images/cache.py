@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -20,6 +21,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,41 +207,59 @@ def _fill(
     source: Reading,
     on_progress: Callable[[int, int], None] | None,
 ) -> None:
-    pixels = np.lib.format.open_memmap(
-        folder / _PIXELS, mode="w+", dtype=np.uint8, shape=(len(entries), *recipe.shape)
-    )
-    _reserve(folder / _PIXELS)
     digests = np.zeros((len(entries), 32), np.uint8)
     failures: dict[int, Failure] = {}
 
-    def work(chunk: list[tuple[int, Entry]]) -> int:
-        for index, entry in chunk:
-            try:
-                data = source.read(entry)
-                digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-                pixels[index] = read_input(data, recipe)
-            except ImageError as error:
-                failures[index] = Failure(error.status, str(error))
-        return len(chunk)
+    with (folder / _PIXELS).open("wb") as file:
+        pixels = _PixelFile(file, len(entries), recipe.shape)
 
-    done, workers = 0, count_processors()
-    chunks = _cut_chunks(source.read_ahead(iter(entries)))
-    ahead = workers * _CHUNKS_AHEAD
-    for count in map_in_order(work, chunks, threads=workers, ahead=ahead, name="wetread-cache"):
-        done += count
-        if on_progress is not None:
-            on_progress(done, len(entries))
-    pixels.flush()
+        def work(chunk: list[tuple[int, Entry]]) -> int:
+            for index, entry in chunk:
+                try:
+                    data = source.read(entry)
+                    digests[index] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+                    pixels.write(index, read_input(data, recipe))
+                except ImageError as error:
+                    failures[index] = Failure(error.status, str(error))
+            return len(chunk)
+
+        done, workers = 0, count_processors()
+        chunks = _cut_chunks(source.read_ahead(iter(entries)))
+        ahead = workers * _CHUNKS_AHEAD
+        for count in map_in_order(work, chunks, threads=workers, ahead=ahead, name="wetread-cache"):
+            done += count
+            if on_progress is not None:
+                on_progress(done, len(entries))
+        pixels.finish()
     np.save(folder / _DIGESTS, digests)
     listed = [[index, failures[index].status, failures[index].message] for index in sorted(failures)]
     (folder / _FAILURES).write_text(json.dumps(listed), encoding="utf-8")
 
 
-def _reserve(path: Path) -> None:
-    """Allocate the file's space now: on a full disk, writing to mapped memory would kill the process."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+class _PixelFile:
+    """`pixels.npy` while it is written, in any order, by several threads.
+
+    It is a plain file, not mapped memory: on a full disk a write raises OSError where a mapped page would
+    kill the process, and on Windows a mapped file could not be removed after a fault.
+    """
+
+    def __init__(self, file: BinaryIO, count: int, shape: tuple[int, int, int]) -> None:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        self._file, self._start, self._size = file, file.tell(), math.prod(shape)
+        self._end = self._start + count * self._size
+        self._lock = Lock()
+
+    def write(self, index: int, image: NDArray[np.uint8]) -> None:
+        """Write an image, uint8 (H, W, C), to its place."""
+        data = image.tobytes()
+        with self._lock:
+            self._file.seek(self._start + index * self._size)
+            self._file.write(data)
+
+    def finish(self) -> None:
+        """Make the file whole: images that could not be read are zeros, the last one too."""
+        self._file.truncate(self._end)
 
 
 def _cut_chunks(entries: Iterator[Entry]) -> Iterator[list[tuple[int, Entry]]]:
