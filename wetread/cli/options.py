@@ -160,6 +160,31 @@ class TransferOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeacherOptions:
+    """Networks from whose answers another one learns."""
+
+    panel: ClassVar[str] = "Training"
+
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN[,RUN...]",
+            help="Learn from the answers of these runs, or model files, as well as from the labels.",
+        ),
+    ] = None
+    teacher_share: Annotated[
+        float,
+        typer.Option(
+            metavar="X", help="With --teacher: the part of the loss that its answers have, up to 1."
+        ),
+    ] = 0.7
+    teacher_temperature: Annotated[
+        float,
+        typer.Option(metavar="T", help="With --teacher: above 1, its answers are softened."),
+    ] = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class ColumnOptions:
     """Which optional columns a row has."""
 

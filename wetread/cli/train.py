@@ -12,7 +12,7 @@ import typer
 
 import wetread
 from wetread.cli.app import app
-from wetread.cli.options import LossOptions, Project, TransferOptions, expand_options
+from wetread.cli.options import LossOptions, Project, TeacherOptions, TransferOptions, expand_options
 from wetread.cli.training_progress import show_training
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ def train(
     images: ImageOptions,
     fitting: FittingOptions,
     loss: LossOptions,
+    teacher: TeacherOptions,
     held_out: HeldOutOptions,
     run: RunOptions,
 ) -> None:
@@ -260,7 +261,7 @@ def train(
     Images of one patient, or another group, are never in both train and validation. Corrupt files are listed
     and left out. Options that are not given are chosen by what the images are, and printed with the reason.
     """
-    groups = (network, transfer, images, fitting, loss, held_out)
+    groups = (network, transfer, images, fitting, loss, teacher, held_out)
     values = {name: value for group in groups for name, value in vars(group).items()}
     values |= {"output": output, "project": run.project, **labelled.given()}
     if run.find_learning_rate:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -23,13 +23,18 @@ SCALE = 1 / 255
 class Batch:
     """`images`: float32 (N, H, W, C), 0 to 1; `targets`: (N,) columns of the labels; `weights`: float32.
 
-    `positions`: (N,) the images' indices in the data set.
+    `positions`: (N,) the images' indices in the data set. `answers`: a teacher's, float32 (N, K).
     """
 
     images: NDArray[np.float32]
     targets: NDArray[np.intp]
     weights: NDArray[np.float32]
     positions: NDArray[np.intp]
+    answers: NDArray[np.float32] | None = None
+
+
+# Asks a teacher about views, uint8 (N, H, W, C), of the images at positions (N,), in an epoch.
+Ask = Callable[[NDArray[np.uint8], NDArray[np.intp], int], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +46,7 @@ class BatchPlan:
     weights: NDArray[np.float32]  # of each label
     batch_size: int
     seed: int
+    ask: Ask | None = None
 
     @property
     def steps(self) -> int:
@@ -48,14 +54,20 @@ class BatchPlan:
         return math.ceil(len(self.dataset.select("train")) / self.batch_size)
 
 
-def plan_batches(config: TrainConfig, dataset: Dataset, policy: Policy) -> BatchPlan:
-    """Return the plan of a run. Raises ConfigError if `class_weight` names a label that is not there."""
+def plan_batches(
+    config: TrainConfig, dataset: Dataset, policy: Policy, *, ask: Ask | None = None
+) -> BatchPlan:
+    """Return the plan of a run; `ask` asks its teacher.
+
+    Raises ConfigError if `class_weight` names a label that is not there.
+    """
     return BatchPlan(
         dataset=dataset,
         policy=policy,
         weights=weigh_labels(dataset, config.class_weight),
         batch_size=config.batch_size,
         seed=config.seed,
+        ask=ask,
     )
 
 
@@ -105,7 +117,8 @@ def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
         pixels = data.pixels[data.rows[positions]]
         images = augment_images(pixels, plan.policy, indices=positions, seed=plan.seed, epoch=epoch)
         targets = data.targets[positions]
-        return Batch(scale_pixels(images), targets, plan.weights[targets], positions)
+        answers = None if plan.ask is None else plan.ask(images, positions, epoch)
+        return Batch(scale_pixels(images), targets, plan.weights[targets], positions, answers)
 
     with ThreadPoolExecutor(1, thread_name_prefix="wetread-batches") as pool:
         ahead = pool.submit(make, order[0])

@@ -29,6 +29,7 @@ CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "l
 EDGE = "edge"
 STAGE_OPTIONS = ("freeze_epochs", "fine_tune_at", "fine_tune_learning_rate")
 FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
+TEACHER_SHARE, TEACHER_TEMPERATURE = 0.7, 2.0  # docs/results/packaged-model.md
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
@@ -46,6 +47,8 @@ _RANGES = {
     "ema": ("[", 0, 1, ")"),
     "focal_gamma": ("[", 0, 20, "]"),
     "label_smoothing": ("[", 0, 1, ")"),
+    "teacher_share": ("(", 0, 1, "]"),
+    "teacher_temperature": ("[", 0.1, 100, "]"),
     "seed": ("[", 0, 2**32, ")"),
     "freeze_epochs": ("[", 0, math.inf, ")"),
     "fine_tune_learning_rate": ("(", 0, 10, "]"),
@@ -83,7 +86,10 @@ class TrainConfig:
 
     Loss. `class_weight`: 'balanced' gives every label the same total weight, 'NORMAL=1,PNEUMONIA=0.5' each
     its own (alpha in the paper on focal loss). `loss`: 'focal' gives less weight to images that are already
-    right, the less the larger `focal_gamma` is. `label_smoothing`: as in Keras.
+    right, the less the larger `focal_gamma` is. `label_smoothing`: as in Keras. `teacher`: runs or model
+    files, separated by commas, from whose answers for each augmented view the network learns as well
+    (`wetread.train.distillation`); `teacher_share`: the part of the loss that they have; a
+    `teacher_temperature` above 1 softens their answers.
 
     Optimizer. `learning_rate`: the peak of the `schedule`, reached after `warmup` epochs. `weight_decay`:
     AdamW's. `ema`: momentum of the moving average of weights, 0 for none.
@@ -130,6 +136,9 @@ class TrainConfig:
     loss: str = "crossentropy"
     focal_gamma: float = FOCAL_GAMMA
     label_smoothing: float = 0.0
+    teacher: str | None = None
+    teacher_share: float = TEACHER_SHARE
+    teacher_temperature: float = TEACHER_TEMPERATURE
 
     epochs: int = BY_DATA
     batch_size: int = BY_DATA
@@ -163,6 +172,7 @@ class TrainConfig:
         if self.focal_gamma != FOCAL_GAMMA and self.loss != "focal":
             raise ConfigError(f"focal_gamma {self.focal_gamma:g} needs loss 'focal', not {self.loss!r}.")
         self._check_network()
+        self._check_teacher()
         self._check_stages()
         self._check_calibration()
         self._check_places()
@@ -186,6 +196,15 @@ class TrainConfig:
             object.__setattr__(self, "fine_tune_at", str(self.fine_tune_at))
         if self.weights not in ("none", "imagenet"):
             object.__setattr__(self, "weights", _make_absolute(self.weights))
+
+    def _check_teacher(self) -> None:
+        if self.teacher is not None:
+            names = (_make_absolute(name) or "" for name in split_teachers(self.teacher))
+            object.__setattr__(self, "teacher", ",".join(names))
+        elif (self.teacher_share, self.teacher_temperature) != (TEACHER_SHARE, TEACHER_TEMPERATURE):
+            raise ConfigError(
+                "teacher_share and teacher_temperature are about a teacher: give teacher as well."
+            )
 
     def _check_stages(self) -> None:
         given = [name for name in STAGE_OPTIONS if getattr(self, name) is not None]
@@ -290,9 +309,9 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
 
     The locations of data, labels, run and cache are not compared: what is in data and labels is. Neither is
     `tensorboard`, which only reports, nor the `preset`, whose options are, nor the `reasons`. Of weights
-    their digest is compared.
+    their digest is compared, and of teachers as well (inputs.json).
     """
-    ignored = ("data", "output", "cache", "labels", "weights", "tensorboard", "preset", "reasons")
+    ignored = ("data", "output", "cache", "labels", "weights", "teacher", "tensorboard", "preset", "reasons")
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
         if before != after and f.name not in ignored:
@@ -300,11 +319,16 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
     return None
 
 
+def split_teachers(text: str | None) -> list[str]:
+    """Split the names of teachers at the commas; empty for None."""
+    return [] if text is None else [name.strip() for name in text.split(",")]
+
+
 def _make_absolute(location: str | None) -> str | None:
     if location is None or location.startswith("gs://"):
         return location
     if not location:
-        raise ConfigError("The name of data, output, cache or weights is empty. Give each a name.")
+        raise ConfigError("The name of data, output, cache, weights or a teacher is empty. Give each a name.")
     return os.path.abspath(location)
 
 

@@ -110,6 +110,19 @@ class TrainingStarted(_Told):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TeachersFound(_Told):
+    """So many `networks` answer for the training images; `share` and `temperature` as in TrainConfig.
+
+    `unknown`: names of model files. What trained them is not known: these patients, perhaps.
+    """
+
+    networks: int
+    share: float
+    temperature: float
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageStarted(_Told):
     """Of a network that was trained before, `trained` of its `parameters` train from an epoch to another."""
 
@@ -167,6 +180,7 @@ Event = (
     | DefaultsChosen
     | DataFound
     | FoldStarted
+    | TeachersFound
     | TrainingStarted
     | StageStarted
     | StepEnded
@@ -205,6 +219,8 @@ def describe_event(event: Event) -> str:
         case TrainingStarted():
             start = f", resumed at epoch {event.first_epoch}" if event.first_epoch > 1 else ""
             return f"{event.architecture}: {event.parameters:,} parameters, {event.epochs} epochs{start}"
+        case TeachersFound():
+            return _describe_teachers(event)
         case StageStarted():
             return (
                 f"epochs {event.first_epoch} to {event.last_epoch}: {event.trained:,} of "
@@ -218,6 +234,17 @@ def describe_event(event: Event) -> str:
             return _describe_learned(event)
         case Doubted():
             return f"warning: {event.reason}"
+
+
+def _describe_teachers(found: TeachersFound) -> str:
+    networks = f"{found.networks} network{'s' if found.networks > 1 else ''}"
+    text = f"teachers: {networks}, {found.share:g} of the loss, temperature {found.temperature:g}"
+    if not found.unknown:
+        return text
+    return (
+        f"{text}\nwarning: which images trained {', '.join(found.unknown)} is not known. Where they validate "
+        "here, the figures are too good"
+    )
 
 
 def _describe_learned(found: ImagesLearned) -> str:

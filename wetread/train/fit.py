@@ -31,7 +31,7 @@ from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, plan_batches
 from wetread.train.calibration import calibrate, check_rule
 from wetread.train.chance_level import find_chance
-from wetread.train.config import TrainConfig
+from wetread.train.config import TrainConfig, split_teachers
 from wetread.train.dataset import Dataset, UnreadableLabelError, check_folds, load_dataset, sample_calibration
 from wetread.train.defaults import settle
 from wetread.train.devices import check_devices, copy_plain
@@ -55,6 +55,7 @@ from wetread.train.network import make_network, predict_probabilities, save_netw
 from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
 from wetread.train.run_pictures import draw_augmentation, draw_history
+from wetread.train.teachers import Teachers, check_teachers, open_teachers
 from wetread.train.tensorboard import log_epoch
 from wetread.train.training_state import Learner
 from wetread.train.weights_file import check_weights
@@ -108,6 +109,7 @@ def check_names(config: TrainConfig) -> None:
         check_architecture(config.architecture)
     check_backbone(config.backbone, size=config.size)
     check_weights(config)
+    check_teachers(config)
 
 
 def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:
@@ -139,11 +141,13 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         check_devices(config)
-        plan = plan_batches(config, data, policy)
+        teachers = open_teachers(config, data, policy, on_event=on_event)
+        plan = plan_batches(config, data, policy, ask=None if teachers is None else teachers.answer)
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
         stages = Stages(config, model, steps=plan.steps)
-        _check_or_begin(config, data, policy, network=digest_network(model), begun=begun)
+        inputs = _collect_inputs(config, data, policy, network=digest_network(model), teachers=teachers)
+        _check_or_begin(config, data, policy, inputs=inputs, begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         record = AnswerRecord(data, head=spec.head)
@@ -194,10 +198,11 @@ def _write_left_out(directory: Path, files: tuple[LeftOut, ...]) -> None:
     runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), rows)
 
 
-def _check_or_begin(config: TrainConfig, data: Dataset, policy: Policy, *, network: str, begun: bool) -> None:
-    """Compare data, policy and network with those that the run began with, or save them to begin it."""
-    directory = Path(config.output)
-    inputs = {
+def _collect_inputs(
+    config: TrainConfig, data: Dataset, policy: Policy, *, network: str, teachers: Teachers | None
+) -> dict[str, Any]:
+    """Describe what a run's result depends on besides its options."""
+    inputs: dict[str, Any] = {
         "images": len(data.names),
         "data": data.fingerprint,
         "policy": policy.to_dict(),
@@ -205,6 +210,16 @@ def _check_or_begin(config: TrainConfig, data: Dataset, policy: Policy, *, netwo
     }
     if config.labels is not None:
         inputs["labels"] = digest_labels(data)
+    if teachers is not None:
+        inputs["teachers"] = teachers.digest
+    return inputs
+
+
+def _check_or_begin(
+    config: TrainConfig, data: Dataset, policy: Policy, *, inputs: dict[str, Any], begun: bool
+) -> None:
+    """Compare the inputs with those that the run began with, or save them to begin it."""
+    directory = Path(config.output)
     if begun:
         runs.check_inputs(directory, inputs)
         return
@@ -359,6 +374,7 @@ def _fingerprint(config: TrainConfig, data: Dataset, metrics: dict[str, Any]) ->
         **({} if data.word == PATIENT else {"group": data.word}),
         "data": data.fingerprint,
         **({"weights": config.weights_digest} if config.weights_digest else {}),
+        **({"teachers": len(split_teachers(config.teacher))} if config.teacher else {}),
     }
 
 

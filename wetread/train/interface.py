@@ -16,7 +16,7 @@ from wetread.train.label_weights import write_weights
 from wetread.train.learning_rate import RateSearch, search_rate
 
 Location = str | os.PathLike[str]
-_LOCATIONS = ("data", "output", "labels", "weights", "augment")
+_LOCATIONS = ("data", "output", "labels", "weights", "teacher", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)

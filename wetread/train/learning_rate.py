@@ -31,6 +31,7 @@ from wetread.train.events import OnEvent, StepEnded, ignore_event
 from wetread.train.fine_tuning import Stages
 from wetread.train.fit import check_names
 from wetread.train.network import make_network
+from wetread.train.teachers import open_teachers
 from wetread.train.training_state import Learner
 
 TABLE, PICTURE = "learning_rate.csv", "learning_rate.png"
@@ -77,7 +78,9 @@ def search_rate(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Rat
     with runs.lock_run(directory):
         data = load_dataset(config, on_event=on_event)
         check_devices(config)
-        plan = plan_batches(config, data, read_policy(config.augment))
+        policy = read_policy(config.augment)
+        teachers = open_teachers(config, data, policy, on_event=on_event)
+        plan = plan_batches(config, data, policy, ask=None if teachers is None else teachers.answer)
         rates, losses = try_rates(config, plan, on_event=on_event)
         smoothed = smooth(losses)
         rows = zip(rates, losses, smoothed, strict=True)

@@ -17,6 +17,7 @@ from wetread.train.backbones import build_backbone
 from wetread.train.batches import scale_pixels
 from wetread.train.config import TrainConfig
 from wetread.train.devices import build_in, choose_strategy, copy_plain, finish_in_float32
+from wetread.train.distillation import make_distillation_loss
 from wetread.train.pretrained import load_weights
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def compile_network(model: keras.Model, config: TrainConfig, *, steps: int) -> N
     with model.distribute_strategy.scope():
         model.compile(
             optimizer=_make_optimizer(keras, config, steps=steps),
-            loss=_make_loss(keras, config, model.output_shape[-1], from_logits=find_head(model) == "logits"),
+            loss=_make_loss(keras, config, model.output_shape[-1], head=find_head(model)),
         )
         model.optimizer.build(model.trainable_variables)
 
@@ -69,7 +70,16 @@ def _build(config: TrainConfig, outputs: int) -> keras.Model:
     return model
 
 
-def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
+def _make_loss(keras: Any, config: TrainConfig, outputs: int, *, head: str) -> Any:
+    """The loss for the targets of `encode_targets`, with a teacher for those of `join_targets`."""
+    hard = _make_label_loss(keras, config, outputs, from_logits=head == "logits")
+    if config.teacher is None:
+        return hard
+    share, temperature = config.teacher_share, config.teacher_temperature
+    return make_distillation_loss(hard, outputs, head=head, share=share, temperature=temperature)
+
+
+def _make_label_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logits: bool) -> Any:
     """The loss for the targets of `encode_targets`; alpha of the focal loss is the weight of each image."""
     losses, options = keras.losses, {"from_logits": from_logits, "label_smoothing": config.label_smoothing}
     if config.loss == "crossentropy":

@@ -13,6 +13,7 @@ from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
 from wetread.train.batches import Batch, encode_targets
 from wetread.train.devices import share_batch
+from wetread.train.distillation import join_targets
 from wetread.train.kept_outputs import KeptOutputs
 from wetread.train.run import Variables
 
@@ -47,6 +48,8 @@ class Learner:
         if self._kept is None:
             self._kept = KeptOutputs(self.model, batch_size=len(batch.images))
         targets = encode_targets(batch.targets, self.model.output_shape[-1])
+        if batch.answers is not None:
+            targets = join_targets(targets, batch.answers)
         try:
             loss = self._step(batch.images, targets, batch.weights)
         except _exhausted() as error:
