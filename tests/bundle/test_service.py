@@ -146,6 +146,7 @@ def load_installer():
     return install
 
 
+@pytest.mark.skipif(os.name == "nt", reason="systemd is Linux', and Windows has no such names")
 @pytest.mark.parametrize("name", FOLDERS)
 def test_an_installation_has_units_with_its_own_folder(tmp_path, name):
     """systemd finds the program there, and would say if it did not."""

@@ -71,8 +71,15 @@ def test_a_device_that_is_no_processor_has_no_cores():
 def test_only_the_processor_is_timed_by_its_thread(monkeypatch, device):
     asked = []
     monkeypatch.setattr(speed.time, "thread_time", lambda: asked.append("thread") or len(asked))
-    monkeypatch.setattr(speed, "_THREAD_TIME", True)
+    monkeypatch.setattr(speed.os, "name", "posix")
     sleeper = Sleeper(0)
     sleeper.device = device
     speed.measure_speeds([sleeper], np.zeros((8, 4, 4, 1), np.uint8))  # type: ignore[list-item]
     assert bool(asked) == (device == "cpu")
+
+
+def test_windows_counts_a_threads_time_too_coarsely():
+    """A model so small that a round is over within a step of 16 ms took no time there: a division by zero."""
+    assert speed._choose_clock("cpu", "nt") is time.perf_counter
+    assert speed._choose_clock("cpu", "posix") is time.thread_time
+    assert speed._choose_clock("cuda", "posix") is time.perf_counter

@@ -181,7 +181,7 @@ def test_memory_does_not_grow_with_the_bucket(cloud, images):
 @pytest.fixture
 def emulator(monkeypatch):
     """PyPI's gcp-storage-emulator: the same service by other hands."""
-    from gcp_storage_emulator.server import create_server
+    create_server = pytest.importorskip("gcp_storage_emulator.server").create_server
 
     server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="b")
     server.start()

@@ -51,6 +51,8 @@ def score(classifier: Classifier, options: ScoreOptions) -> bytes:
 
 
 def is_alive(pid: int) -> bool:
+    if os.name == "nt":  # Wine shows Linux' /proc, with other numbers
+        return False
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
