@@ -126,6 +126,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             journal = Journal(output, study)
             stack.callback(journal.close)
             room = Room(RoomOptions(scores=str(scores), **options), journal, scores=str(scores))
+            room.load()
             listening = stack.enter_context(listen(0))
             keys = Keys(listening.getsockname()[1])
             server = uvicorn.Server(configure(Guard(make_app(room), keys)))

@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import shutil
+import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,12 @@ import pytest
 
 from tests.conftest import draw_image
 from tests.review.conftest import write_scores
+from wetread.errors import SourceError
 from wetread.evaluate.reviews import Verdict, read_reviews
+from wetread.review.journal import Study, open_journal
+from wetread.review.options import RoomOptions
+from wetread.review.reading_room import Room
+from wetread.review.serving import serve_review
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images.pixels import read_picture
 from wetread.runtime.images.recipe import PixelRecipe
@@ -188,6 +195,39 @@ def test_what_the_page_shows_grows_with_the_file(serve, tmp_path):
     served.room.refresh()
     counts = served.client.get("/api/counts")
     assert counts["rows"] == 3 and "There is no file" in counts["problem"]
+
+
+def test_calls_wait_until_all_rows_are_read(tmp_path):
+    names = [f"{number:06}.png" for number in range(3_000)]  # more than are read at first
+    write_scores(tmp_path / "scores.csv", names)
+    with open_journal(str(tmp_path / "reviews.csv"), Study(reader="Kim")) as journal:
+        options = RoomOptions(scores="scores.csv", output="reviews.csv", reader="Kim")
+        room = Room(options, journal, scores=str(tmp_path / "scores.csv"))
+        counts: list[int] = []
+        thread = threading.Thread(target=lambda: counts.append(room.count()["rows"]))
+        thread.start()
+        thread.join(0.2)
+        assert thread.is_alive() and 0 < len(room.table) < 3_000
+        room.load()
+        thread.join()
+        assert counts == [3_000]
+
+
+def test_rows_that_are_damaged_far_below_end_every_call_and_the_server(tmp_path):
+    row = json.dumps({"path": "a.png", "status": "ok", "label": "x", "probability": 1}) + "\n"
+    (tmp_path / "scores.jsonl").write_text(row * 2_000 + "{\n")
+    with open_journal(str(tmp_path / "reviews.csv"), Study(reader="Kim")) as journal:
+        options = RoomOptions(scores="scores.jsonl", output="reviews.csv", reader="Kim")
+        room = Room(options, journal, scores=str(tmp_path / "scores.jsonl"))
+        with pytest.raises(SourceError, match="cannot be read"):
+            room.load()
+        with pytest.raises(SourceError, match="cannot be read"):
+            room.describe()
+    options = replace(options, scores=str(tmp_path / "scores.jsonl"), output=str(tmp_path / "more.csv"))
+    addresses: list[str] = []
+    with pytest.raises(SourceError, match="cannot be read"):
+        serve_review(options, browser=False, report=addresses.append)
+    assert len(addresses) == 1
 
 
 def test_a_reviews_file_that_is_held_is_said_and_written_later(serve, scored, tmp_path, monkeypatch):

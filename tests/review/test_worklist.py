@@ -213,6 +213,25 @@ def test_a_file_that_was_replaced_begins_anew(tmp_path):
     assert table.verdict.tolist() == [-1, 0, -1]
 
 
+def test_a_path_that_is_listed_twice_is_reviewed_in_both_rows(tmp_path):
+    write_scores(tmp_path / "scores.csv", ["a.png", "b.png", "a.png", "c.png"])
+    table = open_table(tmp_path / "scores.csv")
+    assert (table.find("a.png"), table.find("c.png"), table.find("d.png")) == ([0, 2], [3], [])
+    table.mark("a.png", make_review("a.png"))
+    assert table.verdict.tolist() == [0, -1, 0, -1]
+
+
+def test_a_row_is_that_of_the_file_in_every_batch_and_with_a_separator_in_it(tmp_path):
+    names = [f"{number:06}.png" for number in range(4_000)]
+    notes = [f"{number}\x1f{number}" if number % 999 == 5 else f"ä{number}" for number in range(4_000)]
+    write_scores(tmp_path / "scores.csv", names, more={"note": notes})
+    table = open_table(tmp_path / "scores.csv")
+    rows = read_dicts(tmp_path / "scores.csv")
+    for number in (0, 5, 500, 1004, 2003, 3998, 3999):
+        rows[number]["note"] = rows[number]["note"].replace("\x1f", " ")
+        assert table.read_row(number) == rows[number]
+
+
 def test_what_is_no_scores_file_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(SourceError, match="lacks path, status"):

@@ -35,7 +35,7 @@ def find_group(name: str, pattern: re.Pattern[str]) -> str:
     match = pattern.search(name)
     if match is None:
         return name
-    return next((part for part in match.groups() if part), match.group()) or name
+    return next(filter(None, match.groups()), match.group()) or name
 
 
 def name_group(pattern: str, names: Iterable[str], *, of_patients: bool) -> str:

@@ -131,19 +131,19 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
     places: dict[str, int] = {}
     values: list[list[float]] = []
     others: set[str] = set()
-    for rows in file.read_new():
+    for batch in file.read_new():
         missing = [name for name in names if name not in file.columns]
         if missing:
             raise SourceError(
                 f"{file.path!r} has no column {missing[0]!r}. Name the model that made these scores with "
                 "--model."
             )
-        path, status, *columns = map(file.columns.index, ("path", "status", *names))
-        for row in rows:
-            if row[status] != Status.OK:
-                others.add(row[path])
-            elif places.setdefault(row[path], len(values)) == len(values):
-                values.append(_read_values([row[column] for column in columns], row[path], file.path))
+        columns = [batch[file.columns.index(name)] for name in ("path", "status", *names)]
+        for path, status, *texts in zip(*columns, strict=True):
+            if status != Status.OK:
+                others.add(path)
+            elif places.setdefault(path, len(values)) == len(values):
+                values.append(_read_values(texts, path, file.path))
     return _Scored(np.array(values, np.float32).reshape(len(values), len(names)), places, others)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any
 
-from wetread.errors import OutputError, SourceError, UsageError
+from wetread.errors import OutputError, SetupError, SourceError, UsageError
 from wetread.evaluate.model_of_scores import KnownModel, find_model
 from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group
 from wetread.evaluate.reviews import Review, Verdict
@@ -31,7 +32,9 @@ _BESIDE = 24
 class Room:
     """Serves one reader. Safe to use from several threads. Its methods raise WetreadErrors.
 
-    `scores`: the scores file on this disk; `options.scores` is the name that the user gave.
+    `scores`: the scores file on this disk; `options.scores` is the name that the user gave. A new room has
+    checked both, and has read the first rows only: `load` reads the others, and every other method waits for
+    it.
     """
 
     def __init__(self, options: RoomOptions, journal: Journal, *, scores: str) -> None:
@@ -50,9 +53,33 @@ class Room:
         self._moved: Moved | None = None
         self._unwritten = False
         self.problem = ""
-        self.table.refresh(journal.reviews, self._answer)
-        if options.images is not None and len(self.table):
-            self._moved = find_moved(options.images, self.table.paths)
+        self._loaded = threading.Event()
+        self._failure: Exception | None = None
+        self._batches = self.table.read(journal.reviews, self._answer)
+        next(self._batches, None)
+
+    def load(self, *, is_stopped: Callable[[], bool] = bool) -> None:
+        """Read the rows, until `is_stopped` returns True. What is raised, the waiting calls raise as well."""
+        try:
+            for _ in self._batches:
+                if is_stopped():
+                    raise SetupError("The server was stopped before it had read all rows. Start it again.")
+            if self.options.images is not None and len(self.table):
+                self._moved = find_moved(self.options.images, self.table.paths)
+        except Exception as error:
+            self._failure = error
+            raise
+        finally:
+            self._loaded.set()
+
+    @contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Keep the rows as they are during the block, when they have been read."""
+        self._loaded.wait()
+        if self._failure is not None:
+            raise self._failure
+        with self._lock:
+            yield
 
     def _make_heats(self) -> Heats | None:
         if self.model.file is None:
@@ -66,7 +93,7 @@ class Room:
 
     def _try(self, step: Callable[[], None]) -> str:
         try:
-            with self._lock:
+            with self._hold():
                 step()
         except (SourceError, OutputError) as error:
             return str(error)
@@ -87,23 +114,24 @@ class Room:
 
     def describe(self) -> dict[str, Any]:
         """Return what does not change while the server runs."""
-        answer, study = self.table.answer, self._journal.study
-        return {
-            "scores": PurePath(self.options.scores).name,
-            "labels": list(answer.labels),
-            "positive": answer.positive,
-            "threshold": answer.threshold if answer.positive is not None else None,
-            "model": {"name": PurePath(self.model.name).name, "digest": self.model.digest},
-            "heat": self._heats is not None,
-            "reader": study.reader,
-            "blind": study.blind,
-            "output": PurePath(self.options.output).name,
-            "scope": self.table.has_scope and not study.blind,
-        }
+        with self._hold():
+            answer, study = self.table.answer, self._journal.study
+            return {
+                "scores": PurePath(self.options.scores).name,
+                "labels": list(answer.labels),
+                "positive": answer.positive,
+                "threshold": answer.threshold if answer.positive is not None else None,
+                "model": {"name": PurePath(self.model.name).name, "digest": self.model.digest},
+                "heat": self._heats is not None,
+                "reader": study.reader,
+                "blind": study.blind,
+                "output": PurePath(self.options.output).name,
+                "scope": self.table.has_scope and not study.blind,
+            }
 
     def count(self) -> dict[str, Any]:
         """Return the present counts; in a blind study, those that do not depend on the model."""
-        with self._lock:
+        with self._hold():
             found = self._worklist.count()
             found |= {"version": self.table.version, "generation": self.table.generation}
             found |= {"growing": self.table.file.is_growing, "problem": self.problem}
@@ -112,7 +140,7 @@ class Room:
     def list_rows(self, query: Query, *, first: int, most: int) -> dict[str, Any]:
         """Return a part of the worklist: at most `most` rows from place `first`. Raises UsageError."""
         query = self._veil.check_query(query)
-        with self._lock:
+        with self._hold():
             rows = self._worklist.list_rows(query)
             shown = rows[first : first + min(most, MOST_ROWS)].tolist()
             return {
@@ -126,7 +154,7 @@ class Room:
     def find_next(self, query: Query, number: int | None, *, step: int) -> dict[str, Any]:
         """Return the row after (or before) another, and its place in the list; null at the end."""
         query = self._veil.check_query(query)
-        with self._lock:
+        with self._hold():
             found = self._worklist.find_next(query, number, step=step)
             place = -1 if found is None else self._worklist.find_place(query, found)
             return {"number": found, "place": place, "generation": self.table.generation}
@@ -135,12 +163,12 @@ class Room:
         """Return the histogram of scores; empty in a blind study."""
         if self._journal.study.blind:
             return []
-        with self._lock:
+        with self._hold():
             return self._worklist.draw_histogram(query)
 
     def read_row(self, number: int) -> dict[str, Any]:
         """Return what the page shows of a row; in a blind study, nothing that depends on the model."""
-        with self._lock:
+        with self._hold():
             self._check_number(number)
             review = self._journal.reviews.get(self.table.paths[number])
             beside = self.table.find_beside(number)[:_BESIDE]
@@ -154,7 +182,7 @@ class Room:
 
     def show_answer(self, number: int) -> dict[str, Any]:
         """Show the answer of a row after its review, which in a blind study is then final."""
-        with self._lock:
+        with self._hold():
             self._check_number(number)
             path = self.table.paths[number]
             if path not in self._journal.reviews:
@@ -171,7 +199,7 @@ class Room:
 
     def explain(self, number: int) -> dict[str, Any]:
         """Return a row's heat map. Raises ImageError, SetupError, and UsageError if it can have none."""
-        with self._lock:
+        with self._hold():
             self._check_number(number)
             row = self.table.read_row(number)
             if self._veil.is_hidden(number):
@@ -188,7 +216,7 @@ class Room:
 
     def decide(self, decision: Decision) -> dict[str, Any]:
         """Save a decision; it is on the disk when this returns. Raises UsageError and OutputError."""
-        with self._lock:
+        with self._hold():
             self._check_number(decision.number)
             if decision.generation != self.table.generation:
                 raise UsageError("The scores file has been replaced. Reload the page.")
@@ -202,7 +230,7 @@ class Room:
 
     def undo(self, identity: str) -> dict[str, Any]:
         """Undo the latest decision; `number` is its row, or null if there was none."""
-        with self._lock:
+        with self._hold():
             last = self._journal.last
             if last is None:
                 return {"number": None, "counts": self.count()}
@@ -252,7 +280,7 @@ class Room:
             raise UsageError(f"There is no row {number}: rows have the numbers 0 to {len(self.table) - 1}.")
 
     def _read_image(self, number: int) -> bytes:
-        with self._lock:
+        with self._hold():
             self._check_number(number)
             path = self.table.paths[number]
             if self.options.images is not None and self._moved is None:

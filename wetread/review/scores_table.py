@@ -1,12 +1,15 @@
 """The rows of a scores file as columns in memory, so that 100,000 rows are filtered and sorted at once.
 
-A row is identified by its number in the file. Columns that no filter uses are kept as one text for each row.
+A row is identified by its number in the file. A column that no filter uses is kept as one text for each batch
+of rows that was read, and split when one of them is shown.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +17,7 @@ from numpy.typing import NDArray
 
 from wetread.evaluate.reviews import Review, Verdict
 from wetread.runtime.model.spec import ModelSpec
-from wetread.runtime.scoring.scores_file import Rows, ScoresFile
+from wetread.runtime.scoring.scores_file import ScoresFile
 
 Floats = NDArray[np.float32]
 _SEPARATOR = "\x1f"
@@ -42,6 +45,8 @@ class Codes:
 
     def encode(self, words: Sequence[str]) -> NDArray[np.int32]:
         """Return the numbers of words, int32 (n,); '' is -1."""
+        if not any(words):
+            return np.full(len(words), -1, np.int32)
         for word in dict.fromkeys(words):
             if word not in self._numbers:
                 self._numbers[word] = len(self.words) if word else -1
@@ -69,10 +74,8 @@ class Table:
     def _empty(self) -> None:
         self.generation = self.file.generation
         self.paths: list[str] = []
-        self._rest = bytearray()  # of all rows, one after the other; `_ends` has the end of each
-        self._ends = np.zeros(1, np.int64)
-        self._places: dict[str, int] = {}
-        self._repeated: dict[str, list[int]] = {}
+        self._firsts: list[int] = []  # of each batch, the number of its first row
+        self._kept: list[dict[str, bytes]] = []  # of each batch, the texts of each column
         self.statuses, self.labels, self.scopes, self.studies = Codes(), Codes(), Codes(), Codes()
         self.status = self.label = self.scope = self.study = np.empty(0, np.int32)
         self.score = self.doubt = np.empty(0, np.float32)
@@ -87,59 +90,50 @@ class Table:
         return SCOPE in self.file.columns
 
     def refresh(self, reviews: dict[str, Review], answer: Answer | None = None) -> bool:
-        """Read new rows; return whether there are any. Raises SourceError.
+        """Read new rows, as `read` does, all of them; return whether there are any. Raises SourceError."""
+        before = self.version
+        for _ in self.read(reviews, answer):
+            pass
+        return self.version != before
+
+    def read(self, reviews: dict[str, Review], answer: Answer | None = None) -> Iterator[None]:
+        """Read new rows, a batch for each step. Raises SourceError.
 
         `answer`: labels and threshold of the model, if it is known. Without it, the labels are those of the
         columns, and two labels have the threshold 0.5.
         """
-        changed = False
-        for rows in self.file.read_new():
+        for batch in self.file.read_new():
             if self.file.generation != self.generation:
                 self._empty()
             if not len(self):
                 self.answer = answer or guess_answer(self.file.columns)
-            self._add(rows, reviews)
-            changed = True
-        self.version += changed
-        return changed
+            self._add(dict(zip(self.file.columns, batch, strict=True)), reviews)
+            self.version += 1
+            yield
 
-    def _add(self, rows: Rows, reviews: dict[str, Review]) -> None:
-        columns = dict(zip(self.file.columns, zip(*rows, strict=True), strict=True))
-        paths, first = list(columns["path"]), len(self)
-        self._place(paths, first)
-        blank = ("",) * len(rows)
+    def _add(self, columns: dict[str, Sequence[str]], reviews: dict[str, Review]) -> None:
+        paths = columns["path"]
+        blank = ("",) * len(paths)
         given = next((columns[name] for name in _STUDIES if name in columns), blank)
         studies = [known or self._find_study(path) for known, path in zip(given, paths, strict=True)]
         score, doubt = self._measure(columns)
-        verdicts = [_number_verdict(reviews.get(path)) for path in paths]
         self.status = np.append(self.status, self.statuses.encode(columns["status"]))
         self.label = np.append(self.label, self.labels.encode(columns["label"]))
         self.scope = np.append(self.scope, self.scopes.encode(columns.get(SCOPE, blank)))
         self.study = np.append(self.study, self.studies.encode(studies))
         self.score, self.doubt = np.append(self.score, score), np.append(self.doubt, doubt)
-        self.verdict = np.append(self.verdict, np.array(verdicts, np.int8))
-        self._keep(rows)
+        self.verdict = np.append(self.verdict, _number_verdicts(paths, reviews))
+        self._firsts.append(len(self))
+        self._kept.append({name: _pack(texts) for name, texts in columns.items() if name != "path"})
         self.paths += paths
 
-    def _keep(self, rows: Rows) -> None:
-        """Keep all values of rows but their paths, which are kept apart."""
-        path = self.file.columns.index("path")
-        packed = [_pack(row[:path] + row[path + 1 :]) for row in rows]
-        self._ends = np.append(self._ends, self._ends[-1] + np.cumsum([len(text) for text in packed]))
-        self._rest += b"".join(packed)
-
-    def _place(self, paths: list[str], first: int) -> None:
-        for number, path in enumerate(paths, first):
-            if self._places.setdefault(path, number) != number:
-                self._repeated.setdefault(path, []).append(number)
-
-    def _measure(self, columns: dict[str, tuple[str, ...]]) -> tuple[Floats, Floats]:
+    def _measure(self, columns: dict[str, Sequence[str]]) -> tuple[Floats, Floats]:
         """Compute the score and the doubt of rows."""
         names = [f"p_{label}" for label in self.answer.labels if f"p_{label}" in columns]
-        chosen = _read_numbers(columns["probability"])
         if self.answer.positive is not None and f"p_{self.answer.positive}" in columns:
             score = _read_numbers(columns[f"p_{self.answer.positive}"])
             return score, np.abs(score - np.float32(self.answer.threshold))
+        chosen = _read_numbers(columns["probability"])
         if len(names) < 2:
             return chosen, 1 - chosen
         ranked = np.sort(np.stack([_read_numbers(columns[name]) for name in names]), axis=0)
@@ -147,15 +141,18 @@ class Table:
 
     def find(self, path: str) -> list[int]:
         """Return the numbers of the rows with a path: a file may have been listed twice."""
-        if path not in self._places:
-            return []
-        return [self._places[path], *self._repeated.get(path, ())]
+        found: list[int] = []
+        with suppress(ValueError):  # the end of the list
+            while True:
+                found.append(self.paths.index(path, found[-1] + 1 if found else 0))
+        return found
 
     def read_row(self, number: int) -> dict[str, str]:
         """Return all values of a row as text, by column."""
-        text = self._rest[self._ends[number] : self._ends[number + 1]].decode("utf-8", "surrogatepass")
-        others = [name for name in self.file.columns if name != "path"]
-        return {"path": self.paths[number], **dict(zip(others, text.split(_SEPARATOR), strict=True))}
+        batch = bisect_right(self._firsts, number) - 1
+        place = number - self._firsts[batch]
+        others = {name: _unpack(texts, place) for name, texts in self._kept[batch].items()}
+        return {"path": self.paths[number], **others}
 
     def mark(self, path: str, review: Review | None) -> None:
         """Set the review of a path; None: not reviewed."""
@@ -167,16 +164,27 @@ class Table:
         return [other for other in same if self.paths[other] != self.paths[number]]
 
 
-def _pack(row: list[str]) -> bytes:
-    """Join a row's values to one text; a separator within a value becomes a blank."""
-    text = _SEPARATOR.join(row)
-    if text.count(_SEPARATOR) >= len(row):
-        text = _SEPARATOR.join(cell.replace(_SEPARATOR, " ") for cell in row)
+def _pack(texts: Sequence[str]) -> bytes:
+    """Join the values of a column to one text; a separator within a value becomes a blank."""
+    text = _SEPARATOR.join(texts)
+    if text.count(_SEPARATOR) >= len(texts):
+        text = _SEPARATOR.join(cell.replace(_SEPARATOR, " ") for cell in texts)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _unpack(texts: bytes, place: int) -> str:
+    """Return the value at a place of a column's text."""
+    return texts.split(_SEPARATOR.encode(), place + 1)[place].decode("utf-8", "surrogatepass")
 
 
 def _number_verdict(review: Review | None) -> int:
     return -1 if review is None else VERDICTS.index(review.verdict)
+
+
+def _number_verdicts(paths: Sequence[str], reviews: dict[str, Review]) -> NDArray[np.int8]:
+    if not reviews:
+        return np.full(len(paths), -1, np.int8)
+    return np.array([_number_verdict(reviews.get(path)) for path in paths], np.int8)
 
 
 def _read_numbers(texts: Sequence[str]) -> NDArray[np.float32]:

@@ -86,7 +86,7 @@ def _serve(listening: socket.socket, room: Room, *, browser: bool, report: Calla
     server = uvicorn.Server(configure(Guard(make_app(room), keys)))
     listening.listen()  # the browser can connect from here on, and waits for an answer
     report(keys.address)
-    with _keep_fresh(room):
+    with _keep_fresh(room, server):
         if browser:
             threading.Thread(target=webbrowser.open, args=(keys.address,), daemon=True).start()
         asyncio.run(server.serve(sockets=[listening]))
@@ -115,11 +115,21 @@ def configure(app: ASGIApp) -> uvicorn.Config:
 
 
 @contextmanager
-def _keep_fresh(room: Room) -> Iterator[None]:
-    """Read new rows and write reviews.csv once a second, until the block ends."""
+def _keep_fresh(room: Room, server: uvicorn.Server) -> Iterator[None]:
+    """Read the rows while the browser starts, then new rows once a second, until the block ends.
+
+    Raises what the first reading raises, which ends the server as well.
+    """
     stop = threading.Event()
+    failures: list[Exception] = []
 
     def refresh() -> None:
+        try:
+            room.load(is_stopped=lambda: server.should_exit or stop.is_set())
+        except Exception as error:  # noqa: BLE001 - it is raised when the server has ended
+            failures.append(error)
+            server.should_exit = True
+            return
         while not stop.wait(_REFRESH_SECONDS):
             room.refresh()
 
@@ -130,3 +140,5 @@ def _keep_fresh(room: Room) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+    if failures:
+        raise failures[0]
