@@ -28,6 +28,12 @@ function halve({ samples, width, height, channels }) {
   let at = 0;
   for (let y = 0; y < h; y++) {
     let from = 2 * y * row;
+    if (channels === 1) { // half the time of the loop below
+      for (const end = from + 2 * w; from < end; from += 2) {
+        small[at++] = (samples[from] + samples[from + 1] + samples[from + row] + samples[from + row + 1] + 2) >> 2;
+      }
+      continue;
+    }
     for (let x = 0; x < w; x++, from += channels) {
       for (let channel = 0; channel < channels; channel++, from++) {
         const below = from + row;
