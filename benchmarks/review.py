@@ -1,11 +1,11 @@
 """How quick the page of `wetread review` is with 100,000 rows of 2,500 x 3,800 JPEGs, in chromium.
 
-    python benchmarks/review.py [--rows 100000] [--xray FILE.jpeg] [--starts 5]
+    python benchmarks/review.py [--rows 100000] [--xray FILE.jpeg] [--starts 5] [--other CHECKOUT]
 
 Prints the seconds from the command to the first picture (medians of the starts), those from a key to the next
 one, those of filters and of scrolling, and the server's memory and processor time. Only the first pictures of
 the order exist; the other names lead nowhere. The command has its bytecode, as an installation by pip has,
-and the browser runs already.
+and the browser runs already. Another checkout starts in turns with this one, and the ratio is printed.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.review.conftest import write_scores
 
 SHOWN = "document.querySelector('#viewer').dataset.number"
 FILES = 40
+HERE = Path(__file__).parents[1]
 
 
 def draw_jpeg(xray: str | None) -> bytes:
@@ -104,11 +105,11 @@ def time_scroll(page: Page, share: float) -> float:
 
 
 @contextmanager
-def start_command(folder: Path, bytecode: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `wetread review` until the block ends; the process, and the address that it printed."""
+def start_command(folder: Path, checkout: Path = HERE) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a checkout's `wetread review` until the block ends; its process, and the address it printed."""
     command = [sys.executable, "-m", "wetread", "review", "scores.csv", "--no-browser", "--reader", "bench"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment |= {"PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment |= {"PYTHONPYCACHEPREFIX": str(folder / "bytecode"), "PYTHONPATH": str(checkout)}
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield process, process.stdout.readline().strip()
@@ -117,26 +118,36 @@ def start_command(folder: Path, bytecode: Path) -> Iterator[tuple[subprocess.Pop
         process.wait()
 
 
-def measure_start(folder: Path, page: Page, bytecode: Path) -> tuple[float, float, float]:
+def measure_start(folder: Path, page: Page, checkout: Path) -> tuple[float, float, float]:
     """Seconds to the address and to the first picture, and the server's processor time until then."""
     page.open_blank()
     start = time.monotonic()
-    with start_command(folder, bytecode) as (process, address):
+    with start_command(folder, checkout) as (process, address):
         printed = time.monotonic() - start
         page.call("Page.navigate", url=address)
         page.wait(f"{SHOWN} !== undefined", seconds=60)
         return printed, time.monotonic() - start, read_processor_time(process.pid)
 
 
-def measure(folder: Path, page: Page, *, pause: float, starts: int) -> None:
+def measure_starts(folder: Path, page: Page, *, starts: int, checkouts: list[Path]) -> None:
+    """Start the command of each checkout in turns, first without measuring, and print the medians."""
+    rounds = [[measure_start(folder, page, checkout) for checkout in checkouts] for _ in range(starts + 1)][
+        1:
+    ]
+    for checkout, found in zip(checkouts, zip(*rounds, strict=True), strict=True):
+        printed, shown, busy = zip(*found, strict=True)
+        print(f"{checkout}, {starts} starts")
+        print(f"address printed      {median(printed):.2f} s (median), {max(printed):.2f} s (most)")
+        print(f"first picture        {median(shown):.2f} s (median), {max(shown):.2f} s (most)")
+        print(f"processor time       {median(busy):.2f} s of the server until then (median)")
+    if len(checkouts) == 2:
+        ratios = [here[1] / other[1] for here, other in rounds]
+        print(f"ratio of the first   {median(ratios):.2f} (median), {min(ratios):.2f} to {max(ratios):.2f}")
+
+
+def measure(folder: Path, page: Page, *, pause: float) -> None:
     """Start the command, open its page, and print what is measured."""
-    bytecode = folder / "bytecode"
-    measure_start(folder, page, bytecode)
-    printed, shown, busy = zip(*(measure_start(folder, page, bytecode) for _ in range(starts)), strict=True)
-    print(f"address printed      {median(printed):.2f} s (median), {max(printed):.2f} s (most)")
-    print(f"first picture        {median(shown):.2f} s (median), {max(shown):.2f} s (most)")
-    print(f"processor time       {median(busy):.2f} s of the server until then (median)")
-    with start_command(folder, bytecode) as (process, address):
+    with start_command(folder) as (process, address):
         page.call("Page.navigate", url=address)
         page.wait(f"{SHOWN} !== undefined", seconds=60)
         steps = []
@@ -159,11 +170,14 @@ def main() -> None:
     parser.add_argument("--xray")
     parser.add_argument("--pause", type=float, default=1.0, help="seconds that a picture is looked at")
     parser.add_argument("--starts", type=int, default=5)
+    parser.add_argument("--other", type=Path, help="another checkout of wetread, to start in turns")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place, open_chromium(Path(place)) as page:
         folder = Path(place)
         prepare(folder, given.rows, given.xray)
-        measure(folder, page, pause=given.pause, starts=given.starts)
+        checkouts = [HERE] if given.other is None else [HERE, given.other.resolve()]
+        measure_starts(folder, page, starts=given.starts, checkouts=checkouts)
+        measure(folder, page, pause=given.pause)
 
 
 if __name__ == "__main__":

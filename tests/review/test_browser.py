@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.review.chromium import Page, open_chromium
-from tests.review.conftest import Served, make_cells, write_scores
+from tests.review.conftest import COLUMNS, Served, make_cells, write_scores
 from wetread.cli import run
 from wetread.evaluate.reviews import read_reviews
 from wetread.runtime.images.pixels import read_picture
@@ -134,6 +134,24 @@ def test_opened_it_shows_the_most_doubtful_first_and_goes_on_by_keys(page, serve
     assert page.text("#progress") == "0 of 25 reviewed"
     page.click(".item[data-place='4']")
     wait_for_picture(page, order[4])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("0.49999997", "PNEUMONIA 0.49999997, below the threshold 0.5"),
+        ("0.5", "PNEUMONIA 0.5000, at or above the threshold 0.5"),
+        ("0.50001", "PNEUMONIA 0.50001, at or above the threshold 0.5"),
+        ("0.4876", "PNEUMONIA 0.4876, below the threshold 0.5"),
+    ],
+)
+def test_a_probability_next_to_the_threshold_is_told_apart_from_it(page, serve, tmp_path, value, words):
+    cells = [make_cells("a.png", np.float32(value))]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([COLUMNS, *cells])
+    (tmp_path / "scores.csv").write_text(text.getvalue())
+    enter(page, serve(tmp_path / "scores.csv"))
+    assert page.text("#decision") == words
 
 
 def test_orders_filters_and_a_range_change_the_list_and_its_counts(page, serve, scored):

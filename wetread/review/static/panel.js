@@ -2,7 +2,7 @@
 
 import { drawBeside } from "./heat.js";
 import { make } from "./histogram.js";
-import { showNumber } from "./numbers.js";
+import { showApart } from "./numbers.js";
 
 const find = (name) => document.getElementById(name);
 
@@ -45,8 +45,10 @@ function showGauge(row, session) {
     make("rect", { x: 0, y: 0, height: 8, width: 100 * row.score }),
     make("line", { x1: at, x2: at, y1: 0, y2: 8 }),
   );
-  const side = row.score >= session.threshold ? "at or above" : "below";
-  find("decision").textContent = `${session.positive} ${row.score.toFixed(4)}, ${side} the threshold ${showNumber(session.threshold)}`;
+  const score = row.probabilities[session.positive] ?? row.score; // the list's is rounded
+  const side = score >= session.threshold ? "at or above" : "below";
+  const [shown, threshold] = showApart(score, session.threshold);
+  find("decision").textContent = `${session.positive} ${shown}, ${side} the threshold ${threshold}`;
 }
 
 function fillMore(row, session) {
