@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
+import tracemalloc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -166,6 +167,42 @@ def test_an_hour_without_the_archive_loses_nothing_and_is_said_twice(monkeypatch
     assert began == f"{WHERE}: Connection refused; results wait and are sent again"
     seconds = int(over.split(", ")[1].split()[0].replace(",", ""))
     assert over.startswith("over at ") and 3600 <= seconds < 3600 + 310
+
+
+def test_results_that_wait_take_no_memory(scene):
+    for number in range(1_000):
+        scene.sender.offer(f"1.2.5.{number}.dcm", frozenset())
+    tracemalloc.start()
+    for number in range(20_000):
+        scene.sender.offer(f"1.2.6.{number}.dcm", frozenset())
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert scene.sender.waiting == 21_001
+    assert grown < 100_000
+    scene.sender.stop()
+    assert scene.sender.waiting == 21_001  # as the last status says
+
+
+def test_while_the_ledger_is_full_few_results_are_sent(scene):
+    """A kill would have them sent again."""
+    is_full = [True]
+
+    def note() -> None:
+        if is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    scene.note = note
+    for number in range(300):
+        scene.sender.offer(f"1.2.5.{number}.dcm", frozenset())
+    for _ in range(5):
+        scene.sender.visit_due()
+    assert (len(scene.association.sent), scene.sender.waiting) == (100, 201)
+    is_full.clear()
+    for _ in range(5):
+        scene.sender.visit_due()
+    scene.sender.stop()
+    assert (len(scene.association.sent), scene.sender.waiting) == (301, 0)
+    assert sorted(scene.noted) == sorted({made.name for made in scene.association.sent})
 
 
 def test_a_refused_connection_leaves_no_socket(monkeypatch):

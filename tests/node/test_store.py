@@ -10,14 +10,24 @@ import pytest
 
 from tests.node.conftest import make_image, until
 from wetread.errors import OutputError
-from wetread.node.store import MARKER, Received, Store, is_other
+from wetread.node.known_objects import is_other
+from wetread.node.store import MARKER, Received, Store, Survey
 from wetread.runtime.files.line_log import LineLog
 
 IDENTITY = {"model": "m"}
 
 
-def open_store(folder: Path, **more: object) -> Store:
-    return Store(str(folder / "store"), ledger=str(folder / "s.csv.node"), identity=more or IDENTITY)
+RESULTS = ("sr A@h:1", "sc A@h:1")
+
+
+def open_store(folder: Path, *, results: tuple[str, ...] = RESULTS, **more: object) -> Store:
+    ledger = str(folder / "s.csv.node")
+    return Store(str(folder / "store"), ledger=ledger, identity=more or IDENTITY, results=results)
+
+
+def finish(store: Store, name: str, *, retain: str) -> None:
+    store.finish([name])
+    store.put_away(name, retain=retain)
 
 
 def test_new_same_and_other(tmp_path):
@@ -27,7 +37,7 @@ def test_new_same_and_other(tmp_path):
     received, name = store.keep("1.2.3", b"two")
     assert received is Received.OTHER and is_other(name) and store.read(name) == b"two"
     assert store.keep("1.2.3", b"two") == (Received.SAME, name)
-    assert store.list_waiting() == ["1.2.3.dcm", name]
+    assert sorted(store.list_waiting()) == ["1.2.3.dcm", name]
     store.close()
 
 
@@ -36,18 +46,57 @@ def test_what_was_kept_is_known_after_a_start_however_it_ended(tmp_path):
     store.keep("1.2.3", make_image(3))
     store.note_sent("1.2.3.dcm", "sr A@h:1")
     store.keep("1.2.4", b"x")
-    store.finish("1.2.4.dcm", retain="delete")
+    finish(store, "1.2.4.dcm", retain="delete")
     store.close()
     # A kill after the file got its name and before the ledger knew.
     (tmp_path / "store" / "1.2.5.dcm").write_bytes(make_image(5))
     (tmp_path / "store" / ".1.2.6.tmp.dcm").write_bytes(b"half")
     store = open_store(tmp_path)
-    assert store.list_waiting() == ["1.2.3.dcm", "1.2.5.dcm"]
+    assert sorted(store.list_waiting()) == ["1.2.3.dcm", "1.2.5.dcm"]
     assert store.list_sent("1.2.3.dcm") == {"sr A@h:1"}
+    assert store.survey == Survey(waiting=2)
     assert [store.keep(uid, data)[0] for uid, data in (("1.2.5", make_image(5)), ("1.2.4", b"x"))] == [
         Received.SAME
     ] * 2
     store.close()
+
+
+def test_results_are_counted_for_the_archives_of_now(tmp_path):
+    """One that went to an archive which is no longer asked for stands for none of another."""
+    store = open_store(tmp_path)
+    _, name = store.keep("1.2.3", b"x")
+    for what in ("sr OLD@h:1", "sc OLD@h:1", "sr A@h:1", "sr A@h:1"):
+        store.note_sent(name, what)
+    assert (store.list_sent(name), store.is_all_sent(name)) == ({"sr A@h:1"}, False)
+    store.note_sent(name, "sc A@h:1")
+    assert store.is_all_sent(name)
+    store.close()
+    many = tuple(f"sr A{number}@h:1" for number in range(20))  # more bits than a byte has
+    for results, is_all in ((("sr OLD@h:1",), True), (("sr B@h:1", "sr A@h:1"), False), (many, False)):
+        store = open_store(tmp_path, results=results)
+        assert (list(store.list_waiting()), store.is_all_sent(name)) == ([name], is_all)
+        assert store.list_sent(name) == {"sr OLD@h:1", "sr A@h:1"}.intersection(results)
+        if results is many:
+            for what in many:
+                store.note_sent(name, what)
+            assert store.is_all_sent(name)
+        store.close()
+
+
+def test_a_start_notes_many_that_nobody_noted_in_lines_of_some(tmp_path, monkeypatch):
+    import wetread.node.store as module
+
+    monkeypatch.setattr(module, "_PART", 2)
+    (tmp_path / "store").mkdir()
+    for number in range(5):
+        (tmp_path / "store" / f"1.2.{number}.dcm").write_bytes(make_image(number))
+    open_store(tmp_path).close()
+    lines = [json.loads(line) for line in (tmp_path / "s.csv.node").read_text().splitlines()]
+    assert [list(line["received"]) for line in lines[2:]] == [
+        ["1.2.0", "1.2.1"],
+        ["1.2.2", "1.2.3"],
+        ["1.2.4"],
+    ]
 
 
 def test_who_wrote_the_file_makes_no_difference(tmp_path):
@@ -110,7 +159,7 @@ def test_what_is_done_is_noted_after_what_came(tmp_path):
     """Its file may be gone at once: then the ledger alone knows it."""
     store = open_store(tmp_path)
     _, name = store.keep("1.2.1", make_image(1))
-    store.finish(name, retain="delete")
+    finish(store, name, retain="delete")
     store.close()
     store = open_store(tmp_path)
     assert store.keep("1.2.1", make_image(1))[0] is Received.SAME
@@ -164,7 +213,7 @@ def test_objects_are_their_owners_alone(tmp_path):
     store = open_store(tmp_path)
     _, name = store.keep("1.2.3", b"x")
     assert stat.S_IMODE((tmp_path / "store" / name).stat().st_mode) == 0o600
-    store.finish(name, retain=str(tmp_path / "away"))
+    finish(store, name, retain=str(tmp_path / "away"))
     assert stat.S_IMODE((tmp_path / "away" / name).stat().st_mode) == 0o600
     store.close()
 
@@ -175,8 +224,9 @@ def test_what_is_held_stays_over_a_start(tmp_path):
     store.hold(name)
     store.close()
     store = open_store(tmp_path)
-    store.finish(name, retain="delete")
-    assert (store.list_waiting(), store.list_left(), store.read(name)) == ([], [], b"x")
+    finish(store, name, retain="delete")
+    assert (list(store.list_waiting()), store.list_left(), store.read(name)) == ([], [], b"x")
+    assert store.survey == Survey(waiting=1)
     store.close()
 
 
@@ -184,7 +234,7 @@ def test_an_object_that_was_removed_before_it_was_done_is_taken_again(tmp_path):
     store = open_store(tmp_path)
     for uid in ("1.2.3", "1.2.4"):
         store.keep(uid, b"x")
-    store.finish("1.2.4.dcm", retain="delete")
+    finish(store, "1.2.4.dcm", retain="delete")
     (tmp_path / "store" / "1.2.3.dcm").unlink()
     with pytest.raises(FileNotFoundError):
         store.read("1.2.3.dcm")
@@ -194,7 +244,7 @@ def test_an_object_that_was_removed_before_it_was_done_is_taken_again(tmp_path):
     assert store.read("1.2.3.dcm") == b"x"
     store.close()
     store = open_store(tmp_path)
-    assert store.list_waiting() == ["1.2.3.dcm"]
+    assert sorted(store.list_waiting()) == ["1.2.3.dcm"]
     store.close()
 
 
@@ -217,7 +267,7 @@ def test_a_store_whose_disk_is_not_mounted_is_neither_written_nor_read(tmp_path)
     (tmp_path / "disk").rename(folder)
     store = open_store(tmp_path)
     assert store.keep("1.2.4", b"y")[0] is Received.NEW
-    assert store.list_waiting() == ["1.2.3.dcm", "1.2.4.dcm"]
+    assert sorted(store.list_waiting()) == ["1.2.3.dcm", "1.2.4.dcm"]
     store.close()
 
 
@@ -232,7 +282,7 @@ def test_an_empty_folder_in_place_of_the_store_is_refused_even_if_all_is_done(tm
     store = open_store(tmp_path)
     store.keep("1.2.3", b"x")
     if is_done:
-        store.finish("1.2.3.dcm", retain="delete")
+        finish(store, "1.2.3.dcm", retain="delete")
     store.close()
     empty(tmp_path / "store")
     with pytest.raises(OutputError, match=f"{1 - is_done} objects in it are not done. Mount its disk"):
@@ -256,8 +306,9 @@ def test_a_store_of_a_version_without_a_marker_is_taken_over(tmp_path, is_done):
         (tmp_path / "store" / "1.2.3.dcm").write_bytes(b"x")
     for _ in range(2):
         store = open_store(tmp_path)
-        assert store.list_waiting() == ([] if is_done else ["1.2.3.dcm"])
+        assert sorted(store.list_waiting()) == ([] if is_done else ["1.2.3.dcm"])
         assert store.list_missing() == ([] if is_done else ["1.2.4.dcm"])
+        assert store.survey == (Survey() if is_done else Survey(waiting=1, missing=1))
         store.close()
     (tmp_path / "store" / MARKER).unlink()
     (tmp_path / "store" / "1.2.3.dcm").unlink(missing_ok=True)

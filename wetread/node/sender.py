@@ -1,16 +1,17 @@
 """The results' way to the archives: each is made when it is its turn, and tried again until it is out.
 
-What is to be sent follows from the store and its ledger, so a kill loses nothing. An archive that is away is
-asked again after 1, 2, 4, … up to 300 seconds; an object that an archive refuses for good is noted, and does
-not hold the others.
+What is to be sent follows from the store and its ledger, so a kill loses nothing, and what waits is in a file
+without a name, so that it takes no memory. An archive that is away is asked again after 1, 2, 4, … up to 300
+seconds; an object that an archive refuses for good is noted, and does not hold the others.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from wetread.errors import WetreadError, make_fault
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.pynetdicom_entity import make_entity
 from wetread.node.receiver import make_tls_context
+from wetread.runtime.files.disk_queue import DiskQueue
 from wetread.runtime.images.dicom.file_header import EXPLICIT_LITTLE
 from wetread.runtime.watch.faults import Faults, Report
 
@@ -41,13 +43,22 @@ class Parcel:
     name: str
     kind: str
 
+    @classmethod
+    def read(cls, line: str) -> Parcel:
+        """Read what `str` writes."""
+        kind, _, name = line.partition(" ")
+        return cls(name, kind)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
 
 @dataclass
 class Route:
-    """The parcels of one archive, and when it is asked next."""
+    """The parcels of one archive, as lines, and when it is asked next."""
 
     peer: Peer
-    waiting: deque[Parcel] = field(default_factory=deque)
+    waiting: DiskQueue
     delay: float = 0.0
     next_try: float = 0.0
 
@@ -71,7 +82,8 @@ class Sender:
     ) -> None:
         self._options, self._make, self._note, self._report = options, make, note, report
         self._faults, self._clock = faults, clock
-        self._routes = [Route(peer) for peer in options.archives]
+        folder = os.path.dirname(os.path.abspath(options.output))
+        self._routes = [Route(peer, DiskQueue(folder)) for peer in dict.fromkeys(options.archives)]
         self._lock = threading.Condition()
         self._stopping = False
         self._unnoted: deque[tuple[str, str]] = deque()  # out, and not in the ledger yet
@@ -83,7 +95,7 @@ class Sender:
             for route in self._routes:
                 for kind in self._options.results:
                     if name_way(kind, route.peer) not in sent:
-                        route.waiting.append(Parcel(name, kind))
+                        route.waiting.put(str(Parcel(name, kind)))
             self._lock.notify_all()
 
     @property
@@ -102,6 +114,8 @@ class Sender:
             self._lock.notify_all()
         if self._thread.is_alive():
             self._thread.join()
+        for route in self._routes:
+            route.waiting.close()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -112,10 +126,15 @@ class Sender:
 
     def visit_due(self) -> None:
         """Visit each archive for which something waits, if it is time to ask it again."""
+        self._note_all()
         for route in self._routes:
-            if route.waiting and self._clock() >= route.next_try and not self._stopping:
+            if route.waiting and self._clock() >= route.next_try and self._may_send():
                 self.visit(route)
         self._note_all()
+
+    def _may_send(self) -> bool:
+        """Tell whether to go on; of what cannot be noted there is little, as a kill has it sent again."""
+        return not self._stopping and len(self._unnoted) < _BATCH
 
     def visit(self, route: Route) -> None:
         """Open one association with an archive and send what waits; put off the next try where that fails."""
@@ -157,14 +176,15 @@ class Sender:
     def _send_all(self, association: Any, route: Route) -> str:
         """Send what waits; return what stops it, or nothing."""
         for _ in range(min(len(route.waiting), _BATCH)):
-            if self._stopping:
+            if not self._may_send():
                 return ""
-            parcel = route.waiting[0]
-            trouble = self._try(association, route.peer, parcel)
             with self._lock:
-                route.waiting.popleft()
+                line = route.waiting.first
+            trouble = self._try(association, route.peer, Parcel.read(line))
+            with self._lock:
+                route.waiting.drop()
                 if trouble:  # behind the others: one that an archive has no room for must not hold them
-                    route.waiting.append(parcel)
+                    route.waiting.put(line)
             if trouble:
                 return trouble
         return ""
@@ -230,3 +250,8 @@ def _explain(error: Exception) -> str:
 def name_way(kind: str, peer: Peer) -> str:
     """The word in the ledger for a result of a kind at an archive."""
     return f"{kind} {peer.title}@{peer.host}:{peer.port}"
+
+
+def list_ways(options: NodeOptions) -> list[str]:
+    """The words in the ledger for all results of an object."""
+    return [name_way(kind, peer) for peer in options.archives for kind in options.results]

@@ -9,23 +9,26 @@ UID, where a kill comes between the archive's answer and the note of it.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from wetread.errors import ImageError, Status
+from wetread.node.known_objects import is_other
 from wetread.node.options import NodeOptions
 from wetread.node.receiver import Receiver
 from wetread.node.results.making import ResultMaker
-from wetread.node.sender import Sender
-from wetread.node.store import LEDGER_SUFFIX, Store, is_other, key_name
+from wetread.node.sender import Sender, list_ways
+from wetread.node.store import LEDGER_SUFFIX, Store, key_name
 from wetread.runtime.allocator import share_one_arena
 from wetread.runtime.entries import Entry
+from wetread.runtime.files.disk_queue import DiskQueue
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import Stop, Tally, Watch
@@ -60,6 +63,7 @@ def run_node(
             options.store,
             ledger=options.output + LEDGER_SUFFIX,
             identity=options.identify_store(classifier.digest),
+            results=list_ways(options),
             mode=options.mode,
         )
         held.callback(store.close)
@@ -140,19 +144,34 @@ class _Node:
 
     def recover(self) -> None:
         """Take up what an earlier run left: objects without a row, rows without results, files that stay."""
-        for name in self.store.list_left():
-            self._end(name)
-        if missing := self.store.list_missing():
+        found = self.store.survey
+        if found.left and self.options.retain != "keep":
+            self._end(self.store.list_left())
+        if found.missing and (missing := self.store.list_missing()):
             self.report(
                 f"{len(missing):,} objects left the store before they were done, the first is {missing[0]}: "
                 "each is taken up when it is sent again"
             )
-        for name in self.store.list_waiting():
-            has_score = self.rows.journal.find_score(key_name(name))
-            if has_score is None:
-                self.offer(name)
-            else:
-                self._pass_on(name, has_score=has_score)
+        if found.waiting:
+            self._take_up()
+
+    def _take_up(self) -> None:
+        """Offer the objects in the store that are not done; of those with rows, no list is held in memory."""
+        arrived = []
+        with closing(DiskQueue(os.path.dirname(os.path.abspath(self.options.output)))) as rated:
+            for name in self.store.list_waiting():
+                if self.rows.journal.find_score(key_name(name)) is None:
+                    arrived.append(name)
+                else:
+                    rated.put(name)
+            while rated:
+                names: list[str] = []
+                while rated and len(names) < _MOST:
+                    names.append(rated.first)
+                    rated.drop()
+                self._pass_on({name: bool(self.rows.journal.find_score(key_name(name))) for name in names})
+        for name in sorted(arrived):
+            self.offer(name)
 
     def work(self) -> None:
         """Wait a moment for objects, and score those that came."""
@@ -167,9 +186,8 @@ class _Node:
             for name, _ in came:
                 del self._arrived[name]
             names = list(self._scoring)
-        for name, has_score in scores.items():
-            if has_score is not None:  # its file had left the store before its results were out
-                self._pass_on(name, has_score=has_score)
+        # The files of some had left the store before their results were out.
+        self._pass_on({name: has_score for name, has_score in scores.items() if has_score is not None})
         self._looked = format_now()
         self.rows.heartbeat.beat()
         if names:
@@ -251,30 +269,43 @@ class _Node:
         kept = Chunk(entries, predictions, chunk.seconds)
         if not self.rows.append(kept, [key_name(name) for name in names]):
             return
-        for name, prediction in zip(names, predictions, strict=True):
-            with self._news:
+        with self._news:
+            for name in names:
                 self._scoring.pop(name, None)
-            self._pass_on(name, has_score=prediction.status == Status.OK)
+        statuses = zip(names, predictions, strict=True)
+        self._pass_on({name: prediction.status == Status.OK for name, prediction in statuses})
 
-    def _pass_on(self, name: str, *, has_score: bool) -> None:
-        """Queue the results of an object that has a row, or end it where there is nothing to send."""
-        if has_score and self._is_missing(name):
-            self.sender.offer(name, self.store.list_sent(name))
-        else:
-            self._end(name)
+    def _pass_on(self, scores: Mapping[str, bool]) -> None:
+        """Queue the results of objects that have rows, or end those of which there is nothing to send.
 
-    def _is_missing(self, name: str) -> bool:
-        """Tell whether a result of an object is not out yet."""
-        wanted = len(self.options.results) * len(self.options.archives)
-        return len(self.store.list_sent(name)) < wanted
+        `scores`: whether their rows have a score.
+        """
+        ended = []
+        for name, has_score in scores.items():
+            if has_score and not self.store.is_all_sent(name):
+                self.sender.offer(name, self.store.list_sent(name))
+            else:
+                ended.append(name)
+        self._end(ended)
 
     def _note_sent(self, name: str, what: str) -> None:
         self.store.note_sent(name, what)
-        if not self._is_missing(name):
-            self._end(name)
+        if self.store.is_all_sent(name):
+            self._end([name])
 
-    def _end(self, name: str) -> None:
+    def _end(self, names: list[str]) -> None:
+        """Note that objects are done, and put them away; what fails is left to the next start."""
         try:
-            self.store.finish(name, retain=self.options.retain)
+            self.store.finish(names)
         except OSError as error:
-            self.report(f"{name} cannot be put away: {error.strerror}; the next start tries again")
+            self._report_left(names, error)
+            return
+        for name in names:
+            try:
+                self.store.put_away(name, retain=self.options.retain)
+            except OSError as error:
+                self._report_left([name], error)
+
+    def _report_left(self, names: list[str], error: OSError) -> None:
+        others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
+        self.report(f"{names[0]}{others} cannot be put away: {error.strerror}; the next start tries again")

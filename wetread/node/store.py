@@ -7,8 +7,6 @@
 A file's name is its SOP Instance UID: no name or number of a patient stands in it. `store/.wetread-store`
 tells the store from the empty folder that is left of it where its disk is not mounted; the ledger knows that
 it was there.
-
-In memory an object that is done takes 36 bytes of a table that is between a third and two thirds full.
 """
 
 from __future__ import annotations
@@ -18,26 +16,30 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wetread.errors import OutputError
+from wetread.node.known_objects import DONE, HELD, OTHER, KnownObjects
 from wetread.runtime.files.atomic import sync_folder, write_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.files.moving import move_aside
-from wetread.runtime.files.text_table import TextTable
 from wetread.runtime.watch.growing_output import OWNER_ONLY
 
 LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_SUFFIX, _OTHER = ".dcm", ".other-"
+_SUFFIX = ".dcm"
 _VERSION = 1
 MARKER = ".wetread-store"
-_DIGEST, _DONE, _HELD = 16, 1, 2
-_UNKNOWN = bytes(_DIGEST)  # of an object that came second under its UID: its name says its digest
+_PART = 4096  # names that are looked up, or noted in one line, at a time
 
 
 class Received(Enum):
@@ -48,14 +50,30 @@ class Received(Enum):
     OTHER = "another one of the same UID"
 
 
+@dataclass(frozen=True)
+class Survey:
+    """How many objects a start finds: files not done, files done that were not held, and not done without."""
+
+    waiting: int = 0
+    left: int = 0
+    missing: int = 0
+
+
 class Store:
     """The objects of one node, and its ledger. New files get the permissions `mode`.
 
-    Raises OutputError where either cannot be used.
+    `results`: the names of each object's results, as `note_sent` is told. `survey`: what the start found.
+    Raises OutputError where folder or ledger cannot be used.
     """
 
     def __init__(
-        self, folder: str, *, ledger: str, identity: Mapping[str, Any], mode: int = OWNER_ONLY
+        self,
+        folder: str,
+        *,
+        ledger: str,
+        identity: Mapping[str, Any],
+        results: Sequence[str] = (),
+        mode: int = OWNER_ONLY,
     ) -> None:
         self.folder = Path(folder)
         self._identity = dict(identity)
@@ -64,11 +82,9 @@ class Store:
         self._writing: set[str] = set()
         # On the disk, and not in the ledger yet; a start that finds their files notes them.
         self._unnoted: dict[str, str] = {}
-        # By file name: the digest, and whether it is done and held. And the names of those that are not done.
-        self._known = TextTable(_DIGEST + 1)
-        self._open: set[str] = set()
+        self._known = KnownObjects(results)
         self._is_marked = False  # by the ledger: the folder once had its marker
-        self._sent: dict[str, set[str]] = {}
+        self.survey = Survey()
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._log = LineLog(ledger, mode=mode)
@@ -112,23 +128,37 @@ class Store:
         self._log.read(self._take_in)
         if self._log.is_empty:
             self._log.append({"version": _VERSION, "identity": self._identity})
-        names = self._list_files()
-        self._mark(is_empty=not names)
-        for name in names:
-            uid = name.removesuffix(_SUFFIX)
-            if _UID.fullmatch(uid) and name not in self._known:  # named, and killed before it was noted
-                digest = _digest(self.read(name))
-                self._learn(name, digest)
-                self._unnoted[uid] = digest.hex()
+        self._mark(is_empty=not any(True for _ in self._list_files()))
+        self._look()
+
+    def _look(self) -> None:
+        """Look at all files once: count them, and note those that were named and not noted before a kill."""
+        waiting = left = present = 0
+        unknown: list[str] = []
+        for names in _group(self._list_files()):
+            states, is_known, found = self._known.find_states(names)
+            is_done = states & DONE != 0
+            waiting += int(np.count_nonzero(~is_done))
+            left += int(np.count_nonzero(is_done & (states & HELD == 0)))
+            present += found
+            unknown += [names[number] for number in np.flatnonzero(~is_known)]
+        unknown = [name for name in unknown if _UID.fullmatch(name.removesuffix(_SUFFIX))]
+        self.survey = Survey(waiting=waiting, left=left, missing=self._known.open - present)
+        for number, name in enumerate(sorted(unknown), 1):
+            digest = _digest(self.read(name))
+            self._known.learn({name: digest})
+            self._unnoted[name.removesuffix(_SUFFIX)] = digest.hex()
+            if number % _PART == 0:
+                self.note_received()
         self.note_received()
 
     def _mark(self, *, is_empty: bool) -> None:
         """See that the folder is the store itself. Raises OutputError where it seems to be what it hides."""
         if not (self.folder / MARKER).exists():
-            if is_empty and (self._open or self._is_marked):
+            if is_empty and (self._known.open or self._is_marked):
                 raise OutputError(
                     f"The store {str(self.folder)!r} is empty, and by {self._path!r} it was in use, and "
-                    f"{len(self._open):,} objects in it are not done. Mount its disk. If it was emptied on "
+                    f"{self._known.open:,} objects in it are not done. Mount its disk. If it was emptied on "
                     f"purpose, create {MARKER} in it."
                 )
             write_file(self.folder / MARKER, b"", mode=self._mode)
@@ -143,25 +173,13 @@ class Store:
                 f"the store is not there, {MARKER} is missing in it: mount its disk, or start the node again",
             )
 
-    def _list_files(self) -> list[str]:
-        return sorted(path.name for path in self.folder.glob(f"*{_SUFFIX}") if path.name[0] != ".")
-
-    def _learn(self, name: str, digest: bytes) -> None:
-        """Take down that an object came; it is not done."""
-        state = self._find_state(name)
-        if not state & _DONE:
-            self._open.add(name)
-        self._known.put(name, digest + bytes([state]))
-
-    def _find_state(self, name: str) -> int:
-        found = self._known.get(name)
-        return 0 if found is None else found[_DIGEST]
-
-    def _add_state(self, name: str, state: int) -> None:
-        found = self._known.get(name) or _UNKNOWN + b"\0"
-        if state == _DONE:
-            self._open.discard(name)
-        self._known.put(name, found[:_DIGEST] + bytes([found[_DIGEST] | state]))
+    def _list_files(self) -> Iterator[str]:
+        """Yield the names of the objects' files, in no order, without holding them in memory."""
+        with os.scandir(self.folder) as found:
+            for file in found:
+                name = file.name
+                if name.endswith(_SUFFIX) and name[0] != ".":
+                    yield name
 
     def _take_in(self, line: Mapping[str, Any], is_first: bool) -> None:
         if ("identity" in line) != is_first:
@@ -170,19 +188,19 @@ class Store:
             raise OutputError(
                 f"{self._path!r} is of another store or model: {line['identity']}. Choose another output."
             )
-        if "uid" in line:  # as it was written before many stood in one line
-            self._learn(line["uid"] + _SUFFIX, bytes.fromhex(line["digest"]))
-        for uid, digest in line.get("received", {}).items():
-            self._learn(uid + _SUFFIX, bytes.fromhex(digest))
+        # One name in a line is how it was written before many stood in one.
+        received = {line["uid"]: line["digest"]} if "uid" in line else line.get("received")
+        if received:
+            self._known.learn({uid + _SUFFIX: bytes.fromhex(each) for uid, each in received.items()})
         if "marked" in line:
             self._is_marked = True
         if "held" in line:
-            self._add_state(line["held"], _HELD)
+            self._known.add_state([line["held"]], HELD)
         if "sent" in line:
-            self._sent.setdefault(line["sent"], set()).add(line["what"])
+            self._known.add_sent(line["sent"], line["what"])
         if "done" in line:
-            self._add_state(line["done"], _DONE)
-            self._sent.pop(line["done"], None)
+            done = line["done"]
+            self._known.add_state(done if isinstance(done, list) else [done], DONE)
 
     def _note(self, line: Mapping[str, Any]) -> None:
         self.note_received()
@@ -211,20 +229,20 @@ class Store:
         with self._alone(uid):
             with self._lock:
                 self.check_present()
-                known = self._known.get(first)
-                is_other = known is not None and known[:_DIGEST] != digest
-                name = f"{uid}{_OTHER}{digest.hex()[:16]}{_SUFFIX}" if is_other else first
+                known = self._known.find_digest(first)
+                is_second = known is not None and known != digest
+                name = f"{uid}{OTHER}{digest.hex()[:16]}{_SUFFIX}" if is_second else first
                 # One that is not done, and whose file somebody removed, is taken again.
-                done = self._find_state(name) & _DONE
+                done = self._known.find_state(name) & DONE
                 if known is not None and (done or (self.folder / name).exists()):
                     return Received.SAME, name
             write_file(self.folder / name, data, mode=self._mode)
-            if is_other:
+            if is_second:
                 return Received.OTHER, name
             with self._lock:
                 if name not in self._known:
                     self._unnoted[uid] = digest.hex()
-                self._learn(name, digest)
+                self._known.learn({name: digest})
             return Received.NEW, name
 
     @contextmanager
@@ -241,10 +259,18 @@ class Store:
                 self._writing.discard(uid)
                 self._lock.notify_all()
 
-    def list_waiting(self) -> list[str]:
-        """Names of the files of which not everything is done, in order."""
-        with self._lock:
-            return [name for name in self._list_files() if not self._find_state(name) & _DONE]
+    def list_waiting(self) -> Iterator[str]:
+        """Yield the names of the files of which not everything is done, in no order."""
+        return self._find_files(lambda states: states & DONE == 0)
+
+    def list_left(self) -> list[str]:
+        """Names of files that are done, and should have left but were not moved or deleted before a kill."""
+        return list(self._find_files(lambda states: states & (DONE | HELD) == DONE))
+
+    def _find_files(self, choose: Callable[[NDArray[np.uint8]], NDArray[np.bool_]]) -> Iterator[str]:
+        for names in _group(self._list_files()):
+            states, _, _ = self._known.find_states(names)
+            yield from (names[number] for number in np.flatnonzero(choose(states)))
 
     def read(self, name: str) -> bytes:
         """Return an object's bytes. Raises OSError, FileNotFoundError only if somebody removed its file."""
@@ -255,9 +281,14 @@ class Store:
             raise
 
     def list_sent(self, name: str) -> frozenset[str]:
-        """Tell which results of an object are out, as `note_sent` was told."""
+        """Tell which of the results that are asked for are out of an object, as `note_sent` was told."""
         with self._lock:
-            return frozenset(self._sent.get(name, ()))
+            return self._known.list_sent(name)
+
+    def is_all_sent(self, name: str) -> bool:
+        """Tell whether all results of an object are out that are asked for."""
+        with self._lock:
+            return self._known.is_all_sent(name)
 
     def note_sent(self, name: str, what: str) -> None:
         """Note on the disk that a result is out, or was refused for good. Raises OSError."""
@@ -270,38 +301,46 @@ class Store:
         Raises OSError if that cannot be noted; it holds until the node stops.
         """
         with self._lock:
-            self._add_state(name, _HELD)
+            self._known.add_state([name], HELD)
             self._note({"held": name})
 
-    def finish(self, name: str, *, retain: str) -> None:
-        """Note that everything of an object is done, then keep it, delete it or move it. Raises OSError."""
+    def finish(self, names: Sequence[str]) -> None:
+        """Note that everything of objects is done, in one line. Raises OSError."""
         with self._lock:
-            state = self._find_state(name)
-            if not state & _DONE:
-                self._note({"done": name})
-            if state & _HELD:
+            if open_names := [name for name in names if not self._known.find_state(name) & DONE]:
+                self._note({"done": open_names})
+
+    def put_away(self, name: str, *, retain: str) -> None:
+        """Keep, delete or move the file of an object that is done, unless it is held. Raises OSError."""
+        with self._lock:
+            if retain == "keep" or self._known.find_state(name) & HELD:
                 return
-            if retain == "delete":
-                with suppress(FileNotFoundError):
-                    (self.folder / name).unlink()
-                    sync_folder(str(self.folder / name))
-            elif retain != "keep" and (self.folder / name).exists():
-                move_aside(str(self.folder / name), root=str(self.folder), target=retain)
+            place = self.folder / name
+            if retain != "delete":
+                if place.exists():
+                    move_aside(str(place), root=str(self.folder), target=retain)
+                return
+            with suppress(FileNotFoundError):
+                place.unlink()
+                sync_folder(str(place))
 
     def list_missing(self) -> list[str]:
-        """Names of objects that are not done, and whose files somebody removed."""
+        """Names of objects that are not done, and whose files somebody removed. Reads the whole ledger."""
+        found: set[str] = set()
+
+        def take(line: Mapping[str, Any], _: bool) -> None:
+            names = [uid + _SUFFIX for uid in (*line.get("received", ()), *filter(None, [line.get("uid")]))]
+            found.update(name for name in names if not self._known.find_state(name) & DONE)
+
         with self._lock:
-            return sorted(self._open.difference(self._list_files()))
-
-    def list_left(self) -> list[str]:
-        """Names of files that are done, and should have left but were not moved or deleted before a kill."""
-        with self._lock:
-            return [name for name in self._list_files() if self._find_state(name) & (_DONE | _HELD) == _DONE]
+            self._log.read(take)
+        return sorted(name for name in found if not (self.folder / name).exists())
 
 
-def is_other(name: str) -> bool:
-    """Tell whether a file holds a second object of a UID."""
-    return _OTHER in name
+def _group(names: Iterator[str]) -> Iterator[list[str]]:
+    """Yield some names at a time."""
+    while part := list(islice(names, _PART)):
+        yield part
 
 
 def key_name(name: str) -> str:

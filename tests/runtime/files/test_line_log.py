@@ -73,3 +73,24 @@ def test_damage_in_the_middle_is_named(tmp_path, damage):
         log.read(take_in)
     log.close()
     assert caught.value.number == 2
+
+
+def test_two_values_in_one_line_and_one_in_two_are_damage(tmp_path):
+    """Many lines are parsed at once, with commas between them: their number must be that of the values."""
+    path = tmp_path / "log"
+    for damage in (b'{"n": 1}, {"n": 2}\n', b'{"n": [{"a": 1}\n{"b": 1}]}\n'):
+        path.write_bytes(b'{"n": 0}\n' + damage + b'{"n": 3}\n')
+        with pytest.raises(DamagedLogError) as caught:
+            read(path)
+        assert caught.value.number == 2
+
+
+def test_a_log_that_was_read_is_read_again(tmp_path):
+    write(tmp_path / "log", {"a": 1}, {"b": 2})
+    log, seen = LineLog(str(tmp_path / "log")), []
+    for _ in range(2):
+        log.read(lambda line, _: seen.append(line))
+    log.append({"c": 3})
+    log.close()
+    assert seen == [{"a": 1}, {"b": 2}] * 2
+    assert read(tmp_path / "log") == [{"a": 1}, {"b": 2}, {"c": 3}]

@@ -21,7 +21,7 @@ from wetread.runtime.files.atomic import sync_file
 from wetread.runtime.files.locks import lock_file
 from wetread.runtime.files.permissions import make_opener
 
-_PIECE = 1 << 20
+_PIECE = 1 << 18
 
 TakeIn = Callable[[Mapping[str, Any], bool], None]
 
@@ -66,10 +66,10 @@ class LineLog:
 
         Raises DamagedLogError if any line but the last is damaged.
         """
-        end = self._file.seek(0, os.SEEK_END)
+        end, self._whole = self._file.seek(0, os.SEEK_END), 0
         self._file.seek(0)
-        for number, line in enumerate(_split_lines(self._file), 1):
-            if not _read_line(line, take_in, is_first=number == 1):
+        for number, (line, found) in enumerate(_parse_lines(self._file), 1):
+            if not _pass_on(found, take_in, is_first=number == 1):
                 # A power failure may also leave a line of zeros, whose bytes never reached the disk.
                 if self._whole + len(line) == end and (not line.endswith(b"\n") or b"\0" in line):
                     return
@@ -92,22 +92,39 @@ class LineLog:
         self._whole += len(text)
 
 
-def _split_lines(file: BinaryIO) -> Iterator[bytes]:
-    """Yield the lines of a file, of which only some are in memory: it may have grown for years."""
+def _parse_lines(file: BinaryIO) -> Iterator[tuple[bytes, Any]]:
+    """Yield a file's lines and what they say; of a file that has grown for years some are in memory."""
     rest = b""
     while data := file.read(_PIECE):
         *whole, rest = (rest + data).split(b"\n")
-        yield from (line + b"\n" for line in whole)
+        for line, found in zip(whole, _parse_many(whole), strict=True):
+            yield line + b"\n", found
     if rest:
-        yield rest
+        yield rest, None
 
 
-def _read_line(line: bytes, take_in: TakeIn, *, is_first: bool) -> bool:
-    """Process one line; False if it is malformed."""
+def _parse_many(lines: list[bytes]) -> list[Any]:
+    """Parse all lines at once, which takes a third of the time, or one by one where one is damaged."""
+    if all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+        with suppress(ValueError):
+            found = json.loads(b"[" + b",".join(lines) + b"]")
+            if len(found) == len(lines):
+                return list(found)
+    return [_parse(line) for line in lines]
+
+
+def _parse(line: bytes) -> Any:
     try:
-        found = json.loads(line) if line.endswith(b"\n") else None
-        if not isinstance(found, dict):
-            return False
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _pass_on(found: Any, take_in: TakeIn, *, is_first: bool) -> bool:
+    """Process what one line says; False if it is malformed."""
+    if not isinstance(found, dict):
+        return False
+    try:
         take_in(found, is_first)
     except (ValueError, TypeError, AttributeError, KeyError):
         return False

@@ -119,8 +119,7 @@ class Journal:
         if "rows" in line:
             self._last = _Piece(*map(int, line["rows"]))
         for name, value in _KINDS.items():
-            for key in line.get(name, ()):
-                self._taken.put(key, value)
+            self._taken.put_many(line.get(name, ()), value)
         for key in line.get("gone", ()):
             self._taken.discard(key)
 
