@@ -53,6 +53,11 @@ def plain(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
     )
 
 
+def softmax(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
+    """`plain`, ending in probabilities."""
+    return keras.Sequential([*plain(input_shape, outputs).layers, layers.Softmax()])
+
+
 def normalized(input_shape: tuple[int, int, int], outputs: int) -> keras.Model:
     """`tiny` behind a Normalization layer that has seen images."""
     normalization = layers.Normalization()

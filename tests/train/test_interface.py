@@ -9,7 +9,7 @@ import pytest
 
 import wetread
 from wetread.errors import ConfigError, DatasetError
-from wetread.train.config import TrainConfig
+from wetread.train.config import TrainConfig, split_teachers
 from wetread.train.events import EpochEnded, StepEnded, describe_event
 from wetread.train.interface import TrainKeywords
 
@@ -24,6 +24,29 @@ def test_keywords_become_the_configuration_that_is_saved(tmp_path, monkeypatch):
     assert asked.configure().to_json() == expected.to_json()
     apart = {one.name for one in fields(TrainKeywords)} - {one.name for one in fields(TrainConfig)}
     assert apart == {"resume", "project", "on_progress"}
+
+
+@pytest.mark.parametrize(
+    ("given", "teachers"),
+    [
+        (None, []),
+        ("a, b", ["a", "b"]),
+        (Path("a,b"), ["a,b"]),
+        ([Path("a"), "b,c", "gs://d"], ["a", "b,c", "gs://d"]),
+        (("C:\\x,", "y"), ["C:\\x,", "y"]),
+    ],
+)
+def test_teachers_are_a_text_a_path_or_several(given, teachers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = TrainKeywords("DATA", output="run", teacher=given).configure()
+    places = [name if name.startswith("gs://") else str(tmp_path / name) for name in teachers]
+    assert split_teachers(config.teacher) == places
+    assert TrainConfig.from_json(config.to_json()).teacher == config.teacher
+
+
+def test_no_teacher_in_a_list_is_a_mistake():
+    with pytest.raises(ConfigError, match="a teacher is empty"):
+        TrainKeywords("DATA", output="run", teacher=[])
 
 
 def test_what_cannot_be_is_raised_before_the_work(tmp_path):

@@ -10,12 +10,14 @@ import pytest
 
 import wetread
 from tests.models import build_model, toy_spec
+from tests.runtime.gcs_server import Server
 from tests.train.drawn import draw_folder
+from tests.train.teacher_runs import make_teacher
 from tests.train.test_fit import StopError, configure, load_weights, stop_after
-from wetread.errors import ConfigError
+from wetread.errors import ConfigError, OutputError
 from wetread.train import teachers
 from wetread.train.augment import Policy, augment_images
-from wetread.train.config import TrainConfig
+from wetread.train.config import TrainConfig, join_teachers, split_teachers
 from wetread.train.dataset import load_dataset
 from wetread.train.defaults import settle
 from wetread.train.events import TeachersFound, describe_event
@@ -123,33 +125,62 @@ def test_a_resumed_run_is_the_same(data: Path, teacher: Path, tmp_path: Path) ->
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("change", ["another", "share", "none"])
-def test_a_run_resumes_with_its_own_teacher(
-    data: Path, teacher: Path, folded: Path, tmp_path: Path, change: str
-) -> None:
-    config = learn(data, tmp_path / "run", teacher, validation=0.25)
+@pytest.fixture(scope="module")
+def begun(data: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A student with one epoch behind it."""
+    config = learn(data, tmp_path_factory.mktemp("begun") / "run", teacher, validation=0.25)
     with pytest.raises(StopError):
         train(config, on_event=stop_after(1))
-    if change == "another":
-        other = tmp_path / "other"
-        shutil.copytree(teacher, other)
+    return config
+
+
+@pytest.mark.parametrize("change", ["network", "labels", "share", "none", "gone"])
+def test_a_run_resumes_with_its_own_teacher(
+    begun: TrainConfig, teacher: Path, folded: Path, tmp_path: Path, change: str
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(teacher, other)
+    config = replace(begun, teacher=str(other))
+    if change == "network":
         (other / "model.keras").write_bytes((folded / "model.keras").read_bytes())
-        config, match = replace(config, teacher=str(other)), "The teachers changed since"
+        match = "The teachers changed since"
+    elif change == "labels":
+        spec = json.loads((other / "spec.json").read_text())
+        (other / "spec.json").write_text(json.dumps({**spec, "labels": spec["labels"][::-1]}))
+        match = "The teachers changed since"
     elif change == "share":
         config, match = replace(config, teacher_share=0.5), r"began with teacher_share 1\.0, not 0\.5"
+    elif change == "none":
+        config, match = replace(begun, teacher=None, teacher_share=0.7), r"began with teacher '.*', not None"
     else:
-        config = replace(config, teacher=None, teacher_share=0.7)
-        match = r"teacher"
+        shutil.rmtree(other)
+        match = "'.*other' is neither. There is nothing of that name"
     with pytest.raises(ConfigError, match=match):
         train(config, resume=True)
+
+
+def test_a_run_that_began_without_a_teacher_takes_none(data: Path, teacher: Path, tmp_path: Path) -> None:
+    config = configure(data, tmp_path / "run")
+    with pytest.raises(StopError):
+        train(config, on_event=stop_after(1))
+    with pytest.raises(ConfigError, match=r"began with teacher None, not '.*run'"):
+        train(replace(config, teacher=str(teacher)), resume=True)
+
+
+def test_a_finished_run_needs_no_teacher_any_more(data: Path, tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path / "teacher", ["elsewhere/1.png"])
+    config = learn(data, tmp_path / "run", teacher, epochs=1)
+    train(config)
+    shutil.rmtree(teacher)
+    assert train(config, resume=True).new_epochs == 0
+    with pytest.raises(OutputError, match="already holds a finished run"):
+        train(replace(config, teacher=config.output))
 
 
 def test_a_teacher_that_saw_the_validating_patients_is_refused(
     data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    match = (
-        r"trained on \d+ images of patients who validate this run, \w+/person\d+_\d+\.\w+ say: .*same --seed"
-    )
+    match = r"patients who are held out here, \d+ such as \w+/person\d+_\d+\.\w+: .*the same --seed"
     with pytest.raises(ConfigError, match=match):
         train(learn(data, tmp_path / "run", teacher, seed=5))
     assert not (tmp_path / "run" / "config.json").exists()
@@ -159,10 +190,10 @@ def test_each_fold_learns_from_the_same_fold(
     data: Path, folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    real = teachers._open_member
+    real = teachers.open_member
     monkeypatch.setattr(
         teachers,
-        "_open_member",
+        "open_member",
         lambda place, *rest: opened.append(place.path.relative_to(folded).as_posix()) or real(place, *rest),
     )
     train(learn(data, tmp_path / "run", folded, epochs=1, folds=2, seed=3))
@@ -195,13 +226,91 @@ def test_another_hospitals_patients_are_others(data: Path, teacher: Path, tmp_pa
     train(learn(other, tmp_path / "run", teacher, epochs=1, seed=5))
 
 
+def test_a_teacher_that_names_the_same_files_otherwise_is_doubted(data: Path, tmp_path: Path) -> None:
+    teacher = make_teacher(tmp_path / "teacher", [f"scans/{path.name}" for path in data.rglob("person1_*")])
+    config, told = settle(learn(data, tmp_path / "run", teacher)), []
+    open_teachers(config, load_dataset(config), Policy(), on_event=told.append)
+    (line,) = map(describe_event, told)
+    assert line.endswith(
+        "which images trained teacher is not known. Where they validate here, the figures are too good"
+    )
+
+
+def test_every_other_option_goes_with_a_teacher(tmp_path: Path) -> None:
+    """Three labels in any order, a softmax, colour for gray, another size, a model file, a comma."""
+    labels = ("bar", "disc", "ring")
+    data = draw_folder(tmp_path / "data", counts=dict.fromkeys(labels, 24), color=True)
+    first = make_teacher(tmp_path / "a, b" / "first", ["x/1"], labels=labels[::-1], height=24, color="rgb")
+    second = tmp_path / "second.onnx"
+    second.write_bytes(build_model(toy_spec(labels=(*labels[1:], labels[0]), size=20)))
+    values = {
+        "architecture": "tests.train.networks:softmax",
+        "loss": "focal",
+        "label_smoothing": 0.1,
+        "best": "loss",
+        "ema": 0.9,
+        "calibration_split": 0.2,
+        "subset": 60,
+        "class_weight": "bar=2",
+        "teacher": join_teachers([str(first), str(second)]),
+        "teacher_share": 0.5,
+    }
+    config = configure(data, tmp_path / "run", color="gray", **values)
+    assert split_teachers(config.teacher) == [str(first), str(second)]
+    told: list = []
+    result = train(config, on_event=told.append)
+    assert next(event for event in told if isinstance(event, TeachersFound)).unknown == ("second.onnx",)
+    assert result.spec.training["teachers"] == 2
+    assert result.spec.head == "softmax"
+    assert "operating_point" in result.metrics
+    assert np.isfinite([row["loss"] for row in result.metrics["history"]]).all()
+
+
+def test_images_in_a_bucket_are_read_for_the_teacher_too(cloud: Server, data: Path, tmp_path: Path) -> None:
+    cloud.buckets.fill("b", str(data), prefix="data/")
+    teacher = make_teacher(tmp_path / "teacher", ["elsewhere/1.png"], height=28, width=12, color="rgb")
+    answers = []
+    for place in (str(data), "gs://b/data"):
+        config = settle(learn(data, tmp_path / "run", teacher, subset=40, cache=str(tmp_path / "cache")))
+        config = replace(config, data=place)
+        found = load_dataset(config)
+        opened = open_teachers(config, found, Policy(rotate=20), on_event=lambda _: None)
+        positions = found.select("train")
+        answers.append(opened.answer(found.pixels[found.rows[positions]], positions, 1))
+    assert np.ptp(answers[0], axis=0).min() > 0
+    np.testing.assert_array_equal(*answers)
+
+
+def test_teachers_of_one_recipe_share_their_views(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"a": 24, "b": 24, "c": 28, "d": 20}
+    made = [make_teacher(tmp_path / name, ["x/1"], height=h, width=h) for name, h in sizes.items()]
+    config = settle(learn(data, tmp_path / "run", join_teachers(map(str, made))))
+    found = load_dataset(config)
+    opened = open_teachers(config, found, Policy(flip=0.5), on_event=lambda _: None)
+    changed: list[int] = []
+    real = teachers.augment_images
+    monkeypatch.setattr(
+        teachers,
+        "augment_images",
+        lambda images, *a, **k: changed.append(len(images[0])) or real(images, *a, **k),
+    )
+    positions = found.select("train")[:4]
+    opened.answer(found.pixels[found.rows[positions]], positions, 1)
+    assert changed == [24, 28]
+
+
 def test_what_is_no_teacher_is_named(data: Path, teacher: Path, tmp_path: Path) -> None:
     def refuse(name: str, match: str, **values) -> None:
         with pytest.raises(ConfigError, match=match):
             train(learn(data, tmp_path / "run", name, **values))
 
     refuse(str(tmp_path / "nothing"), "teacher must be a finished run or a model file")
-    refuse(str(data), "neither. Of another Keras file")
+    refuse(str(data), "neither. This folder has no model.keras")
+    refuse(str(next(data.rglob("*.png"))), "neither. Of another Keras file")
+    refuse(str(teacher / "model.keras"), f"neither. Name the run's folder: {teacher}")
+    refuse(f"{tmp_path}/a,b", "write a comma in a name twice")
     refuse("gs://bucket/run", "is in a bucket")
     refuse(f"{teacher}, ", "a teacher is empty")
     begun = tmp_path / "begun"

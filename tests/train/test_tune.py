@@ -160,8 +160,10 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path) -> None:
         tune(configure("/data", tmp_path), trials=0)
     with pytest.raises(ConfigError, match="local output"):
         tune(configure("/data", "gs://b/tune"), trials=1)
-    with pytest.raises(ConfigError, match="leave architecture, backbone, weights and folds out"):
+    with pytest.raises(ConfigError, match="leave architecture, backbone, weights, teacher and folds out"):
         tune(configure("/data", tmp_path, architecture="model-3"), trials=1)
+    with pytest.raises(ConfigError, match="leave .* teacher and folds out"):
+        tune(configure("/data", tmp_path, teacher="/run"), trials=1)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,8 +88,8 @@ class TrainConfig:
     Loss. `class_weight`: 'balanced' gives every label the same total weight, 'NORMAL=1,PNEUMONIA=0.5' each
     its own (alpha in the paper on focal loss). `loss`: 'focal' gives less weight to images that are already
     right, the less the larger `focal_gamma` is. `label_smoothing`: as in Keras. `teacher`: runs or model
-    files, separated by commas, from whose answers for each augmented view the network learns as well
-    (`wetread.train.distillation`); `teacher_share`: the part of the loss that they have; a
+    files, separated by commas (`join_teachers`), from whose answers for each augmented view the network
+    learns as well (`wetread.train.distillation`); `teacher_share`: the part of the loss that they have; a
     `teacher_temperature` above 1 softens their answers.
 
     Optimizer. `learning_rate`: the peak of the `schedule`, reached after `warmup` epochs. `weight_decay`:
@@ -199,8 +200,8 @@ class TrainConfig:
 
     def _check_teacher(self) -> None:
         if self.teacher is not None:
-            names = (_make_absolute(name) or "" for name in split_teachers(self.teacher))
-            object.__setattr__(self, "teacher", ",".join(names))
+            names = [_make_absolute(name) or "" for name in split_teachers(self.teacher)]
+            object.__setattr__(self, "teacher", join_teachers(names))
         elif (self.teacher_share, self.teacher_temperature) != (TEACHER_SHARE, TEACHER_TEMPERATURE):
             raise ConfigError(
                 "teacher_share and teacher_temperature are about a teacher: give teacher as well."
@@ -309,8 +310,13 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
 
     The locations of data, labels, run and cache are not compared: what is in data and labels is. Neither is
     `tensorboard`, which only reports, nor the `preset`, whose options are, nor the `reasons`. Of weights
-    their digest is compared, and of teachers as well (inputs.json).
+    their digest is compared, and of teachers as well (inputs.json); of teachers and labels here whether
+    there are any.
     """
+    for name in ("teacher", "labels"):
+        before, after = getattr(old, name), getattr(new, name)
+        if (before is None) != (after is None):
+            return name, before, after
     ignored = ("data", "output", "cache", "labels", "weights", "teacher", "tensorboard", "preset", "reasons")
     for f in dataclasses.fields(TrainConfig):
         before, after = getattr(old, f.name), getattr(new, f.name)
@@ -320,8 +326,16 @@ def find_difference(old: TrainConfig, new: TrainConfig) -> tuple[str, Any, Any] 
 
 
 def split_teachers(text: str | None) -> list[str]:
-    """Split the names of teachers at the commas; empty for None."""
-    return [] if text is None else [name.strip() for name in text.split(",")]
+    """Split the names of teachers at single commas; two commas are one in a name. Empty for None."""
+    if text is None:
+        return []
+    names = text.replace(",,", "\0").split(",")
+    return [name.lstrip().replace("\0", ",") for name in names]
+
+
+def join_teachers(names: Iterable[str]) -> str:
+    """Write names of teachers as `split_teachers` reads them."""
+    return ",".join(name.replace(",", ",,") for name in names)
 
 
 def _make_absolute(location: str | None) -> str | None:

@@ -86,10 +86,13 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
 
     `on_event` is called with each event (`wetread.train.events`). With `resume`, a run that was killed
     continues after its last whole epoch, a run that has not begun begins, and a finished one is left as it
-    is. Raises DatasetError, ConfigError, SourceError, OutputError and MissingExtraError.
+    is. Raises DatasetError, ConfigError, SourceError, OutputError, MissingExtraError, and ModelError for a
+    model file that cannot teach.
     """
     runs.check_place(config)
     check_names(config)
+    if not runs.is_finished(Path(config.output)):  # a finished run needs no teacher any more
+        check_teachers(config)
     with stage_run(config, on_event) as (staged, tell):
         local = staged is config
         staged = settle(runs.adopt_options(staged) if resume else staged, on_event=on_event)
@@ -109,7 +112,6 @@ def check_names(config: TrainConfig) -> None:
         check_architecture(config.architecture)
     check_backbone(config.backbone, size=config.size)
     check_weights(config)
-    check_teachers(config)
 
 
 def _train_folds(config: TrainConfig, staged: TrainConfig, *, resume: bool, on_event: OnEvent) -> None:

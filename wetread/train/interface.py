@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from wetread.keyword_functions import take_fields
 from wetread.runtime.gcs.billing import bill_project
-from wetread.train.config import BY_DATA, TrainConfig
+from wetread.train.config import BY_DATA, TrainConfig, join_teachers
 from wetread.train.events import OnEvent, ignore_event
 from wetread.train.fit import TrainResult
 from wetread.train.fit import train as fit
@@ -16,19 +16,21 @@ from wetread.train.label_weights import write_weights
 from wetread.train.learning_rate import RateSearch, search_rate
 
 Location = str | os.PathLike[str]
-_LOCATIONS = ("data", "output", "labels", "weights", "teacher", "augment")
+_LOCATIONS = ("data", "output", "labels", "weights", "augment")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainKeywords(TrainConfig):
     """What `wetread.train` takes: the fields of a TrainConfig, and what a run does not save.
 
-    `resume`: continue a run that was interrupted. `project`: the Google Cloud project to bill.
+    `teacher`: also a sequence of names. `resume`: continue a run that was interrupted. `project`: the Google
+    Cloud project to bill.
     """
 
     data: Location = field(kw_only=False)  # type: ignore[assignment]
     output: Location  # type: ignore[assignment]
     class_weight: str | Mapping[str, float] = "balanced"  # type: ignore[assignment]
+    teacher: Location | Sequence[Location] | None = None  # type: ignore[assignment]
     # These are no options of the command: a TrainConfig sets them.
     fold: int | None = field(default=None, init=False)
     cache: str | None = field(default=None, init=False)
@@ -46,6 +48,9 @@ class TrainKeywords(TrainConfig):
                 object.__setattr__(self, name, os.fspath(value))
         if isinstance(self.class_weight, Mapping):
             object.__setattr__(self, "class_weight", write_weights(self.class_weight))
+        if not (self.teacher is None or isinstance(self.teacher, str)):
+            names = [self.teacher] if isinstance(self.teacher, os.PathLike) else self.teacher
+            object.__setattr__(self, "teacher", join_teachers(os.fspath(name) for name in names))
         super().__post_init__()
 
     def configure(self) -> TrainConfig:
@@ -62,7 +67,8 @@ def train(keywords: TrainKeywords) -> TrainResult:
 
     The keywords are the command's options; `TrainConfig` describes them. An interrupted run continues with
     `resume=True`. `on_progress` is called with each event of `wetread.train.events`, whose `str` is a line.
-    Raises ConfigError, DatasetError, SourceError, OutputError and MissingExtraError.
+    Raises ConfigError, DatasetError, SourceError, OutputError, MissingExtraError, and ModelError for a model
+    file that cannot teach.
     """
     with bill_project(keywords.project):
         return fit(keywords.configure(), resume=keywords.resume, on_event=keywords.on_progress)

@@ -31,7 +31,7 @@ from wetread.train.events import OnEvent, StepEnded, ignore_event
 from wetread.train.fine_tuning import Stages
 from wetread.train.fit import check_names
 from wetread.train.network import make_network
-from wetread.train.teachers import open_teachers
+from wetread.train.teachers import check_teachers, open_teachers
 from wetread.train.training_state import Learner
 
 TABLE, PICTURE = "learning_rate.csv", "learning_rate.png"
@@ -72,6 +72,7 @@ def search_rate(config: TrainConfig, *, on_event: OnEvent = ignore_event) -> Rat
         raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
     runs.check_place(config)
     check_names(config)
+    check_teachers(config)
     directory = Path(config.output)
     runs.check_run(directory, config, resume=False)
     config = settle(config, on_event=on_event)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _HDF5, _ZIP = b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 # What h5py, zipfile and Keras raise for a file that is cut, or has other bytes in its middle.
-_DAMAGED = (
+DAMAGED = (
     *(OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError, EOFError),
     *(zipfile.BadZipFile, zlib.error),
 )
@@ -156,7 +156,7 @@ def read_layers(path: Path, config: TrainConfig) -> list[Saved]:
             return _read_keras(path)
         if start == _HDF5:
             return _read_hdf5(path, config)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise ConfigError(_explain_unread(path, error)) from error
     raise ConfigError(
         f"{path} is no file of weights: neither HDF5 (.h5, .weights.h5) nor a .keras file. Another form of "

@@ -98,9 +98,10 @@ def _check(config: TrainConfig, trials: int, metric: str) -> None:
     if config.output.startswith("gs://"):
         raise ConfigError(f"A search needs a local output, and {config.output!r} is in a bucket.")
     network = config.backbone or config.is_pretrained or config.architecture != TrainConfig.architecture
-    if network or config.folds:
+    if network or config.folds or config.teacher:
         raise ConfigError(
-            "A search chooses the network itself: leave architecture, backbone, weights and folds out."
+            "A search chooses the network itself: leave architecture, backbone, weights, teacher and folds "
+            "out."
         )
 
 

@@ -1,0 +1,102 @@
+"""Which of a run's held-out patients a teacher saw, by the names in the teacher's splits.csv."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from wetread.errors import ConfigError
+from wetread.evaluate.patients import compile_group_regex, find_group
+from wetread.train.config import TrainConfig
+from wetread.train.dataset import CALIBRATION, SPLITS, Dataset
+from wetread.train.run import SPLITS as SPLITS_FILE
+
+_TRAIN = SPLITS[0]
+_PARTS = ("train/", "val/", "test/")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """`seen`: the images of held-out patients that trained a RUN; `is_known`: whether names could tell."""
+
+    seen: list[str]
+    is_known: bool
+
+
+class _Image(NamedTuple):
+    group: str
+    is_held: bool
+
+
+class HeldOut:
+    """The images and patients of a run that do not train it.
+
+    A patient of DATA/val who is in DATA/train as well is not held out, since the student sees them itself;
+    that image of DATA/val is.
+    """
+
+    def __init__(self, data: Dataset, config: TrainConfig) -> None:
+        self._pattern = compile_group_regex(config.group_regex)
+        images = {
+            name: _Image(find_group(name, self._pattern), split != _TRAIN)
+            for name, split in zip(data.names, data.splits, strict=True)
+        }
+        own = {image.group for image in images.values() if not image.is_held}
+        self._groups = {image.group for image in images.values() if image.is_held} - own
+        # Where train/ and val/ hold one name, the one that is held out stands for it.
+        short = {_strip_part(name): images[name] for name in sorted(images, key=lambda n: images[n].is_held)}
+        self._images = short | images
+        self._files = {_find_file(name) for name in images}
+
+    def compare(self, run: Path) -> Compared:
+        """Compare with the images that trained a finished RUN. Raises ConfigError if these cannot be read.
+
+        Of a RUN that knows none of these images patients are not compared: numbers of another hospital's
+        patients are others. If it knows files of the same names in other folders, that cannot be told.
+        """
+        rows = _read_splits(run / SPLITS_FILE)
+        if not any(self._find_image(name) for name, _ in rows):
+            return Compared([], is_known=not any(_find_file(name) in self._files for name, _ in rows))
+        return Compared([name for name, split in rows if split == _TRAIN and self._is_held(name)], True)
+
+    def _find_image(self, name: str) -> _Image | None:
+        return self._images.get(name) or self._images.get(_strip_part(name))
+
+    def _is_held(self, name: str) -> bool:
+        """Whether an image that trained a teacher is held out here, or shows a patient who is."""
+        if image := self._find_image(name):
+            return image.is_held or image.group in self._groups
+        short = _strip_part(name)  # the expression may need the part, or its absence
+        spelled = (name, short, *(part + short for part in _PARTS))
+        return any(find_group(one, self._pattern) in self._groups for one in spelled)
+
+
+def _read_splits(path: Path) -> list[tuple[str, str]]:
+    """Read the name and the split of each image of a RUN. Raises ConfigError."""
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            rows = [(row["name"], row["split"]) for row in csv.DictReader(lines)]
+    except (OSError, KeyError, csv.Error) as error:
+        raise ConfigError(_explain_unread(path, repr(error))) from error
+    found = {split for _, split in rows}
+    if _TRAIN not in found or not found <= {*SPLITS, CALIBRATION}:
+        raise ConfigError(_explain_unread(path, "it is cut, or something else"))
+    return rows
+
+
+def _explain_unread(path: Path, reason: str) -> str:
+    return (
+        f"The teacher's {path} cannot be read: {reason}. It says in its columns name and split which images "
+        "trained the teacher, and without it nobody knows whether they validate this run. Copy the whole run "
+        "again."
+    )
+
+
+def _strip_part(name: str) -> str:
+    return next((name.removeprefix(part) for part in _PARTS if name.startswith(part)), name)
+
+
+def _find_file(name: str) -> str:
+    return name.rpartition("/")[2]
