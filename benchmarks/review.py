@@ -136,7 +136,7 @@ def measure_starts(folder: Path, page: Page, *, starts: int, checkouts: list[Pat
     ]
     for checkout, found in zip(checkouts, zip(*rounds, strict=True), strict=True):
         printed, shown, busy = zip(*found, strict=True)
-        print(f"{checkout}, {starts} starts")
+        print(f"{'this checkout' if checkout == HERE else 'the other'}, {starts} starts")
         print(f"address printed      {median(printed):.2f} s (median), {max(printed):.2f} s (most)")
         print(f"first picture        {median(shown):.2f} s (median), {max(shown):.2f} s (most)")
         print(f"processor time       {median(busy):.2f} s of the server until then (median)")

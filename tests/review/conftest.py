@@ -116,7 +116,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Serve a scores file until the test ends: serve(scores, blind=True, ...)."""
     with ExitStack() as stack:
 
-        def start(scores: Path, **options: Any) -> Served:
+        def start(scores: Path, *, load: bool = True, **options: Any) -> Served:
             study = Study(
                 reader=options.setdefault("reader", "Kim"),
                 blind=options.get("blind", False),
@@ -126,7 +126,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             journal = Journal(output, study)
             stack.callback(journal.close)
             room = Room(RoomOptions(scores=str(scores), **options), journal, scores=str(scores))
-            room.load()
+            if load:
+                room.load()
             listening = stack.enter_context(listen(0))
             keys = Keys(listening.getsockname()[1])
             server = uvicorn.Server(configure(Guard(make_app(room), keys)))

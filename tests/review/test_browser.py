@@ -136,6 +136,18 @@ def test_opened_it_shows_the_most_doubtful_first_and_goes_on_by_keys(page, serve
     wait_for_picture(page, order[4])
 
 
+def test_the_page_says_that_rows_are_read_and_then_shows_all(page, serve, tmp_path):
+    write_scores(tmp_path / "scores.csv", [f"{number:06}.png" for number in range(3_000)])
+    served = serve(tmp_path / "scores.csv", load=False)
+    page.call("Page.navigate", url=served.keys.address)
+    page.wait("performance.getEntriesByName(location.origin + '/main.js').length")
+    time.sleep(0.3)
+    assert page.text("#progress") == "Reading the rows …"
+    served.room.load()
+    wait_for_picture(page)
+    assert page.text("#progress") == "0 of 3,000 reviewed"
+
+
 @pytest.mark.parametrize(
     ("value", "words"),
     [
