@@ -14,12 +14,16 @@ import pytest
 
 from tests.node.conftest import make_image
 from wetread import Classifier
+from wetread.errors import Status
+from wetread.node import service
+from wetread.node import store as store_module
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.sender import _CLASSES, list_ways
 from wetread.node.service import _Node
-from wetread.node.store import Store, Survey
+from wetread.node.store import Store, Survey, key_name
 from wetread.runtime.files import disk_queue
 from wetread.runtime.files.line_log import LineLog
+from wetread.runtime.scoring.rows import Prediction
 from wetread.runtime.watch.growing_output import Calls
 
 UIDS = ("1.2.3.1", "1.2.3.2")
@@ -158,3 +162,33 @@ def test_a_kill_at_any_line_loses_nothing_and_doubles_nothing(make_world, monkey
         store.close()
     assert kills >= 3 * (5 + len(wanted))
     assert Counter(world.sent) == dict.fromkeys(wanted, 1)
+
+
+def test_a_start_takes_up_results_and_objects_that_wait(make_world, monkeypatch):
+    """More than are looked at, or held in memory, at a time."""
+    for module, name, value in ((service, "_MOST", 7), (disk_queue, "_PAGE", 5), (store_module, "_PART", 11)):
+        monkeypatch.setattr(module, name, value)
+    world = make_world("many", ("sr", "sc"))
+    names = [f"1.2.4.{number}.dcm" for number in range(100)]
+    world.open_store().close()
+    for name in names:
+        (Path(world.options.store) / name).write_bytes(name.encode())
+    for turn in range(2):
+        store = world.open_store()
+        assert store.survey == Survey(waiting=100)
+        node = _Node(world.model, world.options, store, Calls(stop=lambda: False))
+        with node.rows.opened():
+            node.recover()
+            if turn == 0:
+                assert (list(node._arrived), node.sender.waiting) == (sorted(names), 0)
+                scored = [make_prediction(name) for name in names[:80]]
+                node.rows.journal.append(scored, [key_name(name) for name in names[:80]])
+                store.note_sent(names[0], list_ways(world.options)[0])
+            else:
+                assert (list(node._arrived), node.sender.waiting) == (sorted(names[80:]), 2 * 80 - 1)
+        node.sender.stop()
+        store.close()
+
+
+def make_prediction(name: str) -> Prediction:
+    return Prediction(name, Status.OK, label="b", probability=0.5, probabilities=(0.5, 0.5))

@@ -155,6 +155,21 @@ def test_many_that_came_stand_in_one_line_of_the_ledger(tmp_path):
     store.close()
 
 
+def test_many_that_are_done_stand_in_one_line_of_the_ledger(tmp_path):
+    store = open_store(tmp_path)
+    names = [store.keep(f"1.2.{number}", make_image(number))[1] for number in range(3)]
+    store.finish(names[:2])
+    store.finish(names)
+    store.finish(names)
+    store.close()
+    lines = [json.loads(line) for line in (tmp_path / "s.csv.node").read_text().splitlines()]
+    assert [line["done"] for line in lines if "done" in line] == [names[:2], names[2:]]
+    store = open_store(tmp_path)
+    assert (list(store.list_waiting()), sorted(store.list_left())) == ([], names)
+    assert store.survey == Survey(left=3)
+    store.close()
+
+
 def test_what_is_done_is_noted_after_what_came(tmp_path):
     """Its file may be gone at once: then the ledger alone knows it."""
     store = open_store(tmp_path)

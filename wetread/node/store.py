@@ -189,18 +189,18 @@ class Store:
                 f"{self._path!r} is of another store or model: {line['identity']}. Choose another output."
             )
         # One name in a line is how it was written before many stood in one.
-        received = {line["uid"]: line["digest"]} if "uid" in line else line.get("received")
-        if received:
-            self._known.learn({uid + _SUFFIX: bytes.fromhex(each) for uid, each in received.items()})
-        if "marked" in line:
-            self._is_marked = True
-        if "held" in line:
-            self._known.add_state([line["held"]], HELD)
-        if "sent" in line:
-            self._known.add_sent(line["sent"], line["what"])
         if "done" in line:
             done = line["done"]
             self._known.add_state(done if isinstance(done, list) else [done], DONE)
+        elif "sent" in line:
+            self._known.add_sent(line["sent"], line["what"])
+        elif "received" in line or "uid" in line:
+            received = line.get("received") or {line["uid"]: line["digest"]}
+            self._known.learn({uid + _SUFFIX: bytes.fromhex(each) for uid, each in received.items()})
+        elif "held" in line:
+            self._known.add_state([line["held"]], HELD)
+        elif "marked" in line:
+            self._is_marked = True
 
     def _note(self, line: Mapping[str, Any]) -> None:
         self.note_received()

@@ -71,10 +71,11 @@ class LineLog:
         for number, (line, found) in enumerate(_parse_lines(self._file), 1):
             if not _pass_on(found, take_in, is_first=number == 1):
                 # A power failure may also leave a line of zeros, whose bytes never reached the disk.
-                if self._whole + len(line) == end and (not line.endswith(b"\n") or b"\0" in line):
+                is_last = self._whole + len(line) + 1 >= end
+                if is_last and (self._whole + len(line) == end or b"\0" in line):
                     return
                 raise DamagedLogError(number)
-            self._whole += len(line)
+            self._whole += len(line) + 1
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line and sync it; if it does not fit, it is removed, now or by the next `append`."""
@@ -93,12 +94,14 @@ class LineLog:
 
 
 def _parse_lines(file: BinaryIO) -> Iterator[tuple[bytes, Any]]:
-    """Yield a file's lines and what they say; of a file that has grown for years some are in memory."""
+    """Yield a file's lines, without their ends, and what they say: None of one that is damaged or has no end.
+
+    Of a file that has grown for years some are in memory.
+    """
     rest = b""
     while data := file.read(_PIECE):
         *whole, rest = (rest + data).split(b"\n")
-        for line, found in zip(whole, _parse_many(whole), strict=True):
-            yield line + b"\n", found
+        yield from zip(whole, _parse_many(whole), strict=True)
     if rest:
         yield rest, None
 

@@ -176,5 +176,9 @@ def _digest(text: str) -> bytes:
 
 
 def _digest_many(texts: Collection[str]) -> NDArray[np.uint8]:
-    digests = b"".join([_digest(text) for text in texts])
+    encoded = "\0".join(texts).encode("utf-8", "surrogatepass").split(b"\0")
+    if len(encoded) != len(texts):  # none, or one with a zero in it
+        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
+    make = hashlib.blake2b
+    digests = b"".join([make(text, digest_size=_KEY).digest() for text in encoded])
     return np.frombuffer(digests, np.uint8).reshape(-1, _KEY)
