@@ -1,13 +1,13 @@
 """Compare a small network that learned from a larger one's answers with the same one that learned alone.
 
-    python benchmarks/teachers.py --work FOLDER [--data FOLDER] [--seeds 3] [--student stages-8-2-1-0.0]
+    python benchmarks/teachers.py --work FOLDER [--data FOLDER] [--seeds 3] [--student stages-8-3-1-0.0]
 
 For each seed the teacher is what `wetread train` chooses; both students are the small network, on the same
 split by patient. They are judged on the validation patients, which decide nothing here:
 
     teacher    wetread train DATA --output TEACHER
-    alone      wetread train DATA --output RUN --architecture STUDENT
-    taught     wetread train DATA --output RUN --architecture STUDENT --teacher TEACHER
+    alone      wetread train DATA --output RUN --architecture STUDENT --epochs 30
+    taught     wetread train DATA --output RUN --architecture STUDENT --epochs 30 --teacher TEACHER
 
 Balanced accuracy and AUC; the interval of the difference is from a bootstrap of images, paired, within each
 label and seed. The time is of an epoch, the median of all but the first, as a ratio within each seed. Killed,
@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=DEFAULT_DATA / "chest-xray-224")
     parser.add_argument("--subset", type=int, default=2000)
     parser.add_argument("--validation", type=float, default=0.4)
-    parser.add_argument("--student", default="stages-8-2-1-0.0")
+    parser.add_argument("--student", default="stages-8-3-1-0.0")
+    parser.add_argument("--epochs", type=int, default=30, help="of the students")
     parser.add_argument("--share", type=float, default=0.7)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--seeds", type=int, default=3)
@@ -60,14 +61,18 @@ def run_seed(arguments: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train the teacher and both students of a seed; return what they answered for its validation images."""
     work = arguments.work / f"seed-{seed}"
     common = {"seed": seed, "subset": arguments.subset, "validation": arguments.validation}
-    small = {**common, "architecture": arguments.student}
-    taught = {"teacher_share": arguments.share, "teacher_temperature": arguments.temperature}
+    small = {**common, "architecture": arguments.student, "epochs": arguments.epochs}
+    taught = {
+        "teacher": str(work / "teacher"),
+        "teacher_share": arguments.share,
+        "teacher_temperature": arguments.temperature,
+    }
+    name = f"{arguments.student}-{arguments.epochs}"
+    told = f"taught-{name}-{arguments.share:g}-{arguments.temperature:g}"
     return {
         "teacher": judge(arguments.data, work / "teacher", common),
-        "alone": judge(arguments.data, work / "alone", small),
-        "taught": judge(
-            arguments.data, work / "taught", {**small, **taught, "teacher": str(work / "teacher")}
-        ),
+        "alone": judge(arguments.data, work / f"alone-{name}", small),
+        "taught": judge(arguments.data, work / told, {**small, **taught}),
     }
 
 

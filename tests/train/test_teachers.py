@@ -12,7 +12,7 @@ import wetread
 from tests.models import build_model, toy_spec
 from tests.runtime.gcs_server import Server
 from tests.train.drawn import draw_folder
-from tests.train.teacher_runs import make_teacher
+from tests.train.teacher_runs import TRAINING, make_teacher
 from tests.train.test_fit import StopError, configure, load_weights, stop_after
 from wetread.errors import ConfigError, OutputError
 from wetread.train import teachers
@@ -180,7 +180,7 @@ def test_a_finished_run_needs_no_teacher_any_more(data: Path, tmp_path: Path) ->
 def test_a_teacher_that_saw_the_validating_patients_is_refused(
     data: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    match = r"patients who are held out here, \d+ such as \w+/person\d+_\d+\.\w+: .*the same --seed"
+    match = r"patients who are held out here \(\d+, such as \w+/person\d+_\d+\.\w+\): .*the same --seed"
     with pytest.raises(ConfigError, match=match):
         train(learn(data, tmp_path / "run", teacher, seed=5))
     assert not (tmp_path / "run" / "config.json").exists()
@@ -234,6 +234,26 @@ def test_a_teacher_that_names_the_same_files_otherwise_is_doubted(data: Path, tm
     assert line.endswith(
         "which images trained teacher is not known. Where they validate here, the figures are too good"
     )
+
+
+@pytest.mark.parametrize("difference", [{}, {"seed": 1}, {"data": "1" * 64}], ids=["its own", "seed", "data"])
+def test_a_model_file_in_its_runs_folder_is_of_that_run(data: Path, tmp_path: Path, difference: dict) -> None:
+    """What trained the run trained the file that was exported from it, and no other that lies there."""
+    config = settle(learn(data, tmp_path / "run", tmp_path / "teacher" / "model.onnx"))
+    found = load_dataset(config)
+    trained, held = (str(np.array(found.names)[found.select(split)][0]) for split in ("train", "val"))
+    spec = replace(toy_spec(labels=("bar", "disc"), size=20), training={**TRAINING, **difference})
+    told: list = []
+    for names in ([trained], [trained, held]):
+        make_teacher(tmp_path / "teacher", names)
+        (tmp_path / "teacher" / "model.onnx").write_bytes(build_model(spec))
+        if len(names) == 1 or difference:
+            open_teachers(config, found, Policy(), on_event=told.append)
+        else:
+            with pytest.raises(ConfigError, match=rf"held out here \(1, such as {held}\)"):
+                open_teachers(config, found, Policy(), on_event=told.append)
+        shutil.rmtree(tmp_path / "teacher")
+    assert {event.unknown for event in told} == {("model.onnx",) if difference else ()}
 
 
 def test_every_other_option_goes_with_a_teacher(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from wetread.evaluate.labelled_folders import list_data
 from wetread.keras_backend import import_keras
 from wetread.runtime.images.cache import cache_images
 from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.session import ModelSession
-from wetread.runtime.model.spec import ModelSpec
+from wetread.runtime.model.spec import ModelSpec, extract_spec
 from wetread.train import run as runs
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import Dataset, choose_subset
@@ -29,6 +30,8 @@ from wetread.train.weights_file import digest_weights
 Pixels = NDArray[np.uint8]
 Answers = NDArray[np.float32]
 Answer = Callable[[Pixels], Answers]
+# What a run writes into its spec, and export copies: two runs that have it in common have one split.
+_OF_A_RUN = ("architecture", "parameters", "epochs", "seed", "images", "data")
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class ImageReader:
 def open_member(place: Place, data: Dataset, reader: ImageReader) -> Member:
     """Open a teacher's network. Raises ConfigError, and ModelError for a model file that cannot be used."""
     if place.is_run:
-        spec = read_spec(place)
+        spec = read_spec(place.path)
         check_labels(spec, data, place)
         answer = _open_run(place, spec)
     else:
@@ -126,9 +129,23 @@ def _digest(place: Place, spec: ModelSpec) -> str:
     return hashlib.sha256(f"{digest_weights(place.network)}\n{asked}".encode()).hexdigest()
 
 
-def read_spec(place: Place) -> ModelSpec:
+def find_run(place: Place) -> Path | None:
+    """Find the RUN that a model file was exported from, if it is in that RUN's folder; None otherwise.
+
+    Raises ConfigError, and ModelError for a file that is no model.
+    """
+    run = place.path.parent
+    if not (runs.is_finished(run) and (run / runs.SPEC).is_file()):
+        return None
+    data, name = read_model(place.path)
+    exported, own = extract_spec(data, name=name).training, read_spec(run).training
+    same = [name in own and exported.get(name) == own[name] for name in _OF_A_RUN]
+    return run if all(same) else None
+
+
+def read_spec(run: Path) -> ModelSpec:
     """Read the spec of a RUN. Raises ConfigError."""
-    path = place.path / runs.SPEC
+    path = run / runs.SPEC
     try:
         return ModelSpec.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ModelError) as error:

@@ -30,6 +30,7 @@ from wetread.train.teacher_networks import (
     Pixels,
     Place,
     check_labels,
+    find_run,
     open_member,
     read_spec,
 )
@@ -137,10 +138,11 @@ def _advise_teacher(path: Path) -> str:
 def _choose_networks(name: str, data: Dataset, held: HeldOut) -> list[Place]:
     """The networks of a teacher that never saw a patient who validates here: its own, or those of folds."""
     place = find_teacher(name)
-    if not place.is_run:
+    run = place.path if place.is_run else find_run(place)
+    if run is None:
         return [replace(place, is_known=False)]
-    check_labels(read_spec(place), data, place)
-    whole = held.compare(place.path)
+    check_labels(read_spec(run), data, place)
+    whole = held.compare(run)
     if not whole.seen:
         return [replace(place, is_known=whole.is_known)]
     folds = [fold for fold in sorted(place.path.glob("fold-*")) if runs.is_finished(fold)]
@@ -148,8 +150,8 @@ def _choose_networks(name: str, data: Dataset, held: HeldOut) -> list[Place]:
     if apart:
         return apart
     raise ConfigError(
-        f"The teacher in {place.path} trained on images of patients who are held out here, "
-        f"{len(whole.seen):,} such as {whole.seen[0]}: its answers would tell of them, and the figures would "
-        "be too good. Train teacher and student on the same DATA with the same --seed, --validation, "
+        f"The teacher in {place.path} trained on images of patients who are held out here "
+        f"({len(whole.seen):,}, such as {whole.seen[0]}): its answers would tell of them, and the figures "
+        "would be too good. Train teacher and student on the same DATA with the same --seed, --validation, "
         "--calibration-split, --folds and --subset, or with one DATA/val."
     )
