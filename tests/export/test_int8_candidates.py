@@ -200,6 +200,33 @@ def test_the_change_of_auc_is_that_of_the_label_it_changes_most():
     assert measure_auc_change(found, keras, targets) == changes[0]
     assert measure_auc_change(keras, found, targets) == -changes[0]
     assert measure_auc_change(found, keras, np.array([0] * 6 + [-1])) is None
-    two = np.array([0, 0, 1, 1, 0, 1, -1])
-    expected = measure_area(found[:6, 1], two[:6] == 1) - measure_area(keras[:6, 1], two[:6] == 1)
-    assert measure_auc_change(found[:, :2], keras[:, :2], two) == expected
+
+
+def test_pairs_that_keras_hardly_tells_apart_do_not_change_the_auc():
+    """Of 20 and 20 images one near pair that changes places moves the AUC by 0.0025, more than is allowed."""
+    targets = np.repeat([0, 1], 20)
+    keras = np.concatenate([np.linspace(0.1, 0.5, 20), np.linspace(0.505, 0.9, 20)])
+    found = keras.copy()
+    found[19], found[20] = keras[20], keras[19]
+    two = [np.stack([1 - scores, scores], axis=1) for scores in (found, keras)]
+    assert measure_area(found, targets == 1) - measure_area(keras, targets == 1) == pytest.approx(-1 / 400)
+    assert measure_auc_change(*two, targets) == pytest.approx(0, abs=1e-12)
+    found[19], found[21] = keras[21], keras[19]  # 0.026 apart: no near tie
+    assert measure_auc_change(np.stack([1 - found, found], axis=1), two[1], targets) < -1 / 400
+
+
+@given(data=st.data())
+def test_the_change_of_auc_is_counted_by_pairs(data):
+    count = data.draw(st.integers(2, 12))
+    score = st.lists(st.integers(0, 40).map(lambda n: n / 40), min_size=count, max_size=count)
+    found, keras = np.array(data.draw(score)), np.array(data.draw(score))
+    targets = np.array(data.draw(st.lists(st.integers(0, 1), min_size=count, max_size=count)))
+    targets[:2] = 0, 1
+    pairs = [(i, j) for i in np.flatnonzero(targets == 1) for j in np.flatnonzero(targets == 0)]
+    changes = [
+        (np.sign(found[i] - found[j]) - np.sign(keras[i] - keras[j])) / 2
+        for i, j in pairs
+        if abs(keras[i] - keras[j]) > 0.02
+    ]
+    two = [np.stack([1 - scores, scores], axis=1) for scores in (found, keras)]
+    assert measure_auc_change(*two, targets) == pytest.approx(sum(changes) / len(pairs), abs=1e-9)

@@ -167,8 +167,8 @@ def _explain_refusal(gate: Gate, candidates: Iterable[Candidate]) -> str:
     )
     change = "unknown" if best.auc_change is None else f"{best.auc_change:+.4f}"
     return (
-        f"No int8 form is close enough to Keras: at most {gate.max_flips:.1%} of the labels may change, "
-        f"besides near ties, and the AUC by {gate.max_auc_change:g}. Of {len(tried)} forms the best "
+        f"No int8 form is close enough to Keras: besides near ties {gate.max_flips:.1%} of the labels may "
+        f"change, and the AUC by {gate.max_auc_change:g}. Of {len(tried)} forms the best "
         f"({best.name}) changes {best.flips - best.near_flips} of {best.images}{other}, AUC {change}. No "
         "int8 "
         "file was written: allow more with --max-flips, judge with more images (--calibration), use "
