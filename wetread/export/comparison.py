@@ -92,8 +92,7 @@ def _measure_owner_gap(
     """How far a model is from the owner's answers, if there are any."""
     if not found.answers:
         return None
-    owner = np.concatenate([one.probabilities for one in found.answers])
-    return measure_gap(probabilities, owner, spec, max_flips=max_flips)
+    return measure_gap(probabilities, found.answers, spec, max_flips=max_flips)
 
 
 def _find_flips(

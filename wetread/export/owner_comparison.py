@@ -13,8 +13,10 @@ from wetread.export.expectations import Expectations
 from wetread.export.owner_pipeline import Answers, Owner
 from wetread.runtime.model.spec import ModelSpec
 
-# A model's pixels are whole levels, the owner's may be any number: that alone moves probabilities so far.
 TOLERANCE, LARGEST, MAX_FLIPS = 1e-3, 0.02, 0.001
+# A model's pixels are whole levels, TensorFlow's are any number, at most 0.53 apart: where that is all, it
+# alone moves the probabilities of a small network so far (docs/guides/parity.md).
+ROUNDED, ROUNDING = 2e-3, 0.531
 # Levels of 255, the mean over one image: rounding to whole ones makes 0.25.
 PIXELS_OFF = 0.6
 _LISTED = 5
@@ -52,16 +54,24 @@ class OwnerReport:
 
 
 def measure_gap(
-    found: NDArray[np.floating], owner: NDArray[np.float64], spec: ModelSpec, *, max_flips: float
+    found: NDArray[np.floating], answers: Sequence[Answers], spec: ModelSpec, *, max_flips: float
 ) -> Gap:
     """Compare probabilities (N, K) with the owner's. int8 and float16 are judged by their flips alone."""
+    owner = np.concatenate([one.probabilities for one in answers])
     difference = np.abs(found - owner).max(axis=1)
     other = spec.decide(found.astype(np.float32)) != spec.decide(owner.astype(np.float32))
     far = difference > TOLERANCE
     flips, near = int((other & far).sum()), int((other & ~far).sum())
     largest, p99 = float(difference.max()), float(np.quantile(difference, 0.99))
-    close = spec.precision != "float32" or (p99 <= TOLERANCE and largest <= LARGEST)
+    tolerance = ROUNDED if _are_rounded(answers) else TOLERANCE
+    close = spec.precision != "float32" or (p99 <= tolerance and largest <= LARGEST)
     return Gap(largest, p99, flips, near, passed=bool(close and flips <= max_flips * len(owner)))
+
+
+def _are_rounded(answers: Sequence[Answers]) -> bool:
+    """Whether the model's pixels are the owner's, which are no whole levels, rounded."""
+    found = [one.largest for one in answers if one.largest is not None]
+    return len(found) == len(answers) and 0 < max(float(one.max()) for one in found) <= ROUNDING
 
 
 def report_owner(
@@ -72,9 +82,8 @@ def report_owner(
     spec: ModelSpec,
 ) -> OwnerReport:
     """Judge the owner's answers beside Keras' own on the file's terms, and its pixels beside the file's."""
-    probabilities = np.concatenate([one.probabilities for one in answers])
     exact = replace(spec, precision="float32")
-    gap = measure_gap(keras, probabilities, exact, max_flips=MAX_FLIPS)
+    gap = measure_gap(keras, answers, exact, max_flips=MAX_FLIPS)
     if answers[0].mean is None:
         return OwnerReport(owner.name, gap, None, None, 0, (), gap.passed)
     mean = np.concatenate([one.mean for one in answers if one.mean is not None])
