@@ -153,7 +153,7 @@ def _rich(keras: Any) -> Callable[..., Any]:
 
 
 def _nested(keras: Any) -> Callable[..., Any]:
-    """A network inside, called twice, behind augmentation."""
+    """A network inside, called twice, behind augmentation that keeps the labels, left and right."""
     layers = keras.layers
 
     def build(shape: Any) -> Any:
@@ -161,7 +161,9 @@ def _nested(keras: Any) -> Callable[..., Any]:
         part = layers.ReLU()(layers.BatchNormalization()(layers.SeparableConv2D(6, 3, padding="same")(inner)))
         block = keras.Model(inner, part, name="block")
         image = keras.Input(shape)
-        augment = keras.Sequential([layers.RandomFlip(), layers.RandomContrast(0.1)], name="augment")
+        augment = keras.Sequential(
+            [layers.RandomFlip("vertical"), layers.RandomContrast(0.1)], name="augment"
+        )
         x = layers.Conv2D(6, 3, activation="swish")(augment(image))
         x = layers.MaxPooling2D()(block(x) + block(layers.Activation("tanh")(x)))
         return keras.Model(image, layers.Dense(2, activation="softmax")(layers.Flatten()(x)))
