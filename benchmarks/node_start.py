@@ -27,7 +27,8 @@ from wetread import Classifier
 from wetread.errors import Status
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.sender import name_way
-from wetread.node.store import LEDGER_SUFFIX, MARKER, key_name
+from wetread.node.store import LEDGER_SUFFIX, key_name
+from wetread.node.store_marker import MARKER
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.scoring.rows import Prediction
 from wetread.runtime.watch.journal import Journal, open_journal

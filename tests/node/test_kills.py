@@ -21,6 +21,7 @@ from wetread.node.options import NodeOptions, Peer
 from wetread.node.sender import _CLASSES, list_ways
 from wetread.node.service import _Node
 from wetread.node.store import Store, Survey, key_name
+from wetread.node.store_marker import StoreMarker
 from wetread.runtime.files import disk_queue
 from wetread.runtime.files.line_log import LineLog
 from wetread.runtime.scoring.rows import Prediction
@@ -73,7 +74,7 @@ class World:
         """Run a node, without threads, until nothing waits; what is not answered is sent to it again."""
         store = self.open_store()
         with ExitStack() as held:
-            held.callback(store._log.close)
+            held.callback(store._let_go)
             node = _Node(self.model, self.options, store, Calls(stop=lambda: False))
             held.callback(node.sender.stop)
             node.sender._make = lambda name, kind: SimpleNamespace(  # type: ignore[assignment,return-value]
@@ -119,11 +120,14 @@ def make_world(tmp_path: Path, model: Classifier) -> Callable[[str, tuple[str, .
 def kill_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
     """Let the process end at one moment of its writing."""
     whole, moments = LineLog.append, iter(range(10_000))
+    take, taken = StoreMarker.take, []
 
     def pass_by(log: LineLog, left: bytes = b"") -> None:
         if next(moments) == moment:
             log._file.write(left)
             log.close()
+            for marker in taken:
+                marker.close()
             raise Killed
 
     def append(self: LineLog, line: Mapping[str, Any]) -> None:
@@ -132,7 +136,12 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
         whole(self, line)
         pass_by(self)
 
+    def note_and_take(self: StoreMarker) -> None:
+        taken.append(self)
+        take(self)
+
     monkeypatch.setattr(LineLog, "append", append)
+    monkeypatch.setattr(StoreMarker, "take", note_and_take)
 
 
 @pytest.mark.parametrize("results", [(), ("sr", "sc")])

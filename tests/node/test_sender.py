@@ -13,7 +13,7 @@ import pytest
 from tests.node.conftest import until
 from wetread.node.options import NodeOptions, Peer
 from wetread.node.pynetdicom_entity import import_pynetdicom
-from wetread.node.sender import Sender
+from wetread.node.sender import GoneError, Sender
 from wetread.runtime.watch.faults import Faults
 
 REPORT = "1.2.840.10008.5.1.4.1.1.88.33"
@@ -66,6 +66,7 @@ class Scene:
             options,
             make=self._make,  # type: ignore[arg-type]
             note=self._note,
+            is_out=lambda name, _: name in self.noted,
             report=self.said.append,
             faults=Faults(self.said.append, clock=clock),
             clock=clock,
@@ -131,6 +132,40 @@ def test_a_ledger_that_is_full_is_not_the_archives_trouble(scene):
     assert scene.said[1].startswith("over at ")
     assert len(scene.said) == 2
     assert len(scene.association.sent) == 1
+
+
+def test_a_result_that_waits_twice_is_sent_once(scene):
+    """An object that was removed while its result waited, and was sent again, is offered again."""
+    scene.sender.offer("1.2.3.dcm", frozenset())
+    scene.note = lambda: pytest.fail("it was noted") if scene.noted else None
+    scene.sender.visit(scene.route)
+    assert (len(scene.association.sent), scene.noted, scene.sender.waiting) == (1, ["1.2.3.dcm"], 0)
+
+
+def test_a_result_that_waits_twice_is_sent_once_while_the_ledger_is_full(scene):
+    def fail() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    scene.sender.offer("1.2.3.dcm", frozenset())
+    scene.note = fail
+    scene.sender.visit(scene.route)
+    assert (len(scene.association.sent), scene.sender.waiting) == (1, 0)
+
+
+def test_the_result_of_an_object_that_left_is_not_noted_as_out(scene):
+    def fail() -> None:
+        raise GoneError
+
+    scene.make = fail
+    scene.sender.visit(scene.route)
+    assert (scene.noted, scene.sender.waiting) == ([], 0)
+    assert scene.said == [
+        "1.2.3.dcm left the store before its 'sr' was out: that goes out when the object is sent again"
+    ]
+    scene.make = lambda: None
+    scene.sender.offer("1.2.3.dcm", frozenset())
+    scene.sender.visit(scene.route)
+    assert scene.noted == ["1.2.3.dcm"]
 
 
 def test_a_stop_does_not_end_the_fault_of_an_archive(scene):

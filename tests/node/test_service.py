@@ -297,6 +297,29 @@ def test_a_start_names_what_left_the_store_and_goes_on_with_it_when_it_is_sent_a
     assert len(node.rows()) == 2
 
 
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_an_object_that_is_removed_while_its_result_waits_has_it_sent_once(start, archive, tmp_path, is_gone):
+    """It is sent again before the archive is back, or after the node found that it was gone."""
+    port = archive.port
+    archive.stop()
+    place = tmp_path / "store" / "1.2.3.1.dcm"
+    with start(archives=(Peer("ARCH", "127.0.0.1", port),), results=("sr",)) as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: node.rows() and node.said)
+        place.unlink()
+        if not is_gone:
+            assert node.send(make_image(1)) == [0]
+        archive.start(port)
+        if is_gone:
+            until(lambda: any("left the store before its 'sr' was out" in text for text in node.said))
+            assert (node.send(make_image(1)), len(archive.objects)) == ([0], 0)
+        until(lambda: archive.objects)
+        assert node.send(make_image(2)) == [0]
+        until(lambda: len(archive.objects) > 1)
+    assert len({str(found.SOPInstanceUID) for found in archive.objects}) == len(archive.objects) == 2
+    assert len(node.rows()) == 2
+
+
 def test_results_wait_while_the_disk_of_the_store_is_not_there(start, archive, tmp_path):
     """And what is sent then is refused, and not written into the folder that is left."""
     folder, disk = tmp_path / "store", tmp_path / "disk"

@@ -11,7 +11,8 @@ import pytest
 from tests.node.conftest import make_image, until
 from wetread.errors import OutputError
 from wetread.node.known_objects import is_other
-from wetread.node.store import MARKER, Received, Store, Survey
+from wetread.node.store import Received, Store, Survey
+from wetread.node.store_marker import MARKER
 from wetread.runtime.files.line_log import LineLog
 
 IDENTITY = {"model": "m"}
@@ -221,6 +222,33 @@ def test_what_cannot_be_used_at_the_start_is_an_error_of_the_output(tmp_path, mo
         open_store(tmp_path)
     monkeypatch.undo()
     open_store(tmp_path).close()  # the lock is free
+
+
+def test_an_object_that_cannot_be_read_at_the_start_is_named(tmp_path):
+    (tmp_path / "store" / "1.2.5.dcm").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"cannot be used: .* \('.*1\.2\.5\.dcm'\)\. "):
+        open_store(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows lets few people make links")
+def test_a_link_that_leads_nowhere_is_no_object_and_holds_no_start(tmp_path):
+    open_store(tmp_path).close()
+    (tmp_path / "store" / "1.2.5.dcm").symlink_to(tmp_path / "away")
+    (tmp_path / "store" / "1.2.6.dcm").write_bytes(b"x")
+    store = open_store(tmp_path)
+    assert (store.keep("1.2.6", b"x")[0], store.keep("1.2.5", b"y")[0]) == (Received.SAME, Received.NEW)
+    store.close()
+
+
+def test_a_store_is_one_nodes_even_beside_another_output(tmp_path):
+    """A second one would give the objects rows again, and delete those whose results are not out."""
+    store = open_store(tmp_path)
+    store.keep("1.2.3", b"x")
+    other = str(tmp_path / "other.csv.node")
+    with pytest.raises(OutputError, match="Another node uses the store"):
+        Store(str(tmp_path / "store"), ledger=other, identity=IDENTITY)
+    store.close()
+    Store(str(tmp_path / "store"), ledger=other, identity=IDENTITY).close()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such permissions")

@@ -34,6 +34,11 @@ _BROKEN = "it broke off"
 
 Make = Callable[[str, str], "Dataset | None"]
 Note = Callable[[str, str], None]
+IsOut = Callable[[str, str], bool]
+
+
+class GoneError(Exception):
+    """The object of a result left the store."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,10 @@ class Route:
 class Sender:
     """Sends results from a thread of its own.
 
-    `make(name, kind)` makes a result, or returns None where there is none to send; `note(name, what)` is
-    called when one is out. `clock`: seconds, for tests.
+    `make(name, kind)` makes a result, or returns None where there is none to send, and raises GoneError where
+    the object left the store: there will be one when it is sent again.
+    `note(name, what)` is called when one is out, `is_out(name, what)` tells of which that was done, and
+    before. `clock`: seconds, for tests.
     """
 
     def __init__(
@@ -76,11 +83,13 @@ class Sender:
         *,
         make: Make,
         note: Note,
+        is_out: IsOut,
         report: Report,
         faults: Faults,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._options, self._make, self._note, self._report = options, make, note, report
+        self._is_out = is_out
         self._faults, self._clock = faults, clock
         folder = os.path.dirname(os.path.abspath(options.output))
         self._routes = [Route(peer, DiskQueue(folder)) for peer in dict.fromkeys(options.archives)]
@@ -197,7 +206,17 @@ class Sender:
             return _explain(error) if association.is_established else _BROKEN
 
     def _send(self, association: Any, peer: Peer, parcel: Parcel) -> str:
-        made = self._make(parcel.name, parcel.kind)
+        out = (parcel.name, name_way(parcel.kind, peer))
+        if out in self._unnoted or self._is_out(*out):
+            return ""  # it waited twice: the object was removed, and sent again
+        try:
+            made = self._make(parcel.name, parcel.kind)
+        except GoneError:
+            self._report(
+                f"{parcel.name} left the store before its {parcel.kind!r} was out: "
+                "that goes out when the object is sent again"
+            )
+            return ""
         if made is None:
             self._note_out(parcel, peer)
             return ""

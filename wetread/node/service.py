@@ -117,6 +117,7 @@ class _Node:
             self.options,
             make=self._maker.make,
             note=self._note_sent,
+            is_out=lambda name, what: what in self.store.list_sent(name),
             report=self.report,
             faults=self.rows.faults,
         )

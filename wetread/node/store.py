@@ -11,7 +11,6 @@ it was there.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import OutputError
 from wetread.node.known_objects import DONE, HELD, OTHER, KnownObjects
+from wetread.node.store_marker import MARKER, StoreMarker
 from wetread.runtime.files.atomic import sync_folder, write_file
 from wetread.runtime.files.line_log import BusyLogError, DamagedLogError, LineLog
 from wetread.runtime.files.moving import move_aside
@@ -38,7 +38,6 @@ LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SUFFIX = ".dcm"
 _VERSION = 1
-MARKER = ".wetread-store"
 _PART = 4096  # names that are looked up, or noted in one line, at a time
 
 
@@ -76,6 +75,7 @@ class Store:
         mode: int = OWNER_ONLY,
     ) -> None:
         self.folder = Path(folder)
+        self._marker = StoreMarker(self.folder)
         self._identity = dict(identity)
         self._path, self._mode = ledger, mode
         self._lock = threading.Condition()
@@ -103,24 +103,29 @@ class Store:
         """Let go of the ledger."""
         with suppress(OSError):  # the next start finds the files of what could not be noted
             self.note_received()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._marker.close()
         self._log.close()
 
     def _recover(self) -> None:
         try:
             self._read_all()
         except DamagedLogError as error:
-            self._log.close()
+            self._let_go()
             raise OutputError(
                 f"Line {error.number} of {self._path!r} is damaged: what was received cannot be told. "
                 "Restore the file from a copy, or choose another output and store."
             ) from error
         except OutputError:
-            self._log.close()
+            self._let_go()
             raise
         except OSError as error:
-            self._log.close()
+            self._let_go()
+            where = f" ({error.filename!r})" if error.filename else ""
             raise OutputError(
-                f"{self._path!r} or the store {str(self.folder)!r} cannot be used: {error.strerror}. "
+                f"{self._path!r} or the store {str(self.folder)!r} cannot be used: {error.strerror}{where}. "
                 "Make room, or see to their permissions."
             ) from error
 
@@ -129,6 +134,7 @@ class Store:
         if self._log.is_empty:
             self._log.append({"version": _VERSION, "identity": self._identity})
         self._mark(is_empty=not any(True for _ in self._list_files()))
+        self._marker.take()
         self._look()
 
     def _look(self) -> None:
@@ -145,7 +151,10 @@ class Store:
         unknown = [name for name in unknown if _UID.fullmatch(name.removesuffix(_SUFFIX))]
         self.survey = Survey(waiting=waiting, left=left, missing=self._known.open - present)
         for number, name in enumerate(sorted(unknown), 1):
-            digest = _digest(self.read(name))
+            try:
+                digest = _digest(self.read(name))
+            except FileNotFoundError:
+                continue  # removed a moment ago, or a link that leads nowhere: nothing was received
             self._known.learn({name: digest})
             self._unnoted[name.removesuffix(_SUFFIX)] = digest.hex()
             if number % _PART == 0:
@@ -154,24 +163,16 @@ class Store:
 
     def _mark(self, *, is_empty: bool) -> None:
         """See that the folder is the store itself. Raises OutputError where it seems to be what it hides."""
-        if not (self.folder / MARKER).exists():
+        if not self._marker.exists:
             if is_empty and (self._known.open or self._is_marked):
                 raise OutputError(
                     f"The store {str(self.folder)!r} is empty, and by {self._path!r} it was in use, and "
                     f"{self._known.open:,} objects in it are not done. Mount its disk. If it was emptied on "
                     f"purpose, create {MARKER} in it."
                 )
-            write_file(self.folder / MARKER, b"", mode=self._mode)
+            self._marker.write(mode=self._mode)
         if not self._is_marked:
             self._note({"marked": True})
-
-    def check_present(self) -> None:
-        """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
-        if not (self.folder / MARKER).exists():
-            raise OSError(
-                errno.ENODEV,
-                f"the store is not there, {MARKER} is missing in it: mount its disk, or start the node again",
-            )
 
     def _list_files(self) -> Iterator[str]:
         """Yield the names of the objects' files, in no order, without holding them in memory."""
@@ -228,7 +229,7 @@ class Store:
         digest, first = _digest(data), uid + _SUFFIX
         with self._alone(uid):
             with self._lock:
-                self.check_present()
+                self._marker.check()
                 known = self._known.find_digest(first)
                 is_second = known is not None and known != digest
                 name = f"{uid}{OTHER}{digest.hex()[:16]}{_SUFFIX}" if is_second else first
@@ -277,7 +278,7 @@ class Store:
         try:
             return (self.folder / name).read_bytes()
         except FileNotFoundError:
-            self.check_present()
+            self._marker.check()
             raise
 
     def list_sent(self, name: str) -> frozenset[str]:

@@ -94,3 +94,18 @@ def test_a_log_that_was_read_is_read_again(tmp_path):
     log.close()
     assert seen == [{"a": 1}, {"b": 2}] * 2
     assert read(tmp_path / "log") == [{"a": 1}, {"b": 2}, {"c": 3}]
+
+
+def test_a_log_that_could_not_be_read_again_loses_no_line(tmp_path):
+    write(tmp_path / "log", {"a": 1}, {"b": 2})
+    log = LineLog(str(tmp_path / "log"))
+    log.read(lambda line, _: None)
+
+    def fail(line: object, is_first: bool) -> None:
+        raise OSError("the disk")
+
+    with pytest.raises(OSError, match="the disk"):
+        log.read(fail)
+    log.append({"c": 3})
+    log.close()
+    assert read(tmp_path / "log") == [{"a": 1}, {"b": 2}, {"c": 3}]

@@ -11,6 +11,7 @@ from wetread.errors import ImageError, WetreadError, make_fault
 from wetread.node.results.secondary_capture import make_capture
 from wetread.node.results.source_image import Origin, read_origin
 from wetread.node.results.structured_report import make_report
+from wetread.node.sender import GoneError
 from wetread.node.store import Store
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images.limits import MAX_MEMORY
@@ -41,12 +42,16 @@ class ResultMaker:
         self._report = report
 
     def make(self, name: str, kind: str) -> Dataset | None:
-        """Make a result, 'sr' or 'sc'; None, with a report of why, where there can be none."""
+        """Make a result, 'sr' or 'sc'; None, with a report of why, where there can be none.
+
+        Raises OSError where the object cannot be read, GoneError where somebody removed it.
+        """
         try:
             data = self._store.read(name)
+        except FileNotFoundError as error:
+            raise GoneError from error
+        try:
             return make_result(self._classifier, data, kind=kind, max_memory=self._max_memory)
-        except FileNotFoundError:
-            reason = "its file is gone from the store"
         except ImageError as error:
             reason = str(error)
         except (WetreadError, OSError, MemoryError):

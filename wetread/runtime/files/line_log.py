@@ -66,16 +66,17 @@ class LineLog:
 
         Raises DamagedLogError if any line but the last is damaged.
         """
-        end, self._whole = self._file.seek(0, os.SEEK_END), 0
+        end, whole = self._file.seek(0, os.SEEK_END), 0
         self._file.seek(0)
         for number, (line, found) in enumerate(_parse_lines(self._file), 1):
             if not _pass_on(found, take_in, is_first=number == 1):
                 # A power failure may also leave a line of zeros, whose bytes never reached the disk.
-                is_last = self._whole + len(line) + 1 >= end
-                if is_last and (self._whole + len(line) == end or b"\0" in line):
-                    return
+                is_last = whole + len(line) + 1 >= end
+                if is_last and (whole + len(line) == end or b"\0" in line):
+                    break
                 raise DamagedLogError(number)
-            self._whole += len(line) + 1
+            whole += len(line) + 1
+        self._whole = whole  # not before: `append` cuts off what comes after it
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Write a line and sync it; if it does not fit, it is removed, now or by the next `append`."""
