@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--student", default="stages-8-3-1-0.0")
     parser.add_argument("--epochs", type=int, default=30, help="of the students")
     parser.add_argument("--share", type=float, default=0.7)
-    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
     arguments = parser.parse_args()
     found = [run_seed(arguments, seed) for seed in range(arguments.seeds)]

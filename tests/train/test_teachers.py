@@ -58,7 +58,7 @@ def test_a_student_learns_from_answers_alone(data: Path, teacher: Path, tmp_path
     assert result.metrics["validation"]["accuracy"] <= 0.25
     found = next(event for event in told if isinstance(event, TeachersFound))
     assert (found.networks, found.share, found.unknown) == (1, 1.0, ())
-    assert describe_event(found) == "teachers: 1 network, 1 of the loss, temperature 2"
+    assert describe_event(found) == "teachers: 1 network, 1 of the loss, temperature 1"
     assert result.spec.training["teachers"] == 1
 
 
@@ -106,7 +106,7 @@ def test_a_model_file_teaches_and_what_it_knows_is_doubted(data: Path, tmp_path:
     train(learn(data, tmp_path / "run", model, epochs=1, teacher_share=0.5), on_event=told.append)
     (line,) = [describe_event(event) for event in told if isinstance(event, TeachersFound)]
     assert line == (
-        "teachers: 1 network, 0.5 of the loss, temperature 2\n"
+        "teachers: 1 network, 0.5 of the loss, temperature 1\n"
         "warning: which images trained toy.onnx is not known. Where they validate "
         "here, the figures are too good"
     )

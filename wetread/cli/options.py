@@ -181,7 +181,7 @@ class TeacherOptions:
     teacher_temperature: Annotated[
         float,
         typer.Option(metavar="T", help="With --teacher: above 1, its answers are softened."),
-    ] = 2.0
+    ] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

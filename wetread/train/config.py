@@ -30,7 +30,7 @@ CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "l
 EDGE = "edge"
 STAGE_OPTIONS = ("freeze_epochs", "fine_tune_at", "fine_tune_learning_rate")
 FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
-TEACHER_SHARE, TEACHER_TEMPERATURE = 0.7, 2.0  # docs/results/packaged-model.md
+TEACHER_SHARE, TEACHER_TEMPERATURE = 0.7, 1.0  # docs/guides/teachers.md
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
 _RANGES = {
