@@ -109,6 +109,18 @@ def test_a_full_disk_loses_nothing_and_keeps_the_order(tmp_path, monkeypatch):
         assert drain(queue) == [str(number) for number in range(40)]
 
 
+@pytest.mark.parametrize(("start", "count"), [(0, 1 << 14), (500, 100)])
+def test_what_a_share_lost_is_named_and_nothing_comes_twice(tmp_path, start, count):
+    """A share may take bytes, and lose them when it is full as it writes them back."""
+    with closing(DiskQueue(str(tmp_path))) as queue:
+        fill(queue, 4 * disk_queue._PAGE)
+        queue._write(bytes(count), start)
+        for _ in range(2):
+            with pytest.raises(OSError, match="cannot be read back from its disk: start the command again"):
+                _ = queue.first
+        assert len(queue) == 4 * disk_queue._PAGE
+
+
 def test_a_folder_that_takes_no_file_holds_nothing_up(tmp_path):
     with closing(DiskQueue(str(tmp_path / "none"))) as queue:
         fill(queue, 600)

@@ -79,8 +79,8 @@ class DiskQueue:
             self._front, self._back = self._back, self._front
             return
         data = self._read(self._start, min(_PIECE, self._end - self._start))
-        whole = data[: data.rindex(b"\n") + 1]
-        self._front.extend(json.loads(line) for line in whole.splitlines())
+        whole = data[: data.rfind(b"\n") + 1]
+        self._front.extend(_parse(whole))
         self._start += len(whole)
         with suppress(OSError):  # then the room stays taken for a while
             self._use_room_again()
@@ -116,3 +116,13 @@ class DiskQueue:
             made = tempfile.TemporaryFile(dir=self._folder, prefix=".wetread-", buffering=0)  # noqa: SIM115
             self._file = cast("BinaryIO", made)
         return self._file
+
+
+def _parse(lines: bytes) -> list[str]:
+    """Read all lines or none. Raises OSError: a share may lose what it took long before."""
+    try:
+        if found := [json.loads(line) for line in lines.splitlines()]:
+            return found
+    except ValueError:
+        pass
+    raise OSError(errno.EIO, "what waits cannot be read back from its disk: start the command again")
