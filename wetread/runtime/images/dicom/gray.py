@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.runtime.images.dicom.file_header import malformed
-from wetread.runtime.images.dicom.row_strips import map_strips
+from wetread.runtime.images.dicom.row_strips import cut_strips, map_strips
 
 Table = NDArray[np.uint8]
 # Whole numbers: int64 where they are sure to fit, Python's own where they may not.
@@ -74,7 +74,7 @@ class GrayRule:
 def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
     """Turn stored values, int32 of any shape, into gray levels 0 to 255 of the same shape."""
     table = make_gray_table(stored, rule)
-    return map_strips(lambda strip: table[strip - rule.lowest], stored, np.uint8)
+    return map_strips(lambda strip: table.take(strip - rule.lowest), stored, np.uint8)
 
 
 def make_gray_table(stored: NDArray[np.int32], rule: GrayRule) -> Table:
@@ -131,8 +131,8 @@ def hides_all(stored: NDArray[np.int32], levels: NDArray[np.uint8], rule: GrayRu
 def _find_levels(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.bool_]:
     """Which of the values that the stored bits can hold occur."""
     occurs = np.zeros(1 << rule.bits, bool)
-    for row in np.atleast_2d(stored):
-        occurs[row - rule.lowest] = True
+    for strip in cut_strips(np.atleast_2d(stored)):
+        occurs |= np.bincount((strip - rule.lowest).ravel(), minlength=len(occurs)) > 0
     return occurs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,15 @@ def map_strips(
     Returns `kind` of the same shape.
     """
     found = np.empty(image.shape, kind)
+    top = 0
+    for strip in cut_strips(image):
+        found[top : top + len(strip)] = function(strip)
+        top += len(strip)
+    return found
+
+
+def cut_strips(image: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut an image, (H, W) or (H, W, C), into strips of rows, from the top."""
     rows = max(_STRIP_SAMPLES // max(image[:1].size, 1), 1)
     for top in range(0, len(image), rows):
-        found[top : top + rows] = function(image[top : top + rows])
-    return found
+        yield image[top : top + rows]
