@@ -71,6 +71,8 @@ class Room:
             raise
         finally:
             self._loaded.set()
+        with self._hold():
+            self._worklist.rank_paths()
 
     @contextmanager
     def _hold(self) -> Iterator[None]:

@@ -59,6 +59,10 @@ class Worklist:
         self._order = lru_cache(_KEPT)(self._compute_order)
         self._rank = lru_cache(2)(self._rank_paths)
 
+    def rank_paths(self) -> None:
+        """Rank the paths now, so that the first list in their order does not wait for it."""
+        self._rank("path", self._table.version)
+
     def list_rows(self, query: Query) -> Rows:
         """Return the numbers of the rows that pass the filters, intp (n,), in order."""
         whole = replace(query, review="")
