@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from dataclasses import replace
@@ -112,6 +113,35 @@ def test_the_command_line_starts_at_a_layer_and_records_everything(
     before, after = load_weights(base), load_weights(tmp_path / "run")
     changed = [not np.array_equal(a, b) for a, b in zip(before[:-2], after[:-2], strict=True)]
     assert changed == [False] * 5 + [True] * 4
+
+
+def test_weights_that_trained_on_what_validates_are_doubted(base: Path, tmp_path: Path) -> None:
+    """The same folder, split with another seed: figures of one split are not those of the other."""
+    again = base.parent / "data"
+    same = [str(event) for event in tell_transfer(again, base, tmp_path / "same", seed=0)]
+    assert not [line for line in same if "of val" in line]
+    words = ["train", str(again), "--output", str(tmp_path / "other"), "--weights", str(base)]
+    words += ["--architecture", "tests.train.networks:tiny", "--size", "20", "--epochs", "1", "--seed", "7"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    counted = json.loads((tmp_path / "other" / "metrics.json").read_text())["seen_before"]
+    assert f"warning: by their names, {counted} of the images that trained {base} show a " in done.stderr
+    trained, validate = (
+        list_split(run, part) for run, part in ((base, "train"), (tmp_path / "other", "val"))
+    )
+    assert counted == len(trained & validate) > 0
+
+
+def list_split(run: Path, part: str) -> set[str]:
+    with (run / "splits.csv").open(newline="") as lines:
+        return {row["name"] for row in csv.DictReader(lines) if row["split"] == part}
+
+
+def tell_transfer(data: Path, base: Path, run: Path, **values) -> list:
+    events: list = []
+    result = train(transfer(data, run, base, epochs=1, freeze_epochs=1, **values), on_event=events.append)
+    assert "seen_before" not in result.metrics
+    return events
 
 
 LONG = pytest.mark.long

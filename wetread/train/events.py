@@ -167,7 +167,7 @@ class ImagesLearned(_Told):
 
 @dataclass(frozen=True, kw_only=True)
 class Doubted(_Told):
-    """The network may be useless, after the first epochs or at the end.
+    """The network may be useless, or its figures too good; told at the start, after some epochs or last.
 
     `reason`: why, and what to try: one or two sentences without a full stop.
     """

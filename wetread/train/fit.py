@@ -55,6 +55,7 @@ from wetread.train.network import make_network, predict_probabilities, save_netw
 from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
 from wetread.train.run_pictures import draw_augmentation, draw_history
+from wetread.train.seen_patients import compare_weights, doubt_weights
 from wetread.train.teachers import Teachers, check_teachers, open_teachers
 from wetread.train.tensorboard import log_epoch
 from wetread.train.training_state import Learner
@@ -143,6 +144,8 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         check_devices(config)
+        if reason := doubt_weights(config, compare_weights(config, data), word=data.word):
+            on_event(Doubted(reason=reason))
         teachers = open_teachers(config, data, policy, on_event=on_event)
         plan = plan_batches(config, data, policy, ask=None if teachers is None else teachers.answer)
         model = make_network(config, 1 if len(data.labels) == 2 else len(data.labels), steps=plan.steps)
@@ -331,7 +334,7 @@ def _tell_doubt(result: TrainResult, on_event: OnEvent) -> None:
 def _collect_metrics(
     config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
 ) -> dict[str, Any]:
-    found = data.describe()
+    found, seen = data.describe(), compare_weights(config, data).seen
     return {
         "architecture": config.network,
         "parameters": model.count_params(),
@@ -345,6 +348,7 @@ def _collect_metrics(
         "leaks": found.leaks,
         "near_identical": found.alike,
         "under_two_labels": found.conflicts,
+        **({"seen_before": len(seen)} if seen else {}),
         "validation": _judge_validation(model, data, spec),
         **_describe_operating_point(model, data, spec),
         **judge_folds(Path(config.output), spec),

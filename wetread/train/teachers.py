@@ -23,6 +23,7 @@ from wetread.train.config import TrainConfig, split_teachers
 from wetread.train.dataset import Dataset
 from wetread.train.distillation import soften
 from wetread.train.events import OnEvent, TeachersFound
+from wetread.train.seen_patients import HeldOut
 from wetread.train.teacher_networks import (
     Answers,
     ImageReader,
@@ -34,7 +35,6 @@ from wetread.train.teacher_networks import (
     open_member,
     read_spec,
 )
-from wetread.train.teacher_patients import HeldOut
 
 
 @dataclass(frozen=True, kw_only=True)

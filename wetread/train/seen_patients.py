@@ -1,4 +1,4 @@
-"""Which of a run's held-out patients a teacher saw, by the names in the teacher's splits.csv."""
+"""Which of a run's held-out patients trained another RUN, a teacher or weights, by that RUN's splits.csv."""
 
 from __future__ import annotations
 
@@ -65,12 +65,42 @@ class HeldOut:
         return self._images.get(name) or self._images.get(_strip_part(name))
 
     def _is_held(self, name: str) -> bool:
-        """Whether an image that trained a teacher is held out here, or shows a patient who is."""
+        """Whether an image that trained the other run is held out here, or shows a patient who is."""
         if image := self._find_image(name):
             return image.is_held or image.group in self._groups
         short = _strip_part(name)  # the expression may need the part, or its absence
         spelled = (name, short, *(part + short for part in _PARTS))
         return any(find_group(one, self._pattern) in self._groups for one in spelled)
+
+
+def compare_weights(config: TrainConfig, data: Dataset) -> Compared:
+    """Compare the held-out images with those that trained the RUN whose weights a run begins with.
+
+    Of a file of weights, Keras' or another, nothing is known and nothing is said: published weights are of
+    other images. A RUN without a splits.csv that can be read is one of which names cannot tell.
+    """
+    if not config.is_pretrained or not Path(config.weights).is_dir():
+        return Compared([], is_known=True)
+    try:
+        return HeldOut(data, config).compare(Path(config.weights))
+    except ConfigError:
+        return Compared([], is_known=False)
+
+
+def doubt_weights(config: TrainConfig, compared: Compared, *, word: str) -> str | None:
+    """Say why validation figures will be too good; None if nothing speaks for it. `word`: 'patient', say."""
+    if compared.seen:
+        return (
+            f"by their names, {len(compared.seen):,} of the images that trained {config.weights} show a "
+            f"{word} of val ({compared.seen[0]}, say): validation results will be too good. Keep that run's "
+            "split, with its --seed, --validation and --group-regex"
+        )
+    if not compared.is_known:
+        return (
+            f"which images trained {config.weights} is not known. Where they validate here, the figures are "
+            "too good"
+        )
+    return None
 
 
 def _read_splits(path: Path) -> list[tuple[str, str]]:
@@ -88,9 +118,8 @@ def _read_splits(path: Path) -> list[tuple[str, str]]:
 
 def _explain_unread(path: Path, reason: str) -> str:
     return (
-        f"The teacher's {path} cannot be read: {reason}. It says in its columns name and split which images "
-        "trained the teacher, and without it nobody knows whether they validate this run. Copy the whole run "
-        "again."
+        f"{path} cannot be read: {reason}. It says in its columns name and split which images trained that "
+        "run, and without it nobody knows whether they validate this one. Copy the whole run again."
     )
 
 

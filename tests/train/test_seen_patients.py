@@ -9,13 +9,13 @@ from tests.train.drawn import configure_xray
 from wetread.errors import ConfigError
 from wetread.train.data_checks import Conflicts
 from wetread.train.dataset import Dataset
-from wetread.train.teacher_patients import HeldOut
+from wetread.train.seen_patients import HeldOut, compare_weights, doubt_weights
 
 
-def hold_out(splits: dict[str, str], **options: str) -> HeldOut:
-    """The held-out images of a data set with these names and their splits."""
+def make_data(splits: dict[str, str]) -> Dataset:
+    """A data set with these names and their splits."""
     count = len(splits)
-    data = Dataset(
+    return Dataset(
         labels=("bar", "disc"),
         names=tuple(splits),
         groups=tuple(splits),
@@ -31,7 +31,11 @@ def hold_out(splits: dict[str, str], **options: str) -> HeldOut:
         conflicts=Conflicts(),
         colored=(0, 0),
     )
-    return HeldOut(data, configure_xray(**options))
+
+
+def hold_out(splits: dict[str, str], **options: str) -> HeldOut:
+    """The held-out images of such a data set."""
+    return HeldOut(make_data(splits), configure_xray(**options))
 
 
 def write_splits(run: Path, splits: dict[str, str]) -> Path:
@@ -119,5 +123,18 @@ def test_splits_that_cannot_be_read_are_refused(content: str | None, tmp_path: P
     """Whom a teacher saw is not guessed."""
     if content is not None:
         (tmp_path / "splits.csv").write_text(content)
-    with pytest.raises(ConfigError, match=r"The teacher's .*splits\.csv cannot be read: .*Copy the"):
+    with pytest.raises(ConfigError, match=r"splits\.csv cannot be read: .*Copy the"):
         hold_out(STUDENT).compare(tmp_path)
+
+
+def test_only_a_run_of_wetread_can_be_compared(tmp_path: Path) -> None:
+    """Published weights are of other images; a run that lost its splits.csv is doubted."""
+    data = make_data(STUDENT)
+    for weights in ("none", "imagenet", str(tmp_path / "no_top.h5")):
+        config = configure_xray(weights=weights, backbone="MobileNetV2")
+        assert doubt_weights(config, compare_weights(config, data), word="patient") is None
+    config = configure_xray(weights=str(tmp_path))
+    lost = doubt_weights(config, compare_weights(config, data), word="patient")
+    assert lost == (
+        f"which images trained {tmp_path} is not known. Where they validate here, the figures are too good"
+    )
