@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,14 @@ from wetread.evaluate.weighted_values import (
     Floats,
     PreparedSample,
     compare_with_others,
+    compute_each,
     compute_values,
     rank_images,
     sum_confusion,
 )
 from wetread.runtime.model.spec import ModelSpec
+
+_ROWS, _CELLS = 32, 1 << 19  # of weightings that are computed together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +171,15 @@ def _check_shapes(
 
 
 def _per_label(prepared: PreparedSample, weights: Floats, labels: tuple[str, ...]) -> dict[str, LabelMetrics]:
-    confusion = sum_confusion(prepared, weights)
+    rates = compare_with_others(sum_confusion(prepared, weights))
     found = {}
     for index, label in enumerate(labels):
-        auc, average_precision = rank_images(prepared, index, weights)
+        auc, average_precision = (float(value[0]) for value in rank_images(prepared, index, weights[None]))
         found[label] = LabelMetrics(
             images=int((prepared.truth == index).sum()),
             auc=auc,
             average_precision=average_precision,
-            **compare_with_others(confusion, index),
+            **{name: float(values[index]) for name, values in rates.items()},
         )
     return found
 
@@ -202,9 +206,11 @@ def measure_differences(
     )
     whole = _subtract(first, second, np.ones(len(truth)))
     drawn: dict[str, list[float]] = {}
-    for weights in draw_weights(len(truth), groups, resamples=resamples, seed=seed):
-        for name, value in _subtract(first, second, weights).items():
-            drawn.setdefault(name, []).append(value)
+    resampled = draw_weights(len(truth), groups, resamples=resamples, seed=seed)
+    for block in _stack(resampled, images=len(truth)):
+        for mine, other in zip(compute_each(first, block), compute_each(second, block), strict=True):
+            for name, value in mine.items():
+                drawn.setdefault(name, []).append(value - other[name])
     return {
         name: (value, *(_interval(drawn[name]) if name in drawn else (math.nan, math.nan)))
         for name, value in whole.items()
@@ -220,11 +226,19 @@ def _subtract(first: PreparedSample, second: PreparedSample, weights: Floats) ->
 def _bootstrap(prepared: PreparedSample, resampled: Iterator[Floats]) -> dict[str, tuple[float, float]]:
     """95% percentile intervals over resamples, each a weighting of the images."""
     drawn: dict[str, list[float]] = {}
-    for weights in resampled:
-        for name, value in compute_values(prepared, weights).items():
-            drawn.setdefault(name, []).append(value)
+    for block in _stack(resampled, images=len(prepared.truth)):
+        for values in compute_each(prepared, block):
+            for name, value in values.items():
+                drawn.setdefault(name, []).append(value)
     intervals = {name: _interval(values) for name, values in drawn.items()}
     return {name: found for name, found in intervals.items() if not math.isnan(found[0])}
+
+
+def _stack(resampled: Iterator[Floats], *, images: int) -> Iterator[Floats]:
+    """Stack weightings of the images, (R, N), for `compute_each`: as many as fit into a few megabytes."""
+    rows = max(1, min(_ROWS, _CELLS // images))
+    while block := list(islice(resampled, rows)):
+        yield np.stack(block)
 
 
 def draw_weights(images: int, groups: Sequence[str] | None, *, resamples: int, seed: int) -> Iterator[Floats]:

@@ -1,5 +1,8 @@
 """The values of Metrics from weighted counts, so that a bootstrap resample is only another weighting.
 
+What does not depend on the weights is computed once. 2,000 resamples of 120 labels are 240,000 rankings, so a
+ranking adds up the images in few sums: the N images of a sample hold about N / 120 of each label.
+
 A value that the data do not define, for example the sensitivity if no image is positive, is NaN.
 """
 
@@ -17,73 +20,140 @@ Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 CALIBRATION_BINS = 10
+_TINY = np.finfo(float).tiny
 _RATES = ("sensitivity", "specificity", "ppv", "npv")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Where the images lie between those of one label, ordered by its probability, the highest first.
+
+    A step is a probability that an image of the label has. `cells`: intp (N,), 3 j for an image above step j
+    and below the one before, 3 j + 1 for another label's at step j, 3 j + 2 for an image of the label there.
+    `places`: intp (steps,), each step's place among the `levels` distinct probabilities of all images.
+    """
+
+    cells: Indices
+    places: Indices
+    levels: int
+
+    @classmethod
+    def of(cls, scores: Floats, inside: NDArray[np.bool_]) -> Ranking:
+        """Rank images by `scores`, float64 (N,); `inside`: bool (N,), whether an image is of the label."""
+        found, level = np.unique(-scores, return_inverse=True)
+        places = np.unique(level[inside])
+        step = np.searchsorted(places, level)
+        reached = np.isin(level, places)
+        return cls(3 * step + reached + (reached & inside), places, len(found))
 
 
 @dataclass(frozen=True)
 class PreparedSample:
     """What does not depend on the weights: computed once, before any resampling.
 
-    `probabilities`: float64 (N, K). `truth` and `chosen`: intp (N,), columns of the labels. `levels`: for
-    each label intp (N,), the rank of each image's probability among the distinct ones. `positive`: its
-    column.
+    `truth` and `chosen`: intp (N,), columns of the labels. `rankings`: of each label. `positive`: its column.
+    float64 (N,), of each image: `squared`, its share of the Brier score; `gaps`, its probability less 1 if it
+    is right and 0 if not; `logs`, the logarithm of its true label's probability. `bins`: intp (N,), the bin
+    of the probability.
     """
 
-    probabilities: Floats
     truth: Indices
     chosen: Indices
-    levels: tuple[Indices, ...]
+    rankings: tuple[Ranking, ...]
     positive: int | None
+    squared: Floats
+    gaps: Floats
+    logs: Floats
+    bins: Indices
 
     @classmethod
     def of(
         cls, probabilities: NDArray[np.floating], truth: NDArray[np.integer], spec: ModelSpec
     ) -> PreparedSample:
         """Prepare images; arguments as of `wetread.evaluate.metrics.measure`."""
-        exact = probabilities.astype(np.float64)
-        levels = tuple(np.unique(column, return_inverse=True)[1] for column in exact.T)
-        chosen = spec.decide(probabilities.astype(np.float32))
-        return cls(exact, truth.astype(np.intp), chosen, levels, spec.positive_index)
+        exact, true, positive = probabilities.astype(np.float64), truth.astype(np.intp), spec.positive_index
+        shown, right, squared = _find_errors(exact, true, positive)
+        told = np.maximum(exact[np.arange(len(true)), true], np.finfo(np.float32).eps)
+        return cls(
+            truth=true,
+            chosen=spec.decide(probabilities.astype(np.float32)),
+            rankings=tuple(Ranking.of(column, true == label) for label, column in enumerate(exact.T)),
+            positive=positive,
+            squared=squared,
+            gaps=shown - right,
+            logs=np.log(told),
+            bins=np.minimum((shown * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1),
+        )
+
+    @property
+    def labels(self) -> int:
+        """The number of labels."""
+        return len(self.rankings)
+
+
+def _find_errors(
+    probabilities: Floats, truth: Indices, positive: int | None
+) -> tuple[Floats, Floats, Floats]:
+    """The probability that is shown, float64 (N,), whether it is right (0 or 1), and the squared error."""
+    if positive is not None:
+        shown, right = probabilities[:, positive], (truth == positive).astype(np.float64)
+        return shown, right, (shown - right) ** 2
+    best = np.argmax(probabilities, axis=1)
+    shown, right = probabilities[np.arange(len(truth)), best], (best == truth).astype(np.float64)
+    certain = np.eye(probabilities.shape[1])[truth]
+    return shown, right, ((probabilities - certain) ** 2).sum(axis=1)
 
 
 def compute_values(prepared: PreparedSample, weights: Floats) -> dict[str, float]:
-    """Compute all scalar values of Metrics for one weighting of the images."""
+    """Compute all scalar values of Metrics for one weighting of the images, (N,)."""
+    return compute_each(prepared, weights[None])[0]
+
+
+def compute_each(prepared: PreparedSample, weightings: Floats) -> list[dict[str, float]]:
+    """Compute the values for several weightings of the images, (R, N): many cost less together than alone."""
+    labels = range(prepared.labels) if prepared.positive is None else [prepared.positive]
+    curves = np.array([rank_images(prepared, label, weightings) for label in labels])
+    ranks = curves.transpose(2, 1, 0).tolist()
+    return [_compute(prepared, weights, *found) for weights, found in zip(weightings, ranks, strict=True)]
+
+
+def _compute(
+    prepared: PreparedSample, weights: Floats, aucs: list[float], precisions: list[float]
+) -> dict[str, float]:
+    """The values for one weighting, given the areas and average precisions of the labels that count."""
     confusion = sum_confusion(prepared, weights)
-    labels = range(prepared.probabilities.shape[1])
-    counts = [compare_with_others(confusion, label) for label in labels]
-    curves = [rank_images(prepared, label, weights) for label in labels]
-    chosen = [prepared.positive] if prepared.positive is not None else list(labels)
-    rates = counts[prepared.positive] if prepared.positive is not None else dict.fromkeys(_RATES, math.nan)
+    rates = {name: values.tolist() for name, values in compare_with_others(confusion).items()}
+    positive = prepared.positive
     return {
         "accuracy": float(np.trace(confusion) / confusion.sum()),
-        "balanced_accuracy": _mean([count["sensitivity"] for count in counts]),
-        **{name: rates[name] for name in _RATES},
-        "f1": _mean([counts[label]["f1"] for label in chosen]),
+        "balanced_accuracy": _mean(rates["sensitivity"]),
+        **{name: math.nan if positive is None else rates[name][positive] for name in _RATES},
+        "f1": _mean(rates["f1"] if positive is None else [rates["f1"][positive]]),
         "mcc": _matthews(confusion),
-        "auc": _mean([curves[label][0] for label in chosen]),
-        "average_precision": _mean([curves[label][1] for label in chosen]),
+        "auc": _mean(aucs),
+        "average_precision": _mean(precisions),
         **_calibration(prepared, weights),
     }
 
 
 def sum_confusion(prepared: PreparedSample, weights: Floats) -> Floats:
     """Sum the weights by true label (rows) and chosen label (columns)."""
-    size = prepared.probabilities.shape[1]
+    size = prepared.labels
     cells = np.bincount(prepared.truth * size + prepared.chosen, weights=weights, minlength=size * size)
     return cells.astype(np.float64).reshape(size, size)
 
 
-def compare_with_others(confusion: Floats, label: int) -> dict[str, float]:
-    """Sensitivity, specificity, PPV, NPV and F1 of one label against all the others."""
-    hit = confusion[label, label]
-    missed, false = confusion[label].sum() - hit, confusion[:, label].sum() - hit
+def compare_with_others(confusion: Floats) -> dict[str, Floats]:
+    """Sensitivity, specificity, PPV, NPV and F1 of each label against all the others, float64 (K,)."""
+    hit = confusion.diagonal()
+    missed, false = confusion.sum(axis=1) - hit, confusion.sum(axis=0) - hit
     rest = confusion.sum() - hit - missed - false
     return {
-        "sensitivity": _divide(hit, hit + missed),
-        "specificity": _divide(rest, rest + false),
-        "ppv": _divide(hit, hit + false),
-        "npv": _divide(rest, rest + missed),
-        "f1": _divide(2 * hit, 2 * hit + false + missed),
+        "sensitivity": _divide_each(hit, hit + missed),
+        "specificity": _divide_each(rest, rest + false),
+        "ppv": _divide_each(hit, hit + false),
+        "npv": _divide_each(rest, rest + missed),
+        "f1": _divide_each(2 * hit, 2 * hit + false + missed),
     }
 
 
@@ -95,44 +165,42 @@ def _matthews(confusion: Floats) -> float:
     return float(covariance / math.sqrt(spread)) if spread > 0 else 0.0
 
 
-def rank_images(prepared: PreparedSample, label: int, weights: Floats) -> tuple[float, float]:
-    """Area under the ROC curve (ties count half) and average precision of one label against the others."""
-    yes = (prepared.truth == label) * weights
-    level = prepared.levels[label]
-    positives = np.bincount(level, weights=yes)
-    negatives = np.bincount(level, weights=weights - yes)
-    below = np.cumsum(negatives) - negatives
-    auc = _divide((positives * (below + negatives / 2)).sum(), positives.sum() * negatives.sum())
-    hits, false = np.cumsum(positives[::-1]), np.cumsum(negatives[::-1])
-    precision = hits / np.maximum(hits + false, np.finfo(float).tiny)
-    return auc, _divide((positives[::-1] * precision).sum(), positives.sum())
+def rank_images(prepared: PreparedSample, label: int, weightings: Floats) -> tuple[Floats, Floats]:
+    """Area under the ROC curve (ties count half) and average precision of one label against the others.
+
+    Both float64 (R,), for weightings (R, N) of the images.
+    """
+    ranking, count = prepared.rankings[label], len(weightings)
+    steps = len(ranking.places)
+    if not steps:
+        return np.full(count, math.nan), np.full(count, math.nan)
+    size = 3 * steps + 1
+    cells = np.array([np.bincount(ranking.cells, weights=one, minlength=size) for one in weightings])
+    between, tied, hit = cells[:, 0::3], cells[:, 1::3], cells[:, 2::3]
+    hits, false = np.cumsum(hit, axis=1), np.cumsum(between[:, :-1] + tied, axis=1)
+    positives, negatives = hits[:, -1], false[:, -1] + between[:, -1]
+    area = (hit * (negatives[:, None] - false + tied / 2)).sum(axis=1)
+    # The last digit of a sum depends on its zeros too: there is one for each probability without a hit.
+    parts = np.zeros((count, ranking.levels))
+    parts[:, ranking.places] = hit * (hits / np.maximum(hits + false, _TINY))
+    return _divide_each(area, positives * negatives), _divide_each(parts.sum(axis=1), positives)
 
 
 def _calibration(prepared: PreparedSample, weights: Floats) -> dict[str, float]:
     """Brier score, expected calibration error and log loss."""
-    rows = np.arange(len(prepared.truth))
-    if prepared.positive is not None:
-        shown = prepared.probabilities[:, prepared.positive]
-        right = (prepared.truth == prepared.positive).astype(np.float64)
-        squared = (shown - right) ** 2
-    else:
-        best = np.argmax(prepared.probabilities, axis=1)
-        shown, right = prepared.probabilities[rows, best], (best == prepared.truth).astype(np.float64)
-        certain = np.eye(prepared.probabilities.shape[1])[prepared.truth]
-        squared = ((prepared.probabilities - certain) ** 2).sum(axis=1)
-    bins = np.minimum((shown * CALIBRATION_BINS).astype(np.intp), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=weights * (shown - right), minlength=CALIBRATION_BINS)
-    told = np.maximum(prepared.probabilities[rows, prepared.truth], np.finfo(np.float32).eps)
+    gaps = np.bincount(prepared.bins, weights=weights * prepared.gaps, minlength=CALIBRATION_BINS)
     total = weights.sum()
     return {
-        "brier": float((weights * squared).sum() / total),
+        "brier": float((weights * prepared.squared).sum() / total),
         "ece": float(np.abs(gaps).sum() / total),
-        "log_loss": float(-(weights * np.log(told)).sum() / total),
+        "log_loss": float(-(weights * prepared.logs).sum() / total),
     }
 
 
-def _divide(part: float, whole: float) -> float:
-    return float(part / whole) if whole > 0 else math.nan
+def _divide_each(parts: Floats, wholes: Floats) -> Floats:
+    shares = np.full(len(parts), math.nan)
+    np.divide(parts, wholes, out=shares, where=wholes > 0)
+    return shares
 
 
 def _mean(values: list[float]) -> float:
