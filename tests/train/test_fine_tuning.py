@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,20 @@ def test_weights_that_trained_on_what_validates_are_doubted(base: Path, tmp_path
         list_split(run, part) for run, part in ((base, "train"), (tmp_path / "other", "val"))
     )
     assert counted == len(trained & validate) > 0
+
+
+def test_a_resumed_run_remembers_what_its_weights_saw(base: Path, tmp_path: Path) -> None:
+    """The file may have moved out of its run, whose splits then say nothing."""
+    again, moved = base.parent / "data", tmp_path / "moved.keras"
+    config = transfer(again, tmp_path / "run", base / "model.keras", seed=7, epochs=2, freeze_epochs=0)
+    with pytest.raises(StopError):
+        train(config, on_event=stop_after(1))
+    shutil.copy(base / "model.keras", moved)
+    told: list = []
+    result = train(replace(config, weights=str(moved)), resume=True, on_event=told.append)
+    seen = list_split(base, "train") & list_split(tmp_path / "run", "val")
+    assert result.metrics["seen_before"] == len(seen) > 0
+    assert [event for event in told if f"of the images that trained {moved} show a " in str(event)]
 
 
 def list_split(run: Path, part: str) -> set[str]:

@@ -138,3 +138,21 @@ def test_only_a_run_of_wetread_can_be_compared(tmp_path: Path) -> None:
     assert lost == (
         f"which images trained {tmp_path} is not known. Where they validate here, the figures are too good"
     )
+
+
+@pytest.mark.parametrize(
+    ("fold", "seen"), [(None, ["bar/person1_1.png", "bar/person2_1.png"]), (0, ["bar/person2_1.png"])]
+)
+def test_folds_hold_out_every_image_in_turn(fold: int | None, seen: list[str], tmp_path: Path) -> None:
+    """The run's own oof.csv has all of them; a fold's run, its own split's."""
+    trained = {"bar/person1_1.png": "train", "bar/person2_1.png": "train", "bar/person9_1.png": "train"}
+    config = configure_xray(weights=str(write_splits(tmp_path, trained)), folds=2, fold=fold)
+    assert compare_weights(config, make_data(STUDENT)).seen == seen
+
+
+def test_the_network_in_a_run_is_that_run(tmp_path: Path) -> None:
+    write_splits(tmp_path, {"bar/person2_1.png": "train"})
+    config = configure_xray(weights=str(tmp_path / "model.keras"))
+    assert compare_weights(config, make_data(STUDENT)).seen == []  # no run: its metrics.json is not there
+    (tmp_path / "metrics.json").write_text("{}")
+    assert compare_weights(config, make_data(STUDENT)).seen == ["bar/person2_1.png"]

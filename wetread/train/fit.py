@@ -55,7 +55,7 @@ from wetread.train.network import make_network, predict_probabilities, save_netw
 from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
 from wetread.train.run_pictures import draw_augmentation, draw_history
-from wetread.train.seen_patients import compare_weights, doubt_weights
+from wetread.train.seen_patients import compare_weights, describe_weights, doubt_weights
 from wetread.train.teachers import Teachers, check_teachers, open_teachers
 from wetread.train.tensorboard import log_epoch
 from wetread.train.training_state import Learner
@@ -144,7 +144,8 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         check_rule(config, data.labels)
         spec = ModelSpec(labels=data.labels, pixels=config.recipe(), positive=config.positive)
         check_devices(config)
-        if reason := doubt_weights(config, compare_weights(config, data), word=data.word):
+        compared = compare_weights(config, data, begun=begun)
+        if reason := doubt_weights(config, compared, word=data.word):
             on_event(Doubted(reason=reason))
         teachers = open_teachers(config, data, policy, on_event=on_event)
         plan = plan_batches(config, data, policy, ask=None if teachers is None else teachers.answer)
@@ -152,7 +153,7 @@ def _train(config: TrainConfig, *, resume: bool, on_event: OnEvent) -> TrainResu
         spec = dataclasses.replace(spec, scale=(SCALE,), offset=(0.0,), head=find_head(model))
         stages = Stages(config, model, steps=plan.steps)
         inputs = _collect_inputs(config, data, policy, network=digest_network(model), teachers=teachers)
-        _check_or_begin(config, data, policy, inputs=inputs, begun=begun)
+        _check_or_begin(config, data, policy, inputs=inputs | describe_weights(compared), begun=begun)
         learner = Learner(model, ema=config.ema)
         saved, history = runs.load_checkpoint(directory)
         record = AnswerRecord(data, head=spec.head)
@@ -334,7 +335,7 @@ def _tell_doubt(result: TrainResult, on_event: OnEvent) -> None:
 def _collect_metrics(
     config: TrainConfig, model: keras.Model, data: Dataset, *, spec: ModelSpec, history: runs.History
 ) -> dict[str, Any]:
-    found, seen = data.describe(), compare_weights(config, data).seen
+    found, seen = data.describe(), compare_weights(config, data, begun=True).seen
     return {
         "architecture": config.network,
         "parameters": model.count_params(),

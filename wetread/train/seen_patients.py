@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wetread.errors import ConfigError
 from wetread.evaluate.patients import compile_group_regex, find_group
 from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, SPLITS, Dataset
+from wetread.train.run import INPUTS, MODEL, is_finished
 from wetread.train.run import SPLITS as SPLITS_FILE
 
 _TRAIN = SPLITS[0]
+_SAVED = "seen_before"
 _PARTS = ("train/", "val/", "test/")
 
 
@@ -34,13 +37,13 @@ class HeldOut:
     """The images and patients of a run that do not train it.
 
     A patient of DATA/val who is in DATA/train as well is not held out, since the student sees them itself;
-    that image of DATA/val is.
+    that image of DATA/val is. With `every` all images are: those of a run with folds are, in turn.
     """
 
-    def __init__(self, data: Dataset, config: TrainConfig) -> None:
+    def __init__(self, data: Dataset, config: TrainConfig, *, every: bool = False) -> None:
         self._pattern = compile_group_regex(config.group_regex)
         images = {
-            name: _Image(find_group(name, self._pattern), split != _TRAIN)
+            name: _Image(find_group(name, self._pattern), every or split != _TRAIN)
             for name, split in zip(data.names, data.splits, strict=True)
         }
         own = {image.group for image in images.values() if not image.is_held}
@@ -73,18 +76,39 @@ class HeldOut:
         return any(find_group(one, self._pattern) in self._groups for one in spelled)
 
 
-def compare_weights(config: TrainConfig, data: Dataset) -> Compared:
+def compare_weights(config: TrainConfig, data: Dataset, *, begun: bool = False) -> Compared:
     """Compare the held-out images with those that trained the RUN whose weights a run begins with.
 
     Of a file of weights, Keras' or another, nothing is known and nothing is said: published weights are of
-    other images. A RUN without a splits.csv that can be read is one of which names cannot tell.
+    other images. A RUN without a splits.csv that can be read is one of which names cannot tell. A run that
+    has `begun` has what was found in its inputs.json, since the file may have moved out of its RUN.
     """
-    if not config.is_pretrained or not Path(config.weights).is_dir():
+    if begun and (saved := json.loads((Path(config.output) / INPUTS).read_text("utf-8")).get(_SAVED)):
+        return Compared(**saved)
+    run = _find_origin(config)
+    if run is None:
         return Compared([], is_known=True)
     try:
-        return HeldOut(data, config).compare(Path(config.weights))
+        every = bool(config.folds) and config.fold is None  # its oof.csv has every image
+        return HeldOut(data, config, every=every).compare(run)
     except ConfigError:
         return Compared([], is_known=False)
+
+
+def describe_weights(compared: Compared) -> dict[str, Any]:
+    """What inputs.json keeps of a comparison: `seen_before`, where it is doubtful."""
+    doubtful = compared.seen or not compared.is_known
+    return {_SAVED: asdict(compared)} if doubtful else {}
+
+
+def _find_origin(config: TrainConfig) -> Path | None:
+    """The RUN that weights are from: they are its folder, or the network in it."""
+    if not config.is_pretrained:
+        return None
+    path = Path(config.weights)
+    if path.name == MODEL and is_finished(path.parent):
+        return path.parent
+    return path if path.is_dir() else None
 
 
 def doubt_weights(config: TrainConfig, compared: Compared, *, word: str) -> str | None:
@@ -92,8 +116,8 @@ def doubt_weights(config: TrainConfig, compared: Compared, *, word: str) -> str 
     if compared.seen:
         return (
             f"by their names, {len(compared.seen):,} of the images that trained {config.weights} show a "
-            f"{word} of val ({compared.seen[0]}, say): validation results will be too good. Keep that run's "
-            "split, with its --seed, --validation and --group-regex"
+            f"{word} who is held out here ({compared.seen[0]}, say): validation results will be too good. "
+            "Keep that run's split, with its --seed, --validation and --group-regex"
         )
     if not compared.is_known:
         return (
