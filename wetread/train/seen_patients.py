@@ -116,7 +116,7 @@ def doubt_weights(config: TrainConfig, compared: Compared, *, word: str) -> str 
     if compared.seen:
         return (
             f"by their names, {len(compared.seen):,} of the images that trained {config.weights} show a "
-            f"{word} who is held out here ({compared.seen[0]}, say): validation results will be too good. "
+            f"{word} that is held out here ({compared.seen[0]}, say): validation results will be too good. "
             "Keep that run's split, with its --seed, --validation and --group-regex"
         )
     if not compared.is_known:
