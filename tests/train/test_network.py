@@ -75,6 +75,25 @@ def test_probabilities_do_not_depend_on_the_batch() -> None:
     assert predict_probabilities(model, IMAGES, rows[290:]) == pytest.approx(whole[290:], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("images", "size", "batches"), [(9, 9, 1), (256, 256, 1), (257, 129, 2), (300, 150, 2)]
+)
+def test_a_prediction_has_batches_of_one_size_and_hardly_an_image_twice(
+    monkeypatch, images: int, size: int, batches: int
+) -> None:
+    model, sizes = make_network(CONFIG, 1, steps=5), []
+
+    def predict(batch: np.ndarray) -> np.ndarray:
+        sizes.append(len(batch))
+        return batch.mean(axis=(1, 2))
+
+    monkeypatch.setattr(model, "predict_on_batch", predict)
+    found = predict_probabilities(model, IMAGES, np.arange(images))
+    assert sizes == [size] * batches
+    means = (IMAGES[:images] / 255).mean(axis=(1, 2))[:, 0]
+    assert found[:, 1] == pytest.approx(1 / (1 + np.exp(-means)), abs=1e-6)
+
+
 def test_outputs_become_probabilities() -> None:
     logits = np.array([[-1000.0], [0.0], [2.0], [1000.0]], np.float32)
     expected = np.array([[1, 0], [0.5, 0.5], [1 / (1 + np.exp(2)), 1 / (1 + np.exp(-2))], [0, 1]])

@@ -113,8 +113,9 @@ def predict_probabilities(
     model: keras.Model, pixels: NDArray[np.uint8], rows: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Return the probability of each label, float32 (N, K), for some rows of uint8 (M, H, W, C)."""
-    size = min(_PREDICTION_BATCH, len(rows))
-    padded = np.resize(rows, (-(-len(rows) // size), size))  # one shape: TensorFlow compiles once
+    count = -(-len(rows) // _PREDICTION_BATCH)
+    size = -(-len(rows) // count)  # one shape, so TensorFlow compiles once; few images come twice
+    padded = np.resize(rows, (count, size))
     # If several devices share the network, each predicts all images; the first one's outputs are enough.
     batches = [model.predict_on_batch(scale_pixels(pixels[batch]))[:size] for batch in padded]
     return widen(np.concatenate(batches)[: len(rows)], head=find_head(model))

@@ -34,6 +34,7 @@ class Learner:
     def __init__(self, model: keras.Model, *, ema: float = 0.0) -> None:
         self.model = model
         self.best: list[NDArray[Any]] = []
+        self._outputs = model.output_shape[-1]
         self._ema = ema
         self._kept: KeptOutputs | None = None
         self._average = _make_average(model) if ema else []
@@ -47,7 +48,7 @@ class Learner:
         """Take one step; return the loss. Raises ConfigError if the memory does not suffice."""
         if self._kept is None:
             self._kept = KeptOutputs(self.model, batch_size=len(batch.images))
-        targets = encode_targets(batch.targets, self.model.output_shape[-1])
+        targets = encode_targets(batch.targets, self._outputs)
         if batch.answers is not None:
             targets = join_targets(targets, batch.answers)
         try:
