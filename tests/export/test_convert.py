@@ -7,8 +7,10 @@ import json
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 from tests.export.networks import KERAS_WARNING, LABELS, SIDE, build_network, toy_spec
+from wetread.cli.export import app
 from wetread.cli.export_output import describe_difference
 from wetread.errors import ConfigError, DatasetError, ExportError
 from wetread.evaluate.held_out import OperatingRequest
@@ -98,6 +100,17 @@ def test_int8_is_smaller_faithful_and_says_how_it_was_chosen(toy, float32_model,
     assert report["candidates"][0]["name"] == "float32"
     assert len(report["candidates"]) >= 7
     assert len(spec.to_json()) <= 20_000
+
+
+def test_exact_integers_from_the_command_line(toy, tmp_path):
+    output = tmp_path / "exact.onnx"
+    words = ["export", str(toy.run), "--output", str(output), "--precision", "int8", "--exact-integers"]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    spec = Classifier(output, device="cpu").spec
+    assert spec.quantization["tried"] == 5
+    assert set(spec.quantization.get("float layers", ())) <= {"head/Gemm"}
+    assert spec.golden.exact_tolerance <= 1e-4
 
 
 def test_float16_holds_the_gate(toy, float32_model, tmp_path):

@@ -77,6 +77,15 @@ def test_the_best_form_that_holds_is_taken(float32_model, judge):
     assert {row.floats for row in rows} >= {(), ("conv2d/Conv",), ("head/Gemm",)}
 
 
+def test_exact_integers_leave_no_layer_before_the_last_in_float(float32_model, judge):
+    _, rows = search_int8(onnx.load(float32_model), judge, exact_integers=True)
+    assert {row.floats for row in rows} == {(), ("head/Gemm",)}
+    strict = dataclasses.replace(judge, gate=Gate(max_flips=-1))
+    with pytest.raises(GateError) as caught:
+        search_int8(onnx.load(float32_model), strict, exact_integers=True)
+    assert {row.floats for row in caught.value.candidates} == {(), ("head/Gemm",)}
+
+
 def test_a_network_that_quantizes_badly_is_reverted_or_refused(float32_model, judge):
     """One channel a thousand times the others leaves the others no steps; never is a bad file the result."""
     bad = unbalance(onnx.load(float32_model), factor=1000.0)

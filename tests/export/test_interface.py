@@ -80,6 +80,10 @@ def test_keywords_that_contradict_one_another_are_refused(keywords, error, messa
 def test_keywords_become_the_options_of_the_export(tmp_path):
     asked = ExportKeywords(run="run", temperature=2, max_flips=0.1, precision="int8", calibration=tmp_path)
     options = asked.choose()
+    assert not options.exact_integers
+    assert ExportKeywords(run="run", precision="int8", exact_integers=True).choose().exact_integers
+    with pytest.raises(ConfigError, match="--exact-integers is for int8"):
+        ExportKeywords(run="run", exact_integers=True).choose()
     assert (options.operating.temperature, options.gate.max_flips, options.precision) == (2.0, 0.1, "int8")
     with pytest.raises(ConfigError, match="temperature must be above 0, or 'fit', not 'warm'"):
         ExportKeywords(run="run", temperature="warm").choose()

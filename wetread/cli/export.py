@@ -42,6 +42,13 @@ class FormOptions:
     sign: Annotated[
         str | None, typer.Option(metavar="KEY", help="Sign with an Ed25519 private key (PEM).")
     ] = None
+    exact_integers: Annotated[
+        bool,
+        typer.Option(
+            "--exact-integers",
+            help="int8: whole numbers up to the last layer, which no processor rounds otherwise.",
+        ),
+    ] = False
     max_flips: Annotated[
         float, typer.Option(metavar="X", help="int8, float16: largest fraction of labels that may change.")
     ] = 0.005

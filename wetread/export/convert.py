@@ -161,7 +161,13 @@ def _search(
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     if options.precision == "int8":
         choosing, confirming = judge.split()
-        return search_int8(model, choosing, confirming=confirming, on_progress=options.on_progress)
+        return search_int8(
+            model,
+            choosing,
+            confirming=confirming,
+            exact_integers=options.exact_integers,
+            on_progress=options.on_progress,
+        )
     half = halve_graph(model)
     one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
     speeds = time_forms([model, half], judge)

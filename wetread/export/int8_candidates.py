@@ -3,6 +3,10 @@
 Every candidate is judged by held-out images against Keras: labels that flip, and the change of the area
 under the ROC curve. Among those that hold the gate and are not slower than the fastest by more than a
 tenth, the one that flips fewest labels is taken, then the one with the least mean difference.
+
+Where a layer in float stands before layers in integers, processors that add its products in another order
+round some of its results to another integer. With `exact_integers` no such form is tried: all layers but the
+last compute in whole numbers, and say the same on every machine.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ def search_int8(
     judge: Judge,
     *,
     confirming: Judge | None = None,
+    exact_integers: bool = False,
     on_progress: Callable[[str], object] | None = None,
 ) -> tuple[onnx.ModelProto, tuple[Candidate, ...]]:
     """Find the int8 form to ship of a float graph. Returns it, and every candidate's figures.
@@ -50,10 +55,10 @@ def search_int8(
     for method in METHODS:
         measure(Settings(method=method))
     best = min(tried, key=lambda settings: _rank(tried[settings]))
-    for settings in _variants(best, weighted_nodes(model)):
+    for settings in _variants(best, weighted_nodes(model), exact_integers=exact_integers):
         measure(settings)
     first = list(tried)
-    if not any(candidate.holds for candidate in tried.values()):
+    if not exact_integers and not any(candidate.holds for candidate in tried.values()):
         _revert_nodes(model, histograms, judge, tried, tell)
     tell("timing")
     timed = [settings for settings in tried if settings in first or tried[settings].holds]
@@ -61,11 +66,12 @@ def search_int8(
     return _choose(model, judge, tried, forms, confirming=confirming)
 
 
-def _variants(best: Settings, nodes: Sequence[str]) -> list[Settings]:
+def _variants(best: Settings, nodes: Sequence[str], *, exact_integers: bool) -> list[Settings]:
     """The best way of choosing ranges with the first or last layer in float, and with full-range weights."""
     found = [dataclasses.replace(best, weights="u8")]
     if len(nodes) > 2:
-        ends = ((nodes[0],), (nodes[-1],), (nodes[0], nodes[-1]))
+        last = (nodes[-1],)
+        ends = (last,) if exact_integers else ((nodes[0],), last, (nodes[0], *last))
         found += [dataclasses.replace(best, excluded=excluded) for excluded in ends]
     return found
 
@@ -171,7 +177,8 @@ def _explain_refusal(gate: Gate, candidates: Iterable[Candidate]) -> str:
         f"change, and the AUC by {gate.max_auc_change:g}. Of {len(tried)} forms the best "
         f"({best.name}) changes {best.flips - best.near_flips} of {best.images}{other}, AUC {change}. No "
         "int8 "
-        "file was written: allow more with --max-flips, judge with more images (--calibration), use "
+        "file was written: allow more with --max-flips, judge with more images (--calibration), "
+        "leave out --exact-integers if it was given, use "
         "--precision float16 or float32, or train the network with batch normalization and without channels "
         "of very different sizes."
     )

@@ -43,6 +43,7 @@ class FormKeywords:
     with_activation: bool = False
     scope: Location | None = None
     sign: Location | None = None
+    exact_integers: bool = False
     max_flips: float = Gate.max_flips
     max_auc_change: float = Gate.max_auc_change
 
@@ -145,6 +146,7 @@ class ExportKeywords(SourceKeywords, NetworkKeywords, OperatingKeywords, FormKey
             precision=self.precision,
             calibration=self.calibration,
             gate=Gate(max_flips=self.max_flips, max_auc_change=self.max_auc_change),
+            exact_integers=self.exact_integers,
             sign=self.sign,
             with_activation=self.with_activation,
             scope=self.scope,

@@ -22,14 +22,17 @@ class ExportOptions:
     """What an export may be asked for.
 
     `calibration`: a folder of images (or where a RUN's images stand now). `gate`: how far int8 and float16
-    may depart from Keras. `sign`: a PEM file with an Ed25519 private key. `operating`: another temperature,
-    threshold or band than a RUN's own, fitted on its held-out predictions. `with_activation`: a further
-    output, for `wetread explain --method cam`. `scope`: a file that says what the model is for.
+    may depart from Keras. `exact_integers`: of int8, only forms that compute in whole numbers up to the last
+    layer, and so round alike on every processor. `sign`: a PEM file with an Ed25519 private key. `operating`:
+    another temperature, threshold or band than a RUN's own, fitted on its held-out predictions.
+    `with_activation`: a further output, for `wetread explain --method cam`. `scope`: a file that says what
+    the model is for.
     """
 
     precision: str = "float32"
     calibration: str | os.PathLike[str] | None = None
     gate: Gate = field(default_factory=Gate)
+    exact_integers: bool = False
     sign: str | os.PathLike[str] | None = None
     with_activation: bool = False
     scope: str | os.PathLike[str] | None = None
@@ -41,6 +44,8 @@ class ExportOptions:
             raise ConfigError(
                 f"The precision must be one of {', '.join(PRECISIONS)}, not {self.precision!r}."
             )
+        if self.exact_integers and self.precision != "int8":
+            raise ConfigError("--exact-integers is for int8: give --precision int8 as well.")
 
     def tell(self, text: str) -> None:
         """Say what is being done."""
