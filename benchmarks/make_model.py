@@ -6,19 +6,21 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 
 1. Hold out the tenth of the patients with the lowest numbers of each series of names. The numbers of the data
    set's own test patients are lower still: what is nearest to them judges. No weight, temperature or
-   threshold is fitted on it; recipes were compared on it (docs/results/packaged-model.md).
+   threshold is fitted on it; recipes were compared on it (docs/results/packaged-model.md), and export
+   chooses the int8 form on it.
 2. Deal the others into five folds; `wetread train` a teacher without each.
 3. `wetread train --teacher` a student on all of them, from the mean answer of the five. This is the network
    of the file.
-4. Train a student without each of two folds, too, from the one teacher that never saw it. What these two say
-   of their own fold fits the first one's last bias, temperature and threshold. Each of these images is taken
-   in one of the versions of shifts.py, as another hospital would have made it: a threshold that suits one
-   hospital's exposure suits no other's.
+4. Train two more students, each without one fold and taught only by the teacher that did not see that fold.
+   What these two say of their fold fits the first one's last bias, temperature and threshold. Each of these
+   images is taken in one of the versions of shifts.py, as another hospital would have made it: a threshold
+   that suits one hospital's exposure suits no other's.
 5. Export as int8 and as float32; verify both, and evaluate them on the patients held out. The int8 file is
    the packaged one; the float32 file, three times as large, stays in the folder of work.
 6. Give the packaged file its scope (scope_packaged.py): its probabilities stay as they are.
 
-Killed, it goes on where it was. docs/results/packaged-model.md says what else was tried.
+Killed, it goes on where it was, once its trainings have ended as well. docs/results/packaged-model.md says
+what else was tried.
 """
 
 from __future__ import annotations
@@ -107,11 +109,16 @@ class Plan:
     def link(self, folder: str, **sides: np.ndarray) -> Path:
         """Make a folder of links to images, DATA/{train,val}/<label>/*; `sides` say which, bool (N,)."""
         for side, chosen in sides.items():
-            for index in np.flatnonzero(chosen):
-                place = self.work / folder / side / self.data.names[index]
+            wanted = {self.data.names[index] for index in np.flatnonzero(chosen)}
+            for place in (self.work / folder / side).glob("*/*"):  # of another DATA, or dealt otherwise
+                if place.relative_to(self.work / folder / side).as_posix() not in wanted:
+                    place.unlink()
+            for name in wanted:
+                place = self.work / folder / side / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                if not place.is_symlink():
-                    place.symlink_to(self.source / self.data.names[index])
+                if not place.is_symlink() or place.readlink() != self.source / name:
+                    place.unlink(missing_ok=True)
+                    place.symlink_to(self.source / name)
         return self.work / folder
 
 
@@ -126,22 +133,36 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     plan = make_plan(arguments.data.absolute(), arguments.work.absolute(), seed=arguments.seed)
-    # One thread for each network: as many at a time as there are processors, and the same sums everywhere.
-    with ThreadPoolExecutor(count_processors()) as pool:
-        teachers = [pool.submit(train_teacher, plan, fold) for fold in range(FOLDS)]
-        first, *others = CALIBRATING
-        teachers[first].result()
-        students = [pool.submit(train_student, plan, f"{first}", teachers=[first])]
-        for teacher in teachers:
-            teacher.result()
-        # It takes the longest: it begins before the other students.
-        whole = pool.submit(train_student, plan, "all", teachers=list(range(FOLDS)))
-        students += [pool.submit(train_student, plan, f"{fold}", teachers=[fold]) for fold in others]
-        for student in students:
-            student.result()
-        run = calibrate(plan, whole.result())
+    run = calibrate(plan, train_all(plan))
     packaged, _ = (publish(run, precision) for precision in ("int8", "float32"))
     give_scope(plan.source, packaged, arguments.output / f"{NAME}.onnx")
+
+
+def train_all(plan: Plan) -> Path:
+    """Train teachers and students; return the RUN of the student of all. What is finished is kept."""
+    # One thread for each training: as many at a time as there are processors, and the same sums everywhere.
+    with ThreadPoolExecutor(count_processors()) as pool:
+        try:
+            return train_in_order(plan, pool)
+        except BaseException:  # begin none of those that wait
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def train_in_order(plan: Plan, pool: ThreadPoolExecutor) -> Path:
+    """Train the teachers and, beside the last of them, a first student."""
+    teachers = [pool.submit(train_teacher, plan, fold) for fold in range(FOLDS)]
+    first, *others = CALIBRATING
+    teachers[first].result()
+    students = [pool.submit(train_student, plan, f"{first}", teachers=[first])]
+    for teacher in teachers:
+        teacher.result()
+    # It takes the longest: it begins before the last student.
+    whole = pool.submit(train_student, plan, "all", teachers=list(range(FOLDS)))
+    students += [pool.submit(train_student, plan, f"{fold}", teachers=[fold]) for fold in others]
+    for student in students:
+        student.result()
+    return whole.result()
 
 
 def give_scope(source: Path, model: Path, output: Path) -> None:
@@ -229,8 +250,8 @@ def wetread(*arguments: str, **environment: str) -> None:
     subprocess.run(command, check=True, cwd=ROOT, env={**os.environ, **environment})
 
 
-def change_images(plan: Plan) -> np.ndarray:
-    """Take each image in one version of shifts.py, dealt by its name. Returns uint8 (N, H, W, C)."""
+def change_images(plan: Plan, positions: np.ndarray) -> np.ndarray:
+    """Take images in one version of shifts.py each, dealt by their names. Returns uint8 (N, H, W, C)."""
     from shifts import SHIFTS
 
     recipe, changes = (
@@ -238,7 +259,7 @@ def change_images(plan: Plan) -> np.ndarray:
         list(SHIFTS.values()),
     )
     versions = []
-    for name in plan.data.names:
+    for name in (plan.data.names[position] for position in positions):
         change = changes[int.from_bytes(hash_name(name, seed=0)[:4]) % len(changes)]
         picture = read_picture((plan.source / name).read_bytes(), recipe)[..., 0]
         versions.append(resize(np.ascontiguousarray(change(picture))[..., None], recipe))
@@ -269,11 +290,12 @@ def ask_students(plan: Plan) -> np.ndarray:
     """Logits, (N,), of the students for the fold that neither they nor their teachers saw; 0 elsewhere."""
     from wetread.keras_backend import import_keras
 
-    keras, versions, logits = import_keras(), change_images(plan), np.zeros(len(plan.data.names))
+    keras, logits = import_keras(), np.zeros(len(plan.data.names))
     for fold in CALIBRATING:
         network = keras.models.load_model(plan.work / f"student-{fold}" / runs.MODEL)
         own = np.flatnonzero(plan.folds == fold)
-        logits[own] = network.predict(versions[own].astype(np.float32) / 255, verbose=0)[:, 0]
+        images = change_images(plan, own).astype(np.float32) / 255
+        logits[own] = network.predict(images, verbose=0)[:, 0]
     return logits
 
 

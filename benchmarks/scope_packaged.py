@@ -6,7 +6,7 @@ DATA is the training folder that benchmarks/make_model.py trained from. The meas
 patient of those that trained the network and its threshold set on the others, versions of both among them;
 the patients that make_model.py holds out judge (benchmarks/scope.py), and are not read.
 
-The networks were trained on all of these patients, so their features are a little tighter here than of
+The network was trained on all of these patients, so its features are a little tighter here than of
 patients that they never saw; benchmarks/scope.py shows what it costs.
 """
 

@@ -71,7 +71,7 @@ RESIZED = (
 MODELS = {"float32": "float32.onnx", "int8": "int8.onnx", "packaged": None}
 TOLERANCE = {"float32": 1e-5, "int8": 1e-5, "packaged": 1e-5}
 # An emulated processor takes a minute for what a real one does in a second: what is broken, or slow to
-# decode, is read by fewer recipes, and the packaged model, the slowest, scores every sixth file, and what is
+# decode, is read by fewer recipes, and the packaged model, the largest, scores every sixth file, and what is
 # drawn for it.
 FEWER = {"cut-": 1, "padded-": 1, "short-": 1, "changed-": 2, "unsupported-": 1, "dicom-": 3}
 EVERY = {"float32": 1, "int8": 1, "packaged": 6}

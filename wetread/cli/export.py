@@ -46,7 +46,7 @@ class FormOptions:
         bool,
         typer.Option(
             "--exact-integers",
-            help="int8: whole numbers up to the last layer, which no processor rounds otherwise.",
+            help="int8: integers in every layer but the last, so that all processors round alike.",
         ),
     ] = False
     max_flips: Annotated[

@@ -27,7 +27,7 @@ from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send,
 from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
 
 PATIENCE_SECONDS = 1.0
-# A worker that has just started holds 97 MB with the packaged model; images come on top.
+# A worker that has just started holds 97 MB with a model of 954 kB; images come on top.
 WORKER_BYTES = 256 << 20
 _GOODBYE_SECONDS = 5.0
 _TRIES = 2
