@@ -83,7 +83,9 @@ def compare_weights(config: TrainConfig, data: Dataset, *, begun: bool = False) 
     other images. A RUN without a splits.csv that can be read is one of which names cannot tell. A run that
     has `begun` has what was found in its inputs.json, since the file may have moved out of its RUN.
     """
-    if begun and (saved := json.loads((Path(config.output) / INPUTS).read_text("utf-8")).get(_SAVED)):
+    if begun and (
+        saved := json.loads((Path(config.output) / INPUTS).read_text(encoding="utf-8")).get(_SAVED)
+    ):
         return Compared(**saved)
     run = _find_origin(config)
     if run is None:
