@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 import wetread
+from tests.export.networks import KERAS_WARNING
 from tests.train.drawn import SHAPES, configure_xray, draw_folder
 from tests.train.test_fit import StopError, configure, kill_in_epoch, load_weights, stop_after
 from wetread.cli.train import app
@@ -303,6 +304,7 @@ def test_options_that_contradict_one_another_are_refused() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings(KERAS_WARNING)
 @pytest.mark.parametrize(
     "name",
     [
