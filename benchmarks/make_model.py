@@ -51,7 +51,7 @@ from wetread.train.splits import assign_folds, hash_name
 ROOT = Path(__file__).parents[1]
 NAME = "chest-xray"
 FOLDS, HELD_OUT = 5, 0.1
-CALIBRATING = (0, 1)  # the folds without which students are trained, to fit temperature and threshold
+CALIBRATING = (0, 1)  # the folds without which students are trained, to fit bias, temperature and threshold
 SIZE = 96
 # Multiples of 16: onnxruntime's int8 kernels compute 24 filters no faster than 32.
 STAGES = (32, 48, 64)
@@ -68,7 +68,7 @@ TRAINING = {
     "--class-weight": "none",
 }
 # From labels alone a network of this size ranks other series worse after 100 epochs than after 40. One that
-# learns from answers goes on gaining.
+# learns from answers goes on improving.
 ALONE = {"--epochs": "30"}
 TAUGHT = {"--epochs": "60", "--teacher-share": "0.7", "--teacher-temperature": "1"}
 OPERATING_POINT = {"--temperature": "fit", "--threshold-rule": "specificity>=0.98"}
@@ -280,7 +280,7 @@ def calibrate(plan: Plan, trained: Path) -> Path:
     logits = ask_students(plan)[judged]
     line = LogisticRegression(C=np.inf).fit(logits[:, None], plan.data.targets[judged])
     bias = float(line.intercept_[0] / line.coef_[0, 0])
-    add_bias(run / runs.MODEL, bias)
+    add_bias(run / runs.MODEL, bias, sample=np.asarray(plan.data.pixels[:16]))
     write_out_of_fold(plan, run, judged, logits + bias)
     print(f"bias {bias:.4f}, of {len(judged):,} images that fitted nothing else", flush=True)
     return run
@@ -299,14 +299,15 @@ def ask_students(plan: Plan) -> np.ndarray:
     return logits
 
 
-def add_bias(model: Path, bias: float) -> None:
-    """Add to the bias of a saved network's last layer."""
+def add_bias(model: Path, bias: float, *, sample: np.ndarray) -> None:
+    """Add to the bias of a saved network's last layer. `sample`: images that it is compared on."""
     from wetread.keras_backend import import_keras
+    from wetread.train.network import save_network
 
     network = import_keras().models.load_model(model)
     last = network.layers[-1]
     last.bias.assign(last.bias + bias)
-    network.save(model)
+    save_network(network, model, sample=sample)
 
 
 def write_out_of_fold(plan: Plan, run: Path, judged: np.ndarray, logits: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from wetread.train.config import TrainConfig
 from wetread.train.dataset import CALIBRATION, SPLITS, Dataset
 from wetread.train.run import INPUTS, MODEL, is_finished
 from wetread.train.run import SPLITS as SPLITS_FILE
+from wetread.train.weights_file import IMAGENET, NONE
 
 _TRAIN = SPLITS[0]
 _SAVED = "seen_before"
@@ -105,7 +106,7 @@ def describe_weights(compared: Compared) -> dict[str, Any]:
 
 def _find_origin(config: TrainConfig) -> Path | None:
     """The RUN that weights are from: they are its folder, or the network in it."""
-    if not config.is_pretrained:
+    if config.weights in (NONE, IMAGENET):  # a folder may have that name
         return None
     path = Path(config.weights)
     if path.name == MODEL and is_finished(path.parent):
