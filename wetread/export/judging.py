@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ExportError
 from wetread.export.contract import finish
+from wetread.export.first_convolution import read_blocks
 from wetread.export.flips import BAND, allow_flips, count_flips
 from wetread.export.graph import optimize_graph
 from wetread.export.images import ExportImages
@@ -172,6 +173,6 @@ def measure_area(scores: Floats, positive: NDArray[np.bool_]) -> float:
 
 
 def time_forms(models: Sequence[onnx.ModelProto], judge: Judge) -> list[float]:
-    """Return the images/s of each model, as `measure_speeds` measures them, on validation images."""
-    sessions = [Classifier(finish(model, judge.spec), device="cpu") for model in models]
+    """Return the images/s of each model, as `export` writes it, on validation images: `measure_speeds`."""
+    sessions = [Classifier(finish(read_blocks(model), judge.spec), device="cpu") for model in models]
     return measure_speeds(sessions, judge.images.validation.pixels[:_TIMED_IMAGES])

@@ -18,6 +18,7 @@ from wetread.export.graph import (
     find_outputs,
     name_nodes,
     open_plain,
+    producer,
     prune,
 )
 from wetread.runtime.images.pixels import Pixels
@@ -34,7 +35,7 @@ class FeatureMap:
     """One tensor whose means are features: its name, every how manieth channel, and the grid's cells.
 
     A cell has the sides `kernel`, and the next one begins `stride` further: the first and the last touch the
-    edges.
+    edges. A layer's map has 2 x 2 cells.
     """
 
     name: str
@@ -124,20 +125,63 @@ def _make_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...]) -> list
     """The means of each cell of the grid of each map, side by side: (N, d)."""
     nodes, means = [], []
     for at, found in enumerate(maps):
-        nodes.append(_node("Cast", [found.name], f"{at}/float", to=TensorProto.FLOAT))
-        source = f"{UNLIKE}/{at}/float"
-        if found.name == INPUT:  # channels last
-            nodes.append(_node("Transpose", [source], f"{at}/planes", perm=[0, 3, 1, 2]))
-            source = f"{UNLIKE}/{at}/planes"
-        if found.step > 1:
-            nodes.append(_thin(model, source, at, found.step))
-            source = f"{UNLIKE}/{at}/thin"
-        cells = {"kernel_shape": list(found.kernel), "strides": list(found.stride)}
-        nodes.append(_node("AveragePool", [source], f"{at}/means", **cells))
+        maker = producer(model, found.name)
+        quantized = maker is not None and maker.op_type == "DequantizeLinear"
+        nodes += _average_integers(model, at, found) if quantized else _average_floats(model, at, found)
         means.append(f"{UNLIKE}/{at}/means")
-    if len(means) > 1:
-        nodes.append(_node("Concat", means, "means", axis=1))
-    return [*nodes, _node("Flatten", [f"{UNLIKE}/means" if len(means) > 1 else means[0]], "features")]
+    nodes.append(_node("Concat", means, "features", axis=1))
+    return nodes
+
+
+def _average_floats(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
+    nodes = [_node("Cast", [found.name], f"{at}/float", to=TensorProto.FLOAT)]
+    source = f"{UNLIKE}/{at}/float"
+    if found.name == INPUT:  # channels last
+        nodes.append(_node("Transpose", [source], f"{at}/planes", perm=[0, 3, 1, 2]))
+        source = f"{UNLIKE}/{at}/planes"
+    if found.step > 1:
+        nodes.append(_thin(model, source, at, found.step))
+        source = f"{UNLIKE}/{at}/thin"
+    cells = {"kernel_shape": list(found.kernel), "strides": list(found.stride)}
+    nodes.append(_node("AveragePool", [source], f"{at}/cells", **cells))
+    return [*nodes, _node("Flatten", [f"{UNLIKE}/{at}/cells"], f"{at}/means")]
+
+
+def _average_integers(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
+    """The same means of an int8 map: a product with a matrix of ones, which onnxruntime computes in integers.
+
+    That takes a third of the time, as the map is never written as float32, and is exact but for the last
+    rounding.
+    """
+    maker = producer(model, found.name)
+    assert maker is not None
+    nodes, source = [], maker.input[0]
+    if found.step > 1:
+        nodes.append(_thin(model, source, at, found.step))
+        source = f"{UNLIKE}/{at}/thin"
+    cells = _list_cells(found)
+    shape = np.array([0, -1, len(cells)], np.int64)  # of a map (N, C, H, W)
+    ones = {"ones": cells, "share": np.float32(1 / cells[:, 0].sum()), "zero": np.int8(0)}
+    matrix = [add_array(model, f"{UNLIKE}/{at}/{name}", np.asarray(array)) for name, array in ones.items()]
+    flat = [source, add_array(model, f"{UNLIKE}/{at}/shape", shape)]
+    return [
+        *nodes,
+        _node("Reshape", flat, f"{at}/flat"),
+        _node("DequantizeLinear", [f"{UNLIKE}/{at}/flat", *maker.input[1:]], f"{at}/values"),
+        _node("DequantizeLinear", matrix, f"{at}/matrix"),
+        _node("MatMul", [f"{UNLIKE}/{at}/values", f"{UNLIKE}/{at}/matrix"], f"{at}/cells"),
+        _node("Flatten", [f"{UNLIKE}/{at}/cells"], f"{at}/means"),
+    ]
+
+
+def _list_cells(found: FeatureMap) -> NDArray[np.int8]:
+    """Which pixels of a map (rows) lie in which cell of its 2 x 2 grid (columns): int8, 1 or 0."""
+    (high, wide), (down, right) = found.kernel, found.stride
+    cells = np.zeros((down + high, right + wide, 2, 2), np.int8)
+    for row in range(2):
+        for column in range(2):
+            cells[row * down :, column * right :, row, column][:high, :wide] = 1
+    return cells.reshape(-1, 4)
 
 
 def _thin(model: onnx.ModelProto, source: str, at: int, step: int) -> onnx.NodeProto:

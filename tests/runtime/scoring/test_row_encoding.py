@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,15 +15,17 @@ from tests.runtime.scoring.test_batches import Mean, entries, read_flat
 from wetread.errors import ImageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.model.scope import Scope, Unlike
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring import row_encoding
 from wetread.runtime.scoring.batches import Chunk, Scored, Seconds, make_chunk, map_chunks, score_chunks
-from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, refuse_chunk
 from wetread.runtime.scoring.input_digest import mark_entry
 from wetread.runtime.scoring.row_encoding import Encoder, encode_chunk
 from wetread.runtime.scoring.rows import make_failure
 
 KINDS = ("csv", "jsonl", "parquet")
+SCOPED = ("scope", "scope_reason")
 NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12) | st.binary(
     min_size=1, max_size=8
 ).map(lambda name: name.decode("utf-8", "surrogateescape"))
@@ -64,6 +66,51 @@ def test_both_ways_give_the_same_rows(kind, labels, rows):
     with np.errstate(invalid="ignore"):
         found = Encoder(model, kind=kind, finish=keep).encode(scored)
         assert found == encode_chunk(make_chunk(model, scored), labels, kind=kind)
+
+
+@dataclass
+class Scoped(Mean):
+    """A model with a scope: images of 200 or more are unlike, and turned by 180 degrees they still are."""
+
+    def judge(self, images):
+        answers = self.classify(images)
+        return answers, images.mean(axis=(1, 2, 3), dtype=np.float32)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("refuse", [False, True])
+@given(
+    rows=st.lists(
+        st.tuples(
+            NAMES | st.none(),
+            FIRST,
+            st.sampled_from([0.0, 199.0, 200.0, float("nan")]),
+            st.sampled_from(["", "Modality is CT"]),
+        ),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_both_ways_give_the_same_rows_with_a_scope(kind, refuse, rows):
+    model, scored = score([row[0] for row in rows], [row[1] for row in rows], ("NORMAL", "PNEUMONIA"))
+    rule = Unlike(threshold=199.0, method="mean", features=(), images=(1, 1), kept=1.0, changes=("turned",))
+    spec = replace(model.spec, scope=Scope(purpose="Dark pictures", attributes=(), unlike=rule))
+    model = Scoped(spec=spec)
+    good = [row for row in rows if row[0] is not None]
+    scored = replace(
+        scored,
+        batch=scored.batch + 255,
+        unlike=np.array([row[2] for row in good], np.float32),
+        breaches=[row[3] for row in good],
+    )
+    finish = refuse_chunk if refuse else keep
+    with np.errstate(invalid="ignore"):
+        found = Encoder(model, kind=kind, optional=SCOPED, finish=finish).encode(scored)
+        whole = finish(make_chunk(model, scored))
+        assert found == encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED)
+        assert json.dumps(found.describe()) == json.dumps(
+            encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED).describe()
+        )
 
 
 def test_ordinary_rows_make_no_predictions(monkeypatch):

@@ -1,7 +1,8 @@
 """Encode a chunk's rows in the worker that scored it: what goes back is bytes and counts.
 
-Ordinary rows (a label and probabilities, a name without quotes, separators or control characters) are written
-straight from the arrays; a Prediction is made only of the others. Both ways give the same bytes.
+Ordinary rows (a label and probabilities, a name without quotes, separators or control characters, inside the
+scope where there is one) are written straight from the arrays; a Prediction is made only of the others. Both
+ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,19 +19,22 @@ from numpy.typing import NDArray
 
 from wetread.errors import Status
 from wetread.runtime.entries import Entry
+from wetread.runtime.model.scope import INSIDE
 from wetread.runtime.scoring.batches import Chunk, Model, Scored, Seconds, make_chunk
 from wetread.runtime.scoring.input_digest import mark_entries
 from wetread.runtime.scoring.rows import (
+    SCOPE,
+    SCOPE_REASON,
     Prediction,
     columns,
     count_statuses,
     encode_name,
     encode_rows,
-    make_predictions,
     write_csv,
     write_csv_rows,
     write_texts,
 )
+from wetread.runtime.scoring.scope_columns import exceeds
 
 # What CSV or JSON Lines do not write as it stands. Surrogates stand for bytes that are not UTF-8.
 _SPECIAL = re.compile('[\x00-\x1f",\\\\\ud800-\udfff]')
@@ -95,47 +99,80 @@ class Encoder:
     ) -> None:
         self._model, self._kind, self._optional, self._finish = model, _find_spooled(kind), optional, finish
         self._labels = model.spec.labels
-        self._forms = [] if optional or model.spec.scope else _list_forms(self._labels, self._kind)
+        self._scoped = model.spec.scope is not None
+        plain = optional == ((SCOPE, SCOPE_REASON) if self._scoped else ())
+        self._forms = _list_forms(self._labels, self._kind, optional) if plain else []
 
     def encode(self, scored: Scored) -> Rows:
         """Encode the rows of a chunk."""
         if not self._forms or not _are_ordinary(scored.probabilities):
             chunk = self._finish(make_chunk(self._model, scored))
             return encode_chunk(chunk, self._labels, kind=self._kind, optional=self._optional)
-        text = "".join(self._write_rows(scored))
-        data = encode_name(text) if self._kind == "csv" else text.encode()
-        statuses = (Status.OK if failure is None else failure.status for failure in scored.failures)
-        return _make_rows(data, scored.entries, count_statuses(statuses), {}, scored.seconds)
+        listed = zip(scored.entries, scored.failures, strict=True)
+        good = [entry for entry, failure in listed if failure is None]
+        lines = self._write_scores([entry.name for entry in good], scored.probabilities)
+        unusual = self._list_unusual(good, scored)
+        if unusual or len(good) < len(scored.entries):
+            return self._encode_mixed(scored, lines, self._predict(good, scored, unusual))
+        counts, scope = {str(Status.OK): len(lines)}, {INSIDE: len(lines)} if self._scoped else {}
+        return _make_rows("".join(lines).encode(), scored.entries, counts, scope, scored.seconds)
 
-    def _write_rows(self, scored: Scored) -> list[str]:
-        names = [entry.name for entry in scored.entries]
-        if len(scored.breaches) == len(names) and not _SPECIAL.search("".join(names)):
-            return self._write_scores(names, scored.probabilities)
-        return list(self._write_mixed(scored))
+    def _list_unusual(self, good: list[Entry], scored: Scored) -> list[int]:
+        """List the inputs with a score whose rows need a Prediction: odd names, or outside the scope."""
+        outside = np.array([bool(breach) for breach in scored.breaches], bool)
+        rule = None if self._model.spec.scope is None else self._model.spec.scope.unlike
+        if rule is not None and scored.unlike is not None:
+            outside |= exceeds(rule, scored.unlike[: len(good)])
+        if not outside.any() and not _SPECIAL.search("".join(entry.name for entry in good)):
+            return []
+        rows = enumerate(zip(good, outside.tolist(), strict=True))
+        return [at for at, (entry, is_outside) in rows if is_outside or _SPECIAL.search(entry.name)]
+
+    def _predict(self, good: list[Entry], scored: Scored, chosen: list[int]) -> dict[int, Prediction]:
+        """Make the predictions of some of the inputs with a score."""
+        if not chosen:
+            return {}
+        some = Scored(
+            [good[at] for at in chosen],
+            [None] * len(chosen),
+            scored.batch[chosen],
+            scored.probabilities[chosen],
+            None if scored.unlike is None else scored.unlike[chosen],
+            [scored.breaches[at] for at in chosen],
+            scored.seconds,
+        )
+        predictions = self._finish(make_chunk(self._model, some)).predictions
+        return dict(zip(chosen, predictions, strict=True))
+
+    def _encode_mixed(self, scored: Scored, lines: list[str], others: dict[int, Prediction]) -> Rows:
+        """Encode a chunk with failures, or with `others` in place of some of the `lines`."""
+        rows: list[str] = []
+        statuses: list[str] = []
+        scope: list[str | None] = []
+        ordinary = INSIDE if self._scoped else None
+        answers = iter(range(len(lines)))
+        for failure in scored.failures:
+            row = failure or others.get(at := next(answers))
+            rows.append(lines[at] if row is None else self._write_row(row))
+            statuses.append(Status.OK if row is None else row.status)
+            scope.append(ordinary if row is None else row.scope)
+        counts, found = count_statuses(statuses), count_statuses(filter(None, scope))
+        text = "".join(rows)  # encoded as one, as names that are no Unicode are the same way in all rows
+        data = encode_name(text) if self._kind == "csv" else text.encode()
+        return _make_rows(data, scored.entries, counts, found, scored.seconds)
 
     def _write_scores(self, names: list[str], probabilities: NDArray[np.float32]) -> list[str]:
-        """Write the rows of ordinary names with a score."""
+        """Write the rows of ordinary names with a score, inside the scope where there is one."""
+        if not names:
+            return []
         forms, chosen = self._forms, self._model.spec.decide(probabilities).tolist()
         rows = zip(names, chosen, write_texts(probabilities), strict=True)
         return [forms[index] % (name, values[index], *values) for name, index, values in rows]
 
-    def _write_mixed(self, scored: Scored) -> Iterator[str]:
-        """Write failures, and names of any kind, one by one."""
-        answers = iter(scored.probabilities)
-        for entry, failure in zip(scored.entries, scored.failures, strict=True):
-            if failure is not None:
-                yield self._write_row(failure)
-                continue
-            probabilities = next(answers)[None]
-            if _SPECIAL.search(entry.name):
-                yield self._write_row(*make_predictions([entry.name], probabilities, self._model.spec))
-            else:
-                yield from self._write_scores([entry.name], probabilities)
-
     def _write_row(self, row: Prediction) -> str:
         if self._kind == "csv":
-            return write_csv_rows([row], self._labels)
-        return encode_rows([row], self._labels, kind=self._kind).decode()
+            return write_csv_rows([row], self._labels, self._optional)
+        return encode_rows([row], self._labels, kind=self._kind, optional=self._optional).decode()
 
 
 def _are_ordinary(probabilities: NDArray[np.float32]) -> bool:
@@ -143,24 +180,33 @@ def _are_ordinary(probabilities: NDArray[np.float32]) -> bool:
     return bool(np.isfinite(probabilities).all()) and not (probabilities == _OTHERWISE).any()
 
 
-def _list_forms(labels: tuple[str, ...], kind: str) -> list[str]:
+def _list_forms(labels: tuple[str, ...], kind: str, optional: tuple[str, ...]) -> list[str]:
     """For each label, the form of its rows: of the name, its probability, and those of all labels.
 
-    Empty if the labels need what only `encode_rows` does.
+    `optional`: none, or the columns of the scope; every row is inside. Empty if the labels need what only
+    `encode_rows` does.
     """
     if any(map(_UNFIT.search, labels)):
         return []
-    return [_make_form(label, labels, kind) for label in labels]
+    return [_make_form(label, labels, kind, optional) for label in labels]
 
 
-def _make_form(label: str, labels: tuple[str, ...], kind: str) -> str:
+def _make_form(label: str, labels: tuple[str, ...], kind: str, optional: tuple[str, ...]) -> str:
     """Write the row of one label with marks in place of what differs between its rows."""
     marks = ["%s"] * (2 + len(labels))
     if kind == "csv":
-        cells = [marks[0], Status.OK, label.replace("%", "%%"), *marks[1:], ""]
+        cells = [
+            marks[0],
+            Status.OK,
+            label.replace("%", "%%"),
+            *marks[1:],
+            "",
+            *([INSIDE, ""] if optional else []),
+        ]
         return write_csv([cells])
     values = ['"%s"', json.dumps("ok"), _write_json(label), *marks[1:], "null"]
-    fields = zip(map(_write_json, columns(labels)), values, strict=True)
+    values += [json.dumps(INSIDE), "null"] if optional else []
+    fields = zip(map(_write_json, columns(labels, optional)), values, strict=True)
     return "{" + ", ".join(f"{name}: {value}" for name, value in fields) + "}\n"
 
 

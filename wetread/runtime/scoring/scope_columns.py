@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +100,17 @@ def _list_reasons(model: Judge, image: Images, breach: str, unlike: np.float32 |
     """Join all reasons why an image is outside the scope, '' if there is none."""
     rule = None if model.spec.scope is None else model.spec.scope.unlike
     reasons = [breach] if breach else []
-    # NaN, if the graph overflows on a very unusual image, is outside too.
-    if rule is not None and unlike is not None and not unlike <= np.float32(rule.threshold):
+    if rule is not None and unlike is not None and exceeds(rule, unlike):
         reasons.append(tell_change(model, rule, image))
     return "; ".join(reasons)
+
+
+def exceeds(rule: Unlike, unlike: Any) -> Any:
+    """Tell whether one or more values of `unlike`, float32, are outside: boolean, of the same shape.
+
+    NaN, if the graph overflows on a very unusual image, is outside too.
+    """
+    return np.logical_not(unlike <= np.float32(rule.threshold))
 
 
 def judge_scope(
