@@ -179,7 +179,7 @@ def print_table(arguments: argparse.Namespace, rounds: list[dict[str, Seconds]])
         print("| " + " | ".join(cells) + " |")
     worst = max(ratio(rounds, name, "fit", which) for name in ("none", "xray") for which in (0, 1))
     print(
-        f"\nAn epoch costs at most 1.3 times a bare fit's: {worst:.2f} ({'yes' if worst <= 1.3 else 'NO'})."
+        f"\nAn epoch costs at most 1.15 times a bare fit's: {worst:.2f} ({'yes' if worst <= 1.15 else 'NO'})."
     )
     cost = ratio(rounds, "fit-deterministic", "fit", 1)
     print(f"Deterministic operations cost a bare fit {cost:.2f} times the processor time.")

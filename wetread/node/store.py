@@ -354,4 +354,4 @@ def _digest(data: bytes) -> bytes:
     start = 0
     if data[128:132] == b"DICM" and data[132:140] == b"\x02\0\0\0UL\x04\0":
         start = 144 + int.from_bytes(data[140:144], "little")
-    return hashlib.blake2b(data[start:], digest_size=16).digest()
+    return hashlib.blake2b(memoryview(data)[start:], digest_size=16).digest()

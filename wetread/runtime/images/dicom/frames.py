@@ -98,9 +98,14 @@ def _shape(values: Values, form: PixelFormat, *, planar: bool) -> Values:
 def _from_bits(values: Values, form: PixelFormat) -> Stored:
     """Take the stored bits out of the allocated ones: what lies beside them (old overlays) is not pixels."""
 
+    shift, mask = form.high + 1 - form.stored, (1 << form.stored) - 1
+
     def extract(strip: Values) -> Stored:
-        found: Stored = (strip.astype(np.int32) >> (form.high + 1 - form.stored)) & ((1 << form.stored) - 1)
-        return _sign(found, form.stored) if form.signed else found
+        if form.signed:
+            return _sign((strip.astype(np.int32) >> shift) & mask, form.stored)
+        moved = strip >> shift if shift else strip
+        found: Stored = moved & mask if form.stored + shift < form.allocated else moved
+        return found
 
     return map_strips(extract, values, np.int32)
 

@@ -74,7 +74,8 @@ class GrayRule:
 def apply_gray_rule(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.uint8]:
     """Turn stored values, int32 of any shape, into gray levels 0 to 255 of the same shape."""
     table = make_gray_table(stored, rule)
-    return map_strips(lambda strip: table.take(strip - rule.lowest), stored, np.uint8)
+    lowest = rule.lowest
+    return map_strips(lambda strip: table.take(strip - lowest if lowest else strip), stored, np.uint8)
 
 
 def make_gray_table(stored: NDArray[np.int32], rule: GrayRule) -> Table:
@@ -129,8 +130,11 @@ def hides_all(stored: NDArray[np.int32], levels: NDArray[np.uint8], rule: GrayRu
 
 
 def _find_levels(stored: NDArray[np.int32], rule: GrayRule) -> NDArray[np.bool_]:
-    """Which of the values that the stored bits can hold occur."""
+    """Which of the values that the stored bits can hold occur; of a straight line, the two ends at least."""
     occurs = np.zeros(1 << rule.bits, bool)
+    if rule.padding is None and not isinstance(rule.modality, Lookup):
+        occurs[[int(stored.min()) - rule.lowest, int(stored.max()) - rule.lowest]] = True
+        return occurs
     for strip in cut_strips(np.atleast_2d(stored)):
         occurs |= np.bincount((strip - rule.lowest).ravel(), minlength=len(occurs)) > 0
     return occurs
