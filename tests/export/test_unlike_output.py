@@ -16,7 +16,7 @@ from wetread.errors import ConfigError, ExportError
 from wetread.export import ExportOptions, NetworkDescription, export_keras, export_run
 from wetread.export.contract import finish
 from wetread.export.float16 import halve_graph
-from wetread.export.graph import add_outputs, open_plain
+from wetread.export.graph import add_outputs, open_plain, optimize_graph
 from wetread.export.images import read_run_images
 from wetread.export.parity import describe_report, measure_parity
 from wetread.export.scope_file import ScopeRequest, UnlikeRequest, build_request, read_scope
@@ -154,17 +154,29 @@ def test_what_is_detached_is_the_graph_before():
     assert {t.name for t in bare.graph.initializer} == {t.name for t in graph.graph.initializer}
 
 
-def test_the_features_are_means_of_the_maps_quarters(exported, images):
-    graph = detach_unlike(onnx.load(exported["float32"]))
-    maps = choose_maps(graph, images[:2])
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("middle", [0, 1])
+def test_the_features_are_means_of_the_maps_quarters(exported, images, precision, step, middle):
+    """`middle`: rows that belong to no quarter, as of a map with odd sides."""
+    graph = detach_unlike(onnx.load(exported[precision]))
+    maps = choose_maps(detach_unlike(onnx.load(exported["float32"])), images[:2])
     assert maps[0].name != "image" and len({found.name for found in maps}) == len(maps) > 1
     session = open_plain(add_outputs(graph, [maps[0].name]).SerializeToString())
     value = session.run([maps[0].name], {"image": images[:3]})[0]
-    high, wide = (side // 2 for side in value.shape[2:])
+    high, wide = value.shape[2] // 2 - middle, value.shape[3] // 2
+    stride = (value.shape[2] - high, value.shape[3] - wide)
     rows, columns = (slice(0, high), slice(-high, None)), (slice(0, wide), slice(-wide, None))
-    cells = [value[:, :, row, column].mean(axis=(2, 3)) for row in rows for column in columns]
+    cells = [value[:, ::step, row, column].mean(axis=(2, 3)) for row in rows for column in columns]
     expected = np.stack(cells, axis=2).reshape(3, -1)
-    assert compute_features(graph, maps[:1], images[:3]) == pytest.approx(expected, abs=1e-5)
+    found = compute_features(graph, (FeatureMap(maps[0].name, step, (high, wide), stride),), images[:3])
+    assert found == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_int8_map_is_averaged_in_integers(exported):
+    fused = optimize_graph(onnx.load(exported["int8"]), "ORT_ENABLE_EXTENDED")
+    made = [node.op_type for node in fused.graph.node if node.name.startswith("unlike/")]
+    assert "MatMulIntegerToFloat" in made and "AveragePool" not in made
 
 
 def test_a_network_without_maps_is_measured_by_its_pixels():

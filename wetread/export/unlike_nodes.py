@@ -123,14 +123,15 @@ def _node(op: str, inputs: list[str], made: str, **more: Any) -> onnx.NodeProto:
 
 def _make_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...]) -> list[onnx.NodeProto]:
     """The means of each cell of the grid of each map, side by side: (N, d)."""
-    nodes, means = [], []
+    nodes, means = [], []  # of each map: (N, C, cells)
     for at, found in enumerate(maps):
         maker = producer(model, found.name)
         quantized = maker is not None and maker.op_type == "DequantizeLinear"
         nodes += _average_integers(model, at, found) if quantized else _average_floats(model, at, found)
         means.append(f"{UNLIKE}/{at}/means")
-    nodes.append(_node("Concat", means, "features", axis=1))
-    return nodes
+    if len(means) > 1:
+        nodes.append(_node("Concat", means, "means", axis=1))
+    return [*nodes, _node("Flatten", [f"{UNLIKE}/means" if len(means) > 1 else means[0]], "features")]
 
 
 def _average_floats(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
@@ -144,7 +145,8 @@ def _average_floats(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[
         source = f"{UNLIKE}/{at}/thin"
     cells = {"kernel_shape": list(found.kernel), "strides": list(found.stride)}
     nodes.append(_node("AveragePool", [source], f"{at}/cells", **cells))
-    return [*nodes, _node("Flatten", [f"{UNLIKE}/{at}/cells"], f"{at}/means")]
+    shape = add_array(model, f"{UNLIKE}/{at}/sides", np.array([0, 0, -1], np.int64))
+    return [*nodes, _node("Reshape", [f"{UNLIKE}/{at}/cells", shape], f"{at}/means")]
 
 
 def _average_integers(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
@@ -169,8 +171,7 @@ def _average_integers(model: onnx.ModelProto, at: int, found: FeatureMap) -> lis
         _node("Reshape", flat, f"{at}/flat"),
         _node("DequantizeLinear", [f"{UNLIKE}/{at}/flat", *maker.input[1:]], f"{at}/values"),
         _node("DequantizeLinear", matrix, f"{at}/matrix"),
-        _node("MatMul", [f"{UNLIKE}/{at}/values", f"{UNLIKE}/{at}/matrix"], f"{at}/cells"),
-        _node("Flatten", [f"{UNLIKE}/{at}/cells"], f"{at}/means"),
+        _node("MatMul", [f"{UNLIKE}/{at}/values", f"{UNLIKE}/{at}/matrix"], f"{at}/means"),
     ]
 
 
@@ -205,7 +206,6 @@ def _make_measure(model: onnx.ModelProto, measure: Measure) -> list[onnx.NodePro
         "spread": measure.spread,
         "matrix": measure.matrix,
         "weights": measure.weights - rest,
-        "rest": rest,
     }
     if has_heads := measure.heads.shape[1] > 0:
         arrays |= {"heads": measure.heads, "bias": measure.bias}
@@ -219,10 +219,9 @@ def _make_measure(model: onnx.ModelProto, measure: Measure) -> list[onnx.NodePro
         _node("Cast", [names["matrix"]], "axes", to=TensorProto.FLOAT),
         _node("MatMul", [f"{UNLIKE}/standard", f"{UNLIKE}/axes"], "along"),
         _node("Mul", [f"{UNLIKE}/along", f"{UNLIKE}/along"], "squares"),
-        _node("MatMul", [f"{UNLIKE}/squares", names["weights"]], "near"),
         _node("ReduceSumSquare", [f"{UNLIKE}/standard"], "all", axes=[1], keepdims=1),
-        _node("Mul", [f"{UNLIKE}/all", names["rest"]], "whole"),
-        _node("Add", [f"{UNLIKE}/near", f"{UNLIKE}/whole"], "distance"),
+        # Weighted squares, and the rest times the sum of all: one node, as each takes time of its own.
+        _node("Gemm", [f"{UNLIKE}/squares", names["weights"], f"{UNLIKE}/all"], "distance", beta=float(rest)),
     ]
     if has_heads:
         return [*distance, *_make_heads(names)]

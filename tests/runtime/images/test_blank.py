@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
 from wetread.errors import ImageError
-from wetread.runtime.images.blank import BLANK_LEVELS
+from wetread.runtime.images.blank import BLANK_LEVELS, check_content
 from wetread.runtime.images.pixels import read_input, read_picture, read_pixels
 from wetread.runtime.images.recipe import PixelRecipe
 
@@ -128,3 +128,14 @@ def test_no_real_x_ray_is_blank(xray_data: Path):
 
 def test_a_blank_picture_can_still_be_shown():
     assert read_picture(encode(np.zeros((20, 30), np.uint8)), PixelRecipe()).shape == (20, 30, 1)
+
+
+@given(st.integers(0, 63), st.integers(0, 63), st.integers(0, 2))
+def test_wherever_the_one_other_pixel_is_the_picture_is_something(row, column, channel):
+    """Most pictures are told from a few of their pixels; that must not decide on its own."""
+    image = np.full((64, 64, 3), 100, np.uint8)
+    image[row, column, channel] += BLANK_LEVELS
+    check_content(image)
+    image[row, column, channel] -= 1
+    with pytest.raises(ImageError, match="blank"):
+        check_content(image)

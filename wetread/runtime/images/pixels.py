@@ -41,6 +41,7 @@ class _Scaled(NamedTuple):
     left: int
 
 
+_SIZE_STEP = 1 << 16  # bytes of a file
 # libjpeg's scaled inverse DCT: an 8 x 8 block becomes n x n.
 _DCT_SCALES = (1, 2, 4)
 
@@ -82,8 +83,7 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
     try:
         header = read_header(data, max_memory=max_memory)
         data = data if isinstance(data, bytes) else data.stream.body
-        needed = _count_memory(len(data), header, recipe, whole=read is _read_whole)
-        check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
+        _check_memory(len(data), header, recipe, max_memory, whole=read is _read_whole)
         try:
             return read(data, header, recipe)
         except (MemoryError, cv2.error) as error:
@@ -97,6 +97,21 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
         raise
     except Exception as error:
         raise make_fault(error) from error
+
+
+def _check_memory(size: int, header: Header, recipe: PixelRecipe, max_memory: int, *, whole: bool) -> None:
+    """Check the memory that a file of `size` bytes needs. Raises ImageError 'too_large'."""
+    # Of a folder's JPEGs many have the same sides and about one size: they are counted once.
+    steps = -(-size // _SIZE_STEP)
+    if isinstance(header, JpegHeader) and _count_rounded(steps, header, recipe, whole) <= max_memory:
+        return
+    needed = _count_memory(size, header, recipe, whole=whole)
+    check_memory(needed, max_memory, about=f"{header.width:,} x {header.height:,} pixels")
+
+
+@lru_cache(maxsize=256)
+def _count_rounded(steps: int, header: JpegHeader, recipe: PixelRecipe, whole: bool) -> int:
+    return _count_memory(steps * _SIZE_STEP, header, recipe, whole=whole)
 
 
 def _count_memory(size: int, header: Header, recipe: PixelRecipe, *, whole: bool) -> int:

@@ -30,6 +30,7 @@ _SHORT_VRS = frozenset(
 _META_SYNTAX, _META_CLASS = 0x00020010, 0x00020002
 # Without a preamble, this many elements in a row must make sense.
 _ELEMENTS_TO_TRUST = 3
+_FIRST_GROUPS = frozenset({b"\2\0", b"\0\2", b"\10\0", b"\0\10"})  # 2 and 8, in both byte orders
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,8 @@ def read_element(data: bytes, at: int, *, implicit: bool, little: bool) -> Eleme
 
 def _guess_encoding(data: bytes) -> tuple[bool, bool] | None:
     """(implicit, little) of an object without meta information; None where the bytes are no object."""
+    if data[:2] not in _FIRST_GROUPS:
+        return None  # most files are pictures of another kind
     for implicit, little in ((False, True), (True, True), (False, False)):
         if _makes_sense(_first_elements(data, implicit=implicit, little=little), len(data)):
             return implicit, little

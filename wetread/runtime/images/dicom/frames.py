@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,12 +101,11 @@ def _from_bits(values: Values, form: PixelFormat) -> Stored:
 
     shift, mask = form.high + 1 - form.stored, (1 << form.stored) - 1
 
-    def extract(strip: Values) -> Stored:
+    def extract(strip: Values) -> NDArray[Any]:
         if form.signed:
             return _sign((strip.astype(np.int32) >> shift) & mask, form.stored)
         moved = strip >> shift if shift else strip
-        found: Stored = moved & mask if form.stored + shift < form.allocated else moved
-        return found
+        return moved & mask if form.stored + shift < form.allocated else moved
 
     return map_strips(extract, values, np.int32)
 
