@@ -33,6 +33,8 @@ class Beginning:
     relu: bool = True
     bias: bool = True
     filters: int = 8
+    sides: tuple[int, int] | None = None  # that the network gives a gray picture, if it does
+    first: str = "first"
 
     def build(self) -> onnx.ModelProto:
         """A float graph: the convolution, a second one that reads its result, and a head."""
@@ -52,9 +54,9 @@ class Beginning:
         nodes = [
             moved,
             helper.make_node("Cast", ["shuffled"], ["pixels"], to=TensorProto.FLOAT),
-            helper.make_node("Conv", inputs, ["first"], **window),
+            helper.make_node("Conv", inputs, [self.first], **window),
         ]
-        result = "first"
+        result = self.first
         if self.relu:
             nodes.append(helper.make_node("Relu", [result], [result := "positive"]))
         if self.pool:
@@ -67,7 +69,7 @@ class Beginning:
             helper.make_node("Softmax", ["logits"], ["probabilities"]),
         ]
         tensors = [numpy_helper.from_array(a.astype(np.float32), name) for name, a in arrays.items()]
-        shape = np.array([-1, 1, self.height, self.width], np.int64)
+        shape = np.array([-1, 1, *(self.sides or (self.height, self.width))], np.int64)
         tensors.append(numpy_helper.from_array(shape, "shape"))
         sides = ["N", self.height, self.width, self.channels]
         entry = helper.make_tensor_value_info("image", TensorProto.UINT8, sides)
@@ -83,10 +85,12 @@ class Beginning:
         )
         return np.sort(images, axis=2)  # smooth along a row, as pictures are
 
-    def quantize(self, excluded: tuple[str, ...] = ()) -> onnx.ModelProto:
+    def quantize(self, excluded: tuple[str, ...] = (), *, weights: str = "s8") -> onnx.ModelProto:
         model = self.build()
         histograms = collect_histograms(model, activation_names(model), self.draw(8, 1))
-        return quantize_graph(model, histograms, Settings(method="minmax", excluded=excluded))
+        return quantize_graph(
+            model, histograms, Settings(weights=weights, method="minmax", excluded=excluded)
+        )
 
 
 def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
@@ -94,9 +98,9 @@ def run(model: onnx.ModelProto, images: np.ndarray) -> list[np.ndarray]:
     return open_plain(add_outputs(model, [SECOND]).SerializeToString()).run(None, {"image": images})
 
 
-def hold(beginning: Beginning) -> onnx.ModelProto:
+def hold(beginning: Beginning, weights: str = "s8") -> onnx.ModelProto:
     """Every value behind the first convolution is what it was; returns the graph that reads blocks."""
-    plain = beginning.quantize()
+    plain = beginning.quantize(weights=weights)
     blocks = read_blocks(plain)
     images = beginning.draw(3, 2)
     for expected, found in zip(run(plain, images), run(blocks, images), strict=True):
@@ -125,10 +129,22 @@ def beginnings(draw):
     return found
 
 
-@given(beginnings())
+@given(beginnings(), st.sampled_from(["s8", "u8"]))
 @settings(max_examples=60, deadline=None)
-def test_any_first_convolution_keeps_every_value(beginning):
-    hold(beginning)
+def test_any_first_convolution_keeps_every_value(beginning, weights):
+    hold(beginning, weights)
+
+
+def test_full_range_weights_are_surrounded_by_what_stands_for_zero():
+    blocks = hold(Beginning(stride=2, pads=(0, 0, 1, 1)), "u8")
+    array = next(t for t in blocks.graph.initializer if t.name.endswith("/weight/blocks/int"))
+    weight = numpy_helper.to_array(array)  # 3 x 3 in 4 x 4: the last row and column are added
+    assert weight.dtype == np.uint8 and (weight[:, 2:, 1, :] == 128).all() and not (weight == 0).all(0).any()
+
+
+@pytest.mark.parametrize("name", ["blocks", "blocks/last", "blocks/pads"])
+def test_a_layer_may_have_any_name(name):
+    onnx.checker.check_model(hold(Beginning(pool=True, pads=(1, 1, 1, 1), first=name, relu=False)))
 
 
 @pytest.mark.parametrize(
@@ -170,10 +186,11 @@ def change(model: onnx.ModelProto, **attributes: object) -> onnx.ModelProto:
         Beginning(kernel=4, pads=(0, 0, 0, 0)).quantize(),  # 21 results a side, and no maximum behind
         change(Beginning().quantize(), dilations=[2, 2]),
         change(Beginning().quantize(), auto_pad="SAME_UPPER"),
+        Beginning(sides=(48, 12)).quantize(),
         add_outputs(Beginning().quantize(), ["pixels"]),
         add_outputs(Beginning(stride=2).quantize(), ["first/int8", "positive/int8"]),
     ],
-    ids=["float", "float-first", "stride-3", "odd", "dilated", "auto-pad", "pixels", "result"],
+    ids=["float", "float-first", "stride-3", "odd", "dilated", "auto-pad", "other-sides", "pixels", "result"],
 )
 def test_any_other_graph_is_left_as_it_is(model):
     assert read_blocks(model) is model

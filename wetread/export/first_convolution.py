@@ -26,6 +26,7 @@ from wetread.export.graph import (
     consumers,
     copy_model,
     find_array,
+    find_free_name,
     name_nodes,
     producer,
     prune,
@@ -117,7 +118,7 @@ def _find_start(model: onnx.ModelProto) -> _Start | None:
     if mover is None or zero is None or zero.any() or conv is None:
         return None
     weight = _stored_weight(model, conv)
-    if weight is None or not _moves_channels(model, mover, shape[2]):
+    if weight is None or not _moves_channels(model, mover, shape):
         return None
     written = _only_reader(model, conv.output[0], "QuantizeLinear")
     read = written and _only_reader(model, written.output[0], "DequantizeLinear")
@@ -152,13 +153,16 @@ def _only_reader(model: onnx.ModelProto, name: str, operation: str) -> onnx.Node
     return readers[0] if len(readers) == 1 and readers[0].op_type == operation and not wanted else None
 
 
-def _moves_channels(model: onnx.ModelProto, mover: onnx.NodeProto, channels: int) -> bool:
-    """Whether a node only brings the image's channels to the front."""
+def _moves_channels(model: onnx.ModelProto, mover: onnx.NodeProto, shape: list[int]) -> bool:
+    """Whether a node only brings the channels of images of `shape`, (H, W, C), to the front."""
     if list(mover.input[:1]) != [INPUT]:
         return False
     if mover.op_type == "Transpose":
         return list(helper.get_node_attr_value(mover, "perm")) == [0, 3, 1, 2]
-    return mover.op_type == "Reshape" and channels == 1
+    if mover.op_type != "Reshape" or shape[2] != 1:
+        return False
+    target = find_array(model, mover.input[1])  # a Reshape layer may give the picture other sides
+    return target is not None and target.tolist()[1:] == [1, *shape[:2]]
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
@@ -235,11 +239,12 @@ class _Rewriting:
             self._part_sets()
 
     def _add(self, operation: str, inputs: list[str], output: str, **more: Any) -> str:
+        output = find_free_name(self.model, output)
         self.model.graph.node.append(helper.make_node(operation, inputs, [output], name=output, **more))
         return output
 
     def _whole(self, name: str, values: list[int]) -> str:
-        return add_array(self.model, name, np.array(values, np.int64))
+        return add_array(self.model, find_free_name(self.model, name), np.array(values, np.int64))
 
     def _feed_blocks(self) -> None:
         """From the image (N, H, W, C) to (N, 4 C, H / 2, W / 2): row in the block, column, channel."""
@@ -259,19 +264,21 @@ class _Rewriting:
         for at, name in enumerate(self.start.conv.input[1:]):
             maker = producer(self.model, name)
             assert maker is not None
-            for index, part in enumerate(_PARTS):
-                array = find_array(self.model, maker.input[index])
-                assert array is not None
-                moved = self._spread(array) if (at, part) == (0, "int") else np.tile(array, self.start.sets)
-                maker.input[index] = add_array(self.model, f"{name}/blocks/{part}", moved)
+            integers, scale, zero = (find_array(self.model, part) for part in maker.input)
+            assert integers is not None and scale is not None and zero is not None
+            sets = self.start.sets
+            spread = self._spread(integers, zero) if at == 0 else np.tile(integers, sets)
+            for index, array in enumerate((spread, np.tile(scale, sets), np.tile(zero, sets))):
+                maker.input[index] = add_array(self.model, f"{name}/blocks/{_PARTS[index]}", array)
 
-    def _spread(self, weight: NDArray[Any]) -> NDArray[Any]:
-        """The weight (F, C, k, k) as (sets F, 4 C, blocks, blocks), with zeros around it."""
+    def _spread(self, weight: NDArray[Any], zero: NDArray[Any]) -> NDArray[Any]:
+        """The weight (F, C, k, k) as (sets F, 4 C, blocks, blocks), with `zero` (F,) around it."""
         filters, channels, rows, columns = weight.shape
         high, wide = self.start.sides
         size = (high.kernel * _BLOCK, wide.kernel * _BLOCK)
         steps = _BLOCK if self.start.sets > 1 else 1
-        spread = np.zeros((steps, steps, filters, channels, *size), weight.dtype)
+        spread = np.empty((steps, steps, filters, channels, *size), weight.dtype)
+        spread[:] = zero.reshape(-1, 1, 1, 1)  # 128 of full-range weights, which are uint8
         for down in range(steps):
             for right in range(steps):
                 top, left = high.offset + down, wide.offset + right

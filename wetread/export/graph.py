@@ -130,6 +130,14 @@ def add_array(model: onnx.ModelProto, name: str, array: NDArray[Any]) -> str:
     return name
 
 
+def find_free_name(model: onnx.ModelProto, name: str) -> str:
+    """A name near `name` that no tensor of the graph has."""
+    taken = {INPUT, *find_outputs(model), *(tensor.name for tensor in model.graph.initializer)}
+    while name in taken:
+        name += "_"
+    return name
+
+
 def rename_tensor(model: onnx.ModelProto, old: str, new: str) -> None:
     """Give one tensor another name wherever it is made or read."""
     rename_tensors(model, {old: new})
