@@ -20,7 +20,7 @@ from wetread.export import contract, network
 from wetread.export.activation import attach_activation
 from wetread.export.assumptions import read_run_spec
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
-from wetread.export.first_convolution import read_blocks
+from wetread.export.first_convolution import read_blocks_if_same
 from wetread.export.float16 import halve_graph
 from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
@@ -138,7 +138,7 @@ def _export(
     chosen, spec = attach_scope(chosen, spec, images, read_request(options), source=float_graph)
     if options.with_activation:
         chosen = attach_activation(chosen, spec, source=float_graph, images=probes[:PROBES])
-    chosen = read_blocks(chosen)
+    chosen = read_blocks_if_same(chosen, probes[: 2 * PROBES])
     data = _finish(chosen, spec, inputs, lambda pixels: network.predict_network(wrapped, pixels, spec))
     result = ExportResult(
         path=output,
