@@ -1,10 +1,10 @@
 """What a model's scope costs: score a folder with and without it, in turns, in one process.
 
-    python benchmarks/scope_cost.py DATA [--model wetread/models/chest-xray.onnx] [--rounds 14]
+    python benchmarks/scope_cost.py DATA [--model wetread/models/chest-xray.onnx] [--rounds 14] [--workers N]
 
-The second file is the first one without the output `unlike`, the rules and the words; its probabilities are
-the same to the bit. Ratios are of neighbouring runs: a machine that slows down for a while slows both.
-The graph alone is timed on one core by `measure_speeds`, as `inspect --speed` does.
+The second file is the first one without the output `unlike`, the rules and the words. Ratios are of
+neighbouring runs: a machine that slows down for a while slows both. The graph alone is timed on one core for
+ten seconds, in turns: the fastest round of each, as `inspect --speed` prints it.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ the largest of the sets, anything else finds them moved back to where the pixels
 added are 0, so every integer stays what it was.
 
 onnxruntime has direct integer kernels from 4 input channels on. For 1 or 3 it copies the pixels of each
-window into a matrix first, which takes half of a small network's time: docs/results/quantization.md has
-what this gives.
+window into a matrix first, which took 30% of the packaged model's time and 61% of model-3's at 224 x 224 on
+an Intel Xeon with VNNI: docs/guides/int8.md has what this gives.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class FeatureMap:
-    """One tensor whose means are features: its name, every how manieth channel, and the grid's cells.
+    """One tensor whose means are features: its name, every n-th channel, and the grid's cells.
 
     A cell has the sides `kernel`, and the next one begins `stride` further: the first and the last touch the
     edges. A layer's map has 2 x 2 cells.
@@ -68,7 +68,7 @@ def compute_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...], image
     copy.graph.node.extend(_make_features(copy, maps))
     del copy.graph.output[:]
     copy.graph.output.append(onnx.ValueInfoProto(name=f"{UNLIKE}/features"))
-    prune(copy, [f"{UNLIKE}/features"])  # a network of several needs one of them
+    prune(copy, [f"{UNLIKE}/features"])  # an ensemble may need only one member
     return _run(copy, f"{UNLIKE}/features", images).astype(np.float64)
 
 
@@ -152,8 +152,7 @@ def _average_floats(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[
 def _average_integers(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
     """The same means of an int8 map: a product with a matrix of ones, which onnxruntime computes in integers.
 
-    That takes a third of the time, as the map is never written as float32, and is exact but for the last
-    rounding.
+    The map is never written as float32, and the sums are exact.
     """
     maker = producer(model, found.name)
     assert maker is not None
@@ -196,7 +195,7 @@ def _thin(model: onnx.ModelProto, source: str, at: int, step: int) -> onnx.NodeP
 
 
 def _make_measure(model: onnx.ModelProto, measure: Measure) -> list[onnx.NodeProto]:
-    """From features (N, d) to the larger of the distance and the changes, (N,).
+    """From features (N, d) to the largest of the distance and the changes, (N,).
 
     The distance is near + rest (all - inside): what lies along the axes, and what is left of the whole.
     """

@@ -3,8 +3,8 @@
 Features are the means, in each quarter of the picture, of the network's last map of each size but the
 largest. What counts is the distance to the training images (Mahalanobis in the subspace that they fill, and
 how far outside that subspace a picture lies: `docs/scope.md` says what else was measured), and a linear
-measure for each change that the scope is asked to find. All of it is float32 inside the graph, in every
-precision of the network.
+measure for each change that the scope is asked to find. It is float32 inside the graph, in every precision of
+the network, but for the means of an int8 file's maps, which are sums of their integers.
 """
 
 from __future__ import annotations

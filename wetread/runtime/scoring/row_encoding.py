@@ -1,8 +1,8 @@
 """Encode a chunk's rows in the worker that scored it: what goes back is bytes and counts.
 
 Ordinary rows (a label and probabilities, a name without quotes, separators or control characters, inside the
-scope where there is one) are written straight from the arrays; a Prediction is made only of the others. Both
-ways give the same bytes.
+scope where there is one) are written straight from the arrays; a Prediction is made of the others, and of a
+whole chunk whose probabilities, labels or columns need it. Both ways give the same bytes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from wetread.runtime.scoring.rows import (
 )
 from wetread.runtime.scoring.scope_columns import exceeds
 
-# What CSV or JSON Lines do not write as it stands. Surrogates stand for bytes that are not UTF-8.
+# Characters that CSV or JSON Lines quote or escape. Surrogates stand for bytes that are not UTF-8.
 _SPECIAL = re.compile('[\x00-\x1f",\\\\\ud800-\udfff]')
 # A label with one of these has rows that only `encode_rows` writes.
 _UNFIT = re.compile("[\r\ud800-\udfff]")
