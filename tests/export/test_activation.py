@@ -10,7 +10,8 @@ from tests.export.networks import KERAS_WARNING, LABELS, build_network, draw_lam
 from wetread.errors import ExportError, ModelError
 from wetread.export import ExportOptions, Gate, NetworkDescription, export_keras
 from wetread.export.description import draw_probes
-from wetread.export.network import load_network, scale_pixels
+from wetread.export.layer_by_layer import compare_layers
+from wetread.export.network import load_network, scale_pixels, wrap_network
 from wetread.runtime.explain import explain_image
 from wetread.runtime.model.verify import verify_model
 from wetread.runtime.scoring.classifier import Classifier
@@ -95,6 +96,27 @@ def test_probabilities_are_those_of_the_file_without_it(pooled, tmp_path, precis
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     tolerance = {"float32": 1e-5, "float16": 0.01, "int8": 0.1}[precision]
     np.testing.assert_allclose(softmax, more.classify(images), atol=tolerance)
+
+
+def make_activation(features):
+    """What Keras calls `activation` itself, with as many channels as there are labels."""
+    from keras import layers
+
+    return layers.Activation("relu", name="activation")(layers.Conv2D(3, 3, strides=2)(features))
+
+
+def test_a_layer_may_have_the_outputs_name(tmp_path):
+    file, path = tmp_path / "net.keras", tmp_path / "net.onnx"
+    build_network(make_activation, shape=(32, 32, 1)).save(file)
+    export_keras(file, network_description=describe(3), output=path, options=WITH)
+    classifier = Classifier(path, device="cpu")
+    images = draw_probes(classifier.spec)
+    logits = classifier.activate(images).mean(axis=(2, 3))
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax, classifier.classify(images), atol=1e-5)
+    wrapped = wrap_network(load_network(file), classifier.spec.pixels.shape)
+    layers = compare_layers(wrapped, [classifier], images, classifier.spec)
+    assert len(layers) > 1 and not any(layer.departs for layer in layers)
 
 
 def test_networks_without_global_pooling_are_refused(toy, tmp_path):

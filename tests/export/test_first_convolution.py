@@ -13,7 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from wetread.export import first_convolution
 from wetread.export.first_convolution import read_blocks, read_blocks_if_same
-from wetread.export.graph import add_outputs, copy_model, name_nodes, open_plain, optimize_graph
+from wetread.export.graph import (
+    add_outputs,
+    copy_model,
+    find_outputs,
+    name_nodes,
+    open_plain,
+    optimize_graph,
+)
 from wetread.export.quantize import Settings, activation_names, quantize_graph
 from wetread.export.ranges import collect_histograms
 
@@ -204,6 +211,14 @@ def test_a_result_that_others_read_too_is_moved_back_for_them():
     images = Beginning().draw(2, 3)
     for expected, found in zip(run(plain, images), run(blocks, images), strict=True):
         assert np.array_equal(expected, found)
+
+
+def test_what_has_a_layers_name_is_what_that_layer_gives():
+    """The sets beside one another are none: `parity --by-layer` takes tensors by their names."""
+    kept = [
+        "positive" in find_outputs(read_blocks(Beginning(pool=pool).quantize())) for pool in (False, True)
+    ]
+    assert kept == [True, False]
 
 
 def test_it_is_a_standard_graph():

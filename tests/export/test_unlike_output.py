@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 from tests.export.networks import KERAS_WARNING
+from tests.export.test_first_convolution import Beginning
 from tests.models import build_model, toy_spec
 from tests.scoped import build_scoped, draw_disc
 from wetread.errors import ConfigError, ExportError
@@ -21,7 +22,14 @@ from wetread.export.images import read_run_images
 from wetread.export.parity import describe_report, measure_parity
 from wetread.export.scope_file import ScopeRequest, UnlikeRequest, build_request, read_scope
 from wetread.export.selftest import Inputs, add_unlike_answers, make_golden
-from wetread.export.unlike_nodes import FeatureMap, attach_unlike, compute_features, detach_unlike
+from wetread.export.unlike_nodes import (
+    FeatureMap,
+    Measure,
+    attach_unlike,
+    compute_features,
+    detach_unlike,
+    run_unlike,
+)
 from wetread.export.unlike_output import FIT_IMAGES, choose_maps, fit_unlike
 from wetread.export.versions import change_images, vary_images
 from wetread.runtime.model.scope import AttributeRule, Scope
@@ -177,6 +185,28 @@ def test_an_int8_map_is_averaged_in_integers(exported):
     fused = optimize_graph(onnx.load(exported["int8"]), "ORT_ENABLE_EXTENDED")
     made = [node.op_type for node in fused.graph.node if node.name.startswith("unlike/")]
     assert "MatMulIntegerToFloat" in made and "AveragePool" not in made
+
+
+@pytest.mark.parametrize("weights", ["", "s8"])
+def test_a_layer_may_be_called_unlike(weights):
+    """It may also be the layer whose map is averaged."""
+    found = []
+    for name in ("first", "unlike"):
+        beginning = Beginning(first=name, relu=False)
+        graph = beginning.quantize(weights=weights) if weights else beginning.build()
+        ones = np.ones(4 * beginning.filters, np.float32)
+        measure = Measure(
+            maps=(FeatureMap(name, 1, (11, 11), (11, 11)),),
+            centre=0 * ones,
+            spread=ones,
+            matrix=ones[:, None].astype(np.float16),
+            weights=ones[:1, None],
+            rest=1.0,
+            heads=np.zeros((len(ones), 0), np.float16),
+            bias=np.zeros(0, np.float32),
+        )
+        found.append(run_unlike(attach_unlike(graph, measure), beginning.draw(3, 2)))
+    assert np.array_equal(*found) and found[0].std() > 0
 
 
 def test_a_network_without_maps_is_measured_by_its_pixels():

@@ -21,6 +21,7 @@ from wetread.export.graph import (
     LOGITS,
     OUTPUT,
     add_array,
+    clear_name,
     copy_model,
     find_array,
     find_outputs,
@@ -54,6 +55,8 @@ def attach_activation(
     copy = copy_model(model)
     if features not in find_outputs(copy):
         raise ExportError(f"The exported graph lacks the features {features!r}.")
+    cleared = clear_name(copy, ACTIVATION)
+    features = cleared if features == ACTIVATION else features
     copy.graph.node.extend(_make_nodes(copy, features, weight, bias))
     copy.graph.output.append(
         helper.make_tensor_value_info(ACTIVATION, TensorProto.FLOAT, ["N", len(spec.labels), "h", "w"])

@@ -312,7 +312,10 @@ class _Rewriting:
         shape = [-1, high.made, wide.made * sets, self.start.filters]
         source = self._add("Reshape", [source, self._whole(f"{name}/shape", shape)], f"{name}/side")
         # Channels are last in between, as integer kernels have them, so that nothing moves.
-        self.start.read.input[0] = self._add("Transpose", [source], f"{name}/first", perm=[0, 3, 1, 2])
+        read = self.start.read
+        read.input[0] = self._add("Transpose", [source], f"{name}/first", perm=[0, 3, 1, 2])
+        # What has a layer's name is its output, and this is none.
+        read.output[0] = pool.input[0] = find_free_name(self.model, name)
         for old in [one for one in pool.attribute if one.name in ("kernel_shape", "strides")]:
             pool.attribute.remove(old)
         for which in ("kernel_shape", "strides"):

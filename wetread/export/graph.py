@@ -138,6 +138,18 @@ def find_free_name(model: onnx.ModelProto, name: str) -> str:
     return name
 
 
+def clear_name(model: onnx.ModelProto, name: str) -> str:
+    """Give the tensor of a layer another name if it has one that an output needs; returns what it has now.
+
+    For example: the first Activation layer of a Keras network is called `activation`.
+    """
+    if name not in find_outputs(model):
+        return name
+    other = find_free_name(model, name)
+    rename_tensor(model, name, other)
+    return other
+
+
 def rename_tensor(model: onnx.ModelProto, old: str, new: str) -> None:
     """Give one tensor another name wherever it is made or read."""
     rename_tensors(model, {old: new})

@@ -58,7 +58,7 @@ def compare_layers(
 
 def _find_places(model: onnx.ModelProto, recorded: list[LayerOutput], spec: ModelSpec) -> dict[str, str]:
     """Which tensor holds which layer's output: the one of its name, and the logits for the last."""
-    present = set(find_outputs(model))
+    present = set(find_outputs(model)) - {output.name for output in model.graph.output}
     places = {layer.name: layer.name for layer in recorded if layer.name in present}
     if spec.head == "logits" and recorded:
         places[recorded[-1].name] = LOGITS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from wetread.errors import ExportError
 from wetread.export.graph import (
     INPUT,
     add_array,
+    clear_name,
     copy_model,
     find_outputs,
     name_nodes,
@@ -100,7 +101,9 @@ def attach_unlike(model: onnx.ModelProto, measure: Measure) -> onnx.ModelProto:
     missing = {found.name for found in measure.maps} - {INPUT, *find_outputs(copy)}
     if missing:
         raise ExportError(f"The exported graph lacks the features {sorted(missing)}.")
-    copy.graph.node.extend([*_make_features(copy, measure.maps), *_make_measure(copy, measure)])
+    cleared = clear_name(copy, UNLIKE)
+    maps = tuple(replace(found, name=cleared) if found.name == UNLIKE else found for found in measure.maps)
+    copy.graph.node.extend([*_make_features(copy, maps), *_make_measure(copy, measure)])
     copy.graph.output.insert(1, helper.make_tensor_value_info(UNLIKE, TensorProto.FLOAT, ["N"]))
     name_nodes(copy)
     return copy
