@@ -209,6 +209,20 @@ def test_a_layer_may_be_called_unlike(weights):
     assert np.array_equal(*found) and found[0].std() > 0
 
 
+@pytest.mark.parametrize("step", [1, 3])
+@pytest.mark.parametrize("excluded", ["Conv_2", "Conv_4"])
+def test_maps_beside_layers_in_float_are_averaged_too(excluded, step):
+    """Before a layer in float, `Conv_4`, each channel has a scale of its own."""
+    beginning = Beginning()
+    graph, images = beginning.quantize(excluded=(excluded,)), beginning.draw(3, 2)
+    value = open_plain(add_outputs(graph, ["positive"]).SerializeToString()).run(
+        ["positive"], {"image": images}
+    )[0]
+    cells = value[:, ::step].reshape(3, -1, 2, 11, 2, 11).mean(axis=(3, 5))
+    found = compute_features(graph, (FeatureMap("positive", step, (11, 11), (11, 11)),), images)
+    assert found == pytest.approx(cells.reshape(3, -1), abs=1e-5)
+
+
 def test_a_network_without_maps_is_measured_by_its_pixels():
     graph = onnx.load_from_string(build_model(toy_spec()))
     assert choose_maps(graph, np.zeros((2, 64, 64, 1), np.uint8)) == (FeatureMap("image", 1, (8, 8), (8, 8)),)

@@ -16,6 +16,7 @@ from wetread.export.graph import (
     add_array,
     clear_name,
     copy_model,
+    find_array,
     find_outputs,
     name_nodes,
     open_plain,
@@ -128,13 +129,21 @@ def _make_features(model: onnx.ModelProto, maps: tuple[FeatureMap, ...]) -> list
     """The means of each cell of the grid of each map, side by side: (N, d)."""
     nodes, means = [], []  # of each map: (N, C, cells)
     for at, found in enumerate(maps):
-        maker = producer(model, found.name)
-        quantized = maker is not None and maker.op_type == "DequantizeLinear"
-        nodes += _average_integers(model, at, found) if quantized else _average_floats(model, at, found)
+        average = _average_integers if _has_one_scale(model, found.name) else _average_floats
+        nodes += average(model, at, found)
         means.append(f"{UNLIKE}/{at}/means")
     if len(means) > 1:
         nodes.append(_node("Concat", means, "means", axis=1))
     return [*nodes, _node("Flatten", [f"{UNLIKE}/means" if len(means) > 1 else means[0]], "features")]
+
+
+def _has_one_scale(model: onnx.ModelProto, name: str) -> bool:
+    """Whether a tensor is made of integers of one scale; before a layer in float each channel has its own."""
+    maker = producer(model, name)
+    if maker is None or maker.op_type != "DequantizeLinear":
+        return False
+    scale = find_array(model, maker.input[1])
+    return scale is not None and scale.size == 1
 
 
 def _average_floats(model: onnx.ModelProto, at: int, found: FeatureMap) -> list[onnx.NodeProto]:
