@@ -195,10 +195,22 @@ def change(model: onnx.ModelProto, **attributes: object) -> onnx.ModelProto:
         change(Beginning().quantize(), dilations=[2, 2]),
         change(Beginning().quantize(), auto_pad="SAME_UPPER"),
         Beginning(sides=(48, 12)).quantize(),
+        Beginning(width=1, kernel=7, stride=2, pads=(3, 7, 1, 0)).quantize(),  # its one column is not read
         add_outputs(Beginning().quantize(), ["pixels"]),
         add_outputs(Beginning(stride=2).quantize(), ["first/int8", "positive/int8"]),
     ],
-    ids=["float", "float-first", "stride-3", "odd", "dilated", "auto-pad", "other-sides", "pixels", "result"],
+    ids=[
+        "float",
+        "float-first",
+        "stride-3",
+        "odd",
+        "dilated",
+        "auto-pad",
+        "other-sides",
+        "nothing",
+        "pixels",
+        "result",
+    ],
 )
 def test_any_other_graph_is_left_as_it_is(model):
     assert read_blocks(model) is model

@@ -148,7 +148,7 @@ def _find_start(model: onnx.ModelProto) -> _Start | None:
     if stride == 1 and pool is None and any(output % _BLOCK for output in outputs):
         return None
     sides = [_measure_side(shape[at], kernel, stride, (pads[at], pads[at + 2])) for at in (0, 1)]
-    if any(side.made < 1 for side in sides):
+    if any(side.made < 1 or side.blocks < 1 for side in sides):
         return None
     sets = _BLOCK**2 if stride == 1 else 1
     return _Start(entry, conv, written, read, pool, sets, len(weight), shape[2], (sides[0], sides[1]))
