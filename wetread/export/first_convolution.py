@@ -150,8 +150,15 @@ def _find_start(model: onnx.ModelProto) -> _Start | None:
     sides = [_measure_side(shape[at], kernel, stride, (pads[at], pads[at + 2])) for at in (0, 1)]
     if any(side.made < 1 or side.blocks < 1 for side in sides):
         return None
+    if not _pays(shape[2], stride):
+        return None
     sets = _BLOCK**2 if stride == 1 else 1
     return _Start(entry, conv, written, read, pool, sets, len(weight), shape[2], (sides[0], sides[1]))
+
+
+def _pays(channels: int, stride: int) -> bool:
+    """Whether blocks are faster: of colours with stride 2 they are not (benchmarks/blocks.py)."""
+    return channels == 1 or stride == 1
 
 
 def _find_pool(
