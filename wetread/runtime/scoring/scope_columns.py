@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wetread.errors import Status, UsageError
+from wetread.runtime.images.dicom import looks_like_dicom
 from wetread.runtime.model.scope import ATTRIBUTES, INSIDE, OUTSIDE, UNLIKE, Unlike, find_breach
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction
@@ -61,7 +62,7 @@ class AttributeCheck:
 
     def parse(self, data: bytes | DicomObject) -> bytes | DicomObject:
         """Parse a DICOM file once, for its attributes and its pixels, if there are rules."""
-        if not self._rules or not isinstance(data, bytes):
+        if not self._rules or not isinstance(data, bytes) or not looks_like_dicom(data):
             return data
         from wetread.runtime.images.dicom.tags import parse_once
 
