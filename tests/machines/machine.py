@@ -55,6 +55,10 @@ class Machine:
     def install(self, *packages: str, into: str = "site") -> None:
         """Put wheels for it into a folder beside it, with the versions of constraints.txt."""
         if self.installer:
+            if any("wetread-" in package for package in packages):
+                # pip would leave the wheel of an earlier day, which has the same version.
+                remove = [*self.python, "-m", "pip", "uninstall", "--quiet", "--yes", "wetread"]
+                run(remove, log=self.folder / "uninstall.log")
             run([*self.installer, *packages], log=self.folder / "install.log")
         if not self.tags:
             return
