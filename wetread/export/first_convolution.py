@@ -40,12 +40,10 @@ _PARTS = ("int", "scale", "zero")  # of an array as DequantizeLinear reads it, i
 
 def read_blocks(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return an int8 graph whose first convolution reads blocks; `model` itself where that does not apply."""
-    found = _find_start(model)
-    if found is None:
-        return model
     copy = copy_model(model)
     start = _find_start(copy)
-    assert start is not None
+    if start is None:
+        return model
     _Rewriting(copy, start).write()
     sort_nodes(copy)
     prune(copy, [output.name for output in copy.graph.output])
