@@ -4,14 +4,16 @@
     python benchmarks/node.py --memory 20000 --side 64          resident memory after each tenth of them
 
 dcmtk's `storescu` sends. Rates are those of a service at work: of the node from the first association to the
-last row, of `score` the `images_per_second` of its record. Neither counts the start of its process.
+last row, of `score` without what it takes for a single file. Neither counts the start of its process.
+
+Sender and node share the processors that `score` has alone. So there is a bound: `score` of the same files
+while pynetdicom, in a process of its own, takes the same objects and forgets them: no file, no sync, no
+digest, no ledger.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import socket
 import statistics
 import subprocess
@@ -25,6 +27,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.dcmtk import require_tool
 
 HERE = "127.0.0.1"
 ASSOCIATIONS = (1, 4)
@@ -46,7 +52,9 @@ def draw_objects(folder: Path, count: int, *, side: int) -> list[Path]:
         found.file_meta = FileMetaDataset()
         found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = ComputedRadiographyImageStorage
-        found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.4.{index}"
+        found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.UID(
+            f"1.2.3.4.{index}"
+        )
         found.StudyInstanceUID, found.SeriesInstanceUID = "1.2.3.1", "1.2.3.2"
         found.PatientID = found.PatientName = "BENCH"
         found.Modality, found.PhotometricInterpretation, found.SamplesPerPixel = "CR", "MONOCHROME2", 1
@@ -78,32 +86,50 @@ class Node:
             assert time.monotonic() < end, "the rows never came"
             time.sleep(0.01)
 
-    def send(self, groups: list[list[Path]]) -> None:
-        """Send each group in an association of its own, all at a time."""
-        command = ["storescu", "-aec", "WETREAD", HERE, str(self.port)]
-        senders = [subprocess.Popen([*command, *map(str, group)]) for group in groups]
-        assert [sender.wait() for sender in senders] == [0] * len(senders)
-
     def read_memory(self) -> int:
         """Resident memory in MiB (Linux)."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10
 
 
+def send(groups: list[list[Path]], port: int) -> None:
+    """Send each group in an association of its own, all at a time."""
+    command = [require_tool("storescu"), "-aec", "WETREAD", HERE, str(port)]
+    senders = [subprocess.Popen([*command, *map(str, group)]) for group in groups]
+    assert [sender.wait() for sender in senders] == [0] * len(senders)
+
+
+def divide(paths: list[Path], associations: int) -> list[list[Path]]:
+    """Deal the objects out to the associations."""
+    return [paths[start::associations] for start in range(associations)]
+
+
+def find_port() -> int:
+    """Return a free port."""
+    with socket.socket() as free:
+        free.bind((HERE, 0))
+        return int(free.getsockname()[1])
+
+
+def wait_for_answer(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Wait until a process answers C-ECHO."""
+    while subprocess.run(
+        [require_tool("echoscu"), "-aec", "WETREAD", HERE, str(port)], capture_output=True
+    ).returncode:
+        assert process.poll() is None, "it did not start"
+        time.sleep(0.2)
+
+
 @contextmanager
 def run_node(folder: Path) -> Iterator[Node]:
     """Start a node, and stop it at the end."""
-    with socket.socket() as free:
-        free.bind((HERE, 0))
-        port = free.getsockname()[1]
+    port = find_port()
     output = folder / "node.csv"
     command = ["node", "--host", HERE, "--port", str(port), "--allow", "*@*", "--output", str(output)]
     process = subprocess.Popen([*WETREAD, *command, "--quiet"])
     node = Node(process, port, output)
     try:
-        while subprocess.run(["echoscu", "-aec", "WETREAD", HERE, str(port)], capture_output=True).returncode:
-            assert process.poll() is None, "the node did not start"
-            time.sleep(0.2)
+        wait_for_answer(port, process)
         yield node
     finally:
         process.terminate()
@@ -114,36 +140,80 @@ def measure_node(paths: list[Path], associations: int) -> float:
     """Return how many objects a second get their rows."""
     with tempfile.TemporaryDirectory() as folder, run_node(Path(folder)) as node:
         started = time.perf_counter()
-        node.send([paths[start::associations] for start in range(associations)])
+        send(divide(paths, associations), node.port)
         node.wait_for(len(paths))
         return len(paths) / (time.perf_counter() - started)
 
 
-def measure_score(folder: Path) -> float:
-    """Return how many files a second `score` reads."""
+@contextmanager
+def run_score(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Score a folder; yield the process, and see at the end that it is over and well."""
     with tempfile.TemporaryDirectory() as place:
-        output = Path(place) / "score.csv"
-        line = ["score", str(folder), "--output", str(output), "--quiet"]
-        subprocess.run([*WETREAD, *line], check=True)
-        record = json.loads(output.with_name("score.csv.run.json").read_text())
-        return float(record["images_per_second"])
+        line = ["score", str(folder), "--output", str(Path(place) / "score.csv"), "--quiet"]
+        process = subprocess.Popen([*WETREAD, *line])
+        yield process
+        assert process.wait() == 0
+
+
+def measure_score(folder: Path) -> float:
+    """Return how many seconds `score` takes for the files, its start included."""
+    started = time.perf_counter()
+    with run_score(folder):
+        pass
+    return time.perf_counter() - started
+
+
+def measure_bound(folder: Path, paths: list[Path], associations: int) -> float:
+    """Return how many seconds `score` takes for the files while pynetdicom takes the same ones."""
+    port = find_port()
+    receiver = subprocess.Popen([sys.executable, __file__, "--forget", str(port)])
+    try:
+        wait_for_answer(port, receiver)
+        started = time.perf_counter()
+        with run_score(folder):
+            send(divide(paths, associations), port)
+        return time.perf_counter() - started
+    finally:
+        receiver.terminate()
+        receiver.wait()
+
+
+def forget(port: int) -> None:
+    """Take objects with pynetdicom and forget them, as fast as it can."""
+    from pynetdicom import AE, evt
+
+    from wetread.node.receiver import CLASSES, VERIFICATION
+
+    entity = AE("WETREAD")
+    entity.maximum_pdu_size = 1 << 17
+    for kind in (*CLASSES, VERIFICATION):
+        entity.add_supported_context(kind)
+    entity.start_server(
+        (HERE, port), evt_handlers=[(evt.EVT_C_STORE, lambda _: 0), (evt.EVT_C_ECHO, lambda _: 0)]
+    )
 
 
 def compare(objects: int, rounds: int, side: int) -> None:
     """Print the median of the ratios within rounds, and their range."""
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as small:
         paths = draw_objects(Path(place), objects, side=side)
-        found: dict[int, list[float]] = {count: [] for count in ASSOCIATIONS}
+        draw_objects(Path(small), 1, side=side)
+        found: dict[str, list[float]] = {}
         for turn in range(rounds):
-            rate = measure_score(Path(place))
-            nodes = {count: measure_node(paths, count) for count in ASSOCIATIONS}
-            shown = ", ".join(f"{count} associations {nodes[count]:.1f}/s" for count in ASSOCIATIONS)
-            print(f"round {turn + 1}: score {rate:.1f}/s, {shown}", flush=True)
+            start = measure_score(Path(small))
+            rate = objects / (measure_score(Path(place)) - start)
+            rates = {}
             for count in ASSOCIATIONS:
-                found[count].append(nodes[count] / rate)
-    for count, ratios in found.items():
+                rates[f"{count} associations"] = measure_node(paths, count)
+                bound = measure_bound(Path(place), paths, count) - start
+                rates[f"bound of {count}"] = objects / bound
+            shown = ", ".join(f"{name} {each:.1f}/s" for name, each in rates.items())
+            print(f"round {turn + 1}: score {rate:.1f}/s, {shown}", flush=True)
+            for name, each in rates.items():
+                found.setdefault(name, []).append(each / rate)
+    for name, ratios in found.items():
         middle, least, most = statistics.median(ratios), min(ratios), max(ratios)
-        print(f"{count} associations: {middle:.2f} of score ({least:.2f} to {most:.2f}, {rounds} rounds)")
+        print(f"{name}: {middle:.2f} of score ({least:.2f} to {most:.2f}, {rounds} rounds)")
 
 
 def follow_memory(objects: int, side: int) -> None:
@@ -155,7 +225,7 @@ def follow_memory(objects: int, side: int) -> None:
             step = max(1000, objects // 10)
             for start in range(0, objects, step):
                 part = paths[start : start + step]
-                node.send([part[first::4] for first in range(4)])
+                send(divide(part, 4), node.port)
                 node.wait_for(start + len(part))
                 print(f"{start + len(part):,} objects: {node.read_memory()} MiB", flush=True)
 
@@ -167,9 +237,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--memory", type=int, default=0, metavar="OBJECTS")
+    parser.add_argument("--forget", type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    assert shutil.which("storescu"), "dcmtk is not installed"
-    if given.memory:
+    if given.forget:
+        forget(given.forget)
+    elif given.memory:
         follow_memory(given.memory, given.side)
     else:
         compare(given.objects, given.rounds, given.side)

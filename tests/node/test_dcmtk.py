@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterator
@@ -17,11 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.dcmtk import find_tool, require_tool
 from tests.node.conftest import HERE, associate, make_image, until
 from tests.runtime.images.dicom.drawing import draw_xray, write_dicom
 
 pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("storescu", "echoscu", "storescp"))),
+    not all(map(find_tool, ("storescu", "echoscu", "storescp"))),
     reason="dcmtk is not installed: apt-get install dcmtk (.ci/run does, as root)",
 )
 # What each of storescu's options proposes (the lossless JPEG is that of the first prediction).
@@ -74,7 +76,7 @@ class Process:
 
     def answers(self) -> bool:
         assert self.process is not None and self.process.poll() is None, self.said()
-        command = ["echoscu", "-to", "5", "-aec", "WETREAD", HERE, str(self.port)]
+        command = [require_tool("echoscu"), "-to", "5", "-aec", "WETREAD", HERE, str(self.port)]
         return subprocess.run(command, capture_output=True).returncode == 0
 
     def kill(self, number: int = signal.SIGKILL) -> int:
@@ -90,7 +92,8 @@ class Process:
         return (self.folder / "node.log").read_text()
 
     def send(self, *options: str, seconds: float = 120) -> subprocess.CompletedProcess[bytes]:
-        command = ["storescu", "-R", "-aec", "WETREAD", *options[:-1], HERE, str(self.port), options[-1]]
+        to = ["-R", "-aec", "WETREAD", *options[:-1], HERE, str(self.port), options[-1]]
+        command = [require_tool("storescu"), *to]
         try:
             return subprocess.run(command, capture_output=True, timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -110,11 +113,19 @@ def storescp(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """dcmtk's receiver: where it listens, and the folder of what it took."""
     folder, port = tmp_path / "archive", find_port()
     folder.mkdir()
-    command = ["storescp", "-aet", "ARCH", "-od", str(folder), str(port)]
+    command = [require_tool("storescp"), "-aet", "ARCH", "-od", str(folder), str(port)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield f"ARCH@{HERE}:{port}", folder
     process.kill()
     process.wait()
+
+
+def test_the_judges_are_dcmtk_and_not_pynetdicom(monkeypatch):
+    """As in an activated environment, whose own `storescu` comes first on the PATH."""
+    monkeypatch.setenv("PATH", sysconfig.get_path("scripts") + os.pathsep + os.environ["PATH"])
+    for name in ("storescu", "echoscu", "storescp"):
+        shown = subprocess.run([require_tool(name), "--version"], capture_output=True, text=True)
+        assert "dcmtk" in shown.stdout, name
 
 
 def test_every_transfer_syntax_scores_as_its_file_does(node, tmp_path, model):
@@ -257,13 +268,13 @@ def test_tls_asks_both_sides_for_a_certificate(node, tmp_path):
 
     def echo(name: str, *, ca: str = "ca") -> int:
         tls = ["+tls", files[f"{name} key"], files[name], "+cf", files[ca]]
-        command = ["echoscu", "-to", "10", *tls, "-aec", "WETREAD", HERE, str(node.port)]
+        command = [require_tool("echoscu"), "-to", "10", *tls, "-aec", "WETREAD", HERE, str(node.port)]
         return subprocess.run(command, capture_output=True, timeout=60).returncode
 
     assert echo("peer") == 0
     assert echo("stranger") != 0
     assert echo("peer", ca="stranger") != 0
-    plain = ["echoscu", "-to", "5", "-aec", "WETREAD", HERE, str(node.port)]
+    plain = [require_tool("echoscu"), "-to", "5", "-aec", "WETREAD", HERE, str(node.port)]
     assert subprocess.run(plain, capture_output=True, timeout=60).returncode != 0
     assert echo("peer") == 0
     assert "Traceback" not in node.said()
@@ -275,7 +286,9 @@ def test_results_go_to_archives_by_tls_whose_certificate_is_known(node, tmp_path
     files, folder, port = make_certificates(tmp_path), tmp_path / "archive", find_port()
     folder.mkdir()
     tls = ["+tls", files[f"{name} key"], files[name], "+cf", files["ca"]]
-    archive = subprocess.Popen(["storescp", *tls, "-aet", "ARCH", "-od", str(folder), str(port)])
+    archive = subprocess.Popen(
+        [require_tool("storescp"), *tls, "-aet", "ARCH", "-od", str(folder), str(port)]
+    )
     try:
         node.more = ("--tls-cert", files["node"], "--tls-key", files["node key"], "--tls-ca", files["ca"])
         node.more += ("--send-to", f"ARCH@{HERE}:{port}", "--results", "sr")

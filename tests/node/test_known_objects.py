@@ -21,14 +21,17 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps=st.lists(STEPS, max_size=30), many=st.sampled_from([1, 7, 4096]))
-def test_it_knows_what_dictionaries_know(steps, many):
-    """However much of it is gathered before it is asked."""
+@given(
+    steps=st.lists(STEPS, max_size=30), many=st.sampled_from([1, 7, 4096]), few=st.sampled_from([0, 3, 99])
+)
+def test_it_knows_what_dictionaries_know(steps, many, few):
+    """However much of it is gathered before it is asked, and written one by one or all at a time."""
     digests: dict[str, bytes] = {}
     states: dict[str, int] = {}
     sent: dict[str, set[str]] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(known_objects, "_MANY", many)
+        patch.setattr(known_objects, "_FEW", few)
         known = KnownObjects(WAYS)
         for what, value in [*steps, ("look", None)]:
             if what == "learn":

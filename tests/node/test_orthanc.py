@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from tests.dcmtk import find_tool
 from tests.node.conftest import HERE, make_image, until
 from tests.node.test_dcmtk import Process, find_port
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(
-        not shutil.which("Orthanc") or not shutil.which("echoscu"),
+        not shutil.which("Orthanc") or not find_tool("echoscu"),
         reason="Orthanc and dcmtk are not installed: apt-get install orthanc dcmtk",
     ),
 ]

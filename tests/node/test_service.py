@@ -110,10 +110,10 @@ def test_a_full_disk_is_answered_and_the_object_taken_later(start, monkeypatch):
     full: list[bool] = []
     whole = module.write_file
 
-    def write(path: Path, data: bytes, **more: int) -> None:
+    def write(path: Path, *parts: bytes, **more: int) -> None:
         if full:
             raise OSError(errno.ENOSPC, "No space left on device")
-        whole(path, data, **more)
+        whole(path, *parts, **more)
 
     monkeypatch.setattr(module, "write_file", write)
     with start() as node:

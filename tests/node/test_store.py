@@ -187,10 +187,10 @@ def test_objects_of_one_uid_wait_for_one_another_and_others_do_not(tmp_path, mon
 
     store, whole, going, begun = open_store(tmp_path), module.write_file, threading.Event(), []
 
-    def write(path: Path, data: bytes, **more: int) -> None:
+    def write(path: Path, *parts: bytes, **more: int) -> None:
         begun.append(path.name)
         assert going.wait(60)
-        whole(path, data, **more)
+        whole(path, *parts, **more)
 
     monkeypatch.setattr(module, "write_file", write)
     found: list[Received] = []

@@ -17,6 +17,7 @@ DIGEST = 16  # bytes
 OTHER = ".other-"
 DONE, HELD = 1, 2
 _MANY = 4096
+_FEW = 8  # for which no arrays are made
 
 
 class KnownObjects:
@@ -70,6 +71,9 @@ class KnownObjects:
         learned, added, self._learned, self._added, self._count = self._learned, self._added, {}, {}, 0
         # A name's digest is what takes time: many come and are done in the same part of the ledger.
         numbers = {name: number for number, name in enumerate(dict.fromkeys(chain(learned, *added.values())))}
+        if len(numbers) <= _FEW:
+            self._write_few(numbers, learned, added)
+            return
         rows = self._table.place_many(numbers)
         values, touched = self._table.values, np.unique(rows)
         self._open -= _count_open(values[touched])
@@ -79,6 +83,20 @@ class KnownObjects:
         for (place, bit), names in added.items():
             values[rows[[numbers[name] for name in names]], place] |= bit
         self._open += _count_open(values[touched])
+
+    def _write_few(
+        self, names: Collection[str], learned: Mapping[str, bytes], added: Mapping[tuple[int, int], list[str]]
+    ) -> None:
+        """As `_write` does of many, in a tenth of the time: a node asks after each object."""
+        for name in names:
+            value = bytearray(self._table.get(name) or self._blank)
+            self._open -= _is_open(value)
+            value[:DIGEST] = learned.get(name, value[:DIGEST])
+            for (place, bit), others in added.items():
+                if name in others:
+                    value[place] |= bit
+            self._open += _is_open(value)
+            self._table.put(name, bytes(value))
 
     @property
     def open(self) -> int:
@@ -120,6 +138,10 @@ class KnownObjects:
     def is_all_sent(self, name: str) -> bool:
         """Tell whether all results of an object are out."""
         return len(self.list_sent(name)) == len(self._results)
+
+
+def _is_open(value: bytearray) -> bool:
+    return any(value[:DIGEST]) and not value[DIGEST] & DONE
 
 
 def _count_open(values: NDArray[np.uint8]) -> int:

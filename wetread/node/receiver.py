@@ -6,6 +6,7 @@ One association is one thread of pynetdicom's. Success is answered when the obje
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -20,6 +21,8 @@ from wetread.runtime.images.dicom.frames import list_syntaxes
 from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:
+    from io import BytesIO
+
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -112,12 +115,12 @@ class Receiver:
         link: Any = event.assoc.dul
         connection, machine = link.socket, link.state_machine
         close_always(connection)
-        read, act = connection.recv, machine.do_action
+        act = machine.do_action
 
-        def read_bounded(count: int) -> bytearray:
+        def read_bounded(count: int) -> memoryview:
             if count > _LONGEST_PDU:
                 raise OSError(errno.EMSGSIZE, "a PDU that is too long")
-            return bytearray(read(count))
+            return _read_whole(connection.socket, count)
 
         is_over = False
 
@@ -179,15 +182,17 @@ class Receiver:
     def _take(self, event: Event) -> int:
         """See one object on the disk; the status of the answer (PS3.4, B.2.3)."""
         self._forget(event)
-        data = event.encoded_dataset()
         uid = str(cast("C_STORE", event.request).AffectedSOPInstanceUID)
         kind = cast("C_STORE", event.request).AffectedSOPClassUID
-        if kind in (REPORTS, CAPTURES) and is_own_result(data):
+        if kind in (REPORTS, CAPTURES) and is_own_result(event.encoded_dataset()):
             return SUCCESS  # an archive that routes a study back: a result is never scored
         if kind == REPORTS:
             return NO_CLASS
         try:
-            received, name = self._store.keep(uid, data)
+            # As `encoded_dataset` would put them together, without a copy of what may be many megabytes.
+            header = bytes(128) + b"DICM" + import_pynetdicom().dsutils.encode_file_meta(event.file_meta)
+            with cast("BytesIO", cast("C_STORE", event.request).DataSet).getbuffer() as data:
+                received, name = self._store.keep(uid, data, header=header)
         except ValueError:
             self._report(f"refused an object of {event.assoc.requestor.ae_title!r}: its UID is none")
             return NOT_UNDERSTOOD
@@ -199,6 +204,20 @@ class Receiver:
             self._faults.say("store", "")
             self._arrived(name)
         return SUCCESS
+
+
+def _read_whole(connection: socket.socket | None, count: int) -> memoryview:
+    """Read so many bytes, or what comes before the peer ends the connection. Raises OSError.
+
+    pynetdicom asks for 4096 at a time: 2,000 calls for an X-ray, each of which waits for the interpreter.
+    """
+    if connection is None:
+        raise OSError(errno.ENOTCONN, "the connection is closed")
+    found = memoryview(bytearray(count))
+    filled = 0
+    while filled < count and (more := connection.recv_into(found[filled:])):
+        filled += more
+    return found[:filled]
 
 
 def _make_abort() -> Any:

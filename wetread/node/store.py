@@ -38,6 +38,7 @@ LEDGER_SUFFIX = ".node"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _SUFFIX = ".dcm"
 _VERSION = 1
+Buffer = bytes | memoryview
 _PART = 4096  # names that are looked up, or noted in one line, at a time
 
 
@@ -218,15 +219,17 @@ class Store:
                 self._log.append({"received": self._unnoted})
                 self._unnoted.clear()
 
-    def keep(self, uid: str, data: bytes) -> tuple[Received, str]:
+    def keep(self, uid: str, data: Buffer, *, header: bytes = b"") -> tuple[Received, str]:
         """See an object on the disk; return what it is to the store, and the name of its file.
+
+        `header`: the beginning of the file, up to the data set, where `data` is the data set alone.
 
         Threads may write objects of different UIDs at a time. Raises ValueError for a UID that is none, and
         OSError where the disk is full or fails: then nothing of it counts, and it may be sent again.
         """
         if not _UID.fullmatch(uid) or len(uid) > 64:
             raise ValueError("not a UID")
-        digest, first = _digest(data), uid + _SUFFIX
+        digest, first = _digest(data, is_file=not header), uid + _SUFFIX
         with self._alone(uid):
             with self._lock:
                 self._marker.check()
@@ -237,7 +240,7 @@ class Store:
                 done = self._known.find_state(name) & DONE
                 if known is not None and (done or (self.folder / name).exists()):
                     return Received.SAME, name
-            write_file(self.folder / name, data, mode=self._mode)
+            write_file(self.folder / name, header, data, mode=self._mode)
             if is_second:
                 return Received.OTHER, name
             with self._lock:
@@ -349,9 +352,9 @@ def key_name(name: str) -> str:
     return hashlib.blake2b(os.fsencode(name), digest_size=8).hexdigest()
 
 
-def _digest(data: bytes) -> bytes:
+def _digest(data: Buffer, *, is_file: bool = True) -> bytes:
     """A digest of an object without its file's meta information, which says who wrote the file."""
     start = 0
-    if data[128:132] == b"DICM" and data[132:140] == b"\x02\0\0\0UL\x04\0":
+    if is_file and data[128:132] == b"DICM" and data[132:140] == b"\x02\0\0\0UL\x04\0":
         start = 144 + int.from_bytes(data[140:144], "little")
     return hashlib.blake2b(memoryview(data)[start:], digest_size=16).digest()

@@ -65,11 +65,15 @@ def replace_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         sync_folder(str(place))
 
 
-def write_file(path: str | os.PathLike[str], data: bytes, *, mode: int | None = None) -> None:
-    """Write a file atomically, with the permissions `mode` or those of the umask. Raises OSError."""
+def write_file(path: str | os.PathLike[str], *parts: bytes | memoryview, mode: int | None = None) -> None:
+    """Write `parts`, one after another, as one file, atomically. Raises OSError.
+
+    It gets the permissions `mode`, or those of the umask.
+    """
     opener = None if mode is None else make_opener(mode)
     with replace_file(path) as staged, open(staged, "wb", opener=opener) as file:
-        file.write(data)
+        for part in parts:
+            file.write(part)
 
 
 def copy_file(source: Path, path: str, *, overwrite: bool) -> bool:
