@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,33 @@ def test_an_error_stands_in_its_place_and_the_threads_end():
     with pytest.raises(ZeroDivisionError):
         next(results)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ends")]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_of_the_items_stands_behind_what_came_before_it(threads):
+    def fail() -> Iterator[int]:
+        yield from range(5)
+        raise LookupError("the listing broke off")
+
+    found: list[str] = []
+    with pytest.raises(LookupError, match="broke off"):
+        found.extend(map_in_order(str, fail(), threads=threads, ahead=2 * threads, name="breaks"))
+    assert found == ["0", "1", "2", "3", "4"]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("breaks")]
+
+
+def test_items_are_taken_one_at_a_time_by_many_threads():
+    """A generator that is entered twice would raise ValueError."""
+    busy = threading.Lock()
+
+    def take() -> Iterator[int]:
+        for item in range(300):
+            assert busy.acquire(blocking=False)
+            time.sleep(1e-5)
+            busy.release()
+            yield item
+
+    assert list(map_in_order(int, take(), threads=8, ahead=16, name="many")) == list(range(300))
 
 
 def test_a_caller_that_goes_away_ends_the_threads():

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections import deque
+import threading
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from queue import SimpleQueue
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -23,20 +24,68 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items in progress.
 
-    An error of `work` is raised at its item's position. When the caller stops, items that have not begun are
-    dropped, and those in progress are waited for. `name`: the prefix of the threads' names.
+    The threads themselves take the next item from `items`, one at a time: a thread that did it for them would
+    compete with each for the interpreter's lock. An error of `work` or `items` is raised at its item's
+    position. When the caller stops, those in progress are waited for. `name`: the prefix of the threads'
+    names.
     """
+    queue: _Queue[Item, Result] = _Queue(iter(items), ahead=ahead)
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
-    under_way: deque[Future[Result]] = deque()
     try:
-        for item in items:
-            under_way.append(pool.submit(work, item))
-            if len(under_way) >= ahead:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+        for _ in range(threads):
+            pool.submit(queue.serve, work)
+        while (result := queue.taken.get()) is not None:
+            yield result.result()
+            queue.permits.release()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        queue.is_over = True
+        queue.permits.release(threads)
+        pool.shutdown(wait=True)
+
+
+class _Queue(Generic[Item, Result]):
+    """The items of one call, from which its threads take. `taken`: the results in order, then None."""
+
+    def __init__(self, items: Iterator[Item], *, ahead: int) -> None:
+        self._items, self._lock = items, threading.Lock()
+        self.permits = threading.Semaphore(ahead)
+        self.taken: SimpleQueue[Future[Result] | None] = SimpleQueue()
+        self.is_over = False
+
+    def serve(self, work: Callable[[Item], Result]) -> None:
+        """Work on one item after another, until there are no more or the caller stops."""
+        while (found := self._take()) is not None:
+            result, item = found
+            try:
+                result.set_result(work(item))
+            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+                result.set_exception(error)
+            del found, result, item  # or they are kept while this thread waits for its next one
+
+    def _take(self) -> tuple[Future[Result], Item] | None:
+        """Take the next item, when one may be in progress; None if there is none, or the listing failed."""
+        self.permits.acquire()
+        with self._lock:
+            if self.is_over:
+                self.permits.release()  # another thread may wait to learn the same
+                return None
+            result: Future[Result] = Future()
+            try:
+                item = next(self._items)
+            except StopIteration:
+                self._end(None)
+                return None
+            except BaseException as error:  # noqa: BLE001 - raised at its place in the order
+                result.set_exception(error)
+                self._end(result)
+                return None
+            self.taken.put(result)
+            return result, item
+
+    def _end(self, last: Future[Result] | None) -> None:
+        self.is_over = True
+        self.taken.put(last)
+        self.permits.release()
 
 
 # Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, threads do as well as

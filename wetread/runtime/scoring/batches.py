@@ -224,6 +224,7 @@ def _fill_batch(
 ) -> _Filled:
     """Put the images that can be read side by side at the front of a batch."""
     check = AttributeCheck(spec, max_memory=max_memory)
+    has_rules = check.has_rules
     rows: list[Prediction | None] = []
     breaches: list[str] = []
     reading = decoding = 0.0
@@ -232,29 +233,30 @@ def _fill_batch(
         try:
             data = _read_entry(read, entry)
             middle = perf_counter()
-            if isinstance(data, np.ndarray):
-                batch[len(breaches)] = data
-            else:
+            if has_rules:
                 data = check.parse(data)
-                batch[len(breaches)] = read_input(data, spec.pixels, max_memory=max_memory)
-            breaches.append(check.find_breaches(data))
+            batch[len(breaches)] = (
+                data if isinstance(data, np.ndarray) else read_input(data, spec.pixels, max_memory=max_memory)
+            )
+            breaches.append(check.find_breaches(data) if has_rules else "")
             rows.append(None)
         except ImageError as error:
             rows.append(make_failure(entry.name, error))
         reading += middle - start
-        decoding += _watch_time(entry, perf_counter() - middle)
+        taken = perf_counter() - middle
+        decoding += taken
+        if taken > _SLOW_SECONDS:
+            _warn_slow(entry, taken)
     return _Filled(rows, breaches, reading, decoding)
 
 
-def _watch_time(entry: Entry, seconds: float) -> float:
+def _warn_slow(entry: Entry, seconds: float) -> None:
     """Warn about an input that took too long to decode, with its name, so that it can be found."""
-    if seconds > _SLOW_SECONDS:
-        warnings.warn(
-            f"{entry.name} took {seconds:.0f} s to decode. Check that file: it may be made to be slow.",
-            SlowImageWarning,
-            stacklevel=2,
-        )
-    return seconds
+    warnings.warn(
+        f"{entry.name} took {seconds:.0f} s to decode. Check that file: it may be made to be slow.",
+        SlowImageWarning,
+        stacklevel=2,
+    )
 
 
 def _read_entry(read: Read, entry: Entry) -> bytes | DicomObject | NDArray[np.uint8]:

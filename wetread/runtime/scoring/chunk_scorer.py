@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 from wetread.errors import ImageError, Status
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring.batches import Chunk, Model, score_chunk
+from wetread.runtime.scoring.batches import Chunk, Model, Read, score_chunk
 from wetread.runtime.scoring.dicom_columns import Tagging
 from wetread.runtime.scoring.row_encoding import Encoder, Rows
 from wetread.runtime.scoring.scope_columns import refuse_outside
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from wetread.runtime.images.dicom.values import DicomObject
 
 ReadFile = Callable[[Entry], bytes]
@@ -44,23 +47,28 @@ class ChunkScorer:
 
     def score(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> Rows:
         """Score a chunk. `fatal`: positions of inputs that are not read, because they end the process."""
-        refused = {id(entries[at]) for at in fatal}
-
-        def read(entry: Entry) -> bytes | DicomObject:
-            if id(entry) not in refused:
-                return self._tagging.read(entry)
-            raise ImageError(
-                Status.UNREADABLE,
-                "It ended the process that read it, again and again. The file may be made to do that, or "
-                "memory is short: score it alone, or with fewer --workers.",
-            )
-
         options = self._options
+        read: Read = self._tagging.reading
+        if fatal:
+            read = _refuse({id(entries[at]) for at in fatal}, otherwise=read)
         scored = score_chunk(self._model, entries, read, options.max_memory, options.batch_size)
         return self._encoder.encode(scored)
 
     def _finish(self, chunk: Chunk) -> Chunk:
         return self._tagging.attach(refuse_chunk(chunk) if self._options.refuse_outside else chunk)
+
+
+def _refuse(refused: Collection[int], *, otherwise: Read) -> Read:
+    def read(entry: Entry) -> bytes | DicomObject | NDArray[np.uint8]:
+        if id(entry) not in refused:
+            return otherwise(entry)
+        raise ImageError(
+            Status.UNREADABLE,
+            "It ended the process that read it, again and again. The file may be made to do that, or "
+            "memory is short: score it alone, or with fewer --workers.",
+        )
+
+    return read
 
 
 def refuse_chunk(chunk: Chunk) -> Chunk:

@@ -38,8 +38,13 @@ class Tagging:
         # The key is the entry itself, not its name: a list may name a file twice.
         self._found: dict[int, dict[str, str | None]] = {}
 
+    @property
+    def reading(self) -> Callable[[Entry], bytes | DicomObject]:
+        """What reads an input: a file's bytes, or the object that was parsed for its attributes."""
+        return self.read if self._tags else self._read
+
     def read(self, entry: Entry) -> bytes | DicomObject:
-        """Return a file's bytes, or the object that was parsed for its attributes. Raises as `read` does."""
+        """Read an input as `reading` does. Raises as `read` does."""
         data = self._read(entry)
         if not self._tags:
             return data

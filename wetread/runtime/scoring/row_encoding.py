@@ -119,7 +119,9 @@ class Encoder:
 
     def _list_unusual(self, good: list[Entry], scored: Scored) -> list[int]:
         """List the inputs with a score whose rows need a Prediction: odd names, or outside the scope."""
-        outside = np.array([bool(breach) for breach in scored.breaches], bool)
+        outside = np.zeros(len(good), bool)
+        if any(scored.breaches):
+            outside |= np.array([bool(breach) for breach in scored.breaches], bool)
         rule = None if self._model.spec.scope is None else self._model.spec.scope.unlike
         if rule is not None and scored.unlike is not None:
             outside |= exceeds(rule, scored.unlike[: len(good)])

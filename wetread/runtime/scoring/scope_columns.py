@@ -60,7 +60,12 @@ class AttributeCheck:
         self._rules = () if spec.scope is None else spec.scope.attributes
         self._max_memory = max_memory
 
-    def parse(self, data: bytes | DicomObject) -> bytes | DicomObject:
+    @property
+    def has_rules(self) -> bool:
+        """Whether there is anything to check."""
+        return bool(self._rules)
+
+    def parse(self, data: bytes | DicomObject | Images) -> bytes | DicomObject | Images:
         """Parse a DICOM file once, for its attributes and its pixels, if there are rules."""
         if not self._rules or not isinstance(data, bytes) or not looks_like_dicom(data):
             return data

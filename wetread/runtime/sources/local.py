@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Callable, Container, Iterator
 from operator import itemgetter
 from typing import Any
@@ -27,6 +28,7 @@ from wetread.runtime.files.reading import find_entry, read_entry
 
 Folders = tuple[str, ...]
 _BEAT_EVERY = 1_000
+_ENCODING, _ERRORS = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 
 
 class _LocalSource:
@@ -70,10 +72,11 @@ class LocalFolder(_LocalSource):
             if self._include is None or matches(self._include, os.path.basename(self.location)):
                 yield find_entry(self.location)
             return
-        root = self._root()
-        for entry in walk(root):
-            if self._include is None or matches(self._include, entry.name[len(root) :]):
-                yield entry
+        root, include = self._root(), self._include
+        if include is None:
+            yield from walk(root)
+        else:
+            yield from (entry for entry in walk(root) if matches(include, entry.name[len(root) :]))
 
     def _root(self) -> str:
         return self.location if self.location.endswith(("/", os.sep)) else self.location + "/"
@@ -179,10 +182,11 @@ def explain_listing(folder: str, error: OSError) -> SourceError:
 
 def _sort_key(item: os.DirEntry[str]) -> bytes:
     """The bytes of a name, with a slash after a folder's."""
+    name = item.name.encode(_ENCODING, _ERRORS)  # as os.fsencode does
     try:
-        return os.fsencode(item.name) + b"/" if item.is_dir() else os.fsencode(item.name)
+        return name + b"/" if item.is_dir() else name
     except OSError:
-        return os.fsencode(item.name)
+        return name
 
 
 def _file_entry(name: str, item: os.DirEntry[str]) -> Entry | None:
