@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -83,13 +84,13 @@ def turn(picture: Pixels, chance: np.random.Generator) -> Pixels:
     return np.clip(patch * light + shift, 0, 255).astype(np.uint8)
 
 
-def choose_faces(files: Files, chance: np.random.Generator) -> Chosen:
-    """Unbalanced, few, gray, 25 x 25: 15 faces among 60 others train; 85 and 40 are tested."""
+def choose_faces(files: Files, chance: np.random.Generator, *, faces: int = 15) -> Chosen:
+    """Unbalanced, few, gray, 25 x 25: 15 faces among 60 others train; the rest of 100 each are tested."""
     from io import BytesIO
 
     images = np.uint8(np.round(np.load(BytesIO(files["lfw_subset.npy"])) * 255))
     chosen: Chosen = {"train": {}, "test": {}}
-    for label, first, count in (("face", 0, 15), ("other", 100, 60)):
+    for label, first, count in (("face", 0, faces), ("other", 100, 60)):
         order = first + chance.permutation(100)
         chosen["train"][label] = [images[i] for i in order[:count]]
         chosen["test"][label] = [images[i] for i in order[count:]]
@@ -114,6 +115,7 @@ SETS: dict[str, Callable[[Files, np.random.Generator], Chosen]] = {
     "photographs": cut_photographs,
     "textures": turn_textures,
     "faces": choose_faces,
+    "few faces": partial(choose_faces, faces=5),
     "digits": choose_digits,
 }
 

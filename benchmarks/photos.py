@@ -3,7 +3,7 @@
     pip download --no-deps --only-binary :all: scikit-image==0.25.2
     python benchmarks/photos.py scikit_image*.whl --work FOLDER [--seeds 3] [--only digits]
 
-Four small sets (photo_sets.py), three seeds. `train(TrainConfig(data, output, seed))` looks at the images and
+Small sets of four kinds (photo_sets.py), three seeds. `train(TrainConfig(data, output, seed))` looks at the images and
 chooses everything else. The tutorial's network (Rescaling, three convolutions, one dense layer, Adam) then
 trains as many processor seconds as that took, from reading to saving; its own reading is not counted. Both
 train on the same folder; a tenth of it validates wetread's. They take turns, each in a process of its own.
