@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,7 @@ from wetread.runtime import threads
 from wetread.runtime.threads import count_processors, map_in_order, read_quota
 
 
-@given(items=st.lists(st.integers()), threads=st.integers(1, 4), ahead=st.integers(1, 9))
+@given(items=st.lists(st.integers()), threads=st.integers(1, 4), ahead=st.integers(0, 9))
 def test_results_are_in_order_and_few_are_taken_ahead(items, threads, ahead):
     taken = 0
 
@@ -29,7 +32,7 @@ def test_results_are_in_order_and_few_are_taken_ahead(items, threads, ahead):
     found = []
     for result in map_in_order(lambda x: x * 2, take(), threads=threads, ahead=ahead, name="test"):
         found.append(result)
-        assert taken - len(found) < ahead
+        assert taken - len(found) < max(1, ahead)
     assert found == [item * 2 for item in items]
 
 
@@ -73,6 +76,91 @@ def test_a_caller_that_goes_away_ends_the_threads():
     assert next(results) == "0"
     results.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("leaves")]
+
+
+def test_nothing_is_worked_on_after_the_caller_went_away():
+    """A thread that was waiting for its item then throws it away."""
+    going, worked = threading.Event(), []
+
+    def take() -> Iterator[int]:
+        yield 0
+        going.wait(60)
+        yield 1
+
+    results = map_in_order(worked.append, take(), threads=1, ahead=2, name="late")
+    next(results)
+    threading.Timer(0.1, going.set).start()
+    results.close()
+    assert worked == [0]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("late")]
+
+
+def test_a_caller_that_goes_away_does_not_wait_long_for_items_that_do_not_come(monkeypatch):
+    """A share that does not answer: Ctrl-C in a notebook."""
+    monkeypatch.setattr(threads, "_PATIENCE_SECONDS", 0.05)
+    going = threading.Event()
+
+    def take() -> Iterator[int]:
+        yield 0
+        going.wait(60)
+
+    results = map_in_order(str, take(), threads=2, ahead=4, name="stuck")
+    assert next(results) == "0"
+    results.close()
+    assert not going.is_set()
+    going.set()
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("stuck")]
+    for thread in left:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("fails", ["work", "items"])
+def test_an_error_holds_nothing_once_it_is_handled(fails):
+    """What worked may hold large arrays, and items the threads of another call."""
+
+    class Large:
+        pass
+
+    seen: list[weakref.ref[Large]] = []
+
+    def raise_with_it() -> None:
+        large = Large()
+        seen.append(weakref.ref(large))
+        raise ValueError("broken")
+
+    def take() -> Iterator[int]:
+        yield from range(3)
+        if fails == "items":
+            raise_with_it()
+        yield from range(1000)
+
+    def work(item: int) -> int:
+        if fails == "work":
+            raise_with_it()
+        return item
+
+    gc.disable()
+    try:
+        inner = map_in_order(int, take(), threads=2, ahead=2, name="inner")
+        with suppress(ValueError):
+            list(map_in_order(work, inner, threads=2, ahead=2, name="outer"))
+        del inner
+        assert seen
+        assert [each() for each in seen] == [None] * len(seen)
+        assert not [each for each in threading.enumerate() if each.name.startswith(("inner", "outer"))]
+    finally:
+        gc.enable()
+
+
+def test_a_program_ends_whose_results_were_not_all_taken():
+    code = (
+        "from wetread.runtime.threads import map_in_order\n"
+        "results = map_in_order(str, range(1000), threads=2, ahead=4, name='left')\n"
+        "print(next(results))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("0\n", 0)
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import math
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -22,70 +22,94 @@ Result = TypeVar("Result")
 def map_in_order(
     work: Callable[[Item], Result], items: Iterable[Item], *, threads: int, ahead: int, name: str
 ) -> Iterator[Result]:
-    """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items in progress.
+    """Yield `work(item)` for each item, in order, lazily, with at most `ahead` items in progress, or one.
 
-    The threads themselves take the next item from `items`, one at a time: a thread that did it for them would
-    compete with each for the interpreter's lock. An error of `work` or `items` is raised at its item's
-    position. When the caller stops, those in progress are waited for. `name`: the prefix of the threads'
-    names.
+    The threads take their items from `items` themselves, one at a time: if the caller's thread did, it would
+    compete with each of them for the interpreter's lock. An error of `work` or `items` is raised at its
+    item's position. When the caller stops, the threads are waited for, unless `items` has not answered for a
+    second. `name`: the prefix of the threads' names.
     """
-    queue: _Queue[Item, Result] = _Queue(iter(items), ahead=ahead)
+    queue: _Queue[Item, Result] = _Queue(work, iter(items))
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
+    under_way: deque[Future[tuple[Result] | None]] = deque()
     try:
-        for _ in range(threads):
-            pool.submit(queue.serve, work)
-        while (result := queue.taken.get()) is not None:
-            yield result.result()
-            queue.permits.release()
+        while not queue.is_over:
+            under_way.append(queue.add())
+            pool.submit(queue.serve)
+            if len(under_way) >= ahead:
+                yield from _take_first(under_way)
+        while under_way:
+            yield from _take_first(under_way)
     finally:
-        queue.is_over = True
-        queue.permits.release(threads)
-        pool.shutdown(wait=True)
+        pool.shutdown(wait=queue.stop(_PATIENCE_SECONDS), cancel_futures=True)
+
+
+_PATIENCE_SECONDS = 1.0
+
+
+def _take_first(under_way: deque[Future[tuple[Result] | None]]) -> Iterator[Result]:
+    """Yield the next result, or nothing where there was no item for it. Raises its error."""
+    # No variable may hold the future: its error holds this frame.
+    if (result := under_way.popleft().result()) is not None:
+        yield result[0]
 
 
 class _Queue(Generic[Item, Result]):
-    """The items of one call, from which its threads take. `taken`: the results in order, then None."""
+    """Items, and the places of their results: a thread takes the next of both at once.
 
-    def __init__(self, items: Iterator[Item], *, ahead: int) -> None:
-        self._items, self._lock = items, threading.Lock()
-        self.permits = threading.Semaphore(ahead)
-        self.taken: SimpleQueue[Future[Result] | None] = SimpleQueue()
+    A result is a tuple of one, and None where there was no item.
+    """
+
+    def __init__(self, work: Callable[[Item], Result], items: Iterator[Item]) -> None:
+        self._work, self._items, self._lock = work, items, threading.Lock()
+        self._places: deque[Future[tuple[Result] | None]] = deque()
         self.is_over = False
 
-    def serve(self, work: Callable[[Item], Result]) -> None:
-        """Work on one item after another, until there are no more or the caller stops."""
-        while (found := self._take()) is not None:
-            result, item = found
-            try:
-                result.set_result(work(item))
-            except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
-                result.set_exception(error)
-            del found, result, item  # or they are kept while this thread waits for its next one
+    def add(self) -> Future[tuple[Result] | None]:
+        """Add the place of one more result, for which `serve` must be called once."""
+        place: Future[tuple[Result] | None] = Future()
+        self._places.append(place)
+        return place
 
-    def _take(self) -> tuple[Future[Result], Item] | None:
-        """Take the next item, when one may be in progress; None if there is none, or the listing failed."""
-        self.permits.acquire()
+    def serve(self) -> None:
+        """Take the next item, and work on it."""
         with self._lock:
-            if self.is_over:
-                self.permits.release()  # another thread may wait to learn the same
-                return None
-            result: Future[Result] = Future()
+            place = self._places.popleft()
             try:
-                item = next(self._items)
-            except StopIteration:
-                self._end(None)
-                return None
+                item = self._next()
             except BaseException as error:  # noqa: BLE001 - raised at its place in the order
-                result.set_exception(error)
-                self._end(result)
-                return None
-            self.taken.put(result)
-            return result, item
+                self.is_over = True
+                place.set_exception(error)
+                del place  # the error holds this frame
+                return
+        if item is None:
+            place.set_result(None)
+            return
+        try:
+            place.set_result((self._work(item[0]),))
+        except BaseException as error:  # noqa: BLE001 - raised at its place in the order
+            place.set_exception(error)
+        finally:
+            del place, item  # an error holds this frame
 
-    def _end(self, last: Future[Result] | None) -> None:
+    def _next(self) -> tuple[Item] | None:
+        """Return the next item; None if there is none, or nobody wants it any more."""
+        if self.is_over:
+            return None
+        try:
+            item = next(self._items)
+        except StopIteration:
+            self.is_over = True
+            return None
+        return None if self.is_over else (item,)
+
+    def stop(self, seconds: float) -> bool:
+        """Let no further item be taken; return whether none is being taken, after so many seconds at most."""
         self.is_over = True
-        self.taken.put(last)
-        self.permits.release()
+        answers = self._lock.acquire(timeout=seconds)
+        if answers:
+            self._lock.release()
+        return answers
 
 
 # Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, threads do as well as

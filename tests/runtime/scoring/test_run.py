@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import draw_image
 from wetread.errors import OutputError, SourceError
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.run import ScoreOptions, score_to_file
+from wetread.runtime.scoring.run import ScoreOptions, score_to_file, score_to_stream
 from wetread.runtime.sources.manifest_writing import ManifestOptions, make_manifest
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -204,3 +207,37 @@ def test_a_watch_that_began_meanwhile_keeps_its_output(classifier, images, tmp_p
     path.unlink()
     Path(f"{path}.watch").unlink()
     assert score_to_file(classifier, replace(chosen, resume=True)).resumed == 12
+
+
+class Watched(io.BytesIO):
+    """A stream that tells when the first row is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_row = threading.Event()
+
+    def write(self, data: Any) -> int:
+        if self.tell():  # behind the header
+            self.has_row.set()
+        return super().write(data)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_rows_come_while_the_list_is_still_being_written(classifier, images, tmp_path):
+    """A program that names the next images when it has the rows of the first would wait for ever."""
+    names = [f"{images}/i{index:02d}.jpg\n".encode() for index in range(6)]
+    place, stream, came_first = tmp_path / "names", Watched(), []
+    os.mkfifo(place)
+
+    def tell() -> None:
+        with place.open("wb", buffering=0) as pipe:
+            pipe.write(b"".join(names[:4]))
+            came_first.append(stream.has_row.wait(60))
+            pipe.write(b"".join(names[4:]))
+
+    teller = threading.Thread(target=tell)
+    teller.start()
+    tally = score_to_stream(classifier, ScoreOptions(from_file=str(place), batch_size=1, workers=1), stream)
+    teller.join()
+    assert came_first == [True]
+    assert tally.rows == len(names)

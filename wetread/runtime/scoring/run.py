@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -330,19 +329,14 @@ def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterato
 
 
 def _timed_list(entries: Iterator[Entry], tally: Tally) -> Iterator[Entry]:
-    """Return entries, some at a time, and add the time that listing takes to the tally."""
-    is_over = False
-    while not is_over:
-        block: list[Entry] = []
+    """Return entries, and add the time that listing takes to the tally."""
+    seconds, start = 0.0, perf_counter()
+    for entry in entries:
+        seconds += perf_counter() - start
+        tally.seconds["list"] = seconds
+        yield entry
         start = perf_counter()
-        try:
-            block.extend(islice(entries, DEFAULT_BATCH))
-        except WetreadError:
-            yield from block  # what was listed before the fault
-            raise
-        tally.seconds["list"] = tally.seconds.get("list", 0.0) + perf_counter() - start
-        is_over = len(block) < DEFAULT_BATCH
-        yield from block
+    tally.seconds["list"] = seconds + perf_counter() - start
 
 
 def advance(tally: Tally, rows: Rows, watch: Watch | None, stop: Stop | None) -> bool:
