@@ -4,11 +4,11 @@
     python benchmarks/photos.py scikit_image*.whl --work FOLDER [--seeds 3] [--only digits]
 
 Small sets of four kinds (photo_sets.py), three seeds. `train(TrainConfig(data, output, seed))` looks at the
-images and chooses everything else. The tutorial's network (Rescaling, three convolutions, one dense layer, Adam) then
-trains as many processor seconds as that took, from reading to saving; its own reading is not counted. Both
-train on the same folder; a tenth of it validates wetread's. They take turns, each in a process of its own.
-Balanced accuracy on test images; the interval of the difference is from a bootstrap of test images, paired,
-within each label and seed. Killed, it goes on where it was.
+images and chooses everything else. The tutorial's network (Rescaling, three convolutions, one dense layer,
+Adam) then trains as many processor seconds as that took, from reading to saving; its own reading is not
+counted. Both train on the same folder; a tenth of it validates wetread's. They take turns, each in a
+process of its own. Balanced accuracy on test images; the interval of the difference is from a bootstrap of
+test images, paired, within each label and seed. Killed, it goes on where it was.
 """
 
 from __future__ import annotations
