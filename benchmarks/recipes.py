@@ -2,12 +2,13 @@
 
     python benchmarks/recipes.py DATA --policy benchmarks/packaged.toml --stages 24 44 64
     python benchmarks/recipes.py DATA [--equalize histogram] [--kinds] [--mix 0.3] [--size 96]
-    python benchmarks/recipes.py DATA --split series
+    python benchmarks/recipes.py DATA --split series [--pretrain 30]
 
-A fifth of the patients is kept from training and judges: those with the lowest numbers (`--split number`), or
-a whole series of NORMAL images, the second or the first, beside every fifth patient with PNEUMONIA (`--split
-series` or `first-series`: a NORMAL image is then of an acquisition that training never saw). `--kinds` learns
-bacterial and viral apart, as the names tell them, and adds the two up; `--mix` is mixup's alpha.
+A fifth of the patients is kept from training and judges: those with the lowest numbers (`--split number`),
+or a whole series of NORMAL images, the second or the first, beside every fifth patient with PNEUMONIA
+(`--split series` or `first-series`: a NORMAL image is then of an acquisition that training never saw).
+`--kinds` learns bacterial and viral apart, as the names tell them, and adds the two up; `--mix` is mixup's
+alpha. `--pretrain`: epochs in which it first learns without labels, as `wetread pretrain` does.
 docs/results/packaged-model.md says what came of it.
 """
 
@@ -29,6 +30,9 @@ from wetread.evaluate.labelled_folders import list_images
 from wetread.runtime.images.pixels import read_picture, resize
 from wetread.runtime.images.recipe import PixelRecipe
 from wetread.train.augment import Policy, augment_images, read_policy
+from wetread.train.config import TrainConfig
+from wetread.train.network import make_optimizer
+from wetread.train.views import ViewLearner
 
 FIFTH = 0.2
 RATE, DECAY, SMOOTHING, AVERAGE = 2e-3, 1e-2, 0.05, 0.995
@@ -59,6 +63,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--mix", type=float, default=0.0)
+    parser.add_argument("--pretrain", type=int, default=0, metavar="EPOCHS")
     options = parser.parse_args()
     recipe = PixelRecipe(height=options.size, width=options.size, equalize=options.equalize)
     images = read_images(options.data, recipe, split=options.split)
@@ -97,6 +102,8 @@ def train(images: Images, options: argparse.Namespace) -> Any:
         (options.size, options.size, 1), 3 if options.kinds else 1, stages=tuple(options.stages)
     )
     chosen = np.flatnonzero(~images.judges)
+    if options.pretrain:
+        learn_views(model, images, chosen, options)
     steps = len(chosen) // 64
     rate = keras.optimizers.schedules.CosineDecay(
         RATE / steps, steps * (options.epochs - 1), warmup_target=RATE, warmup_steps=steps
@@ -117,6 +124,25 @@ def train(images: Images, options: argparse.Namespace) -> Any:
             average = [kept * a + (1 - kept) * w for a, w in zip(average, model.get_weights(), strict=True)]
     model.set_weights(average)
     return model
+
+
+def learn_views(model: Any, images: Images, chosen: np.ndarray, options: argparse.Namespace) -> None:
+    """Train all but the last layer on pairs of views, 128 images at a time."""
+    steps = len(chosen) // 128
+    config = TrainConfig(data="DATA", output="RUN", epochs=options.pretrain, learning_rate=RATE, warmup=1.0)
+    learner = ViewLearner(model, optimizer=make_optimizer(config, steps=steps))
+    policy, found = read_policy(options.policy), []
+    for epoch in range(options.pretrain):
+        order = np.random.default_rng([options.seed, epoch]).permutation(chosen)
+        for step in range(steps):
+            rows = order[step * 128 : step * 128 + 128]
+            views = (
+                augment_images(images.pixels[rows], policy, indices=rows, seed=options.seed, epoch=number)
+                for number in (2 * epoch, 2 * epoch + 1)
+            )
+            found.append(learner.learn(*(view.astype(np.float32) / 255 for view in views)))
+    loss, matched = np.mean(found[-steps:], axis=0)
+    print(f"{options.pretrain} epochs without labels: loss {loss:.3f}, {matched:.1%} matched")
 
 
 def make_batch(

@@ -39,6 +39,7 @@ QUICK = {
 }
 SLOW = {
     "train": "train {labelled} --output {out}/run --epochs 1 --size 32 --architecture model-1",
+    "pretrain": "pretrain {labelled} --output {out}/body --epochs 1 --size 32",
     "tune": "tune {labelled} --output {out}/tuned --trials 1 --epochs 1 --size 32",
     "export": "export {run} --output {out}/m.onnx",
     "convert": "convert {run}/model.keras --output {out}/converted.keras",

@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from wetread.runtime.scoring.classifier import Classifier
     from wetread.runtime.scoring.rows import Prediction
     from wetread.train.fit import TrainResult
-    from wetread.train.interface import find_learning_rate, train
+    from wetread.train.interface import find_learning_rate, pretrain, train
     from wetread.train.learning_rate import RateSearch
+    from wetread.train.pretraining import PretrainResult
 
 switch_telemetry_off()  # onnxruntime reads its variable once, when it is imported
 
@@ -50,6 +51,7 @@ __all__ = [
     "ParityReport",
     "PixelRecipe",
     "Prediction",
+    "PretrainResult",
     "RateSearch",
     "TrainResult",
     "errors",
@@ -58,6 +60,7 @@ __all__ = [
     "export",
     "find_learning_rate",
     "parity",
+    "pretrain",
     "train",
 ]
 
@@ -76,11 +79,13 @@ _HOMES = {
     "ParityReport": "wetread.export.report",
     "PixelRecipe": "wetread.runtime.model.spec",
     "Prediction": "wetread.runtime.scoring.rows",
+    "PretrainResult": "wetread.train.pretraining",
     "RateSearch": "wetread.train.learning_rate",
     "TrainResult": "wetread.train.fit",
     "evaluate_by_readers": "wetread.evaluate.interface",
     "find_learning_rate": "wetread.train.interface",
     "parity": "wetread.export.interface",
+    "pretrain": "wetread.train.interface",
 }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.train import networks
 from tests.train.drawn import SHAPES, draw_folder, draw_shape, write_image
-from wetread.cli.train import _print_result, _say_resume
+from wetread.cli.train import _print_result, say_resume
 from wetread.errors import ConfigError, DatasetError, OutputError
 from wetread.runtime.images.pixels import read_pixels
 from wetread.runtime.model.spec import ModelSpec
@@ -483,6 +483,6 @@ def test_an_interrupt_says_how_to_go_on(
 ) -> None:
     if begun:
         (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(KeyboardInterrupt), _say_resume(str(tmp_path)):
+    with pytest.raises(KeyboardInterrupt), say_resume(str(tmp_path)):
         raise KeyboardInterrupt
     assert ("--resume" in capsys.readouterr().err) is begun

@@ -44,6 +44,7 @@ COMMANDS = (
     "node",
     "parity",
     "predict",
+    "pretrain",
     "report",
     "review",
     "score",

@@ -267,7 +267,7 @@ def train(
     if run.find_learning_rate:
         _find_rate(values, resume=run.resume, quiet=run.quiet)
         return
-    with show_training(quiet=run.quiet) as on_event, _say_resume(output):
+    with show_training(quiet=run.quiet) as on_event, say_resume(output):
         result = wetread.train(**values, resume=run.resume, on_progress=on_event)
     _print_result(result)
 
@@ -299,7 +299,7 @@ def _print_rate(found: RateSearch, values: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _say_resume(output: str) -> Iterator[None]:
+def say_resume(output: str) -> Iterator[None]:
     """If a run is interrupted, print what is kept and how to continue."""
     try:
         yield

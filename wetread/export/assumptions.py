@@ -57,11 +57,24 @@ def read_run_spec(run: Path) -> ModelSpec:
     try:
         text = (run / "spec.json").read_text(encoding="utf-8")
     except OSError as error:
+        if _learned_views(run):
+            raise ExportError(
+                f"The network in {run} was trained without labels, and answers nothing yet. Train on labels "
+                f"with: wetread train DATA --output RUN --weights {run}"
+            ) from error
         raise ExportError(
             f"{run} is not a finished RUN directory: its spec.json cannot be read: {error.strerror}. "
             "Finish it with `wetread train --resume`."
         ) from error
     return ModelSpec.from_json(text)
+
+
+def _learned_views(run: Path) -> bool:
+    """Whether a RUN is of `wetread pretrain`."""
+    try:
+        return '"objective": "views"' in (run / "config.json").read_text(encoding="utf-8")
+    except OSError:
+        return False
 
 
 def agree_terms(reference: str | os.PathLike[str], classifiers: Sequence[Classifier]) -> Terms:

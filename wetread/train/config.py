@@ -30,6 +30,7 @@ CHOSEN = ("color", "size", "augment", "architecture", "epochs", "batch_size", "l
 EDGE = "edge"
 STAGE_OPTIONS = ("freeze_epochs", "fine_tune_at", "fine_tune_learning_rate")
 FOCAL_GAMMA = 2.0  # Lin et al. 2017, "Focal Loss for Dense Object Detection": their best
+LABELS, VIEWS = "labels", "views"
 TEACHER_SHARE, TEACHER_TEMPERATURE = 0.7, 1.0  # docs/guides/teachers.md
 
 # The range of each number, as in mathematics: '[' and ']' include the end, '(' and ')' exclude it.
@@ -64,6 +65,8 @@ class TrainConfig:
     the kind of images that it finds, or by `preset`: 'xray', 'photo', 'document' or 'texture'. `reasons` says
     why each was chosen.
 
+    `objective`: what is learned, 'labels' or, by `wetread pretrain`, 'views' of the same image.
+
     Data. `data`: DATA/<label>/* or DATA/{train,val,test}/<label>/*. `output`: the RUN directory. Both may be
     gs:// locations; local ones are made absolute, so that the run can be resumed and exported from anywhere.
     `labels`: a file with the columns path and label, as `wetread review` writes it; the images are anywhere
@@ -81,9 +84,10 @@ class TrainConfig:
 
     Network. `architecture`: a name of `wetread.train.architectures` or 'module:function'; or a `backbone`
     of `wetread.train.backbones`. `weights`: 'none', 'imagenet', a file or a run; their SHA-256 is saved as
-    `weights_digest`. With weights, all but the last layer is frozen for `freeze_epochs`; afterwards the
-    layers from `fine_tune_at` on, a layer's name or number, train at `fine_tune_learning_rate`. Those that
-    are not given are chosen as in CHOSEN; `fine_tune_at` None is the first layer.
+    `weights_digest`, and what a run learned as `weights_objective`. With weights, all but the last layer is
+    frozen for `freeze_epochs`; afterwards the layers from `fine_tune_at` on, a layer's name or number, train
+    at `fine_tune_learning_rate`. Those that are not given are chosen as in CHOSEN; `fine_tune_at` None is the
+    first layer. From weights that learned views, all of the network trains from the start.
 
     Loss. `class_weight`: 'balanced' gives every label the same total weight, 'NORMAL=1,PNEUMONIA=0.5' each
     its own (alpha in the paper on focal loss). `loss`: 'focal' gives less weight to images that are already
@@ -106,6 +110,7 @@ class TrainConfig:
 
     data: str
     output: str
+    objective: str = LABELS
     preset: str | None = None
     labels: str | None = None
     validation: float = 0.1
@@ -129,6 +134,7 @@ class TrainConfig:
     backbone: str | None = None
     weights: str = "none"
     weights_digest: str | None = None
+    weights_objective: str | None = None
     freeze_epochs: int | None = None
     fine_tune_at: str | None = None
     fine_tune_learning_rate: float | None = None
@@ -165,6 +171,7 @@ class TrainConfig:
             if getattr(self, name) is not None:
                 _expect_choice(name, getattr(self, name), choices)
         _expect_choice("resize", self.resize, RESIZES)
+        _expect_choice("objective", self.objective, (LABELS, VIEWS))
         parse_weights(self.class_weight)
         _expect_choice("schedule", self.schedule, SCHEDULES)
         _expect_choice("loss", self.loss, LOSSES)
@@ -258,6 +265,11 @@ class TrainConfig:
     def is_pretrained(self) -> bool:
         """Whether the network begins with weights that were trained before."""
         return self.weights != "none"
+
+    @property
+    def has_stages(self) -> bool:
+        """Whether the last layer trains alone at first: not if the weights were learned without labels."""
+        return self.is_pretrained and self.weights_objective != VIEWS
 
     @property
     def is_settled(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from wetread.evaluate.labelled_folders import list_data
 from wetread.runtime.machine import read_free_memory
-from wetread.train.config import CHOSEN, EDGE, STAGE_OPTIONS, TrainConfig
+from wetread.train.config import CHOSEN, EDGE, STAGE_OPTIONS, VIEWS, TrainConfig
 from wetread.train.dataset_traits import Traits, find_traits
 from wetread.train.events import DefaultsChosen, OnEvent, ignore_event
 from wetread.train.fine_tuning_defaults import choose_size, find_origin, settle_stages
@@ -117,6 +117,8 @@ def choose_preset(traits: Traits) -> Choice:
 
 def _choose(name: str, traits: Traits, config: TrainConfig) -> Choice:
     """Choose an option of a configuration whose preset is known."""
+    if config.objective == VIEWS and name in OF_VIEWS:
+        return OF_VIEWS[name]
     special = OF_BACKBONES.get(name) if config.backbone is not None else None
     if special is not None and (found := special(traits, config)) is not None:
         return found
@@ -194,6 +196,12 @@ def _choose_no_architecture(traits: Traits, config: TrainConfig) -> Choice:
     return Choice(EDGE, "not used: a backbone is the network")
 
 
+# docs/results/packaged-model.md has what these gave.
+OF_VIEWS = {
+    "epochs": Choice(30, "what is learned without labels comes slowly"),
+    "batch_size": Choice(128, "each view is told from all others of its batch"),
+    "learning_rate": Choice(2e-3, "the batches are large"),
+}
 # Where they return None, the choice for any network holds.
 OF_BACKBONES: dict[str, Callable[[Traits, TrainConfig], Choice | None]] = {
     "size": _choose_backbone_size,

@@ -35,7 +35,7 @@ class Stage:
 
 def plan_stages(config: TrainConfig) -> list[Stage]:
     """Return the stages of a run: frozen, then fine-tuned; none without weights that were trained before."""
-    if not config.is_pretrained:
+    if not config.has_stages:
         return []
     frozen, epochs, stages = config.freeze_epochs or 0, config.epochs, []
     # Each stage is a run of its own to the optimizer: its learning rate falls to 0. Only the first warms up.

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from wetread.errors import ConfigError
 from wetread.train.backbones import BACKBONES
-from wetread.train.config import TrainConfig
+from wetread.train.config import LABELS, STAGE_OPTIONS, VIEWS, TrainConfig
 from wetread.train.weights_file import digest_weights, find_weights
 
 # The sizes at which the MobileNets of Keras were trained, and the others are worth their time.
@@ -31,6 +32,14 @@ def find_origin(config: TrainConfig) -> dict[str, Any]:
     return {name: values[name] for name in names if values.get(name) is not None}
 
 
+def _find_objective(config: TrainConfig) -> str | None:
+    """Return what the weights of a run learned: 'labels' or 'views'; None where they are of no run."""
+    described = Path(config.weights) / "config.json"
+    if not described.is_file():
+        return None
+    return str(json.loads(described.read_text(encoding="utf-8")).get("objective", LABELS))
+
+
 def settle_stages(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:
     """Choose the stages of training and read the digest of the weights; return the reasons of what is chosen.
 
@@ -38,7 +47,15 @@ def settle_stages(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:
     """
     if not config.is_pretrained or config.weights_digest is not None:
         return config, {}
-    reasons = {}
+    reasons: dict[str, str] = {}
+    if _find_objective(config) == VIEWS:
+        if given := [name for name in STAGE_OPTIONS if getattr(config, name) is not None]:
+            raise ConfigError(
+                f"{given[0]} is for a network that was trained on labels, and {config.weights} was not: "
+                "all of it trains from the start. Leave it out."
+            )
+        config = replace(config, weights_objective=VIEWS)
+        return replace(config, weights_digest=digest_weights(find_weights(config))), reasons
     if config.freeze_epochs is None:
         config = replace(config, freeze_epochs=max(1, config.epochs // 2, int(config.warmup) + 1))
         reasons["freeze_epochs"] = "first the new last layer alone, for half of the epochs"

@@ -38,7 +38,6 @@ from wetread.train.events import (
     FoldStarted,
     ImagesLearned,
     ImagesRead,
-    LeftOut,
     OnEvent,
     StepEnded,
     TrainingStarted,
@@ -192,13 +191,8 @@ def _load_data(config: TrainConfig, *, on_event: OnEvent) -> Dataset:
     try:
         return load_dataset(config, on_event=on_event)
     except UnreadableLabelError as error:
-        _write_left_out(Path(config.output), error.left_out)
+        runs.write_left_out(Path(config.output), error.left_out)
         raise
-
-
-def _write_left_out(directory: Path, files: tuple[LeftOut, ...]) -> None:
-    rows = ((one.name, one.status, one.message) for one in files)
-    runs.write_table(directory / runs.CORRUPT, ("name", "status", "error"), rows)
 
 
 def _collect_inputs(
@@ -238,9 +232,8 @@ def digest_labels(data: Dataset) -> str:
 
 def _describe_run(directory: Path, config: TrainConfig, data: Dataset, inputs: dict[str, Any]) -> None:
     """Save what a resumed run is compared with; config.json is written last and marks the run as begun."""
-    rows = zip(data.names, (data.labels[t] for t in data.targets), data.groups, data.splits, strict=True)
-    runs.write_table(directory / runs.SPLITS, ("name", "label", "group", "split"), rows)
-    _write_left_out(directory, data.left_out)
+    runs.write_splits(directory, data)
+    runs.write_left_out(directory, data.left_out)
     names = sample_calibration(data, count=CALIBRATION_FILES, seed=config.seed)
     runs.write_names(directory / runs.CALIBRATION, names)
     runs.write_json(directory / runs.INPUTS, inputs)

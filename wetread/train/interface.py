@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
+from wetread.evaluate.patients import DEFAULT_GROUP_REGEX
 from wetread.keyword_functions import take_fields
 from wetread.runtime.gcs.billing import bill_project
-from wetread.train.config import BY_DATA, TrainConfig, join_teachers
+from wetread.train.config import BY_DATA, LABELS, VIEWS, TrainConfig, join_teachers
 from wetread.train.events import OnEvent, ignore_event
 from wetread.train.fit import TrainResult
 from wetread.train.fit import train as fit
 from wetread.train.label_weights import write_weights
 from wetread.train.learning_rate import RateSearch, search_rate
+from wetread.train.pretraining import PretrainResult
+from wetread.train.pretraining import pretrain as learn_views
 
 Location = str | os.PathLike[str]
 _LOCATIONS = ("data", "output", "labels", "weights", "augment")
@@ -38,6 +42,8 @@ class TrainKeywords(TrainConfig):
     schedule: str = field(default="cosine", init=False)
     reasons: dict[str, str] = field(default_factory=dict, init=False)
     weights_digest: str | None = field(default=None, init=False)
+    weights_objective: str | None = field(default=None, init=False)
+    objective: str = field(default=LABELS, init=False)
     resume: bool = False
     project: str | None = None
     on_progress: OnEvent = ignore_event
@@ -72,6 +78,57 @@ def train(keywords: TrainKeywords) -> TrainResult:
     """
     with bill_project(keywords.project):
         return fit(keywords.configure(), resume=keywords.resume, on_event=keywords.on_progress)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainKeywords:
+    """What `wetread.pretrain` takes: fields of a TrainConfig, `resume` and `project` as in `train`."""
+
+    data: Location = field(kw_only=False)
+    output: Location
+    preset: str | None = None
+    labels: Location | None = None
+    validation: float = 0.1
+    group_regex: str = DEFAULT_GROUP_REGEX
+    subset: int | None = None
+    near_identical: bool = True
+    size: int = BY_DATA
+    color: str = BY_DATA
+    resize: str = "stretch"
+    augment: Location = BY_DATA
+    architecture: str = BY_DATA
+    epochs: int = BY_DATA
+    batch_size: int = BY_DATA
+    learning_rate: float = BY_DATA
+    warmup: float = 0.0
+    weight_decay: float = 1e-2
+    seed: int = 0
+    resume: bool = False
+    project: str | None = None
+    on_progress: OnEvent = ignore_event
+
+    def configure(self) -> TrainConfig:
+        """Return what is saved with the run."""
+        left = ("resume", "project", "on_progress")
+        values: dict[str, Any] = {
+            one.name: getattr(self, one.name) for one in fields(self) if one.name not in left
+        }
+        paths = {name: os.fspath(value) for name, value in values.items() if isinstance(value, os.PathLike)}
+        return TrainConfig(objective=VIEWS, **{**values, **paths})
+
+
+@take_fields(PretrainKeywords)
+def pretrain(keywords: PretrainKeywords) -> PretrainResult:
+    """Train the body of a network without labels, as the command `pretrain` does.
+
+        body = wetread.pretrain("DATA", output="body")
+        wetread.train("DATA", output="run", weights=body.run)
+
+    The keywords are the command's options; `TrainConfig` describes them. An interrupted run continues with
+    `resume=True`. Raises ConfigError, DatasetError, SourceError, OutputError and MissingExtraError.
+    """
+    with bill_project(keywords.project):
+        return learn_views(keywords.configure(), resume=keywords.resume, on_event=keywords.on_progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from wetread.runtime.files.atomic import replace_file
 from wetread.train.architectures import build_network, find_head
 from wetread.train.backbones import build_backbone
 from wetread.train.batches import scale_pixels
-from wetread.train.config import TrainConfig
+from wetread.train.config import VIEWS, TrainConfig
 from wetread.train.devices import build_in, choose_strategy, copy_plain, finish_in_float32
 from wetread.train.distillation import make_distillation_loss
 from wetread.train.pretrained import load_weights
@@ -43,7 +43,7 @@ def make_network(config: TrainConfig, outputs: int, *, steps: int) -> keras.Mode
     with build_in(choose_strategy(), mixed=config.mixed_precision):
         model = _build(config, outputs)
         finish_in_float32(model)
-        if not config.is_pretrained:  # else each stage compiles it (fine_tuning.py)
+        if not (config.has_stages or config.objective == VIEWS):  # fine_tuning.py compiles each stage
             compile_network(model, config, steps=steps)
     return model
 
@@ -53,7 +53,7 @@ def compile_network(model: keras.Model, config: TrainConfig, *, steps: int) -> N
     keras = import_keras()
     with model.distribute_strategy.scope():
         model.compile(
-            optimizer=_make_optimizer(keras, config, steps=steps),
+            optimizer=make_optimizer(config, steps=steps),
             loss=_make_loss(keras, config, model.output_shape[-1], head=find_head(model)),
         )
         model.optimizer.build(model.trainable_variables)
@@ -89,11 +89,12 @@ def _make_label_loss(keras: Any, config: TrainConfig, outputs: int, *, from_logi
     return losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=config.focal_gamma, **options)
 
 
-def _make_optimizer(keras: Any, config: TrainConfig, *, steps: int) -> Any:
+def make_optimizer(config: TrainConfig, *, steps: int) -> Any:
     """AdamW; after a linear warm-up the learning rate is constant, or decays to 0 on a cosine schedule.
 
     Biases and norms have no weight decay.
     """
+    keras = import_keras()
     rate: Any = config.learning_rate
     rising = round(config.warmup * steps)
     if rising or config.schedule == "cosine":

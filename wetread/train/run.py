@@ -18,7 +18,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,10 @@ from wetread.runtime.files.locks import lock_file
 from wetread.runtime.scoring.rows import encode_csv
 from wetread.train.config import TrainConfig, find_difference
 from wetread.train.defaults import adopt
+
+if TYPE_CHECKING:
+    from wetread.train.dataset import Dataset
+    from wetread.train.events import LeftOut
 
 CONFIG, INPUTS, SPEC, METRICS = "config.json", "inputs.json", "spec.json", "metrics.json"
 MODEL, CHECKPOINT, HISTORY = "model.keras", "checkpoint.npz", "history.csv"
@@ -150,6 +154,18 @@ def write_json(path: Path, value: Any) -> None:
 def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write rows as CSV (RFC 4180, but with \\n); names that are not UTF-8 keep their bytes."""
     write_bytes(path, encode_csv([header, *rows]))
+
+
+def write_splits(run: Path, data: Dataset) -> None:
+    """Write splits.csv: each image's label, group and side."""
+    rows = zip(data.names, (data.labels[t] for t in data.targets), data.groups, data.splits, strict=True)
+    write_table(run / SPLITS, ("name", "label", "group", "split"), rows)
+
+
+def write_left_out(run: Path, files: tuple[LeftOut, ...]) -> None:
+    """Write corrupt.csv: the files that could not be read, and why."""
+    rows = ((one.name, one.status, one.message) for one in files)
+    write_table(run / CORRUPT, ("name", "status", "error"), rows)
 
 
 def write_names(path: Path, names: Iterable[str]) -> None:
