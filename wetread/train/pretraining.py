@@ -165,7 +165,7 @@ def _iterate_pairs(data: Dataset, policy: Policy, config: TrainConfig, *, epoch:
 
     def make(positions: NDArray[np.intp]) -> Pair:
         pixels = data.pixels[data.rows[positions]]
-        # Two epochs' views of `train` with this seed: the drawn numbers are those of a view and an epoch.
+        # An epoch of `train` draws one view of each image; this takes the numbers of two epochs.
         one, other = (
             augment_images(pixels, policy, indices=positions, seed=config.seed, epoch=number)
             for number in (2 * epoch - 1, 2 * epoch)

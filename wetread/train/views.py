@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TEMPERATURE = 0.2
 _HIDDEN, _PROJECTED = 128, 64  # units
 _NEVER = -1e9
+_OF_FEATURES = 2  # axes: images, features
 
 
 class ViewLearner:
@@ -37,7 +38,7 @@ class ViewLearner:
         import tensorflow
 
         last = model.layers[-1]
-        if type(last).__name__ != "Dense" or len(last.input.shape) != len(("images", "features")):
+        if type(last).__name__ != "Dense" or len(last.input.shape) != _OF_FEATURES:
             raise ConfigError(
                 f"The network ends in {last.name!r}, a {type(last).__name__}. To learn without labels it "
                 "must end in keras.layers.Dense on one row of features for each image."
