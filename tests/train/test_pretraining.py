@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,6 +131,35 @@ def test_a_run_of_one_kind_is_not_resumed_as_another(data, body):
         train(configure(data, body, objective="labels"), resume=True)
     with pytest.raises(ConfigError, match="objective must be 'views'"):
         pretrain(configure(data, body, objective="labels"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [({"batch_size": 1}, "2 or more"), ({"folds": 2}, "have no part"), ({"weights": "body"}, "have no part")],
+)
+def test_what_cannot_be_learned_from_views_is_refused(data, tmp_path, values, words):
+    with pytest.raises(ConfigError, match=words):
+        pretrain(configure(data, tmp_path / "run", **values))
+
+
+def test_the_network_of_a_run_is_that_run(data, body, tmp_path):
+    given = {"objective": "labels", "epochs": 1, "weights": str(body / "model.keras")}
+    result = train(configure(data, tmp_path / "run", **given))
+    assert json.loads((result.run / "config.json").read_text())["weights_objective"] == VIEWS
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_configuration_is_named(data, body, tmp_path, text):
+    copy = tmp_path / "copy"
+    shutil.copytree(body, copy)
+    (copy / "config.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"config\.json.*Copy the whole run again"):
+        train(configure(data, tmp_path / "run", objective="labels", weights=str(copy)))
+
+
+def test_labels_are_not_trained_on_views(data, tmp_path):
+    with pytest.raises(ConfigError, match="objective must be 'labels'"):
+        train(configure(data, tmp_path / "run"))
 
 
 def test_the_command_and_the_function_are_one(data, tmp_path, capsys):

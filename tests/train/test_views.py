@@ -75,3 +75,11 @@ def test_the_variables_of_another_network_are_refused():
 def test_a_network_that_does_not_end_in_a_dense_layer_is_refused():
     with pytest.raises(ConfigError, match="must end in keras.layers.Dense"):
         make_learner("activation")
+
+
+def test_a_network_without_a_body_that_learns_is_refused():
+    keras = import_keras()
+    inputs = keras.Input((8, 8, 1))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.Flatten()(inputs)))
+    with pytest.raises(ConfigError, match="nothing to train before its last layer"):
+        ViewLearner(model, optimizer=keras.optimizers.AdamW(1e-2))

@@ -12,6 +12,7 @@ from wetread.train.backbones import BACKBONES
 from wetread.train.config import LABELS, STAGE_OPTIONS, VIEWS, TrainConfig
 from wetread.train.weights_file import digest_weights, find_weights
 
+CONFIG, MODEL = "config.json", "model.keras"
 # The sizes at which the MobileNets of Keras were trained, and the others are worth their time.
 SIZES = (96, 128, 160, 192, 224)
 _SLOWER = 10
@@ -22,10 +23,9 @@ def find_origin(config: TrainConfig) -> dict[str, Any]:
 
     Without the network if the configuration names one.
     """
-    described = Path(config.weights) / "config.json"
-    if not config.is_pretrained or not described.is_file():
+    if not config.is_pretrained or not Path(config.weights).is_dir():
         return {}
-    values = json.loads(described.read_text(encoding="utf-8"))
+    values = _read_options(Path(config.weights))
     names = ["color", "size"]
     if config.backbone is None and config.architecture is None:
         names += ["architecture", "backbone"]
@@ -34,10 +34,23 @@ def find_origin(config: TrainConfig) -> dict[str, Any]:
 
 def _find_objective(config: TrainConfig) -> str | None:
     """Return what the weights of a run learned: 'labels' or 'views'; None where they are of no run."""
-    described = Path(config.weights) / "config.json"
+    path = Path(config.weights)
+    values = _read_options(path.parent if path.name == MODEL else path)
+    return str(values.get("objective", LABELS)) if values else None
+
+
+def _read_options(run: Path) -> dict[str, Any]:
+    """Return the options of a run; empty where there is none. Raises ConfigError for a damaged file."""
+    described = run / CONFIG
     if not described.is_file():
-        return None
-    return str(json.loads(described.read_text(encoding="utf-8")).get("objective", LABELS))
+        return {}
+    try:
+        values = json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{described} cannot be read: {error}. Copy the whole run again.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{described} holds no options. Copy the whole run again.")
+    return values
 
 
 def settle_stages(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:

@@ -28,7 +28,7 @@ from wetread.train.backbones import check_backbone
 from wetread.train.batches import SCALE, BatchPlan, iterate_batches, plan_batches
 from wetread.train.calibration import check_rule
 from wetread.train.chance_level import find_chance
-from wetread.train.config import TrainConfig
+from wetread.train.config import LABELS, TrainConfig
 from wetread.train.dataset import Dataset, UnreadableLabelError, check_folds, load_dataset, sample_calibration
 from wetread.train.defaults import settle
 from wetread.train.devices import check_devices, copy_plain
@@ -103,6 +103,8 @@ def train(config: TrainConfig, *, resume: bool = False, on_event: OnEvent = igno
 
 def check_names(config: TrainConfig) -> None:
     """Check what is named by a word, before the data are listed. Raises ConfigError."""
+    if config.objective != LABELS:
+        raise ConfigError(f"objective must be {LABELS!r} to train on labels, not {config.objective!r}.")
     if config.augment is not None:
         read_policy(config.augment)
     if config.architecture is not None:

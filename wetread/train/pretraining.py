@@ -76,6 +76,12 @@ def check_names(config: TrainConfig) -> None:
     """Check what is named by a word, before the data are listed. Raises ConfigError."""
     if config.objective != VIEWS:
         raise ConfigError(f"objective must be {VIEWS!r} to learn without labels, not {config.objective!r}.")
+    if config.is_pretrained or config.folds or config.backbone or config.teacher:
+        raise ConfigError("weights, folds, a backbone and a teacher have no part in learning without labels.")
+    if config.batch_size == 1:
+        raise ConfigError(
+            "batch_size must be 2 or more: each view is told from those of the other images of its batch."
+        )
     if config.augment is not None:
         read_policy(config.augment)
     if config.architecture is not None:

@@ -40,9 +40,11 @@ class ViewLearner:
         last = model.layers[-1]
         if type(last).__name__ != "Dense" or len(last.input.shape) != _OF_FEATURES:
             raise ConfigError(
-                f"The network ends in {last.name!r}, a {type(last).__name__}. To learn without labels it "
+                f"The network ends in {last.name!r} ({type(last).__name__}). To learn without labels it "
                 "must end in keras.layers.Dense on one row of features for each image."
             )
+        if not any(layer.trainable_weights for layer in model.layers[:-1]):
+            raise ConfigError("The network has nothing to train before its last layer: take another.")
         hidden = keras.layers.Dense(_HIDDEN, use_bias=False, name="projection_hidden")(last.input)
         hidden = keras.layers.BatchNormalization(name="projection_norm")(hidden)
         projected = keras.layers.Dense(_PROJECTED, name="projection")(keras.layers.ReLU()(hidden))
