@@ -129,7 +129,13 @@ def train(images: Images, options: argparse.Namespace) -> Any:
 def learn_views(model: Any, images: Images, chosen: np.ndarray, options: argparse.Namespace) -> None:
     """Train all but the last layer on pairs of views, 128 images at a time."""
     steps = len(chosen) // 128
-    config = TrainConfig(data="DATA", output="RUN", epochs=options.pretrain, learning_rate=RATE, warmup=1.0)
+    config = TrainConfig(
+        data="DATA",
+        output="RUN",
+        epochs=options.pretrain,
+        learning_rate=RATE,
+        warmup=min(1.0, options.pretrain / 2),
+    )
     learner = ViewLearner(model, optimizer=make_optimizer(config, steps=steps))
     policy, found = read_policy(options.policy), []
     for epoch in range(options.pretrain):

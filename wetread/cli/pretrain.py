@@ -10,7 +10,7 @@ import typer
 import wetread
 from wetread.cli.app import app
 from wetread.cli.options import Project, expand_options
-from wetread.cli.train import ImageOptions, say_resume
+from wetread.cli.train import FolderOptions, ImageOptions, say_resume
 from wetread.cli.training_progress import show_training
 
 if TYPE_CHECKING:
@@ -18,36 +18,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainDataOptions:
-    """The images, and which of them are not seen."""
+class PretrainDataOptions(FolderOptions):
+    """The images, divided as `train` divides them."""
 
-    panel: ClassVar[str] = "Data"
-
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="Images, DATA/<label>/* or DATA/{train,val}/<label>/*, as for train."
-        ),
-    ]
-    labels: Annotated[
-        str | None,
-        typer.Option(metavar="FILE.csv", help="Labels of images in DATA, in any folders, as for train."),
-    ] = None
-    validation: Annotated[
-        float,
-        typer.Option(
-            metavar="X", help="Fraction of images that is not seen, if there is no DATA/val: as for train."
-        ),
-    ] = 0.1
-    group_regex: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RE", help="Regular expression that finds the patient or another group in a name."
-        ),
-    ] = None
-    subset: Annotated[
-        int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
-    ] = None
     near_identical: Annotated[
         bool,
         typer.Option(
@@ -55,9 +28,6 @@ class PretrainDataOptions:
             help="Keep near-duplicates of an image together in train or in validation.",
         ),
     ] = True
-    seed: Annotated[
-        int, typer.Option(metavar="N", help="Random seed; train with the same one sees the same split.")
-    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +86,7 @@ def pretrain(
     Two views of an image, drawn by the augmentation, must be told from the views of all others. Labels only
     divide the images as train does with the same seed: what validates there is not seen here.
     """
-    values = {**vars(labelled), **vars(images), **vars(fitting), "output": output, "project": project}
-    if values["group_regex"] is None:
-        del values["group_regex"]
+    values = {**labelled.given(), **vars(images), **vars(fitting), "output": output, "project": project}
     with show_training(quiet=quiet) as on_event, say_resume(output):
         result = wetread.pretrain(**values, resume=resume, on_progress=on_event)
     _print_result(result, output)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
-    """The training images, and which of them are set aside."""
+class FolderOptions:
+    """The images, and which of them are set aside."""
 
     panel: ClassVar[str] = "Data"
 
@@ -55,9 +55,6 @@ class DataOptions:
     subset: Annotated[
         int | None, typer.Option(metavar="N", help="Train on about this many images, for a quick start.")
     ] = None
-    positive: Annotated[
-        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
-    ] = None
     seed: Annotated[
         int, typer.Option(metavar="N", help="Random seed; the same seed and data give the same split.")
     ] = 0
@@ -65,6 +62,15 @@ class DataOptions:
     def given(self) -> dict[str, Any]:
         """Return the fields of a TrainConfig; without --group-regex, its default applies."""
         return {name: value for name, value in vars(self).items() if (name, value) != ("group_regex", None)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(FolderOptions):
+    """The training images, which of them are set aside, and what their labels mean."""
+
+    positive: Annotated[
+        str | None, typer.Option(metavar="LABEL", help="The positive one of two labels; default: the last.")
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

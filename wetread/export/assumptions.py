@@ -6,6 +6,7 @@ with its own labels in another order, or its own scale, it would agree with Kera
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -72,9 +73,10 @@ def read_run_spec(run: Path) -> ModelSpec:
 def _learned_views(run: Path) -> bool:
     """Whether a RUN is of `wetread pretrain`."""
     try:
-        return '"objective": "views"' in (run / "config.json").read_text(encoding="utf-8")
-    except OSError:
+        options = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return False
+    return isinstance(options, dict) and options.get("objective") == "views"
 
 
 def agree_terms(reference: str | os.PathLike[str], classifiers: Sequence[Classifier]) -> Terms:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from wetread.train.dataset import Dataset
 from wetread.train.label_weights import parse_weights
 
 SCALE = 1 / 255
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def order_epoch(positions: NDArray[np.intp], *, seed: int, epoch: int, batch_siz
 
 
 def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
-    """Yield an epoch's batches. Another thread makes the next one while this one trains."""
+    """Return an epoch's batches. Another thread makes the next one while this one trains."""
     data = plan.dataset
     order = order_epoch(data.select("train"), seed=plan.seed, epoch=epoch, batch_size=plan.batch_size)
 
@@ -120,6 +122,11 @@ def iterate_batches(plan: BatchPlan, *, epoch: int) -> Iterator[Batch]:
         answers = None if plan.ask is None else plan.ask(images, positions, epoch)
         return Batch(scale_pixels(images), targets, plan.weights[targets], positions, answers)
 
+    return make_ahead(make, order)
+
+
+def make_ahead(make: Callable[[NDArray[np.intp]], Made], order: NDArray[np.intp]) -> Iterator[Made]:
+    """Yield what `make` makes of each row of positions, the next one on another thread meanwhile."""
     with ThreadPoolExecutor(1, thread_name_prefix="wetread-batches") as pool:
         ahead = pool.submit(make, order[0])
         for positions in order[1:]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,8 @@ from typing import Any
 from wetread.errors import ConfigError
 from wetread.train.backbones import BACKBONES
 from wetread.train.config import LABELS, STAGE_OPTIONS, VIEWS, TrainConfig
-from wetread.train.weights_file import digest_weights, find_weights
+from wetread.train.weights_file import NETWORK, digest_weights, find_weights, read_options
 
-CONFIG, MODEL = "config.json", "model.keras"
 # The sizes at which the MobileNets of Keras were trained, and the others are worth their time.
 SIZES = (96, 128, 160, 192, 224)
 _SLOWER = 10
@@ -25,7 +23,7 @@ def find_origin(config: TrainConfig) -> dict[str, Any]:
     """
     if not config.is_pretrained or not Path(config.weights).is_dir():
         return {}
-    values = _read_options(Path(config.weights))
+    values = read_options(Path(config.weights))
     names = ["color", "size"]
     if config.backbone is None and config.architecture is None:
         names += ["architecture", "backbone"]
@@ -35,22 +33,8 @@ def find_origin(config: TrainConfig) -> dict[str, Any]:
 def _find_objective(config: TrainConfig) -> str | None:
     """Return what the weights of a run learned: 'labels' or 'views'; None where they are of no run."""
     path = Path(config.weights)
-    values = _read_options(path.parent if path.name == MODEL else path)
+    values = read_options(path.parent if path.name == NETWORK else path)
     return str(values.get("objective", LABELS)) if values else None
-
-
-def _read_options(run: Path) -> dict[str, Any]:
-    """Return the options of a run; empty where there is none. Raises ConfigError for a damaged file."""
-    described = run / CONFIG
-    if not described.is_file():
-        return {}
-    try:
-        values = json.loads(described.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{described} cannot be read: {error}. Copy the whole run again.") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{described} holds no options. Copy the whole run again.")
-    return values
 
 
 def settle_stages(config: TrainConfig) -> tuple[TrainConfig, dict[str, str]]:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from wetread.errors import ConfigError
 from wetread.evaluate.exact_intervals import advise_only_answer
@@ -55,7 +52,7 @@ from wetread.train.run_pictures import draw_augmentation
 from wetread.train.seen_patients import compare_weights, describe_weights, doubt_weights
 from wetread.train.teachers import Teachers, check_teachers, open_teachers
 from wetread.train.tensorboard import log_epoch
-from wetread.train.training_state import Learner
+from wetread.train.training_state import Learner, check_finite
 from wetread.train.weights_file import check_weights
 
 if TYPE_CHECKING:
@@ -262,12 +259,7 @@ def _train_epoch(
         record.note(batch.positions, learner.read_outputs())
         loss = total / step
         on_event(StepEnded(epoch=epoch, epochs=epochs, step=step, steps=plan.steps, loss=loss))
-    # On some processors a ReLU turns NaN into 0, so the loss alone does not show it.
-    if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in learner.model.get_weights())):
-        raise ConfigError(
-            f"Training diverged in epoch {epoch}: the loss is {loss}, or some weights are not finite. "
-            "Lower --learning-rate."
-        )
+    check_finite(learner.model, loss, epoch=epoch)
     record.end_epoch(epoch)
     return loss
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -25,7 +24,7 @@ from wetread.errors import ConfigError
 from wetread.train import run as runs
 from wetread.train.architectures import check_architecture
 from wetread.train.augment import Policy, augment_images, read_policy
-from wetread.train.batches import order_epoch, scale_pixels
+from wetread.train.batches import make_ahead, order_epoch, scale_pixels
 from wetread.train.config import VIEWS, TrainConfig
 from wetread.train.dataset import Dataset, load_dataset
 from wetread.train.defaults import settle
@@ -34,6 +33,7 @@ from wetread.train.network import make_network, make_optimizer, save_network
 from wetread.train.network_identity import digest_network
 from wetread.train.remote import stage_run
 from wetread.train.run_pictures import draw_augmentation
+from wetread.train.training_state import check_finite
 from wetread.train.views import ViewLearner
 
 if TYPE_CHECKING:
@@ -160,13 +160,12 @@ def _train_epoch(
         losses, matches = losses + loss, matches + matched
         mean = losses / step
         on_event(StepEnded(epoch=epoch, epochs=config.epochs, step=step, steps=steps, loss=mean))
-    if not math.isfinite(losses):
-        raise ConfigError(f"Training diverged in epoch {epoch}: the loss is {losses}. Lower --learning-rate.")
+    check_finite(learner.model, losses / steps, epoch=epoch)
     return losses / steps, matches / steps
 
 
 def _iterate_pairs(data: Dataset, policy: Policy, config: TrainConfig, *, epoch: int) -> Iterator[Pair]:
-    """Yield an epoch's batches, two views of each image. Another thread makes the next one meanwhile."""
+    """Return an epoch's batches, two views of each image. Another thread makes the next one meanwhile."""
     order = order_epoch(data.select("train"), seed=config.seed, epoch=epoch, batch_size=config.batch_size)
 
     def make(positions: NDArray[np.intp]) -> Pair:
@@ -178,12 +177,7 @@ def _iterate_pairs(data: Dataset, policy: Policy, config: TrainConfig, *, epoch:
         )
         return scale_pixels(one), scale_pixels(other)
 
-    with ThreadPoolExecutor(1, thread_name_prefix="wetread-views") as pool:
-        ahead = pool.submit(make, order[0])
-        for positions in order[1:]:
-            pair, ahead = ahead.result(), pool.submit(make, positions)
-            yield pair
-        yield ahead.result()
+    return make_ahead(make, order)
 
 
 def _finish(config: TrainConfig, model: keras.Model, data: Dataset, history: runs.History) -> None:

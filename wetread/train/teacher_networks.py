@@ -20,12 +20,12 @@ from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.session import ModelSession
 from wetread.runtime.model.spec import ModelSpec, extract_spec
 from wetread.train import run as runs
-from wetread.train.config import TrainConfig
+from wetread.train.config import VIEWS, TrainConfig
 from wetread.train.dataset import Dataset, choose_subset
 from wetread.train.events import ImagesRead, OnEvent
 from wetread.train.network import widen
 from wetread.train.pretrained import DAMAGED
-from wetread.train.weights_file import digest_weights
+from wetread.train.weights_file import digest_weights, read_options
 
 Pixels = NDArray[np.uint8]
 Answers = NDArray[np.float32]
@@ -146,6 +146,11 @@ def find_run(place: Place) -> Path | None:
 def read_spec(run: Path) -> ModelSpec:
     """Read the spec of a RUN. Raises ConfigError."""
     path = run / runs.SPEC
+    if read_options(run).get("objective") == VIEWS:
+        raise ConfigError(
+            f"The network in {run} was trained without labels: it has no answers, and cannot teach. Begin "
+            f"with it instead: --weights {run}"
+        )
     try:
         return ModelSpec.from_json(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ModelError) as error:

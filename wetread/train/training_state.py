@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -51,14 +52,8 @@ class Learner:
         targets = encode_targets(batch.targets, self._outputs)
         if batch.answers is not None:
             targets = join_targets(targets, batch.answers)
-        try:
+        with explaining_memory(batch.images):
             loss = self._step(batch.images, targets, batch.weights)
-        except _exhausted() as error:
-            count, height, width = batch.images.shape[:3]
-            raise ConfigError(
-                f"The memory does not suffice for a step with {count} images of {height} x {width}. Give a "
-                f"smaller --batch-size, such as {max(1, count // 4)}."
-            ) from error
         if self._follow is not None:
             self._follow()
         return loss
@@ -133,11 +128,31 @@ class Learner:
         return [*self.model.variables, *self.model.optimizer.variables, *self._average]
 
 
-def _exhausted() -> Any:
-    """What TensorFlow raises where a GPU's or this machine's memory does not suffice."""
+@contextmanager
+def explaining_memory(images: NDArray[np.float32]) -> Iterator[None]:
+    """Raise ConfigError where a GPU's or this machine's memory does not suffice for a step on `images`."""
     import tensorflow
 
-    return tensorflow.errors.ResourceExhaustedError
+    try:
+        yield
+    except tensorflow.errors.ResourceExhaustedError as error:
+        count, height, width = images.shape[:3]
+        raise ConfigError(
+            f"The memory does not suffice for a step with {count} images of {height} x {width}. Give a "
+            f"smaller --batch-size, such as {max(1, count // 4)}."
+        ) from error
+
+
+def check_finite(model: keras.Model, loss: float, *, epoch: int) -> None:
+    """Raise ConfigError where an epoch's loss or the weights after it are no longer finite.
+
+    On some processors a ReLU turns NaN into 0, so the loss alone does not show it.
+    """
+    if not (math.isfinite(loss) and all(np.isfinite(weight).all() for weight in model.get_weights())):
+        raise ConfigError(
+            f"Training diverged in epoch {epoch}: the loss is {loss}, or some weights are not finite. "
+            "Lower --learning-rate."
+        )
 
 
 def _make_average(model: keras.Model) -> list[Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wetread.errors import ConfigError
 from wetread.keras_backend import import_keras
 from wetread.train.run import Variables
+from wetread.train.training_state import explaining_memory
 
 if TYPE_CHECKING:
     import keras
@@ -58,8 +59,10 @@ class ViewLearner:
         """Take one step on two views of each image, float32 (N, H, W, C) from 0 to 1.
 
         Returns the loss, and of how many views (0 to 1) the other view of the image was the most similar.
+        Raises ConfigError if the memory does not suffice.
         """
-        loss, matched = self._step(np.concatenate([one, other]))
+        with explaining_memory(one):
+            loss, matched = self._step(np.concatenate([one, other]))
         return float(loss), float(matched)
 
     def _learn(self, views: Any) -> tuple[Any, Any]:

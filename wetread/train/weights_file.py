@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
+from typing import Any
 
 from wetread.environment import find_keras_home
 from wetread.errors import ConfigError
@@ -13,7 +15,8 @@ from wetread.train.config import TrainConfig
 
 NONE, IMAGENET = "none", "imagenet"
 # Files of a RUN directory: the first is there once it has begun, the last once it is finished.
-_BEGIN, _NETWORK, _END = "inputs.json", "model.keras", "metrics.json"
+_BEGIN, NETWORK, _END = "inputs.json", "model.keras", "metrics.json"
+_OPTIONS = "config.json"
 _PAGE = 1 << 20
 
 
@@ -27,9 +30,9 @@ def find_weights(config: TrainConfig) -> Path:
             "file, or the run's folder, here first."
         )
     path = Path(config.weights)
-    if (path / _NETWORK).is_file() and (path / _END).is_file():
-        return path / _NETWORK
-    if (path / _NETWORK).is_file() or (path / _BEGIN).is_file():
+    if (path / NETWORK).is_file() and (path / _END).is_file():
+        return path / NETWORK
+    if (path / NETWORK).is_file() or (path / _BEGIN).is_file():
         raise ConfigError(f"The run in {path} is not finished. Continue it with --resume first.")
     if path.is_dir():
         raise ConfigError(
@@ -84,3 +87,17 @@ def digest_weights(path: Path) -> str:
     except OSError as error:
         raise ConfigError(f"The weights in {path} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
+
+
+def read_options(run: Path) -> dict[str, Any]:
+    """Return the options of a run; empty where there is none. Raises ConfigError for a damaged file."""
+    described = run / _OPTIONS
+    if not described.is_file():
+        return {}
+    try:
+        values = json.loads(described.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{described} cannot be read: {error}. Copy the whole run again.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{described} holds no options. Copy the whole run again.")
+    return values
