@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from tests.models import build_model, toy_spec
 _EXAMPLES = int(os.environ.get("WETREAD_TEST_EXAMPLES", "100"))
 hypothesis.settings.register_profile("wetread", deadline=None, max_examples=_EXAMPLES)
 hypothesis.settings.load_profile("wetread")
+
+# A shell starts what runs in the background (`make test &`) with Ctrl-C ignored, and so would be the commands
+# that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
