@@ -1,14 +1,15 @@
 """How many objects a second a node takes, beside `score` on the same files, and how its memory grows.
 
     python benchmarks/node.py --objects 400 --rounds 5          the ratio, for one association and for four
-    python benchmarks/node.py --memory 20000 --side 64          resident memory after each tenth of them
+    python benchmarks/node.py --memory 20000 --side 64          memory after each tenth of them
 
 dcmtk's `storescu` sends. Rates are those of a service at work: of the node from the first association to the
 last row, of `score` without what it takes for a single file. Neither counts the start of its process.
 
-Sender and node share the processors that `score` has alone. So there is a bound: `score` of the same files
-while pynetdicom, in a process of its own, takes the same objects and forgets them: no file, no sync, no
-digest, no ledger.
+Sender and node share the processors that `score` has alone, and an object is on the disk before its sender
+is answered. So there are two bounds: `score` of the same files while pynetdicom, in a process of its own,
+takes the same objects and forgets them, or writes each to a file that is synced. Neither has a digest or a
+ledger.
 """
 
 from __future__ import annotations
@@ -86,10 +87,17 @@ class Node:
             assert time.monotonic() < end, "the rows never came"
             time.sleep(0.01)
 
-    def read_memory(self) -> int:
-        """Resident memory in MiB (Linux)."""
-        lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) >> 10
+    def read_memory(self) -> list[int]:
+        """Proportional memory in MiB of the node and of each of its processes (Linux)."""
+        tasks = Path(f"/proc/{self.process.pid}/task").iterdir()
+        found = {pid for task in tasks for pid in (task / "children").read_text().split()}
+        return [read_pss(pid) >> 20 for pid in (str(self.process.pid), *sorted(found, key=int))]
+
+
+def read_pss(pid: str) -> int:
+    """Memory of a process in bytes; what it shares with others counts by its share."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
 
 
 def send(groups: list[list[Path]], port: int) -> None:
@@ -163,34 +171,44 @@ def measure_score(folder: Path) -> float:
     return time.perf_counter() - started
 
 
-def measure_bound(folder: Path, paths: list[Path], associations: int) -> float:
+def measure_bound(folder: Path, paths: list[Path], associations: int, *, keep: bool) -> float:
     """Return how many seconds `score` takes for the files while pynetdicom takes the same ones."""
     port = find_port()
-    receiver = subprocess.Popen([sys.executable, __file__, "--forget", str(port)])
+    with tempfile.TemporaryDirectory() as store:
+        return _measure_beside(folder, divide(paths, associations), port, store if keep else "")
+
+
+def _measure_beside(folder: Path, groups: list[list[Path]], port: int, store: str) -> float:
+    receiver = subprocess.Popen([sys.executable, __file__, "--receive", str(port), "--store", store])
     try:
         wait_for_answer(port, receiver)
         started = time.perf_counter()
         with run_score(folder):
-            send(divide(paths, associations), port)
+            send(groups, port)
         return time.perf_counter() - started
     finally:
         receiver.terminate()
         receiver.wait()
 
 
-def forget(port: int) -> None:
-    """Take objects with pynetdicom and forget them, as fast as it can."""
+def receive(port: int, store: str) -> None:
+    """Take objects with pynetdicom, and write them to a folder or forget them, as fast as it can."""
     from pynetdicom import AE, evt
 
     from wetread.node.receiver import CLASSES, VERIFICATION
+    from wetread.runtime.files.atomic import write_file
+
+    def take(event: evt.Event) -> int:
+        if store:
+            name = f"{event.request.AffectedSOPInstanceUID}.dcm"
+            write_file(Path(store, name), event.request.DataSet.getbuffer())
+        return 0
 
     entity = AE("WETREAD")
     entity.maximum_pdu_size = 1 << 17
     for kind in (*CLASSES, VERIFICATION):
         entity.add_supported_context(kind)
-    entity.start_server(
-        (HERE, port), evt_handlers=[(evt.EVT_C_STORE, lambda _: 0), (evt.EVT_C_ECHO, lambda _: 0)]
-    )
+    entity.start_server((HERE, port), evt_handlers=[(evt.EVT_C_STORE, take), (evt.EVT_C_ECHO, lambda _: 0)])
 
 
 def compare(objects: int, rounds: int, side: int) -> None:
@@ -205,8 +223,9 @@ def compare(objects: int, rounds: int, side: int) -> None:
             rates = {}
             for count in ASSOCIATIONS:
                 rates[f"{count} associations"] = measure_node(paths, count)
-                bound = measure_bound(Path(place), paths, count) - start
-                rates[f"bound of {count}"] = objects / bound
+                for name, keep in (("bound", False), ("bound on the disk", True)):
+                    seconds = measure_bound(Path(place), paths, count, keep=keep) - start
+                    rates[f"{name}, {count}"] = objects / seconds
             shown = ", ".join(f"{name} {each:.1f}/s" for name, each in rates.items())
             print(f"round {turn + 1}: score {rate:.1f}/s, {shown}", flush=True)
             for name, each in rates.items():
@@ -217,17 +236,22 @@ def compare(objects: int, rounds: int, side: int) -> None:
 
 
 def follow_memory(objects: int, side: int) -> None:
-    """Print resident memory while objects come."""
+    """Print memory while objects come."""
     with tempfile.TemporaryDirectory() as place, tempfile.TemporaryDirectory() as work:
         paths = draw_objects(Path(place), objects, side=side)
         with run_node(Path(work)) as node:
-            print(f"0 objects: {node.read_memory()} MiB")
+            print(f"0 objects: {describe(node.read_memory())}")
             step = max(1000, objects // 10)
             for start in range(0, objects, step):
                 part = paths[start : start + step]
                 send(divide(part, 4), node.port)
                 node.wait_for(start + len(part))
-                print(f"{start + len(part):,} objects: {node.read_memory()} MiB", flush=True)
+                print(f"{start + len(part):,} objects: {describe(node.read_memory())}", flush=True)
+
+
+def describe(memory: list[int]) -> str:
+    """Write the memory of a node and of its processes."""
+    return f"{sum(memory)} MiB ({' + '.join(map(str, memory))})"
 
 
 def main() -> None:
@@ -237,10 +261,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--memory", type=int, default=0, metavar="OBJECTS")
-    parser.add_argument("--forget", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--receive", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--store", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    if given.forget:
-        forget(given.forget)
+    if given.receive:
+        receive(given.receive, given.store)
     elif given.memory:
         follow_memory(given.memory, given.side)
     else:

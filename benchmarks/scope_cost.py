@@ -24,7 +24,7 @@ from wetread.export.unlike_nodes import detach_unlike
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.spec import NO_DIGEST
 from wetread.runtime.model.speed import measure_speeds
-from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, ReadFile
+from wetread.runtime.scoring.chunk_scorer import ChunkScorer, ReadFile, RowOptions
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, open_options
 
@@ -85,7 +85,7 @@ def compare_chunks(pair: list[Classifier], data: Path, rounds: int) -> None:
 
 def make_scorer(classifier: Classifier, options: ScoreOptions, read: ReadFile) -> ChunkScorer:
     """What a worker of `wetread score` does with a chunk."""
-    how = ChunkOptions(
+    how = RowOptions(
         kind="csv",
         optional=options.list_optional(classifier.spec),
         dicom_tags=(),

@@ -67,11 +67,14 @@ class Status(StrEnum):
 
 
 class ImageError(WetreadError):
-    """One input has no pixels; `status` is the word that its row carries, any but OK."""
+    """One input has no pixels; `status` is the word that its row carries, any but OK.
 
-    def __init__(self, status: Status, message: str) -> None:
+    `errno`: the system's number of the error, where the input could not be read now and may be later.
+    """
+
+    def __init__(self, status: Status, message: str, *, errno: int | None = None) -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.errno = status, errno
 
 
 def make_fault(error: Exception) -> ImageError:

@@ -124,7 +124,9 @@ def start(tmp_path: Path, model: Classifier) -> Callable[..., Any]:
             threading.Event(),
             Running(0, tmp_path / "scores.csv"),
         )
-        values = {"allow": (Peer("MOD", HERE),), "retry_seconds": (0.05, 0.2)} | more
+        # In this process, where tests can put something in the place of what reads.
+        own = {"allow": (Peer("MOD", HERE),), "retry_seconds": (0.05, 0.2), "isolated": False}
+        values = own | more
         options = NodeOptions(
             ae_title="WETREAD", output=str(output), store=str(tmp_path / "store"), port=0, host=HERE, **values
         )

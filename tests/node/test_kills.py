@@ -111,6 +111,7 @@ def make_world(tmp_path: Path, model: Classifier) -> Callable[[str, tuple[str, .
             results=results,
             retain="delete",
             workers=1,
+            isolated=False,
         )
         return World(folder, model, options)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import socket
 import stat
 import time
@@ -12,9 +13,10 @@ import pytest
 
 from tests.node.conftest import associate, make_image, until
 from wetread.errors import OutputError, SetupError
+from wetread.node import service
 from wetread.node.options import Peer
 from wetread.node.results.source_image import derive_uid
-from wetread.node.store import Store
+from wetread.runtime.entries import Entry
 from wetread.runtime.watch import faults, growing_output, status
 from wetread.runtime.watch.faults import Faults
 
@@ -216,14 +218,14 @@ def test_what_is_done_leaves_the_store_and_is_still_known(start, tmp_path, retai
 
 
 def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_path, monkeypatch):
-    whole, is_short = Store.read, [True]
+    whole, is_short = Path.read_bytes, [True]
 
-    def read(store: Store, name: str) -> bytes:
-        if is_short and name == "1.2.3.1.dcm":
+    def read(path: Path) -> bytes:
+        if is_short and path.name == "1.2.3.1.dcm":
             raise OSError(errno.EMFILE, "Too many open files")
-        return whole(store, name)
+        return whole(path)
 
-    monkeypatch.setattr(Store, "read", read)
+    monkeypatch.setattr(Path, "read_bytes", read)
     with start(retain="delete") as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
         until(lambda: len(node.rows()) == 1 and node.said)
@@ -240,10 +242,10 @@ def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_pa
 
 
 def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, monkeypatch):
-    def fail(*_: object, **__: object) -> None:
+    def fail(_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr(Store, "read", fail)
+    monkeypatch.setattr(service, "read_stored", fail)
     for _ in range(2):  # nor at the next start
         with start(retain="delete") as node:
             assert node.send(make_image(1)) == [0]
@@ -254,16 +256,38 @@ def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, 
     assert (tmp_path / "store" / "1.2.3.1.dcm").exists()
 
 
+def test_an_object_that_ends_its_process_is_its_row_and_stays_and_the_others_go_on(
+    start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(service, "read_stored", end_or_read)
+    for _ in range(2):  # nor does it hold the next start
+        with start(retain="delete", isolated=True) as node:
+            assert set(node.send(make_image(666), make_image(1), make_image(2))) == {0}
+            until(lambda: len(node.rows()) == 3)
+            until(lambda: len(list((tmp_path / "store").glob("*.dcm"))) == 1)
+    ended, *others = sorted(node.rows(), key=lambda row: "/1.2.3.666.dcm," not in row)
+    assert ",unreadable," in ended and "It ended the process that read it" in ended
+    assert [",ok," in row for row in others] == [True, True]
+    assert (tmp_path / "store" / "1.2.3.666.dcm").exists()
+
+
+def end_or_read(entry: Entry) -> bytes:
+    """Read as the node does; one object ends the process, as a decoder's crash would."""
+    if entry.name.endswith("/1.2.3.666.dcm"):
+        os._exit(9)
+    return service.read_stored(entry)
+
+
 def test_an_object_that_somebody_removed_gets_its_row_when_it_is_sent_again(start, tmp_path, monkeypatch):
-    whole, removed = Store.read, []
+    whole, removed = service.read_stored, []
 
-    def read(self: Store, name: str) -> bytes:
-        if name == "1.2.3.1.dcm" and not removed:
-            removed.append(name)
-            (tmp_path / "store" / name).unlink()
-        return whole(self, name)
+    def read(entry: Entry) -> bytes:
+        if entry.name.endswith("/1.2.3.1.dcm") and not removed:
+            removed.append(entry)
+            Path(entry.name).unlink()
+        return whole(entry)
 
-    monkeypatch.setattr(Store, "read", read)
+    monkeypatch.setattr(service, "read_stored", read)
     with start() as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
         until(lambda: len(node.rows()) == 1 and node.said)

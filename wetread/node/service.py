@@ -9,6 +9,7 @@ UID, where a kill comes between the archive's answer and the note of it.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import warnings
@@ -36,6 +37,7 @@ from wetread.runtime.watch.faults import Report, format_now
 from wetread.runtime.watch.growing_output import Calls, GrowingRows
 
 _WAIT = 0.2
+_GATHER = 0.05  # seconds: objects that come so soon after one another share what is synced for their rows
 _MOST = 256  # objects that are scored before their rows are written
 
 
@@ -107,6 +109,7 @@ class _Node:
             self.classifier,
             self.options,
             self.calls,
+            read=read_stored,
             identity=self.options.identify(self.classifier.digest),
             find_state=self._describe,
         )
@@ -181,6 +184,8 @@ class _Node:
                 self._arrived, self._postponed = self._postponed | self._arrived, {}
             if not self._arrived:
                 self._news.wait(_WAIT)
+            if self._arrived:
+                self._news.wait_for(lambda: len(self._arrived) >= _MOST, _GATHER)
             came = list(self._arrived.items())[:_MOST]
             scores = {name: self.rows.journal.find_score(key_name(name)) for name, _ in came}
             self._scoring = {name: since for name, since in came if scores[name] is None}
@@ -194,6 +199,8 @@ class _Node:
         if names:
             self._note_received()
             self._score(names)
+        else:
+            self.rows.rest()
 
     def _note_received(self) -> None:
         self._try_ledger(self.store.note_received)
@@ -213,7 +220,7 @@ class _Node:
     def _score(self, names: list[str]) -> None:
         entries = [Entry(str(Path(self.options.store) / name)) for name in names]
         self._unread, self._gone = {}, set()
-        for chunk in self.rows.score(entries, read=self._read):
+        for chunk in self.rows.score(entries):
             self._finish(chunk)
         with self._news:
             self._postponed |= {name: self._scoring[name] for name in self._unread if name in self._scoring}
@@ -235,30 +242,27 @@ class _Node:
             self._delay = 0.0
             self.rows.faults.say("read", "")
 
-    def _read(self, entry: Entry) -> bytes:
-        name = Path(entry.name).name
-        if is_other(name):
-            raise ImageError(
-                Status.MALFORMED,
-                "Another object came earlier under the same SOP Instance UID: that one counts. "
-                "Ask the sender which of the two is right.",
-            )
+    def _is_read(self, name: str, number: int | None) -> bool:
+        """Whether an object could be read; `number`: that of the system's error, if there was one."""
+        if number is None:
+            return True
         try:
-            return self.store.read(name)
-        except FileNotFoundError as error:
-            self._gone.add(name)
-            raise ImageError(Status.UNREADABLE, "It is gone.") from error
+            self.store.check()
         except OSError as error:
-            reason = error.strerror or str(error)
-            self._unread[name] = reason
-            raise ImageError(Status.UNREADABLE, f"It cannot be read: {reason}.") from error
+            self._unread[name] = error.strerror or str(error)
+        else:
+            if number == errno.ENOENT:
+                self._gone.add(name)
+            else:
+                self._unread[name] = os.strerror(number)
+        return False
 
     def _finish(self, chunk: Chunk) -> None:
         """Write the rows of what could be read, and pass it on."""
         read = [
             (entry, prediction)
             for entry, prediction in zip(chunk.entries, chunk.predictions, strict=True)
-            if Path(entry.name).name not in {*self._unread, *self._gone}
+            if self._is_read(Path(entry.name).name, prediction.errno)
         ]
         if not read:
             return
@@ -310,3 +314,20 @@ class _Node:
     def _report_left(self, names: list[str], error: OSError) -> None:
         others = f" and {len(names) - 1:,} others" if len(names) > 1 else ""
         self.report(f"{names[0]}{others} cannot be put away: {error.strerror}; the next start tries again")
+
+
+def read_stored(entry: Entry) -> bytes:
+    """Return the bytes of an object in the store. Raises ImageError."""
+    if is_other(Path(entry.name).name):
+        raise ImageError(
+            Status.MALFORMED,
+            "Another object came earlier under the same SOP Instance UID: that one counts. "
+            "Ask the sender which of the two is right.",
+        )
+    try:
+        return Path(entry.name).read_bytes()
+    except OSError as error:
+        number = error.errno or errno.EIO
+        raise ImageError(
+            Status.UNREADABLE, f"It cannot be read: {os.strerror(number)}.", errno=number
+        ) from error

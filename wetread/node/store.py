@@ -284,6 +284,10 @@ class Store:
             self._marker.check()
             raise
 
+    def check(self) -> None:
+        """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
+        self._marker.check()
+
     def list_sent(self, name: str) -> frozenset[str]:
         """Tell which of the results that are asked for are out of an object, as `note_sent` was told."""
         with self._lock:

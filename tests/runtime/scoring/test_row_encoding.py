@@ -19,7 +19,7 @@ from wetread.runtime.model.scope import Scope, Unlike
 from wetread.runtime.model.spec import Band
 from wetread.runtime.scoring import row_encoding
 from wetread.runtime.scoring.batches import Chunk, Scored, Seconds, make_chunk, map_chunks, score_chunks
-from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, refuse_chunk
+from wetread.runtime.scoring.chunk_scorer import ChunkScorer, RowOptions, refuse_chunk
 from wetread.runtime.scoring.input_digest import mark_entry
 from wetread.runtime.scoring.row_encoding import Encoder, encode_chunk
 from wetread.runtime.scoring.rows import make_failure
@@ -131,7 +131,7 @@ def test_ordinary_rows_make_no_predictions(monkeypatch):
 def test_chunks_that_workers_encode_are_those_of_their_predictions(kind, workers):
     model = Mean(spec=replace(toy_spec(), uncertain=Band(low=0.3, high=0.7, rule="test")))
     for optional in ((), ("uncertain",)):
-        how = ChunkOptions(
+        how = RowOptions(
             kind=kind,
             optional=optional,
             dicom_tags=(),
@@ -151,7 +151,7 @@ def test_chunks_that_workers_encode_are_those_of_their_predictions(kind, workers
 
 
 def test_an_input_that_ends_processes_is_not_read():
-    how = ChunkOptions(
+    how = RowOptions(
         kind="csv", optional=(), dicom_tags=(), refuse_outside=False, batch_size=8, max_memory=MAX_MEMORY
     )
     scorer = ChunkScorer(Mean(), how, read=read_flat)

@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import draw_image
+from tests.runtime.scoring.process_run import read_here
+from tests.runtime.scoring.test_processes import LINUX, find_children, wait_until_gone
 from wetread import Classifier
 from wetread.cli import run
 from wetread.errors import OutputError, ShareWarning, SourceError, UsageError
@@ -32,7 +34,8 @@ from wetread.runtime.watch import listing, status, watcher
 from wetread.runtime.watch.folder_lock import LOCK_NAME, lock_folder
 from wetread.runtime.watch.watcher import WatchOptions, watch_folder
 
-FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1}
+# In this process, where tests can put something in the place of what reads and decodes.
+FAST = {"poll": 0.05, "settle": 0.1, "patience": 0.4, "workers": 1, "isolated": False}
 
 
 class Scene:
@@ -183,6 +186,37 @@ def test_a_fault_of_ours_in_one_file_is_its_row_and_the_others_go_on(scene, monk
         "/bad.jpg": "unreadable",
         "good.jpg": "ok",
     }
+
+
+def test_a_file_that_ends_its_process_is_its_row_and_the_others_go_on(scene, monkeypatch):
+    monkeypatch.setattr(watcher, "_read", read_here)
+    failed = scene.place / "failed"
+    with scene.watching(isolated=True, failed=str(failed)):
+        scene.put("kills.jpg", draw_image(1))
+        scene.put("good.jpg", draw_image(2))
+        scene.wait(lambda: len(scene.rows()) == 2)
+        scene.wait(lambda: (failed / "kills.jpg").exists())
+        scene.put("later.jpg", draw_image(3))
+        scene.wait(lambda: len(scene.rows()) == 3)
+    found = {Path(row["path"]).name: row for row in scene.rows()}
+    assert {name: row["status"] for name, row in found.items()} == {
+        "kills.jpg": "unreadable",
+        "good.jpg": "ok",
+        "later.jpg": "ok",
+    }
+    assert found["kills.jpg"]["error"].startswith("It ended the process that read it")
+
+
+@LINUX
+def test_a_watch_that_is_killed_leaves_no_process(scene):
+    command = [sys.executable, "-m", "wetread", "watch", str(scene.folder), "--output", str(scene.output)]
+    process = subprocess.Popen([*command, "--model", str(scene.model), "--settle", "0", "--poll", "0.05"])
+    scene.put("a.jpg", draw_image(1))
+    scene.wait(lambda: len(scene.rows()) == 1)
+    workers = find_children(process.pid)
+    process.kill()
+    process.wait()
+    assert workers and wait_until_gone(workers) == []
 
 
 def test_files_move_to_done_and_failed(scene):

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from time import monotonic
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Generic, TypeVar, cast
 
 from wetread.environment import name_python
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
-from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send, send_pickled
 from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
 
@@ -38,14 +37,17 @@ from wetread.runtime.scoring.worker_process import serve
 serve()
 """
 
-Score = Callable[[list[Entry]], Rows]
+Result = TypeVar("Result")
+Score = Callable[[list[Entry]], Result]
 
 
 @contextmanager
-def use_processes(score: Score, setup: Setup, *, workers: int, device: str) -> Iterator[Score]:
+def use_processes(
+    score: Score[Result], setup: Setup, *, workers: int, device: str
+) -> Iterator[Score[Result]]:
     """Return what scores a chunk in a process, or `score` itself where processes do not pay."""
     count = min(workers, count_processors())
-    if count < LEAST_WORKERS or device != "cpu" or not is_locked() or not _is_python():
+    if count < LEAST_WORKERS or device != "cpu" or not is_locked() or not is_python():
         yield score
         return
     processes = Processes(setup, count=count, otherwise=score)
@@ -55,7 +57,7 @@ def use_processes(score: Score, setup: Setup, *, workers: int, device: str) -> I
         processes.close()
 
 
-def _is_python() -> bool:
+def is_python() -> bool:
     """Whether `sys.executable` runs Python: not in a program that was frozen."""
     return bool(sys.executable) and not getattr(sys, "frozen", False)
 
@@ -126,19 +128,22 @@ class WorkerProcess:
                 stream.close()
 
 
-class Processes:
+class Processes(Generic[Result]):
     """`count` worker processes, one for each processor, for as many threads that call `score`, or more.
 
-    They are started when the first chunk of files was `PATIENCE_SECONDS` ago, as many as memory allows.
+    They are started when the first chunk of files was `patience` seconds ago (`PATIENCE_SECONDS`), as many as
+    memory allows.
     """
 
-    def __init__(self, setup: Setup, *, count: int, otherwise: Score) -> None:
+    def __init__(
+        self, setup: Setup, *, count: int, otherwise: Score[Result], patience: float | None = None
+    ) -> None:
         self._setup, self._count, self._otherwise = pickle.dumps(setup), count, otherwise
         self._lock = threading.Lock()
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._begun = self._closed = False
-        self._starter = threading.Timer(PATIENCE_SECONDS, self._start_all)
+        self._starter = threading.Timer(PATIENCE_SECONDS if patience is None else patience, self._start_all)
         self._starter.daemon = True
 
     def begin(self) -> None:
@@ -150,12 +155,17 @@ class Processes:
 
     def _start_all(self) -> None:
         """Start the processes at once; each is used as soon as it is ready."""
-        free = read_free_memory()
-        fitting = self._count if free is None else free // (WORKER_BYTES + 3 * len(self._setup))
-        started = list(filter(None, [self._start() for _ in range(min(self._count, fitting))]))
+        started = list(filter(None, [self._start() for _ in range(self.count_fitting())]))
         if started:
             with ThreadPoolExecutor(len(started), thread_name_prefix="wetread-start") as pool:
                 list(pool.map(self._make_ready, started))
+
+    def count_fitting(self) -> int:
+        """Return how many more processes fit into memory, `count` at most."""
+        free = read_free_memory()
+        return (
+            self._count if free is None else min(self._count, free // (WORKER_BYTES + 3 * len(self._setup)))
+        )
 
     def _start(self) -> WorkerProcess | None:
         """Start a process; None where that is impossible, and threads go on scoring."""
@@ -192,7 +202,8 @@ class Processes:
             )
         return process
 
-    def _take(self) -> WorkerProcess | None:
+    def take(self) -> WorkerProcess | None:
+        """Return a process that is ready, for `give_back` or `discard`; None where there is none."""
         with self._lock:
             return self._idle.pop() if self._idle else None
 
@@ -209,7 +220,7 @@ class Processes:
             self._all.remove(process)
         process.close()
 
-    def score(self, entries: list[Entry]) -> Rows:
+    def score(self, entries: list[Entry]) -> Result:
         """Score a chunk in a process, or on this thread while none is ready, and for objects of a bucket.
 
         A chunk whose process ends is tried again, and then each of its images alone. Those that end a
@@ -218,10 +229,10 @@ class Processes:
         if any(is_bucket_location(entry.name) for entry in entries):
             return self._otherwise(entries)
         self.begin()
-        process = self._take()
+        process = self.take()
         if process is None:
             return self._otherwise(entries)
-        seat = _Seat(self, process)
+        seat: _Seat[Result] = _Seat(self, process)
         try:
             return seat.score(entries) or seat.score(entries) or _score_survivors(seat, entries)
         finally:
@@ -242,14 +253,14 @@ class Processes:
             self._starter.join()
 
 
-class _Seat:
+class _Seat(Generic[Result]):
     """One thread's process while it scores a chunk; another takes its place when it ends."""
 
-    def __init__(self, processes: Processes, process: WorkerProcess) -> None:
+    def __init__(self, processes: Processes[Result], process: WorkerProcess) -> None:
         self._processes = processes
         self._process: WorkerProcess | None = process
 
-    def score(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Rows | None:
+    def score(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Result | None:
         """Score in the process, or in a new one if the last ended; None if it ends. Raises its errors."""
         if self._process is None:
             self._process = self._processes.start_again()
@@ -266,8 +277,8 @@ class _Seat:
             warnings.warn(words, category, stacklevel=2)
         if answer.error is not None:
             raise answer.error
-        rows: Rows = answer.rows
-        return rows
+        result: Result = answer.result
+        return result
 
     def leave(self) -> None:
         """Give the process back."""
@@ -275,13 +286,13 @@ class _Seat:
             self._processes.give_back(self._process)
 
 
-def _score_survivors(seat: _Seat, entries: list[Entry]) -> Rows:
+def _score_survivors(seat: _Seat[Result], entries: list[Entry]) -> Result:
     """Score a chunk without those of its images that end a process each time."""
     alone = [any(seat.score([entry]) for _ in range(_TRIES)) for entry in entries]
-    rows = seat.score(entries, tuple(at for at, survived in enumerate(alone) if not survived))
-    if rows is None:
+    result = seat.score(entries, tuple(at for at, survived in enumerate(alone) if not survived))
+    if result is None:
         raise MachineError(
             f"Worker processes end while they score {entries[0].name!r} and the inputs after it, of which "
             "none alone ends one. Perhaps memory is short: use fewer --workers."
         )
-    return rows
+    return result

@@ -34,8 +34,8 @@ class Prediction:
 
     `path`: the input's name as listed. `probabilities`: K floats, 0 to 1, in the order of the model's labels,
     each the shortest decimal that is read back as the model's float32. Unless `status` is OK, it is empty,
-    and `label` and `probability` are None. `error`: what is wrong. `optional`: the known values of the
-    columns after `error`, by name; a float that is not finite is written as no value.
+    and `label` and `probability` are None. `error`: what is wrong; `errno`: as in `ImageError`. `optional`:
+    the known values of the columns after `error`, by name; a float that is not finite is written as no value.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str = ""
     optional: Mapping[str, Value] = field(default_factory=dict, hash=False)
+    errno: int | None = None
 
     @property
     def uncertain(self) -> bool | None:
@@ -124,7 +125,7 @@ def count_scope(predictions: Iterable[Prediction]) -> dict[str, int]:
 
 def make_failure(path: str, error: ImageError) -> Prediction:
     """Make the Prediction of an input that has no pixels."""
-    return Prediction(path, error.status, error=str(error))
+    return Prediction(path, error.status, error=str(error), errno=error.errno)
 
 
 def columns(labels: tuple[str, ...], optional: tuple[str, ...] = ()) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -14,7 +15,7 @@ from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.scoring.batches import Chunk, map_chunks
-from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer
+from wetread.runtime.scoring.chunk_scorer import ChunkScorer, RowOptions
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
@@ -307,7 +308,7 @@ def score_source(
     classifier: Classifier, entries: Iterator[Entry], source: Source, options: ScoreOptions, *, kind: str
 ) -> Iterator[Rows]:
     """Yield the rows of a source's entries, encoded for an output of `kind`, a chunk at a time, lazily."""
-    how = ChunkOptions(
+    how = RowOptions(
         kind=kind,
         optional=options.list_optional(classifier.spec),
         dicom_tags=options.dicom_tags,
@@ -316,7 +317,8 @@ def score_source(
         max_memory=options.max_memory,
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
-    setup = Setup(open_model=classifier.reopening, options=how, read=source.read_file)
+    make = partial(ChunkScorer, options=how, read=source.read_file)
+    setup = Setup(open_model=classifier.reopening, make_scorer=make)
     workers = options.workers or count_processors()
     with use_processes(scorer.score, setup, workers=workers, device=classifier.device) as work:
         entries = source.read_ahead(entries)

@@ -1,4 +1,4 @@
-"""A worker process: it scores the chunks that the main process sends, and answers with their encoded rows.
+"""A worker process: it scores the chunks that the main process sends, and answers with what it made of them.
 
 It ends when its standard input ends: when the main process closes it, or is gone, however it ended.
 """
@@ -12,32 +12,37 @@ import struct
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from wetread.runtime.entries import Entry
 from wetread.runtime.scoring.batches import Model
-from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkScorer, ReadFile
-from wetread.runtime.scoring.row_encoding import Rows
 
 _LENGTH = struct.Struct("<Q")
 
 
+class Scorer(Protocol):
+    """What scores chunks, such as `ChunkScorer`."""
+
+    def score(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> object:
+        """Score a chunk. `fatal`: positions of inputs that are not read, because they end the process."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker process needs: `open_model` opens the model. All of it can be pickled."""
+    """How a worker process opens the model, and makes of it what scores. All of it can be pickled."""
 
     open_model: Callable[[], Model]
-    options: ChunkOptions
-    read: ReadFile
+    make_scorer: Callable[[Model], Scorer]
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A chunk's rows, or the error that ended it; and the warnings, each its class and words."""
+    """What was made of a chunk, or the error that ended it; and the warnings, each its class and words."""
 
-    rows: Rows | None
+    result: object
     error: BaseException | None = None
     warnings: tuple[tuple[type[Warning], str], ...] = ()
 
@@ -67,7 +72,7 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
     if setup is None:
         return
     try:
-        scorer = ChunkScorer(setup.open_model(), setup.options, read=setup.read)
+        scorer = setup.make_scorer(setup.open_model())
     except Exception as error:  # noqa: BLE001 - the main process says it
         return send(answers, Answer(None, _make_portable(error)))
     send(answers, os.getpid())
@@ -75,14 +80,14 @@ def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
         send(answers, _answer(scorer, *request))
 
 
-def _answer(scorer: ChunkScorer, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
+def _answer(scorer: Scorer, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            rows, error = scorer.score([Entry(*entry) for entry in entries], fatal=fatal), None
+            result, error = scorer.score([Entry(*entry) for entry in entries], fatal=fatal), None
         except Exception as raised:  # noqa: BLE001 - it ends the run, as it would in a thread
-            rows, error = None, _make_portable(raised)
-    return Answer(rows, error, tuple((each.category, str(each.message)) for each in caught))
+            result, error = None, _make_portable(raised)
+    return Answer(result, error, tuple((each.category, str(each.message)) for each in caught))
 
 
 def _make_portable(error: Exception) -> Exception:

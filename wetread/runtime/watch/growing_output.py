@@ -1,8 +1,8 @@
 """An output that grows for months, for `watch` and `node`: options, rows, counts, faults and the heartbeat.
 
-rows = GrowingRows(classifier, options, calls, identity=..., find_state=...)
+rows = GrowingRows(classifier, options, calls, read=..., identity=..., find_state=...)
 with rows.opened():
-    for chunk in rows.score(entries, read=read_local_entry):
+    for chunk in rows.score(entries):
         rows.append(chunk, keys)      # waits while the disk is full, and says so
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -18,14 +20,17 @@ from typing import Any
 from wetread.errors import OutputError, UsageError
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.batches import Chunk, score_chunks
-from wetread.runtime.scoring.chunk_scorer import refuse_chunk
+from wetread.runtime.scoring.batches import Chunk, map_chunks
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkPredictor, ReadFile
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.dicom_columns import Tagging, check_tags
+from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
 from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.scoring.scope_columns import check_scope
+from wetread.runtime.scoring.standing_processes import Standing, stand_by
+from wetread.runtime.scoring.worker_process import Setup
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
+from wetread.runtime.threads import count_processors
 from wetread.runtime.watch.faults import Faults, Report, format_now
 from wetread.runtime.watch.journal import Journal, open_journal
 from wetread.runtime.watch.status import Heartbeat, State
@@ -42,7 +47,8 @@ class GrowingOptions:
 
     `columns`: 'scored_at' (UTC, when the row was made) and 'model' (the model's SHA-256), after all others.
     `mode`: the permissions of a new output and of what stands beside it; Windows ignores them. `status`: the
-    file of the heartbeat. The others as in `ScoreOptions`.
+    file of the heartbeat. `isolated`: score in processes of their own, so that a file that ends its process
+    ends no more than that. The others as in `ScoreOptions`.
     """
 
     output: str
@@ -55,6 +61,7 @@ class GrowingOptions:
     columns: tuple[str, ...] = ()
     mode: int = OWNER_ONLY
     status: str | None = None
+    isolated: bool = True
 
     def check_rows(self) -> None:
         """Check the values. Raises UsageError."""
@@ -85,6 +92,7 @@ class Calls:
 class GrowingRows:
     """Scores inputs and appends their rows, and knows what is in the way.
 
+    `read` returns an input's bytes, in another process: a function of a module, or a partial one.
     Raises UsageError if the model lacks the band or the scope that the options need, and OutputError if the
     output is not free.
     """
@@ -95,6 +103,7 @@ class GrowingRows:
         options: GrowingOptions,
         calls: Calls,
         *,
+        read: ReadFile,
         identity: Mapping[str, Any],
         find_state: State,
     ) -> None:
@@ -102,6 +111,14 @@ class GrowingRows:
             check_band(classifier.spec)
         if options.refuse_outside:
             check_scope(classifier.spec)
+        how = ChunkOptions(
+            dicom_tags=options.dicom_tags,
+            refuse_outside=options.refuse_outside,
+            batch_size=options.batch_size,
+            max_memory=options.max_memory,
+        )
+        self._make_scorer = partial(ChunkPredictor, options=how, read=read)
+        self._standing: Standing[Chunk] = Standing(self._make_scorer(classifier).score)
         self.tally = Tally()
         self.faults = Faults(calls.report or (lambda _: None))
         self._classifier, self._options, self._calls = classifier, options, calls
@@ -126,27 +143,34 @@ class GrowingRows:
 
     @contextmanager
     def opened(self) -> Iterator[GrowingRows]:
-        """Read the journal, and release it at the end. Raises OutputError."""
+        """Read the journal, start what scores, and release both at the end. Raises OutputError."""
+        how, classifier = self._options, self._classifier
         with open_journal(self.journal):
             try:
-                yield self
+                if not how.isolated:
+                    yield self
+                    return
+                setup = Setup(open_model=classifier.reopening, make_scorer=self._make_scorer)
+                with stand_by(
+                    self._standing.score, setup, workers=how.workers, device=classifier.device
+                ) as self._standing:
+                    yield self
             finally:
                 self.heartbeat.close()
 
-    def score(self, entries: Sequence[Entry], *, read: Callable[[Entry], bytes]) -> Iterator[Chunk]:
+    def score(self, entries: Sequence[Entry]) -> Iterator[Chunk]:
         """Yield the scored chunks of inputs, in order, with the columns that were asked for."""
-        tagging = Tagging(self._options.dicom_tags, read, max_memory=self._options.max_memory)
-        chunks = score_chunks(
-            self._classifier,
-            entries,
-            read=tagging.read,
-            workers=self._options.workers,
-            batch_size=self._options.batch_size,
-            max_memory=self._options.max_memory,
-        )
-        for chunk in chunks:
+        how = self._options
+        workers = how.workers or count_processors()
+        # Few inputs are divided among all workers.
+        size = min(how.batch_size, max(1, ceil(len(entries) / workers)))
+        for chunk in map_chunks(self._standing.score, entries, workers=workers, batch_size=size):
             self.heartbeat.beat()
-            yield tagging.attach(refuse_chunk(chunk) if self._options.refuse_outside else chunk)
+            yield chunk
+
+    def rest(self) -> None:
+        """Let go of what nothing needs just now. To be called now and then while nothing comes."""
+        self._standing.rest()
 
     def append(self, chunk: Chunk, keys: list[str], *, pause: float = _STEP) -> bool:
         """Append rows, every `pause` seconds while the output cannot be written; False if stopped before."""
@@ -178,6 +202,7 @@ class GrowingRows:
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake up early when the command is to stop; the heart goes on beating."""
+        self.rest()
         end = monotonic() + seconds
         while not self._calls.stop() and (left := end - monotonic()) > 0:
             self.heartbeat.beat()

@@ -144,6 +144,7 @@ class _Watcher:
             self.classifier,
             options,
             self.calls,
+            read=_read,
             identity=options.identify(self.classifier.digest),
             find_state=self._describe,
         )
@@ -233,7 +234,7 @@ class _Watcher:
         return self._include is None or matches(self._include, entry.name[len(self.options.root) :])
 
     def _score(self, entries: list[Entry]) -> None:
-        for chunk in self.rows.score(entries, read=_read):
+        for chunk in self.rows.score(entries):
             self._finish(chunk)
             if self.calls.stop():
                 return

@@ -1,0 +1,189 @@
+"""Processes that stand by for months: never more than were asked for, and none that is idle for long."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+
+from tests.conftest import draw_image
+from tests.runtime.scoring.process_run import read_here
+from tests.runtime.scoring.test_processes import is_alive
+from wetread.errors import Status
+from wetread.runtime.entries import Entry
+from wetread.runtime.scoring import processes, standing_processes
+from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkPredictor
+from wetread.runtime.scoring.classifier import Classifier
+from wetread.runtime.scoring.standing_processes import StandingProcesses, stand_by
+from wetread.runtime.scoring.worker_process import Answer, Setup
+
+
+class Worker:
+    """What stands in for a process: it answers after a moment, unless it `fails` or ends."""
+
+    alive: list[Worker]
+    most = 0
+
+    def __init__(self, _: bytes, *, fails: bool = False, ends: bool = False) -> None:
+        self._fails, self._ends, self.failure = fails, ends, None
+        Worker.alive.append(self)
+        Worker.most = max(Worker.most, len(Worker.alive))
+
+    def wait(self) -> bool:
+        time.sleep(0.002)
+        return not self._fails
+
+    def ask(self, entries: list[Entry], fatal: tuple[int, ...]) -> Answer | None:
+        time.sleep(0.002)
+        return None if self._ends else Answer([entry.name for entry in entries])
+
+    def say_goodbye(self) -> None:
+        pass
+
+    def close(self, **_: object) -> None:
+        if self in Worker.alive:
+            Worker.alive.remove(self)
+
+
+@pytest.fixture(autouse=True)
+def workers(monkeypatch) -> type[Worker]:
+    Worker.alive, Worker.most = [], 0
+    return Worker
+
+
+def hold(monkeypatch, make: object, *, count: int) -> StandingProcesses[object]:
+    monkeypatch.setattr(processes, "WorkerProcess", make)
+    held: StandingProcesses[object] = StandingProcesses(None, count=count, otherwise=lambda _: ["a thread"])  # type: ignore[arg-type]
+    held.begin()
+    return held
+
+
+def test_one_is_started_and_more_only_where_all_are_busy(monkeypatch, workers):
+    held = hold(monkeypatch, workers, count=3)
+    for number in range(20):
+        assert held.score([Entry(str(number))]) == [str(number)]
+    assert workers.most == 1
+    with ThreadPoolExecutor(12) as pool:
+        found = list(pool.map(lambda number: held.score([Entry(str(number))]), range(200)))
+    assert found == [[str(number)] for number in range(200)]
+    assert workers.most == 3
+    held.close()
+    assert workers.alive == []
+
+
+def test_those_that_were_idle_for_long_are_ended_but_for_one(monkeypatch, workers):
+    held = hold(monkeypatch, workers, count=4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: held.score([Entry("a")]), range(40)))
+    held.rest()
+    assert len(workers.alive) > 1
+    monkeypatch.setattr(standing_processes, "IDLE_SECONDS", 0.0)
+    time.sleep(0.01)
+    for _ in range(2):
+        held.rest()
+        assert len(workers.alive) == 1
+    assert held.score([Entry("a")]) == ["a"]
+    held.close()
+
+
+def refuse(_: bytes) -> Worker:
+    raise PermissionError("no program may be started")
+
+
+def test_a_thread_scores_where_no_process_can_be_started(monkeypatch, workers):
+    for make in (partial(workers, fails=True), refuse):
+        held = hold(monkeypatch, make, count=2)
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda _: held.score([Entry("a")]), range(12)))  # noqa: B023
+        assert found == [["a thread"]] * 12
+        held.close()
+        assert workers.alive == []
+
+
+def test_where_no_second_one_can_be_started_the_first_does_all(monkeypatch, workers):
+    made = []
+
+    def make(setup: bytes) -> Worker:
+        made.append(setup)
+        return workers(setup, fails=len(made) > 1)
+
+    monkeypatch.setattr(standing_processes, "_RETRY_SECONDS", 0.01)
+    held = hold(monkeypatch, make, count=4)
+    assert held.score([Entry("a")]) == ["a"]
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: held.score([Entry("a")]), range(60)))
+    assert found == [["a"]] * 60 and len(workers.alive) == 1
+    held.close()
+
+
+def test_no_second_one_is_started_where_memory_is_short(monkeypatch, workers):
+    monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
+    held = hold(monkeypatch, workers, count=4)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: held.score([Entry("a")]), range(60)))
+    assert found == [["a"]] * 60 and workers.most == 1
+    held.close()
+
+
+def test_processes_that_end_at_random_lose_no_answer(monkeypatch, workers):
+    choose = random.Random(3)
+    held = hold(monkeypatch, lambda setup: workers(setup, ends=choose.random() < 0.2), count=2)
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda number: held.score([Entry(str(number))]), range(120)))
+    assert found == [[str(number)] for number in range(120)] and workers.most == 2
+    held.close()
+    assert workers.alive == []
+
+
+def test_who_waits_for_a_process_is_let_go_at_the_end(monkeypatch, workers):
+    held = hold(monkeypatch, workers, count=1)
+    taken = held.take()
+    assert taken is not None
+    answers: list[object] = []
+    waiting = threading.Thread(target=lambda: answers.append(held.score([Entry("a")])))
+    waiting.start()
+    time.sleep(0.05)
+    assert waiting.is_alive()
+    held.close()
+    waiting.join(10)
+    assert answers == [["a thread"]]
+
+
+@pytest.fixture(scope="module")
+def classifier(toy_model) -> Classifier:
+    return Classifier(toy_model, device="cpu")
+
+
+def test_predictions_are_those_of_threads_whoever_is_killed(classifier, tmp_path):
+    for index in range(8):
+        (tmp_path / f"i{index}.jpg").write_bytes(draw_image(index) if index else b"text")
+    entries = [Entry(str(place)) for place in sorted(tmp_path.iterdir())]
+    how = ChunkOptions(dicom_tags=(), refuse_outside=False, batch_size=4, max_memory=1 << 30)
+    make = partial(ChunkPredictor, options=how, read=read_here)
+    setup = Setup(open_model=classifier.reopening, make_scorer=make)
+    wanted = make(classifier).score(entries).predictions
+    with stand_by(lambda _: pytest.fail("a thread scored"), setup, workers=1, device="cpu") as standing:
+        for _ in range(3):
+            assert standing.score(entries).predictions == wanted
+            (process,) = standing.processes._all
+            os.kill(process._process.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+        (tmp_path / "kills.jpg").write_bytes(draw_image(1))
+        *others, last = standing.score([*entries, Entry(str(tmp_path / "kills.jpg"))]).predictions
+        assert others == wanted and last.status == Status.UNREADABLE
+        started = [process._process.pid for process in standing.processes._all]
+    assert started and not any(map(is_alive, started))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_threads_score_on_a_gpu_and_in_a_frozen_program(device, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", device == "cpu", raising=False)
+    with stand_by(print, None, workers=2, device=device) as standing:  # type: ignore[arg-type]
+        assert standing.score is print
+        standing.rest()
