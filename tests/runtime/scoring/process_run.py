@@ -44,8 +44,8 @@ def only_processes() -> Iterator[list[int]]:
     started: list[int] = []
 
     class Ready(processes.Processes):
-        def __init__(self, setup: processes.Setup, *, count: int, otherwise: processes.Score) -> None:
-            super().__init__(setup, count=count, otherwise=otherwise)
+        def __init__(self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork) -> None:
+            super().__init__(opening, count=count, otherwise=otherwise)
             self.begin()
             self._starter.join()
             started.extend(process._process.pid for process in self._all)

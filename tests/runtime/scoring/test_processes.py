@@ -155,9 +155,8 @@ def test_processes_are_used_where_processors_are_many(workers, processors, count
     monkeypatch.setattr(
         processes.Processes, "close", lambda self: made.append(self) or self._starter.cancel()
     )
-    for device in ("cpu", "cuda"):
-        with processes.use_processes(print, None, workers=workers, device=device) as work:
-            assert (work is not print) == (device == "cpu" and count > 0)
+    with processes.use_processes(print, None, workers=workers) as work:
+        assert (work is not print) == (count > 0)
     assert [each._count for each in made] == ([count] if count else [])
 
 
@@ -199,7 +198,7 @@ def test_a_process_is_not_asked_again_after_an_error_on_the_way(monkeypatch):
     worker = Worker([MemoryError()])
     held = hold(worker, monkeypatch)
     with pytest.raises(MemoryError):
-        held.score([Entry("a.jpg")])
+        held.work([Entry("a.jpg")])
     assert worker.closed and held._idle == [] and held._all == []
 
 
@@ -207,7 +206,7 @@ def test_a_chunk_keeps_the_process_that_is_started_for_it(monkeypatch):
     """No other thread may take it, and no second one is started."""
     first, second = Worker([None]), Worker([Answer(rows := object())])  # type: ignore[arg-type]
     held = hold(first, monkeypatch, second)
-    assert held.score([Entry("a.jpg")]) is rows
+    assert held.work([Entry("a.jpg")]) is rows
     assert first.closed and held._all == held._idle == [second]
 
 
@@ -224,8 +223,8 @@ def test_no_process_starts_for_objects_of_a_bucket_or_without_memory(monkeypatch
     monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
     monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
     held = processes.Processes(None, count=8, otherwise=lambda entries: len(entries))
-    assert held.score([Entry("gs://b/a.jpg")]) == 1 and not held._starter.is_alive()
-    assert held.score([Entry("a.jpg")]) == 1
+    assert held.work([Entry("gs://b/a.jpg")]) == 1 and not held._starter.is_alive()
+    assert held.work([Entry("a.jpg")]) == 1
     held._starter.join()
     held.close()
 

@@ -99,7 +99,7 @@ def test_both_ways_give_the_same_rows_with_a_scope(kind, refuse, rows):
     good = [row for row in rows if row[0] is not None]
     scored = replace(
         scored,
-        batch=scored.batch + 255,
+        pixels=scored.pixels + 255,
         unlike=np.array([row[2] for row in good], np.float32),
         breaches=[row[3] for row in good],
     )

@@ -22,7 +22,7 @@ from wetread.runtime.scoring import processes, standing_processes
 from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkPredictor
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.standing_processes import StandingProcesses, stand_by
-from wetread.runtime.scoring.worker_process import Answer, Setup
+from wetread.runtime.scoring.worker_process import Answer
 
 
 class Worker:
@@ -68,10 +68,10 @@ def hold(monkeypatch, make: object, *, count: int) -> StandingProcesses[object]:
 def test_one_is_started_and_more_only_where_all_are_busy(monkeypatch, workers):
     held = hold(monkeypatch, workers, count=3)
     for number in range(20):
-        assert held.score([Entry(str(number))]) == [str(number)]
+        assert held.work([Entry(str(number))]) == [str(number)]
     assert workers.most == 1
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda number: held.score([Entry(str(number))]), range(200)))
+        found = list(pool.map(lambda number: held.work([Entry(str(number))]), range(200)))
     assert found == [[str(number)] for number in range(200)]
     assert workers.most == 3
     held.close()
@@ -81,7 +81,7 @@ def test_one_is_started_and_more_only_where_all_are_busy(monkeypatch, workers):
 def test_those_that_were_idle_for_long_are_ended_but_for_one(monkeypatch, workers):
     held = hold(monkeypatch, workers, count=4)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: held.score([Entry("a")]), range(40)))
+        list(pool.map(lambda _: held.work([Entry("a")]), range(40)))
     held.rest()
     assert len(workers.alive) > 1
     monkeypatch.setattr(standing_processes, "IDLE_SECONDS", 0.0)
@@ -89,7 +89,7 @@ def test_those_that_were_idle_for_long_are_ended_but_for_one(monkeypatch, worker
     for _ in range(2):
         held.rest()
         assert len(workers.alive) == 1
-    assert held.score([Entry("a")]) == ["a"]
+    assert held.work([Entry("a")]) == ["a"]
     held.close()
 
 
@@ -101,7 +101,7 @@ def test_a_thread_scores_where_no_process_can_be_started(monkeypatch, workers):
     for make in (partial(workers, fails=True), refuse):
         held = hold(monkeypatch, make, count=2)
         with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda _: held.score([Entry("a")]), range(12)))  # noqa: B023
+            found = list(pool.map(lambda _: held.work([Entry("a")]), range(12)))  # noqa: B023
         assert found == [["a thread"]] * 12
         held.close()
         assert workers.alive == []
@@ -116,9 +116,9 @@ def test_where_no_second_one_can_be_started_the_first_does_all(monkeypatch, work
 
     monkeypatch.setattr(standing_processes, "_RETRY_SECONDS", 0.01)
     held = hold(monkeypatch, make, count=4)
-    assert held.score([Entry("a")]) == ["a"]
+    assert held.work([Entry("a")]) == ["a"]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: held.score([Entry("a")]), range(60)))
+        found = list(pool.map(lambda _: held.work([Entry("a")]), range(60)))
     assert found == [["a"]] * 60 and len(workers.alive) == 1
     held.close()
 
@@ -127,7 +127,7 @@ def test_no_second_one_is_started_where_memory_is_short(monkeypatch, workers):
     monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
     held = hold(monkeypatch, workers, count=4)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: held.score([Entry("a")]), range(60)))
+        found = list(pool.map(lambda _: held.work([Entry("a")]), range(60)))
     assert found == [["a"]] * 60 and workers.most == 1
     held.close()
 
@@ -136,7 +136,7 @@ def test_processes_that_end_at_random_lose_no_answer(monkeypatch, workers):
     choose = random.Random(3)
     held = hold(monkeypatch, lambda setup: workers(setup, ends=choose.random() < 0.2), count=2)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda number: held.score([Entry(str(number))]), range(120)))
+        found = list(pool.map(lambda number: held.work([Entry(str(number))]), range(120)))
     assert found == [[str(number)] for number in range(120)] and workers.most == 2
     held.close()
     assert workers.alive == []
@@ -147,7 +147,7 @@ def test_who_waits_for_a_process_is_let_go_at_the_end(monkeypatch, workers):
     taken = held.take()
     assert taken is not None
     answers: list[object] = []
-    waiting = threading.Thread(target=lambda: answers.append(held.score([Entry("a")])))
+    waiting = threading.Thread(target=lambda: answers.append(held.work([Entry("a")])))
     waiting.start()
     time.sleep(0.05)
     assert waiting.is_alive()
@@ -166,24 +166,23 @@ def test_predictions_are_those_of_threads_whoever_is_killed(classifier, tmp_path
         (tmp_path / f"i{index}.jpg").write_bytes(draw_image(index) if index else b"text")
     entries = [Entry(str(place)) for place in sorted(tmp_path.iterdir())]
     how = ChunkOptions(dicom_tags=(), refuse_outside=False, batch_size=4, max_memory=1 << 30)
-    make = partial(ChunkPredictor, options=how, read=read_here)
-    setup = Setup(open_model=classifier.reopening, make_scorer=make)
-    wanted = make(classifier).score(entries).predictions
-    with stand_by(lambda _: pytest.fail("a thread scored"), setup, workers=1, device="cpu") as standing:
+    scorer = ChunkPredictor(classifier, how, read=read_here)
+    opening = scorer.divide(classifier, read=read_here).opening
+    wanted = scorer.score(entries).predictions
+    with stand_by(lambda _: pytest.fail("a thread scored"), opening, workers=1) as standing:
         for _ in range(3):
-            assert standing.score(entries).predictions == wanted
+            assert standing.work(entries).predictions == wanted
             (process,) = standing.processes._all
             os.kill(process._process.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
         (tmp_path / "kills.jpg").write_bytes(draw_image(1))
-        *others, last = standing.score([*entries, Entry(str(tmp_path / "kills.jpg"))]).predictions
+        *others, last = standing.work([*entries, Entry(str(tmp_path / "kills.jpg"))]).predictions
         assert others == wanted and last.status == Status.UNREADABLE
         started = [process._process.pid for process in standing.processes._all]
     assert started and not any(map(is_alive, started))
 
 
-@pytest.mark.parametrize("device", ["cuda", "cpu"])
-def test_threads_score_on_a_gpu_and_in_a_frozen_program(device, monkeypatch):
-    monkeypatch.setattr(sys, "frozen", device == "cpu", raising=False)
-    with stand_by(print, None, workers=2, device=device) as standing:  # type: ignore[arg-type]
-        assert standing.score is print
+def test_threads_work_in_a_frozen_program(monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with stand_by(print, None, workers=2) as standing:  # type: ignore[arg-type]
+        assert standing.work is print
         standing.rest()

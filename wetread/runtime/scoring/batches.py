@@ -8,8 +8,8 @@ files, or of bytes, so that large images are spread over the workers), never on 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -87,21 +87,38 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Decoded:
+    """What was read of a chunk's entries, before a model sees it; `score_decoded` asks one.
+
+    `failures`: for each entry None, or the Prediction of its failure. `pixels`: of the N others, in order,
+    uint8 (N, H, W, C); `breaches`: how their attributes break the rules of the scope. `tags`: the attributes
+    of each entry that are columns; none where no column was asked for. `reading`, `decoding`: in seconds.
+    """
+
+    failures: list[Prediction | None]
+    pixels: NDArray[np.uint8]
+    breaches: list[str]
+    reading: float
+    decoding: float
+    tags: Sequence[Mapping[str, str | None]] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """What a model answered for a chunk's entries; `make_chunk` makes their predictions.
 
-    `failures`: for each entry None, or the Prediction of its failure. The rest is of the others, in order:
-    their pixels at the front of `batch`; float32 `probabilities` (N, K), and `unlike` (N,) where the spec has
-    that; `breaches`: how their attributes break the rules of the scope.
+    `failures`, `pixels`, `breaches`, `tags` as in `Decoded`; float32 `probabilities` (N, K), and `unlike`
+    (N,) where the spec has that.
     """
 
     entries: list[Entry]
     failures: list[Prediction | None]
-    batch: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     probabilities: NDArray[np.float32]
     unlike: NDArray[np.float32] | None
     breaches: list[str]
     seconds: Seconds
+    tags: Sequence[Mapping[str, str | None]] = ()
 
 
 def score_entries(
@@ -139,7 +156,8 @@ def score_chunks(
     """
 
     def work(chunk: list[Entry]) -> Chunk:
-        return make_chunk(model, score_chunk(model, chunk, read, max_memory, batch_size))
+        decoded = decode_chunk(model.spec, chunk, read, max_memory=max_memory)
+        return make_chunk(model, score_decoded(model, chunk, decoded, batch_size=batch_size))
 
     yield from map_chunks(work, entries, workers=workers, batch_size=batch_size)
 
@@ -160,24 +178,26 @@ def map_chunks(
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 
 
-def score_chunk(
-    model: Model,
-    entries: list[Entry],
-    read: Read,
-    max_memory: int,
-    batch_size: int,
-) -> Scored:
-    """Score a chunk on one worker, from bytes to probabilities."""
-    shape = model.spec.pixels.shape
+def score_decoded(model: Model, entries: list[Entry], decoded: Decoded, *, batch_size: int) -> Scored:
+    """Compute the probabilities of a chunk of entries that were decoded."""
+    pixels, start = decoded.pixels, perf_counter()
+    count = len(pixels)
     # Some providers tune themselves to each shape, so they get only one: a whole batch, the rest of it black.
-    padded = model.device in ("cuda", "tensorrt")
-    batch = np.zeros((batch_size, *shape), np.uint8) if padded else np.empty((len(entries), *shape), np.uint8)
-    filled = _fill_batch(batch, entries, read, model.spec, max_memory)
-    count, start = len(filled.breaches), perf_counter()
-    probabilities, unlike = _compute(model, batch if padded else batch[:count]) if count else (_NOTHING, None)
-    seconds = Seconds(filled.reading, filled.decoding, perf_counter() - start)
+    if model.device in ("cuda", "tensorrt") and 0 < count < batch_size:
+        batch = np.zeros((batch_size, *pixels.shape[1:]), np.uint8)
+        batch[:count] = pixels
+    else:
+        batch = pixels
+    probabilities, unlike = _compute(model, batch) if count else (_NOTHING, None)
     return Scored(
-        entries, filled.rows, batch[:count], probabilities[:count], unlike, filled.breaches, seconds
+        entries,
+        decoded.failures,
+        pixels,
+        probabilities[:count],
+        unlike,
+        decoded.breaches,
+        Seconds(decoded.reading, decoded.decoding, perf_counter() - start),
+        decoded.tags,
     )
 
 
@@ -196,36 +216,23 @@ def make_chunk(model: Model, scored: Scored) -> Chunk:
     good = [entry.name for entry, failure in rows if failure is None]
     found = make_predictions(good, scored.probabilities, model.spec) if good else []
     if model.spec.scope is not None:
-        found = judge_scope(model, found, scored.batch, scored.unlike, scored.breaches)
+        found = judge_scope(model, found, scored.pixels, scored.unlike, scored.breaches)
     predictions = iter(found)
     ordered = [next(predictions) if failure is None else failure for failure in scored.failures]
+    if scored.tags:
+        ordered = [
+            replace(row, optional={**row.optional, **tags})
+            for row, tags in zip(ordered, scored.tags, strict=True)
+        ]
     return Chunk(scored.entries, ordered, scored.seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class _Filled:
-    """The result for a chunk's entries: None, or the Prediction of its failure; and the seconds it took.
-
-    `breaches`: of each image that could be read, how its attributes break the rules of the scope.
-    """
-
-    rows: list[Prediction | None]
-    breaches: list[str]
-    reading: float
-    decoding: float
-
-
-def _fill_batch(
-    batch: NDArray[np.uint8],
-    entries: list[Entry],
-    read: Read,
-    spec: ModelSpec,
-    max_memory: int,
-) -> _Filled:
-    """Put the images that can be read side by side at the front of a batch."""
+def decode_chunk(spec: ModelSpec, entries: list[Entry], read: Read, *, max_memory: int) -> Decoded:
+    """Read and decode a chunk of entries for a model of this spec. `read`, `max_memory` as `score_chunks`."""
     check = AttributeCheck(spec, max_memory=max_memory)
     has_rules = check.has_rules
-    rows: list[Prediction | None] = []
+    batch = np.empty((len(entries), *spec.pixels.shape), np.uint8)
+    failures: list[Prediction | None] = []
     breaches: list[str] = []
     reading = decoding = 0.0
     for entry in entries:
@@ -239,15 +246,15 @@ def _fill_batch(
                 data if isinstance(data, np.ndarray) else read_input(data, spec.pixels, max_memory=max_memory)
             )
             breaches.append(check.find_breaches(data) if has_rules else "")
-            rows.append(None)
+            failures.append(None)
         except ImageError as error:
-            rows.append(make_failure(entry.name, error))
+            failures.append(make_failure(entry.name, error))
         reading += middle - start
         taken = perf_counter() - middle
         decoding += taken
         if taken > _SLOW_SECONDS:
             _warn_slow(entry, taken)
-    return _Filled(rows, breaches, reading, decoding)
+    return Decoded(failures, batch[: len(breaches)], breaches, reading, decoding)
 
 
 def _warn_slow(entry: Entry, seconds: float) -> None:

@@ -1,14 +1,12 @@
-"""DICOM attributes as columns: read from the same bytes that are scored, and added to their rows."""
+"""DICOM attributes as columns: read from the same bytes that are scored."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.batches import Chunk
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.tags import Tag
@@ -25,7 +23,7 @@ def check_tags(keywords: tuple[str, ...]) -> tuple[Tag, ...]:
 
 
 class Tagging:
-    """Reads inputs as `read` does, and keeps their attributes until their rows are made.
+    """Reads inputs as `read` does, and keeps their attributes until they are taken.
 
     Raises UsageError and MissingExtraError as `choose_tags` does.
     """
@@ -54,12 +52,6 @@ class Tagging:
         self._found[id(entry)] = read_tags(found, self._tags)
         return found
 
-    def attach(self, chunk: Chunk) -> Chunk:
-        """Add the attributes to a chunk's rows."""
-        if not self._tags:
-            return chunk
-        rows = zip(chunk.entries, chunk.predictions, strict=True)
-        tagged = [
-            replace(row, optional={**row.optional, **self._found.pop(id(entry), {})}) for entry, row in rows
-        ]
-        return replace(chunk, predictions=tagged)
+    def take(self, entries: list[Entry]) -> list[Mapping[str, str | None]]:
+        """Return the attributes of each of the entries that were read; none where no column was asked for."""
+        return [self._found.pop(id(entry), {}) for entry in entries] if self._tags else []

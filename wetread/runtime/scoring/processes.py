@@ -22,7 +22,7 @@ from wetread.environment import name_python
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
-from wetread.runtime.scoring.worker_process import Answer, Setup, receive, send, send_pickled
+from wetread.runtime.scoring.worker_process import Answer, Opening, receive, send, send_pickled
 from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
 
 PATIENCE_SECONDS = 1.0
@@ -38,21 +38,19 @@ serve()
 """
 
 Result = TypeVar("Result")
-Score = Callable[[list[Entry]], Result]
+DoWork = Callable[[list[Entry]], Result]
 
 
 @contextmanager
-def use_processes(
-    score: Score[Result], setup: Setup, *, workers: int, device: str
-) -> Iterator[Score[Result]]:
-    """Return what scores a chunk in a process, or `score` itself where processes do not pay."""
+def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> Iterator[DoWork[Result]]:
+    """Return what works on a chunk in a process, or `work` itself where processes do not pay."""
     count = min(workers, count_processors())
-    if count < LEAST_WORKERS or device != "cpu" or not is_locked() or not is_python():
-        yield score
+    if count < LEAST_WORKERS or not is_locked() or not is_python():
+        yield work
         return
-    processes = Processes(setup, count=count, otherwise=score)
+    processes = Processes(opening, count=count, otherwise=work)
     try:
-        yield processes.score
+        yield processes.work
     finally:
         processes.close()
 
@@ -63,9 +61,9 @@ def is_python() -> bool:
 
 
 class WorkerProcess:
-    """One worker process. It is ready to score when `wait` has returned true; `failure`: why it is not."""
+    """One worker process. It is ready to work when `wait` has returned true; `failure`: why it is not."""
 
-    def __init__(self, setup: bytes) -> None:
+    def __init__(self, opening: bytes) -> None:
         self._process = subprocess.Popen(
             [*name_python(), "-c", _CODE.format(path=list(map(str, sys.path)))],
             stdin=subprocess.PIPE,
@@ -78,14 +76,15 @@ class WorkerProcess:
         )
         self._requests = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
-        self._setup = setup
+        _widen(self._answers)
+        self._opening = opening
         self.failure: BaseException | None = None
         self.ready = False
 
     def wait(self) -> bool:
         """Wait until the model is open; return false if that fails, or the process ended before."""
         try:
-            send_pickled(self._requests, self._setup)
+            send_pickled(self._requests, self._opening)
             answer = receive(self._answers)
         except Exception as error:  # noqa: BLE001 - also what Python's start-up printed, read as a length
             self.failure = error
@@ -96,7 +95,7 @@ class WorkerProcess:
         return self.ready
 
     def ask(self, entries: list[Entry], fatal: tuple[int, ...]) -> Answer | None:
-        """Score a chunk as `ChunkScorer.score` does; None if the process ended meanwhile.
+        """Have the process work on a chunk; None if the process ended meanwhile.
 
         After any error the process must not be asked again: its next answer may be to this request.
         """
@@ -128,17 +127,26 @@ class WorkerProcess:
                 stream.close()
 
 
+def _widen(stream: BinaryIO) -> None:
+    """Let a pipe hold a megabyte, for the pixels of a chunk: Linux gives it 64 kB, and a writer waits."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with suppress(OSError):  # a user may have only so many of them
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, 1 << 20)
+
+
 class Processes(Generic[Result]):
-    """`count` worker processes, one for each processor, for as many threads that call `score`, or more.
+    """`count` worker processes, one for each processor, for as many threads that call `work`, or more.
 
     They are started when the first chunk of files was `patience` seconds ago (`PATIENCE_SECONDS`), as many as
     memory allows.
     """
 
     def __init__(
-        self, setup: Setup, *, count: int, otherwise: Score[Result], patience: float | None = None
+        self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float | None = None
     ) -> None:
-        self._setup, self._count, self._otherwise = pickle.dumps(setup), count, otherwise
+        self._opening, self._count, self._otherwise = pickle.dumps(opening), count, otherwise
         self._lock = threading.Lock()
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
@@ -164,7 +172,7 @@ class Processes(Generic[Result]):
         """Return how many more processes fit into memory, `count` at most."""
         free = read_free_memory()
         return (
-            self._count if free is None else min(self._count, free // (WORKER_BYTES + 3 * len(self._setup)))
+            self._count if free is None else min(self._count, free // (WORKER_BYTES + 3 * len(self._opening)))
         )
 
     def _start(self) -> WorkerProcess | None:
@@ -172,7 +180,7 @@ class Processes(Generic[Result]):
         if self._closed:
             return None
         try:
-            process = WorkerProcess(self._setup)
+            process = WorkerProcess(self._opening)
         except OSError:
             return None
         with self._lock:
@@ -220,8 +228,8 @@ class Processes(Generic[Result]):
             self._all.remove(process)
         process.close()
 
-    def score(self, entries: list[Entry]) -> Result:
-        """Score a chunk in a process, or on this thread while none is ready, and for objects of a bucket.
+    def work(self, entries: list[Entry]) -> Result:
+        """Work on a chunk in a process, or on this thread while none is ready, and for objects of a bucket.
 
         A chunk whose process ends is tried again, and then each of its images alone. Those that end a
         process alone, too, are not read any more. Raises MachineError if that does not help.
@@ -234,7 +242,7 @@ class Processes(Generic[Result]):
             return self._otherwise(entries)
         seat: _Seat[Result] = _Seat(self, process)
         try:
-            return seat.score(entries) or seat.score(entries) or _score_survivors(seat, entries)
+            return seat.work(entries) or seat.work(entries) or _work_on_survivors(seat, entries)
         finally:
             seat.leave()
 
@@ -254,14 +262,14 @@ class Processes(Generic[Result]):
 
 
 class _Seat(Generic[Result]):
-    """One thread's process while it scores a chunk; another takes its place when it ends."""
+    """One thread's process while it works on a chunk; another takes its place when it ends."""
 
     def __init__(self, processes: Processes[Result], process: WorkerProcess) -> None:
         self._processes = processes
         self._process: WorkerProcess | None = process
 
-    def score(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Result | None:
-        """Score in the process, or in a new one if the last ended; None if it ends. Raises its errors."""
+    def work(self, entries: list[Entry], fatal: tuple[int, ...] = ()) -> Result | None:
+        """Work in the process, or in a new one if the last ended; None if it ends. Raises its errors."""
         if self._process is None:
             self._process = self._processes.start_again()
         answer: Any = None
@@ -286,10 +294,10 @@ class _Seat(Generic[Result]):
             self._processes.give_back(self._process)
 
 
-def _score_survivors(seat: _Seat[Result], entries: list[Entry]) -> Result:
-    """Score a chunk without those of its images that end a process each time."""
-    alone = [any(seat.score([entry]) for _ in range(_TRIES)) for entry in entries]
-    result = seat.score(entries, tuple(at for at, survived in enumerate(alone) if not survived))
+def _work_on_survivors(seat: _Seat[Result], entries: list[Entry]) -> Result:
+    """Work on a chunk without those of its images that end a process each time."""
+    alone = [any(seat.work([entry]) for _ in range(_TRIES)) for entry in entries]
+    result = seat.work(entries, tuple(at for at, survived in enumerate(alone) if not survived))
     if result is None:
         raise MachineError(
             f"Worker processes end while they score {entries[0].name!r} and the inputs after it, of which "

@@ -137,7 +137,7 @@ class Encoder:
         some = Scored(
             [good[at] for at in chosen],
             [None] * len(chosen),
-            scored.batch[chosen],
+            scored.pixels[chosen],
             scored.probabilities[chosen],
             None if scored.unlike is None else scored.unlike[chosen],
             [scored.breaches[at] for at in chosen],

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -31,7 +30,6 @@ from wetread.runtime.scoring.rows import (
     list_optional,
 )
 from wetread.runtime.scoring.scope_columns import check_scope
-from wetread.runtime.scoring.worker_process import Setup
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.sources.name_list import NameList, read_name_list
 from wetread.runtime.sources.opening import open_sources
@@ -317,12 +315,15 @@ def score_source(
         max_memory=options.max_memory,
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
-    make = partial(ChunkScorer, options=how, read=source.read_file)
-    setup = Setup(open_model=classifier.reopening, make_scorer=make)
+    division = scorer.divide(classifier, read=source.read_file)
     workers = options.workers or count_processors()
-    with use_processes(scorer.score, setup, workers=workers, device=classifier.device) as work:
+    with use_processes(division.work, division.opening, workers=workers) as work:
+
+        def score(chunk: list[Entry]) -> Rows:
+            return division.finish(chunk, work(chunk))
+
         entries = source.read_ahead(entries)
-        yield from map_chunks(work, entries, workers=workers, batch_size=options.batch_size)
+        yield from map_chunks(score, entries, workers=workers, batch_size=options.batch_size)
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:

@@ -13,7 +13,7 @@ from wetread.errors import Status, UsageError
 from wetread.runtime.images.dicom import looks_like_dicom
 from wetread.runtime.model.scope import ATTRIBUTES, INSIDE, OUTSIDE, UNLIKE, Unlike, find_breach
 from wetread.runtime.model.spec import ModelSpec
-from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction
+from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, UNCERTAIN, Prediction
 
 if TYPE_CHECKING:
     from wetread.runtime.images.dicom.values import DicomObject
@@ -165,7 +165,7 @@ def refuse_outside(predictions: Iterable[Prediction]) -> list[Prediction]:
 
 
 def _refuse(prediction: Prediction) -> Prediction:
-    kept = {name: prediction.optional[name] for name in (SCOPE, SCOPE_REASON)}
+    kept = {name: value for name, value in prediction.optional.items() if name != UNCERTAIN}
     return Prediction(
         prediction.path,
         Status.OUT_OF_SCOPE,

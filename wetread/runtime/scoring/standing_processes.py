@@ -14,8 +14,8 @@ from time import monotonic
 from typing import Generic, TypeVar
 
 from wetread.errors import MachineError
-from wetread.runtime.scoring.processes import Processes, Score, WorkerProcess, is_python
-from wetread.runtime.scoring.worker_process import Setup
+from wetread.runtime.scoring.processes import DoWork, Processes, WorkerProcess, is_python
+from wetread.runtime.scoring.worker_process import Opening
 from wetread.runtime.threads import count_processors
 
 IDLE_SECONDS = 600.0
@@ -25,9 +25,9 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Standing(Generic[Result]):
-    """What scores a chunk, and the processes that do it; None where threads do."""
+    """What works on a chunk, and the processes that do it; None where threads do."""
 
-    score: Score[Result]
+    work: DoWork[Result]
     processes: StandingProcesses[Result] | None = None
 
     def rest(self) -> None:
@@ -37,30 +37,28 @@ class Standing(Generic[Result]):
 
 
 @contextmanager
-def stand_by(
-    score: Score[Result], setup: Setup, *, workers: int | None, device: str
-) -> Iterator[Standing[Result]]:
-    """Score chunks in at most so many processes, or by `score` itself where none can be used.
+def stand_by(work: DoWork[Result], opening: Opening, *, workers: int | None) -> Iterator[Standing[Result]]:
+    """Work on chunks in at most so many processes, or by `work` itself where none can be used.
 
-    `workers`: None for the processors. A GPU is not shared between processes.
+    `workers`: None for the processors.
     """
-    if device != "cpu" or not is_python():
-        yield Standing(score)
+    if not is_python():
+        yield Standing(work)
         return
     count = count_processors()
-    processes = StandingProcesses(setup, count=min(workers or count, count), otherwise=score)
+    processes = StandingProcesses(opening, count=min(workers or count, count), otherwise=work)
     processes.begin()
     try:
-        yield Standing(processes.score, processes)
+        yield Standing(processes.work, processes)
     finally:
         processes.close()
 
 
 class StandingProcesses(Processes[Result]):
-    """As `Processes`, but no thread scores while processes can be started: it waits for one."""
+    """As `Processes`, but no thread does the work while processes can be started: it waits for one."""
 
-    def __init__(self, setup: Setup, *, count: int, otherwise: Score[Result]) -> None:
-        super().__init__(setup, count=count, otherwise=otherwise, patience=0.0)
+    def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result]) -> None:
+        super().__init__(opening, count=count, otherwise=otherwise, patience=0.0)
         self._changed = threading.Condition(self._lock)
         self._since: dict[WorkerProcess, float] = {}  # of the idle ones
         self._starting = False  # one, which is not ready yet

@@ -1,4 +1,4 @@
-"""A worker process: it scores the chunks that the main process sends, and answers with what it made of them.
+"""A worker process: it works on the chunks that the main process sends, and answers with what became of them.
 
 It ends when its standard input ends: when the main process closes it, or is gone, however it ended.
 """
@@ -16,26 +16,23 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+import numpy as np
+
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring.batches import Model
 
-_LENGTH = struct.Struct("<Q")
+_LENGTHS, _LENGTH = struct.Struct("<QQ"), struct.Struct("<Q")
 
 
-class Scorer(Protocol):
-    """What scores chunks, such as `ChunkScorer`."""
+class Work(Protocol):
+    """What is done with a chunk of inputs, such as `ChunkScorer.score`."""
 
-    def score(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> object:
-        """Score a chunk. `fatal`: positions of inputs that are not read, because they end the process."""
+    def __call__(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> Any:
+        """Do it. `fatal`: positions of inputs that are not read, because they end the process."""
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """How a worker process opens the model, and makes of it what scores. All of it can be pickled."""
-
-    open_model: Callable[[], Model]
-    make_scorer: Callable[[Model], Scorer]
+# Opens in the process what the work needs, such as the model. It can be pickled.
+Opening = Callable[[], Work]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +65,23 @@ def _leave_signals_to_the_main_process() -> None:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    setup = receive(requests)
-    if setup is None:
+    opening = receive(requests)
+    if opening is None:
         return
     try:
-        scorer = setup.make_scorer(setup.open_model())
+        work = opening()
     except Exception as error:  # noqa: BLE001 - the main process says it
         return send(answers, Answer(None, _make_portable(error)))
     send(answers, os.getpid())
     while (request := receive(requests)) is not None:
-        send(answers, _answer(scorer, *request))
+        send(answers, _answer(work, *request))
 
 
-def _answer(scorer: Scorer, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
+def _answer(work: Work, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result, error = scorer.score([Entry(*entry) for entry in entries], fatal=fatal), None
+            result, error = work([Entry(*entry) for entry in entries], fatal=fatal), None
         except Exception as raised:  # noqa: BLE001 - it ends the run, as it would in a thread
             result, error = None, _make_portable(raised)
     return Answer(result, error, tuple((each.category, str(each.message)) for each in caught))
@@ -103,22 +100,41 @@ def _make_portable(error: Exception) -> Exception:
 
 
 def send(stream: BinaryIO, message: object) -> None:
-    """Write a message: its length, then its pickle."""
-    send_pickled(stream, pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL))
+    """Write a message: two lengths, its pickle, and the bytes of its arrays, each after its length."""
+    arrays: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
+    send_pickled(stream, data, arrays)
 
 
-def send_pickled(stream: BinaryIO, data: bytes) -> None:
+def send_pickled(stream: BinaryIO, data: bytes, arrays: Collection[pickle.PickleBuffer] = ()) -> None:
     """Write a message that was pickled before."""
-    stream.write(_LENGTH.pack(len(data)))
+    stream.write(_LENGTHS.pack(len(data), len(arrays)))
     stream.write(data)
+    for array in arrays:
+        content = array.raw()
+        stream.write(_LENGTH.pack(content.nbytes))
+        stream.write(content)
     stream.flush()
 
 
 def receive(stream: BinaryIO) -> Any:
     """Read a message; None where the stream has ended, also in the middle of one."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
+    if (head := _read_whole(stream, _LENGTHS.size)) is None:
         return None
-    (length,) = _LENGTH.unpack(head)
-    data = stream.read(length)
-    return pickle.loads(data) if len(data) == length else None
+    length, count = _LENGTHS.unpack(head)
+    if (data := _read_whole(stream, length)) is None:
+        return None
+    arrays = []
+    for _ in range(count):
+        if (head := _read_whole(stream, _LENGTH.size)) is None:
+            return None
+        if (array := _read_whole(stream, *_LENGTH.unpack(head))) is None:
+            return None
+        arrays.append(array)
+    return pickle.loads(data, buffers=arrays)
+
+
+def _read_whole(stream: BinaryIO, length: int) -> memoryview | None:
+    """Read so many bytes, without the interpreter's lock; None where there are fewer."""
+    found = np.empty(length, np.uint8).data if length else memoryview(b"")
+    return found if not length or stream.readinto(found) == length else None  # type: ignore[attr-defined]

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from math import ceil
 from pathlib import Path
 from time import monotonic, sleep
@@ -28,7 +27,6 @@ from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, 
 from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.scoring.scope_columns import check_scope
 from wetread.runtime.scoring.standing_processes import Standing, stand_by
-from wetread.runtime.scoring.worker_process import Setup
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.threads import count_processors
 from wetread.runtime.watch.faults import Faults, Report, format_now
@@ -117,8 +115,8 @@ class GrowingRows:
             batch_size=options.batch_size,
             max_memory=options.max_memory,
         )
-        self._make_scorer = partial(ChunkPredictor, options=how, read=read)
-        self._standing: Standing[Chunk] = Standing(self._make_scorer(classifier).score)
+        self._division = ChunkPredictor(classifier, how, read=read).divide(classifier, read=read)
+        self._standing: Standing[Any] = Standing(self._division.work)
         self.tally = Tally()
         self.faults = Faults(calls.report or (lambda _: None))
         self._classifier, self._options, self._calls = classifier, options, calls
@@ -144,15 +142,14 @@ class GrowingRows:
     @contextmanager
     def opened(self) -> Iterator[GrowingRows]:
         """Read the journal, start what scores, and release both at the end. Raises OutputError."""
-        how, classifier = self._options, self._classifier
+        how = self._options
         with open_journal(self.journal):
             try:
                 if not how.isolated:
                     yield self
                     return
-                setup = Setup(open_model=classifier.reopening, make_scorer=self._make_scorer)
                 with stand_by(
-                    self._standing.score, setup, workers=how.workers, device=classifier.device
+                    self._division.work, self._division.opening, workers=how.workers
                 ) as self._standing:
                     yield self
             finally:
@@ -164,9 +161,12 @@ class GrowingRows:
         workers = how.workers or count_processors()
         # Few inputs are divided among all workers.
         size = min(how.batch_size, max(1, ceil(len(entries) / workers)))
-        for chunk in map_chunks(self._standing.score, entries, workers=workers, batch_size=size):
+        for chunk in map_chunks(self._score, entries, workers=workers, batch_size=size):
             self.heartbeat.beat()
             yield chunk
+
+    def _score(self, entries: list[Entry]) -> Chunk:
+        return self._division.finish(entries, self._standing.work(entries))
 
     def rest(self) -> None:
         """Let go of what nothing needs just now. To be called now and then while nothing comes."""
