@@ -5,9 +5,7 @@
 Everything but decoding and inference runs as in `wetread score`: listing, reading, rows, the output and its
 state. The two are replaced by nothing, or by sleeping for as long as they take for a 224-pixel X-ray and
 model-3 (75 and 235 microseconds), which costs no processor time and holds no lock: a machine with a processor
-for each worker. "GPU" has one model for all workers, which takes 10 microseconds an image of 224 x 224 colour
-pixels: there processes decode alone, and their pixels come to the main process. Rows a second are those of
-the fastest round, processor time is the least.
+for each worker. Rows a second are those of the fastest round, processor time is the least.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
-from ceiling_stub import LARGE, Stub, decoding_by
+from ceiling_stub import Stub, decoding_by
 
 from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.output import open_output
@@ -33,16 +31,12 @@ from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source, score_to_file
 
-DECODE, INFER, GPU = 75e-6, 235e-6, 10e-6
+DECODE, INFER = 75e-6, 235e-6
 FOLDERS, FILE_BYTES = 10, 6_500
 _TIMER_SLACK = 29  # Linux: PR_SET_TIMERSLACK
 
 
-STUBS = {
-    "nothing": Stub(),
-    "sleeping": Stub(DECODE, INFER),
-    "GPU": Stub(DECODE, GPU, spec=LARGE, device="cuda"),
-}
+STUBS = {"nothing": Stub(), "sleeping": Stub(DECODE, INFER)}
 
 
 def main() -> None:
@@ -100,7 +94,7 @@ def measure_runs(
             measured.setdefault((kind, stub, workers), []).append(seconds)
     for (kind, stub, workers), each in measured.items():
         wall, cpu = (min(seconds) / arguments.files for seconds in zip(*each, strict=True))
-        bound = find_bound(stub, workers)
+        bound = workers / (DECODE + INFER) if stub == "sleeping" else None
         yield {
             "stub": stub,
             "kind": kind,
@@ -109,13 +103,6 @@ def measure_runs(
             "bound": bound and round(bound),
             "cpu_microseconds": None if isnan(cpu) else round(1e6 * cpu, 1),
         }
-
-
-def find_bound(stub: str, workers: int) -> float | None:
-    """Rows a second that the stubs allow; None without a limit."""
-    if stub == "GPU":
-        return min(workers / DECODE, 1 / GPU)
-    return workers / (DECODE + INFER) if stub == "sleeping" else None
 
 
 def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
@@ -149,8 +136,7 @@ def run_processes(stub: Stub, folder: Path, output: Path, workers: int) -> tuple
     processes.count_processors = lambda: workers
     processes.Processes = ReadyProcesses  # type: ignore[misc]
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
-    with decoding_by(stub):
-        score_to_file(stub, options)  # type: ignore[arg-type]
+    score_to_file(stub, options)  # type: ignore[arg-type]
     return ReadyProcesses.span[1] - ReadyProcesses.span[0], nan
 
 

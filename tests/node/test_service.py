@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.node.conftest import associate, make_image, until
-from wetread.errors import OutputError, SetupError
+from wetread.errors import ImageError, OutputError, SetupError, Status
 from wetread.node import service
 from wetread.node.options import Peer
 from wetread.node.results.source_image import derive_uid
@@ -254,6 +254,23 @@ def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, 
     (row,) = node.rows()
     assert ",unreadable," in row
     assert (tmp_path / "store" / "1.2.3.1.dcm").exists()
+
+
+def test_an_object_that_was_not_there_for_a_moment_is_read_later(start, monkeypatch):
+    whole, is_away = service.read_stored, [True]
+
+    def read(entry: Entry) -> bytes:
+        if is_away and entry.name.endswith("/1.2.3.1.dcm"):
+            is_away.clear()
+            raise ImageError(Status.UNREADABLE, "It is gone.", errno=errno.ENOENT)
+        return whole(entry)
+
+    monkeypatch.setattr(service, "read_stored", read)
+    with start() as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: len(node.rows()) == 1)
+        until(lambda: len(node.said) == 2)
+    assert node.said[0].startswith("objects in the store cannot be read: No such file")
 
 
 def test_an_object_that_ends_its_process_is_its_row_and_stays_and_the_others_go_on(

@@ -251,7 +251,8 @@ class _Node:
         except OSError as error:
             self._unread[name] = error.strerror or str(error)
         else:
-            if number == errno.ENOENT:
+            # One that is there again was not for a moment, such as while its disk was mounted anew.
+            if number == errno.ENOENT and not self.store.has(name):
                 self._gone.add(name)
             else:
                 self._unread[name] = os.strerror(number)

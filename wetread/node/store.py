@@ -288,6 +288,10 @@ class Store:
         """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
         self._marker.check()
 
+    def has(self, name: str) -> bool:
+        """Whether the file of an object is there."""
+        return (self.folder / name).exists()
+
     def list_sent(self, name: str) -> frozenset[str]:
         """Tell which of the results that are asked for are out of an object, as `note_sent` was told."""
         with self._lock:

@@ -139,6 +139,16 @@ def test_a_small_job_starts_no_process(classifier, options, monkeypatch):
     assert score(classifier, options).count(b"\n") == 61
 
 
+def test_threads_score_for_the_one_session_of_a_gpu(toy_model, options, monkeypatch):
+    classifier = Classifier(toy_model, device="cpu")
+    whole = score(classifier, options)
+    monkeypatch.setattr(classifier, "device", "cuda")
+    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
+    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    assert score(classifier, replace(options, overwrite=True)) == whole
+
+
 def test_threads_score_where_no_process_starts(classifier, options, tmp_path, monkeypatch):
     whole = score(classifier, options)
     monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
@@ -164,7 +174,7 @@ class Worker:
     """What `Processes` takes for a process: `answers` are given one by one, an exception is raised."""
 
     def __init__(self, answers: list[object]) -> None:
-        self.answers, self.failure, self.closed = answers, None, False
+        self.answers, self.failure, self.closed, self.is_alive = answers, None, False, True
 
     def wait(self) -> bool:
         return True

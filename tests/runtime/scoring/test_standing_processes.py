@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,11 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.scoring import processes, standing_processes
 from wetread.runtime.scoring.chunk_scorer import ChunkOptions, ChunkPredictor
 from wetread.runtime.scoring.classifier import Classifier
-from wetread.runtime.scoring.standing_processes import StandingProcesses, stand_by
+from wetread.runtime.scoring.rows import Prediction
+from wetread.runtime.scoring.standing_processes import Part, StandingProcesses, StoppedError, stand_by
 from wetread.runtime.scoring.worker_process import Answer
+
+QUIET: dict[str, Any] = {"stop": lambda: False, "report": lambda _: None}
 
 
 class Worker:
@@ -30,6 +34,7 @@ class Worker:
 
     alive: list[Worker]
     most = 0
+    is_alive = True
 
     def __init__(self, _: bytes, *, fails: bool = False, ends: bool = False) -> None:
         self._fails, self._ends, self.failure = fails, ends, None
@@ -58,20 +63,31 @@ def workers(monkeypatch) -> type[Worker]:
     return Worker
 
 
-def hold(monkeypatch, make: object, *, count: int) -> StandingProcesses[object]:
+def hold(monkeypatch, make: object, *, count: int, **more: object) -> StandingProcesses[object]:
     monkeypatch.setattr(processes, "WorkerProcess", make)
-    held: StandingProcesses[object] = StandingProcesses(None, count=count, otherwise=lambda _: ["a thread"])  # type: ignore[arg-type]
+    held: StandingProcesses[object] = StandingProcesses(
+        None,
+        count=count,
+        otherwise=lambda _: ["a thread"],
+        **more,  # type: ignore[arg-type]
+    )
     held.begin()
     return held
+
+
+def work(held: StandingProcesses[object], name: object = "a") -> object:
+    """Work on a chunk of one entry; return what became of it."""
+    ((_, found),) = held.work_on([Entry(str(name))])
+    return found
 
 
 def test_one_is_started_and_more_only_where_all_are_busy(monkeypatch, workers):
     held = hold(monkeypatch, workers, count=3)
     for number in range(20):
-        assert held.work([Entry(str(number))]) == [str(number)]
+        assert work(held, number) == [str(number)]
     assert workers.most == 1
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda number: held.work([Entry(str(number))]), range(200)))
+        found = list(pool.map(lambda number: work(held, number), range(200)))
     assert found == [[str(number)] for number in range(200)]
     assert workers.most == 3
     held.close()
@@ -81,7 +97,7 @@ def test_one_is_started_and_more_only_where_all_are_busy(monkeypatch, workers):
 def test_those_that_were_idle_for_long_are_ended_but_for_one(monkeypatch, workers):
     held = hold(monkeypatch, workers, count=4)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: held.work([Entry("a")]), range(40)))
+        list(pool.map(lambda _: work(held), range(40)))
     held.rest()
     assert len(workers.alive) > 1
     monkeypatch.setattr(standing_processes, "IDLE_SECONDS", 0.0)
@@ -89,7 +105,7 @@ def test_those_that_were_idle_for_long_are_ended_but_for_one(monkeypatch, worker
     for _ in range(2):
         held.rest()
         assert len(workers.alive) == 1
-    assert held.work([Entry("a")]) == ["a"]
+    assert work(held) == ["a"]
     held.close()
 
 
@@ -101,7 +117,7 @@ def test_a_thread_scores_where_no_process_can_be_started(monkeypatch, workers):
     for make in (partial(workers, fails=True), refuse):
         held = hold(monkeypatch, make, count=2)
         with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda _: held.work([Entry("a")]), range(12)))  # noqa: B023
+            found = list(pool.map(lambda _: work(held), range(12)))  # noqa: B023
         assert found == [["a thread"]] * 12
         held.close()
         assert workers.alive == []
@@ -114,11 +130,11 @@ def test_where_no_second_one_can_be_started_the_first_does_all(monkeypatch, work
         made.append(setup)
         return workers(setup, fails=len(made) > 1)
 
-    monkeypatch.setattr(standing_processes, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(standing_processes, "_REST_SECONDS", 0.0)
     held = hold(monkeypatch, make, count=4)
-    assert held.work([Entry("a")]) == ["a"]
+    assert work(held) == ["a"]
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: held.work([Entry("a")]), range(60)))
+        found = list(pool.map(lambda _: work(held), range(60)))
     assert found == [["a"]] * 60 and len(workers.alive) == 1
     held.close()
 
@@ -127,7 +143,7 @@ def test_no_second_one_is_started_where_memory_is_short(monkeypatch, workers):
     monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
     held = hold(monkeypatch, workers, count=4)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda _: held.work([Entry("a")]), range(60)))
+        found = list(pool.map(lambda _: work(held), range(60)))
     assert found == [["a"]] * 60 and workers.most == 1
     held.close()
 
@@ -136,7 +152,7 @@ def test_processes_that_end_at_random_lose_no_answer(monkeypatch, workers):
     choose = random.Random(3)
     held = hold(monkeypatch, lambda setup: workers(setup, ends=choose.random() < 0.2), count=2)
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda number: held.work([Entry(str(number))]), range(120)))
+        found = list(pool.map(lambda number: work(held, number), range(120)))
     assert found == [[str(number)] for number in range(120)] and workers.most == 2
     held.close()
     assert workers.alive == []
@@ -147,7 +163,7 @@ def test_who_waits_for_a_process_is_let_go_at_the_end(monkeypatch, workers):
     taken = held.take()
     assert taken is not None
     answers: list[object] = []
-    waiting = threading.Thread(target=lambda: answers.append(held.work([Entry("a")])))
+    waiting = threading.Thread(target=lambda: answers.append(work(held)))
     waiting.start()
     time.sleep(0.05)
     assert waiting.is_alive()
@@ -156,33 +172,100 @@ def test_who_waits_for_a_process_is_let_go_at_the_end(monkeypatch, workers):
     assert answers == [["a thread"]]
 
 
+def test_no_input_is_blamed_for_processes_that_ended_while_they_were_idle(monkeypatch, workers):
+    held = hold(monkeypatch, workers, count=6)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: work(held), range(60)))
+    dead = list(workers.alive)
+    assert len(dead) == 6
+    for each in dead:
+        each.is_alive, each._ends = False, True
+    held.rest()
+    assert work(held) == ["a"] and not set(dead) & set(workers.alive)
+    held.close()
+
+
+def test_a_chunk_whose_process_ended_waits_until_one_can_be_started(monkeypatch, workers):
+    """It may be what ended the process: no thread of this one may touch it."""
+    monkeypatch.setattr(standing_processes, "_PAUSE_SECONDS", 0.01)
+    made, said = [], []
+
+    def make(opening: bytes) -> Worker:
+        made.append(opening)
+        if 1 < len(made) < 6:
+            raise OSError(24, "Too many open files")
+        return workers(opening, ends=len(made) == 1)
+
+    held = hold(monkeypatch, make, count=1, report=said.append)
+    assert work(held) == ["a"]
+    text = "no process can be started to score in: [Errno 24] Too many open files; it is tried again"
+    assert said == ["", *[text] * 4, ""]
+    held.close()
+
+
+def test_a_chunk_without_a_process_is_given_up_where_the_command_stops(monkeypatch, workers):
+    monkeypatch.setattr(standing_processes, "_PAUSE_SECONDS", 0.01)
+    made, stopped = [], threading.Event()
+
+    def make(opening: bytes) -> Worker:
+        made.append(opening)
+        if len(made) > 4:
+            stopped.set()
+        return workers(opening, ends=len(made) == 1, fails=len(made) > 1)
+
+    held = hold(monkeypatch, make, count=1, stop=stopped.is_set)
+    with pytest.raises(StoppedError):
+        work(held)
+    held.close()
+    assert workers.alive == []
+
+
+def test_memory_that_is_short_ends_a_process(monkeypatch, workers):
+    class Short(Worker):
+        def ask(self, entries: list[Entry], fatal: tuple[int, ...]) -> Answer:
+            if len(entries) > 1 or (entries[0].name == "huge" and not fatal):
+                return Answer(None, MemoryError())
+            return Answer([entry.name for entry in entries])
+
+    held = hold(monkeypatch, Short, count=1)
+    parts = held.work_on([Entry("a"), Entry("huge"), Entry("b")])
+    assert parts == [([Entry(name)], [name]) for name in ("a", "huge", "b")]
+    held.close()
+
+
 @pytest.fixture(scope="module")
 def classifier(toy_model) -> Classifier:
     return Classifier(toy_model, device="cpu")
 
 
-def test_predictions_are_those_of_threads_whoever_is_killed(classifier, tmp_path):
+@pytest.mark.parametrize("device", ["cpu", "cuda"])  # of which the second decodes in processes alone
+def test_predictions_are_those_of_threads_whoever_is_killed(classifier, tmp_path, device, monkeypatch):
     for index in range(8):
         (tmp_path / f"i{index}.jpg").write_bytes(draw_image(index) if index else b"text")
     entries = [Entry(str(place)) for place in sorted(tmp_path.iterdir())]
     how = ChunkOptions(dicom_tags=(), refuse_outside=False, batch_size=4, max_memory=1 << 30)
     scorer = ChunkPredictor(classifier, how, read=read_here)
-    opening = scorer.divide(classifier, read=read_here).opening
+    monkeypatch.setattr(classifier, "device", device)
+    division = scorer.divide(classifier, read=read_here)
+
+    def join(parts: list[Part[Any]]) -> list[Prediction]:
+        return [row for part in parts for row in division.finish(*part).predictions]
+
     wanted = scorer.score(entries).predictions
-    with stand_by(lambda _: pytest.fail("a thread scored"), opening, workers=1) as standing:
+    with stand_by(lambda _: pytest.fail("a thread scored"), division.opening, workers=1, **QUIET) as standing:
         for _ in range(3):
-            assert standing.work(entries).predictions == wanted
-            (process,) = standing.processes._all
+            assert join(standing.work_on(entries)) == wanted
+            (process,) = standing._all
             os.kill(process._process.pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
         (tmp_path / "kills.jpg").write_bytes(draw_image(1))
-        *others, last = standing.work([*entries, Entry(str(tmp_path / "kills.jpg"))]).predictions
+        *others, last = join(standing.work_on([*entries, Entry(str(tmp_path / "kills.jpg"))]))
         assert others == wanted and last.status == Status.UNREADABLE
-        started = [process._process.pid for process in standing.processes._all]
+        started = [process._process.pid for process in standing._all]
     assert started and not any(map(is_alive, started))
 
 
 def test_threads_work_in_a_frozen_program(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
-    with stand_by(print, None, workers=2) as standing:  # type: ignore[arg-type]
-        assert standing.work is print
+    with stand_by(len, None, workers=2, **QUIET) as standing:  # type: ignore[arg-type]
+        assert standing.work_on([Entry("a")]) == [([Entry("a")], 1)]
         standing.rest()

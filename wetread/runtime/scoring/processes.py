@@ -30,8 +30,12 @@ PATIENCE_SECONDS = 1.0
 WORKER_BYTES = 256 << 20
 _GOODBYE_SECONDS = 5.0
 _TRIES = 2
+# What asks the whole group of processes to stop is the main process's to answer, from the first line on.
 _CODE = """
-import sys
+import signal, sys
+for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
 sys.path[:] = {path!r}
 from wetread.runtime.scoring.worker_process import serve
 serve()
@@ -106,6 +110,11 @@ class WorkerProcess:
             return None
         return answer
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
+
     def say_goodbye(self) -> None:
         """Let the process end. One that is not ready is ended: a thread may wait for its answer."""
         if not self.ready:
@@ -140,8 +149,10 @@ class Processes(Generic[Result]):
     """`count` worker processes, one for each processor, for as many threads that call `work`, or more.
 
     They are started when the first chunk of files was `patience` seconds ago (`PATIENCE_SECONDS`), as many as
-    memory allows.
+    memory allows. `ended_by`: errors of a chunk after which its process counts as ended.
     """
+
+    ended_by: tuple[type[BaseException], ...] = ()
 
     def __init__(
         self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float | None = None
@@ -151,6 +162,7 @@ class Processes(Generic[Result]):
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._begun = self._closed = False
+        self._failure: BaseException | None = None  # of the last start
         self._starter = threading.Timer(PATIENCE_SECONDS if patience is None else patience, self._start_all)
         self._starter.daemon = True
 
@@ -181,7 +193,8 @@ class Processes(Generic[Result]):
             return None
         try:
             process = WorkerProcess(self._opening)
-        except OSError:
+        except OSError as error:
+            self._failure = error
             return None
         with self._lock:
             if not self._closed:
@@ -212,8 +225,12 @@ class Processes(Generic[Result]):
 
     def take(self) -> WorkerProcess | None:
         """Return a process that is ready, for `give_back` or `discard`; None where there is none."""
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+        while True:
+            with self._lock:
+                process = self._idle.pop() if self._idle else None
+            if process is None or process.is_alive:
+                return process
+            self.discard(process)  # it ended while it was idle: no input is to blame
 
     def give_back(self, process: WorkerProcess) -> None:
         """Let another thread use a process that has answered."""
@@ -240,7 +257,7 @@ class Processes(Generic[Result]):
         process = self.take()
         if process is None:
             return self._otherwise(entries)
-        seat: _Seat[Result] = _Seat(self, process)
+        seat: Seat[Result] = Seat(self, process)
         try:
             return seat.work(entries) or seat.work(entries) or _work_on_survivors(seat, entries)
         finally:
@@ -261,7 +278,7 @@ class Processes(Generic[Result]):
             self._starter.join()
 
 
-class _Seat(Generic[Result]):
+class Seat(Generic[Result]):
     """One thread's process while it works on a chunk; another takes its place when it ends."""
 
     def __init__(self, processes: Processes[Result], process: WorkerProcess) -> None:
@@ -275,6 +292,8 @@ class _Seat(Generic[Result]):
         answer: Any = None
         try:
             answer = self._process.ask(entries, fatal)
+            if answer is not None and isinstance(answer.error, self._processes.ended_by):
+                answer = None
         finally:
             if answer is None:
                 self._processes.discard(self._process)
@@ -294,7 +313,7 @@ class _Seat(Generic[Result]):
             self._processes.give_back(self._process)
 
 
-def _work_on_survivors(seat: _Seat[Result], entries: list[Entry]) -> Result:
+def _work_on_survivors(seat: Seat[Result], entries: list[Entry]) -> Result:
     """Work on a chunk without those of its images that end a process each time."""
     alone = [any(seat.work([entry]) for _ in range(_TRIES)) for entry in entries]
     result = seat.work(entries, tuple(at for at, survived in enumerate(alone) if not survived))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -20,7 +20,7 @@ from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
-from wetread.runtime.scoring.processes import use_processes
+from wetread.runtime.scoring.processes import DoWork, use_processes
 from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import (
     check_band,
@@ -315,15 +315,14 @@ def score_source(
         max_memory=options.max_memory,
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
-    division = scorer.divide(classifier, read=source.read_file)
     workers = options.workers or count_processors()
-    with use_processes(division.work, division.opening, workers=workers) as work:
-
-        def score(chunk: list[Entry]) -> Rows:
-            return division.finish(chunk, work(chunk))
-
+    apart: AbstractContextManager[DoWork[Rows]] = nullcontext(scorer.score)
+    if classifier.device == "cpu":  # another device has one session, which the threads share
+        division = scorer.divide(classifier, read=source.read_file)
+        apart = use_processes(scorer.score, division.opening, workers=workers)
+    with apart as work:
         entries = source.read_ahead(entries)
-        yield from map_chunks(score, entries, workers=workers, batch_size=options.batch_size)
+        yield from map_chunks(work, entries, workers=workers, batch_size=options.batch_size)
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:

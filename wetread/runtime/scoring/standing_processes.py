@@ -1,55 +1,84 @@
 """Worker processes of a command that runs for months: a file that ends its process ends no more than that.
 
 The first is started with the command, another one whenever a chunk finds all of them busy, up to a number.
-Those that have had nothing to do for a while are ended, but for one.
+Those that have had nothing to do for a while are ended, but for one. What is in the way is said and tried
+again: nothing here ends the command.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from wetread.errors import MachineError
-from wetread.runtime.scoring.processes import DoWork, Processes, WorkerProcess, is_python
+from wetread.runtime.entries import Entry
+from wetread.runtime.scoring.processes import DoWork, Processes, Seat, WorkerProcess, is_python
 from wetread.runtime.scoring.worker_process import Opening
 from wetread.runtime.threads import count_processors
 
 IDLE_SECONDS = 600.0
-_RETRY_SECONDS = 5.0
+# After a start that failed: before a thread that has nothing else tries again, and before others do.
+_PAUSE_SECONDS, _REST_SECONDS = 2.0, 60.0
+_TRIES = 2
 Result = TypeVar("Result")
+# Some neighbouring entries, and what became of them.
+Part = tuple[list[Entry], Result]
 
 
-@dataclass(frozen=True)
-class Standing(Generic[Result]):
-    """What works on a chunk, and the processes that do it; None where threads do."""
+class StoppedError(Exception):
+    """The command is to stop, and a chunk has no process."""
 
-    work: DoWork[Result]
-    processes: StandingProcesses[Result] | None = None
+
+class Standing(Protocol[Result]):
+    """What works on chunks."""
+
+    def work_on(self, entries: list[Entry]) -> list[Part[Result]]:
+        """Work on a chunk, in one part or in several. Raises StoppedError."""
+        ...
 
     def rest(self) -> None:
-        """End the processes that were idle for long. To be called now and then."""
-        if self.processes is not None:
-            self.processes.rest()
+        """Let go of what was idle for long. To be called now and then."""
+        ...
+
+
+class InThreads(Generic[Result]):
+    """Works on chunks in the threads that bring them."""
+
+    def __init__(self, work: DoWork[Result]) -> None:
+        self._work = work
+
+    def work_on(self, entries: list[Entry]) -> list[Part[Result]]:
+        """Work on a chunk."""
+        return [(entries, self._work(entries))]
+
+    def rest(self) -> None:
+        """Do nothing."""
 
 
 @contextmanager
-def stand_by(work: DoWork[Result], opening: Opening, *, workers: int | None) -> Iterator[Standing[Result]]:
+def stand_by(
+    work: DoWork[Result],
+    opening: Opening,
+    *,
+    workers: int | None,
+    stop: Callable[[], bool],
+    report: Callable[[str], None],
+) -> Iterator[Standing[Result]]:
     """Work on chunks in at most so many processes, or by `work` itself where none can be used.
 
-    `workers`: None for the processors.
+    `workers`: None for the processors. `stop`: whether the command is to stop. `report` is called with what
+    is in the way of processes, and with '' when that is over.
     """
     if not is_python():
-        yield Standing(work)
+        yield InThreads(work)
         return
-    count = count_processors()
-    processes = StandingProcesses(opening, count=min(workers or count, count), otherwise=work)
+    count = min(workers or count_processors(), count_processors())
+    processes = StandingProcesses(opening, count=count, otherwise=work, stop=stop, report=report)
     processes.begin()
     try:
-        yield Standing(processes.work, processes)
+        yield processes
     finally:
         processes.close()
 
@@ -57,11 +86,41 @@ def stand_by(work: DoWork[Result], opening: Opening, *, workers: int | None) -> 
 class StandingProcesses(Processes[Result]):
     """As `Processes`, but no thread does the work while processes can be started: it waits for one."""
 
-    def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result]) -> None:
+    ended_by = (MemoryError,)  # the process is no better than one that was ended
+
+    def __init__(
+        self,
+        opening: Opening,
+        *,
+        count: int,
+        otherwise: DoWork[Result],
+        stop: Callable[[], bool] = lambda: False,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
         super().__init__(opening, count=count, otherwise=otherwise, patience=0.0)
+        self._stop, self._report = stop, report
         self._changed = threading.Condition(self._lock)
         self._since: dict[WorkerProcess, float] = {}  # of the idle ones
         self._starting = False  # one, which is not ready yet
+        self._failed = float("-inf")  # when a start did, last
+
+    def work_on(self, entries: list[Entry]) -> list[Part[Result]]:
+        """Work on a chunk in a process; on this thread where none can be started.
+
+        A chunk whose process ends is tried again, and then each of its inputs alone. One that ends a process
+        alone, too, is not read any more.
+        """
+        process = self.take()
+        if process is None:
+            return [(entries, self._otherwise(entries))]
+        seat: Seat[Result] = Seat(self, process)
+        try:
+            for _ in range(_TRIES):
+                if (result := seat.work(entries)) is not None:
+                    return [(entries, result)]
+            return [([entry], _work_alone(seat, entry)) for entry in entries]
+        finally:
+            seat.leave()
 
     def _start_all(self) -> None:
         """Start the first process."""
@@ -75,10 +134,15 @@ class StandingProcesses(Processes[Result]):
     def take(self) -> WorkerProcess | None:
         """Return a process that is ready; start one, or wait for one, where all are busy.
 
-        None where none can be started, or all are being closed.
+        None where there is none and none can be started, or all are being closed.
         """
+        return self._take(_REST_SECONDS)
+
+    def _take(self, pause: float) -> WorkerProcess | None:
+        """As `take`. `pause`: seconds after a start that failed in which it is not tried again."""
         while True:
             with self._changed:
+                self._drop_dead()
                 if self._closed:
                     return None
                 if self._idle:
@@ -88,38 +152,56 @@ class StandingProcesses(Processes[Result]):
                 if self._starting or not self._may_grow():
                     self._changed.wait()
                     continue
+                if monotonic() < self._failed + pause:
+                    if not self._all:
+                        return None
+                    self._changed.wait(_PAUSE_SECONDS)  # for those that are at work
+                    continue
                 self._starting = True
             if (started := self._start_another()) is not None:
                 return started
-            with self._changed:
-                if not self._all:
-                    return None
-                self._changed.wait(_RETRY_SECONDS)  # for those that are at work: memory may be short
 
     def _may_grow(self) -> bool:
         return not self._all or (len(self._all) < self._count and self.count_fitting() > 0)
 
+    def _drop_dead(self) -> None:
+        """Forget the idle processes that ended, which no input is to blame for."""
+        for process in [each for each in self._idle if not each.is_alive]:
+            self._idle.remove(process)
+            self._all.remove(process)
+            self._since.pop(process, None)
+            process.close()
+
     def _start_another(self) -> WorkerProcess | None:
         """Start a process, and wait until it is ready; None if that is impossible."""
+        ready = self._failure = None
         try:
             process = self._start()
-            if process is None or process.wait():
-                return process
-            self.discard(process)
-            return None
+            if process is not None and process.wait():
+                ready = process
+            elif process is not None:
+                self._failure = process.failure
+                self.discard(process)
+            return ready
         finally:
             with self._changed:
                 self._starting = False
+                self._failed = float("-inf") if ready is not None else monotonic()
                 self._changed.notify_all()
+            if not self._closed and not self._stop():
+                self._report("" if ready is not None else self._describe_failure())
+
+    def _describe_failure(self) -> str:
+        reason = f": {self._failure}" if self._failure else ""
+        return f"no process can be started to score in{reason}; it is tried again"
 
     def start_again(self) -> WorkerProcess:
-        """Return a process in place of one that ended. Raises MachineError if none can be started."""
-        process = self.take()
-        if process is None:
-            raise MachineError(
-                "A worker process ended, and none can be started in its place. Perhaps memory is short: use "
-                "fewer --workers."
-            )
+        """Return a process in place of one that ended, as soon as one can be started. Raises StoppedError."""
+        while (process := self._take(_PAUSE_SECONDS)) is None:
+            with self._changed:
+                if self._closed or self._stop():
+                    raise StoppedError
+                self._changed.wait(_PAUSE_SECONDS)
         return process
 
     def give_back(self, process: WorkerProcess) -> None:
@@ -133,16 +215,17 @@ class StandingProcesses(Processes[Result]):
         """End a process that is not to be used again."""
         super().discard(process)
         with self._changed:
-            self._since.pop(process, None)
             self._changed.notify()
 
     def rest(self) -> None:
         """End the processes that were idle for `IDLE_SECONDS`, but for one."""
         before = monotonic() - IDLE_SECONDS
         with self._changed:
-            tired = [each for each in self._idle if self._since.get(each, before) < before]
-            tired = tired[: len(self._all) - 1]
-            self._idle = [each for each in self._idle if each not in tired]
+            self._drop_dead()
+            tired = [each for each in self._idle if self._since[each] < before][: len(self._all) - 1]
+            for process in tired:
+                self._idle.remove(process)
+                del self._since[process]
         for process in tired:
             self.discard(process)
 
@@ -151,3 +234,13 @@ class StandingProcesses(Processes[Result]):
         super().close()
         with self._changed:
             self._changed.notify_all()
+
+
+def _work_alone(seat: Seat[Result], entry: Entry) -> Result:
+    """Work on an input, and leave it unread if it ends its process each time."""
+    for _ in range(_TRIES):
+        if (result := seat.work([entry])) is not None:
+            return result
+    while (unread := seat.work([entry], (0,))) is None:
+        pass  # something else ended the process, in which nothing was read
+    return unread

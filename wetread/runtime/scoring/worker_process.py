@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import struct
 import sys
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection
@@ -21,6 +22,10 @@ import numpy as np
 from wetread.runtime.entries import Entry
 
 _LENGTHS, _LENGTH = struct.Struct("<QQ"), struct.Struct("<Q")
+
+
+_LOOK_SECONDS = 5.0
+_LONGEST = 1 << 40
 
 
 class Work(Protocol):
@@ -46,7 +51,7 @@ class Answer:
 
 def serve() -> None:
     """Answer requests on standard input until it ends. Does not return."""
-    _leave_signals_to_the_main_process()
+    _end_with_the_main_process()
     requests = sys.stdin.buffer
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
@@ -57,11 +62,16 @@ def serve() -> None:
     os._exit(0)  # at once: what a library does at the end of Python may hang
 
 
-def _leave_signals_to_the_main_process() -> None:
-    """Ignore what asks the whole group of processes to stop: a worker ends when its standard input ends."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+def _end_with_the_main_process() -> None:
+    """End when the main process is gone, even in the middle of a chunk that never ends."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
@@ -135,6 +145,8 @@ def receive(stream: BinaryIO) -> Any:
 
 
 def _read_whole(stream: BinaryIO, length: int) -> memoryview | None:
-    """Read so many bytes, without the interpreter's lock; None where there are fewer."""
+    """Read so many bytes, without the interpreter's lock; None where there are fewer. Raises ValueError."""
+    if length > _LONGEST:
+        raise ValueError("it answers with what is no message; perhaps something prints when Python starts")
     found = np.empty(length, np.uint8).data if length else memoryview(b"")
     return found if not length or stream.readinto(found) == length else None  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.rows import Prediction, check_band, choose_format, list_optional
 from wetread.runtime.scoring.run import Stop, Tally, Watch
 from wetread.runtime.scoring.scope_columns import check_scope
-from wetread.runtime.scoring.standing_processes import Standing, stand_by
+from wetread.runtime.scoring.standing_processes import InThreads, Standing, StoppedError, stand_by
 from wetread.runtime.sources.chunks import DEFAULT_BATCH
 from wetread.runtime.threads import count_processors
 from wetread.runtime.watch.faults import Faults, Report, format_now
@@ -116,7 +116,7 @@ class GrowingRows:
             max_memory=options.max_memory,
         )
         self._division = ChunkPredictor(classifier, how, read=read).divide(classifier, read=read)
-        self._standing: Standing[Any] = Standing(self._division.work)
+        self._standing: Standing[Any] = InThreads(self._division.work)
         self.tally = Tally()
         self.faults = Faults(calls.report or (lambda _: None))
         self._classifier, self._options, self._calls = classifier, options, calls
@@ -149,24 +149,36 @@ class GrowingRows:
                     yield self
                     return
                 with stand_by(
-                    self._division.work, self._division.opening, workers=how.workers
+                    self._division.work,
+                    self._division.opening,
+                    workers=how.workers,
+                    stop=self._calls.stop,
+                    report=lambda text: self.faults.say("processes", text),
                 ) as self._standing:
                     yield self
             finally:
                 self.heartbeat.close()
 
     def score(self, entries: Sequence[Entry]) -> Iterator[Chunk]:
-        """Yield the scored chunks of inputs, in order, with the columns that were asked for."""
-        how = self._options
-        workers = how.workers or count_processors()
-        # Few inputs are divided among all workers.
-        size = min(how.batch_size, max(1, ceil(len(entries) / workers)))
-        for chunk in map_chunks(self._score, entries, workers=workers, batch_size=size):
-            self.heartbeat.beat()
-            yield chunk
+        """Yield the scored chunks of inputs, in order, with the columns that were asked for.
 
-    def _score(self, entries: list[Entry]) -> Chunk:
-        return self._division.finish(entries, self._standing.work(entries))
+        Fewer than all, where the command is to stop and no process can be started.
+        """
+        how, workers = self._options, self._options.workers or count_processors()
+        if how.isolated:  # more threads than processes would have them in no order
+            workers = min(workers, count_processors())
+        size = how.batch_size
+        if self._classifier.device == "cpu":  # few inputs are divided among all workers
+            size = min(size, max(1, ceil(len(entries) / workers)))
+        try:
+            for chunks in map_chunks(self._score, entries, workers=workers, batch_size=size):
+                self.heartbeat.beat()
+                yield from chunks
+        except StoppedError:
+            return
+
+    def _score(self, entries: list[Entry]) -> list[Chunk]:
+        return [self._division.finish(*part) for part in self._standing.work_on(entries)]
 
     def rest(self) -> None:
         """Let go of what nothing needs just now. To be called now and then while nothing comes."""
