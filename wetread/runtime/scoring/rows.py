@@ -45,7 +45,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str = ""
     optional: Mapping[str, Value] = field(default_factory=dict, hash=False)
-    errno: int | None = None
+    errno: int | None = field(default=None, repr=False)
 
     @property
     def uncertain(self) -> bool | None:
