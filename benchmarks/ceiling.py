@@ -107,7 +107,7 @@ def measure_runs(
 
 def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
     """Score the folder once by threads; return seconds by the clock, and of processor time."""
-    processes.LEAST_WORKERS = sys.maxsize
+    processes.PATIENCE_SECONDS = processes.LONG_SECONDS = 3600.0
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
     with decoding_by(stub):
         return time_once(lambda: score_to_file(stub, options))  # type: ignore[arg-type]
@@ -118,8 +118,10 @@ class ReadyProcesses(processes.Processes):
 
     span = (0.0, 0.0)
 
-    def __init__(self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork) -> None:
-        super().__init__(opening, count=count, otherwise=otherwise)
+    def __init__(
+        self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, patience: float
+    ) -> None:
+        super().__init__(opening, count=count, otherwise=otherwise, patience=patience)
         self.begin()
         self._starter.join()
         ReadyProcesses.span = (perf_counter(), 0.0)
@@ -132,7 +134,7 @@ class ReadyProcesses(processes.Processes):
 
 def run_processes(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
     """Score the folder once by processes; return seconds by the clock while they were there, and nan."""
-    processes.LEAST_WORKERS, processes.PATIENCE_SECONDS = 1, 0.0
+    processes.PATIENCE_SECONDS = processes.LONG_SECONDS = 0.0
     processes.count_processors = lambda: workers
     processes.Processes = ReadyProcesses  # type: ignore[misc]
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)

@@ -25,7 +25,9 @@ import sys
 from wetread.runtime.scoring import processes
 count = int(sys.argv.pop(1))
 if count:
-    processes.LEAST_WORKERS, processes.count_processors = 1, lambda: count
+    processes.count_processors, processes.LONG_SECONDS = (lambda: count), processes.PATIENCE_SECONDS
+else:
+    processes.count_processors = lambda: 1
 from wetread.cli import main
 main()
 """

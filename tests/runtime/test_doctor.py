@@ -253,7 +253,12 @@ def test_doctor_runs_whatever_is_broken(tmp_path, package):
 @pytest.mark.parametrize(
     ("free", "locked", "level", "found"),
     [
-        (0, True, doctor.OK, "share the interpreter; on 8 processors or more, workers are processes"),
+        (
+            0,
+            True,
+            doctor.OK,
+            "share the interpreter; workers become processes, soon on 8 processors",
+        ),
         (1, False, doctor.OK, "free-threaded Python: all workers are threads"),
         (1, True, doctor.NOTE, "free-threaded Python, but a package switched the interpreter's lock on"),
     ],

@@ -23,7 +23,7 @@ from wetread.packages import VISUAL_CPP, describe_broken, explain_import, find_m
 from wetread.runtime import machine
 from wetread.runtime.model.packaged import choose_model
 from wetread.runtime.model.providers import DEVICES, import_onnxruntime, installed_packages, open_session
-from wetread.runtime.threads import LEAST_WORKERS, is_locked
+from wetread.runtime.threads import MANY_WORKERS, is_locked
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
 # A cast and a 2 x 2 matrix product: enough to check that a provider starts and computes.
@@ -101,7 +101,7 @@ def _examine_python() -> Iterator[Finding]:
 def _judge_threads() -> Finding:
     """Say whether threads compute at once in this Python."""
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        found = f"share the interpreter; on {LEAST_WORKERS} processors or more, workers are processes"
+        found = f"share the interpreter; workers become processes, soon on {MANY_WORKERS} processors"
         return Finding("threads", OK, found)
     if not is_locked():
         return Finding("threads", OK, "free-threaded Python: all workers are threads")

@@ -112,9 +112,9 @@ class _Queue(Generic[Item, Result]):
         return answers
 
 
-# Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, threads do as well as
-# processes.
-LEAST_WORKERS = 8
+# Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, processes gain a tenth, and
+# only a long run gives back what they cost.
+MANY_WORKERS = 8
 _CPU = ("", "cpu", "cpu,cpuacct", "cpuacct,cpu")
 
 

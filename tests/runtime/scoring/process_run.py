@@ -44,8 +44,10 @@ def only_processes() -> Iterator[list[int]]:
     started: list[int] = []
 
     class Ready(processes.Processes):
-        def __init__(self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork) -> None:
-            super().__init__(opening, count=count, otherwise=otherwise)
+        def __init__(
+            self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, patience: float
+        ) -> None:
+            super().__init__(opening, count=count, otherwise=otherwise, patience=patience)
             self.begin()
             self._starter.join()
             started.extend(process._process.pid for process in self._all)
@@ -54,7 +56,7 @@ def only_processes() -> Iterator[list[int]]:
         raise AssertionError("a thread scored")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(processes, "LEAST_WORKERS", 1)
+        patch.setattr(processes, "LONG_SECONDS", 0.0)
         patch.setattr(processes, "count_processors", lambda: 64)
         patch.setattr(processes, "PATIENCE_SECONDS", 0.0)
         patch.setattr(processes, "Processes", Ready)

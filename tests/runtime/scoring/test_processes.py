@@ -107,7 +107,7 @@ def test_an_image_that_ends_its_process_loses_its_row_alone(classifier, options,
 def test_errors_and_warnings_come_through(classifier, options, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "slow.jpg").write_bytes(draw_image(1))
-    chosen = replace(options, sources=(str(tmp_path / "in"),), workers=1)
+    chosen = replace(options, sources=(str(tmp_path / "in"),))
     with only_processes() as started:
         with pytest.warns(SlowImageWarning, match=r"slow\.jpg is slow"):
             score(classifier, chosen)
@@ -133,8 +133,8 @@ def test_an_error_that_cannot_be_pickled_is_a_fault_with_its_traceback():
 
 
 def test_a_small_job_starts_no_process(classifier, options, monkeypatch):
-    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 3600)
+    monkeypatch.setattr(processes, "count_processors", lambda: 2)
+    monkeypatch.setattr(processes, "LONG_SECONDS", 3600)
     monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
     assert score(classifier, options).count(b"\n") == 61
 
@@ -143,31 +143,32 @@ def test_threads_score_for_the_one_session_of_a_gpu(toy_model, options, monkeypa
     classifier = Classifier(toy_model, device="cpu")
     whole = score(classifier, options)
     monkeypatch.setattr(classifier, "device", "cuda")
-    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(processes, "count_processors", lambda: 2)
+    monkeypatch.setattr(processes, "LONG_SECONDS", 0)
     monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
     assert score(classifier, replace(options, overwrite=True)) == whole
 
 
 def test_threads_score_where_no_process_starts(classifier, options, tmp_path, monkeypatch):
     whole = score(classifier, options)
-    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(processes, "count_processors", lambda: 2)
+    monkeypatch.setattr(processes, "LONG_SECONDS", 0)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert score(classifier, replace(options, output=str(tmp_path / "again.csv"))) == whole
 
 
-@pytest.mark.parametrize(("workers", "processors", "count"), [(8, 8, 8), (8, 4, 0), (4, 32, 0), (64, 16, 16)])
-def test_processes_are_used_where_processors_are_many(workers, processors, count, monkeypatch):
+@pytest.mark.parametrize(
+    ("workers", "processors", "count", "patience"),
+    [(8, 8, 8, 1), (8, 4, 4, 10), (4, 32, 4, 10), (64, 16, 16, 1), (1, 8, 0, 0), (8, 1, 0, 0)],
+)
+def test_processes_are_used_soon_where_processors_are_many(workers, processors, count, patience, monkeypatch):
     made = []
     monkeypatch.setattr(processes, "count_processors", lambda: processors)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 3600)
-    monkeypatch.setattr(
-        processes.Processes, "close", lambda self: made.append(self) or self._starter.cancel()
-    )
+    monkeypatch.setattr(processes.Processes, "close", lambda self: made.append(self))
     with processes.use_processes(print, None, workers=workers) as work:
         assert (work is not print) == (count > 0)
-    assert [each._count for each in made] == ([count] if count else [])
+    found = [(each._count, each._starter.interval) for each in made]
+    assert found == ([(count, patience)] if count else [])
 
 
 class Worker:
@@ -196,7 +197,9 @@ def hold(worker: Worker, monkeypatch, *others: Worker) -> processes.Processes:
     """Return processes of which `worker` is ready, and that start `others` afterwards."""
     left = list(others)
     monkeypatch.setattr(processes, "WorkerProcess", lambda _: left.pop(0))
-    held = processes.Processes(None, count=1, otherwise=lambda _: pytest.fail("a thread scored"))
+    held = processes.Processes(
+        None, count=1, patience=0.0, otherwise=lambda _: pytest.fail("a thread scored")
+    )
     monkeypatch.setattr(held, "begin", lambda: None)
     held._all.append(worker)
     held.give_back(worker)
@@ -229,10 +232,10 @@ def test_a_process_that_prints_before_it_serves_is_not_used(monkeypatch):
 
 
 def test_no_process_starts_for_objects_of_a_bucket_or_without_memory(monkeypatch):
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(processes, "LONG_SECONDS", 0)
     monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
     monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
-    held = processes.Processes(None, count=8, otherwise=lambda entries: len(entries))
+    held = processes.Processes(None, count=8, patience=0.0, otherwise=lambda entries: len(entries))
     assert held.work([Entry("gs://b/a.jpg")]) == 1 and not held._starter.is_alive()
     assert held.work([Entry("a.jpg")]) == 1
     held._starter.join()
@@ -240,9 +243,9 @@ def test_no_process_starts_for_objects_of_a_bucket_or_without_memory(monkeypatch
 
 
 def test_a_run_that_ends_while_processes_start_says_nothing(classifier, options, monkeypatch, capfd):
-    monkeypatch.setattr(processes, "LEAST_WORKERS", 1)
+    monkeypatch.setattr(processes, "count_processors", lambda: 2)
     monkeypatch.setattr(processes, "count_processors", lambda: 4)
-    monkeypatch.setattr(processes, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(processes, "LONG_SECONDS", 0.0)
     for _ in range(5):
         score(classifier, replace(options, overwrite=True, workers=4))
     assert capfd.readouterr().err == ""

@@ -1,8 +1,8 @@
 """Worker processes behind the worker threads: each thread passes its chunks on to a process.
 
 The threads, their order, their bounds and how they stop stay as they are. The processes are started when a
-run has lasted a while, and threads score until they are ready: a small job pays nothing. With many workers
-the interpreter's lock, which threads share, costs more than processes do.
+run has lasted a while, and threads score until they are ready: a small job pays nothing. In a long one the
+interpreter's lock, which threads share, costs more than processes do, and sooner so with many workers.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
 from wetread.runtime.scoring.worker_process import Answer, Opening, receive, send, send_pickled
-from wetread.runtime.threads import LEAST_WORKERS, count_processors, is_locked
+from wetread.runtime.threads import MANY_WORKERS, count_processors, is_locked
 
-PATIENCE_SECONDS = 1.0
+# After the first chunk of files, with many workers and with fewer: by then the processes, half a second of
+# processor time each, are less than what they gain if the run goes on for as long again.
+PATIENCE_SECONDS, LONG_SECONDS = 1.0, 10.0
 # A worker that has just started holds 97 MB with a model of 954 kB; images come on top.
 WORKER_BYTES = 256 << 20
 _GOODBYE_SECONDS = 5.0
@@ -49,10 +51,11 @@ DoWork = Callable[[list[Entry]], Result]
 def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> Iterator[DoWork[Result]]:
     """Return what works on a chunk in a process, or `work` itself where processes do not pay."""
     count = min(workers, count_processors())
-    if count < LEAST_WORKERS or not is_locked() or not is_python():
+    if count < 2 or not is_locked() or not is_python():
         yield work
         return
-    processes = Processes(opening, count=count, otherwise=work)
+    patience = PATIENCE_SECONDS if count >= MANY_WORKERS else LONG_SECONDS
+    processes = Processes(opening, count=count, otherwise=work, patience=patience)
     try:
         yield processes.work
     finally:
@@ -148,22 +151,20 @@ def _widen(stream: BinaryIO) -> None:
 class Processes(Generic[Result]):
     """`count` worker processes, one for each processor, for as many threads that call `work`, or more.
 
-    They are started when the first chunk of files was `patience` seconds ago (`PATIENCE_SECONDS`), as many as
-    memory allows. `ended_by`: errors of a chunk after which its process counts as ended.
+    They are started when the first chunk of files was `patience` seconds ago, as many as memory allows.
+    `ended_by`: errors of a chunk after which its process counts as ended.
     """
 
     ended_by: tuple[type[BaseException], ...] = ()
 
-    def __init__(
-        self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float | None = None
-    ) -> None:
+    def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float) -> None:
         self._opening, self._count, self._otherwise = pickle.dumps(opening), count, otherwise
         self._lock = threading.Lock()
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
         self._begun = self._closed = False
         self._failure: BaseException | None = None  # of the last start
-        self._starter = threading.Timer(PATIENCE_SECONDS if patience is None else patience, self._start_all)
+        self._starter = threading.Timer(patience, self._start_all)
         self._starter.daemon = True
 
     def begin(self) -> None:
