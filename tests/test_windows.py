@@ -125,9 +125,9 @@ def test_a_file_that_another_process_locks_is_told_on_windows_too(tmp_path, monk
     monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(LK_NBLCK=2, locking=refuse))
     with (tmp_path / "x").open("a+b", buffering=0) as file:
         file.write(b"rows")
-        assert locks.lock_file(file) is False
+        assert locks.lock_file(file, patient=False) is False
         assert file.tell() == 4
-        assert locks.lock_file(file, shared=True) is False
+        assert locks.lock_file(file, shared=True, patient=False) is False
     assert asked == [(1 << 40, 2, 64), *(((1 << 40) + at, 2, 1) for at in range(64))]
 
 

@@ -203,3 +203,15 @@ def test_a_folder_that_cannot_be_synced_is_said(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.warns(ShareWarning, match="cannot sync files"):
         atomic.sync_folder(str(tmp_path / "x"))
+
+
+def test_a_lock_that_a_killed_process_leaves_to_another_for_a_moment_is_waited_for(tmp_path):
+    """A process that is just being started has all that is open, until it runs its own program."""
+    place = tmp_path / "lock"
+    with place.open("ab") as held:
+        assert lock_file(held)
+        heir = subprocess.Popen(["sleep", "0.4"], pass_fds=[held.fileno()])
+    with place.open("ab") as file:
+        assert not lock_file(file, patient=False)
+        assert lock_file(file)
+        assert heir.wait() == 0

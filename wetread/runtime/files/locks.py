@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from time import monotonic, sleep
 from typing import BinaryIO
 
 from wetread.errors import ShareWarning
@@ -22,13 +23,24 @@ _TAKEN = (errno.EACCES, 0)
 _WITHOUT_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 
 
-def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
-    """Lock an open file for this process without waiting; return whether it was free.
+# A process that is killed while it starts another one leaves its locks to that one until it has begun.
+_MOMENT_SECONDS = 1.0
+
+
+def lock_file(file: BinaryIO, *, shared: bool = False, patient: bool = True) -> bool:
+    """Lock an open file for this process; return whether it was free, now or, if `patient`, in a moment.
 
     `shared`: several processes may share the lock (at most 64 on Windows). A lock that this file already
     has changes its kind; on Windows it counts as taken. On a file system without locks, the file counts as
     free, with a ShareWarning: two runs that write one output at the same time are not noticed there.
     """
+    end = monotonic() + _MOMENT_SECONDS
+    while not (is_locked := _try_locking(file, shared=shared)) and patient and monotonic() < end:
+        sleep(0.02)
+    return is_locked
+
+
+def _try_locking(file: BinaryIO, *, shared: bool) -> bool:
     try:
         if sys.platform == "win32":
             return _lock_bytes(file, shared=shared)
@@ -44,7 +56,7 @@ def lock_file(file: BinaryIO, *, shared: bool = False) -> bool:
             f"this file system has no locks ({error.strerror}): two runs that write the same output at the "
             "same time are not noticed. Start one at a time.",
             ShareWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
     return True
 

@@ -53,7 +53,7 @@ def _let_go(file: BinaryIO, place: str) -> None:
         with suppress(OSError):
             os.remove(place)
         return
-    if lock_file(file):  # whoever can lock it exclusively is the last one
+    if lock_file(file, patient=False):  # whoever can lock it exclusively is the last one
         with suppress(OSError):
             os.remove(place)
     file.close()
