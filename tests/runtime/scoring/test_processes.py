@@ -23,7 +23,9 @@ from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 from wetread.runtime.scoring.worker_process import Answer, _make_portable
 
-LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+LINUX = pytest.mark.skipif(
+    os.name == "nt" or not Path("/proc/self/stat").exists(), reason="processes are found in /proc"
+)
 
 
 @pytest.fixture(scope="module")
