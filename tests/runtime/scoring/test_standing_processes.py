@@ -26,7 +26,7 @@ from wetread.runtime.scoring.rows import Prediction
 from wetread.runtime.scoring.standing_processes import Part, StandingProcesses, StoppedError, stand_by
 from wetread.runtime.scoring.worker_process import Answer
 
-QUIET: dict[str, Any] = {"stop": lambda: False, "report": lambda _: None}
+QUIET: dict[str, Any] = {"stop": lambda: False, "report": lambda _: None, "beat": lambda: None}
 
 
 class Worker:
@@ -188,7 +188,7 @@ def test_no_input_is_blamed_for_processes_that_ended_while_they_were_idle(monkey
 def test_a_chunk_whose_process_ended_waits_until_one_can_be_started(monkeypatch, workers):
     """It may be what ended the process: no thread of this one may touch it."""
     monkeypatch.setattr(standing_processes, "_PAUSE_SECONDS", 0.01)
-    made, said = [], []
+    made, said, beats = [], [], []
 
     def make(opening: bytes) -> Worker:
         made.append(opening)
@@ -196,10 +196,10 @@ def test_a_chunk_whose_process_ended_waits_until_one_can_be_started(monkeypatch,
             raise OSError(24, "Too many open files")
         return workers(opening, ends=len(made) == 1)
 
-    held = hold(monkeypatch, make, count=1, report=said.append)
+    held = hold(monkeypatch, make, count=1, report=said.append, beat=lambda: beats.append(1))
     assert work(held) == ["a"]
     text = "no process can be started to score in: [Errno 24] Too many open files; it is tried again"
-    assert said == ["", *[text] * 4, ""]
+    assert said == ["", *[text] * 4, ""] and beats
     held.close()
 
 
@@ -218,6 +218,49 @@ def test_a_chunk_without_a_process_is_given_up_where_the_command_stops(monkeypat
         work(held)
     held.close()
     assert workers.alive == []
+
+
+def test_processes_that_end_whatever_they_are_asked_are_started_now_and_then(monkeypatch, workers):
+    monkeypatch.setattr(standing_processes, "_PAUSE_SECONDS", 0.2)
+    made, said, stopped = [], [], threading.Event()
+
+    def make(opening: bytes) -> Worker:
+        made.append(opening)
+        return workers(opening, ends=True)
+
+    held = hold(monkeypatch, make, count=1, stop=stopped.is_set, report=said.append)
+    threading.Timer(1.0, stopped.set).start()
+    with pytest.raises(StoppedError):
+        work(held)
+    assert 5 < len(made) < 12
+    assert set(filter(None, said)) == {
+        "no process can be started to score in: they end, whatever they are asked; it is tried again"
+    }
+    held.close()
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_start_that_never_ends_is_ended(monkeypatch, workers, stops):
+    monkeypatch.setattr(standing_processes, "_START_SECONDS", 3600.0 if stops else 0.1)
+    monkeypatch.setattr(standing_processes, "_LOOK_SECONDS", 0.02)
+    stopped = threading.Event()
+
+    class Hanging(Worker):
+        killed = None
+
+        def wait(self) -> bool:
+            self.killed = threading.Event()
+            assert self.killed.wait(10)
+            return False
+
+        def kill(self) -> None:
+            self.killed.set()
+
+    held = hold(monkeypatch, Hanging, count=1, stop=stopped.is_set)
+    if stops:
+        threading.Timer(0.1, stopped.set).start()
+    assert work(held) == ["a thread"]
+    held.close()
 
 
 def test_memory_that_is_short_ends_a_process(monkeypatch, workers):

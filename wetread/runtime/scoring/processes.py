@@ -93,6 +93,8 @@ class WorkerProcess:
         try:
             send_pickled(self._requests, self._opening)
             answer = receive(self._answers)
+        except OSError:  # of the pipe: it ended
+            return False
         except Exception as error:  # noqa: BLE001 - also what Python's start-up printed, read as a length
             self.failure = error
             return False
@@ -117,6 +119,10 @@ class WorkerProcess:
     def is_alive(self) -> bool:
         """Whether the process has not ended."""
         return self._process.poll() is None
+
+    def kill(self) -> None:
+        """End the process now, whatever it does."""
+        self._process.kill()
 
     def say_goodbye(self) -> None:
         """Let the process end. One that is not ready is ended: a thread may wait for its answer."""

@@ -21,6 +21,7 @@ from wetread.runtime.threads import count_processors
 IDLE_SECONDS = 600.0
 # After a start that failed: before a thread that has nothing else tries again, and before others do.
 _PAUSE_SECONDS, _REST_SECONDS = 2.0, 60.0
+_START_SECONDS, _LOOK_SECONDS = 120.0, 0.2
 _TRIES = 2
 Result = TypeVar("Result")
 # Some neighbouring entries, and what became of them.
@@ -65,19 +66,20 @@ def stand_by(
     workers: int | None,
     stop: Callable[[], bool],
     report: Callable[[str], None],
+    beat: Callable[[], None],
 ) -> Iterator[Standing[Result]]:
     """Work on chunks in at most so many processes, or by `work` itself where none can be used.
 
     `workers`: None for the processors. `stop`: whether the command is to stop. `report` is called with what
-    is in the way of processes, and with '' when that is over.
+    is in the way of processes, and with '' when that is over; `beat` now and then while a chunk has to wait.
     """
     if not is_python():
         yield InThreads(work)
         return
     count = min(workers or count_processors(), count_processors())
-    processes = StandingProcesses(opening, count=count, otherwise=work, stop=stop, report=report)
-    processes.begin()
+    processes = StandingProcesses(opening, count=count, otherwise=work, stop=stop, report=report, beat=beat)
     try:
+        processes.begin()
         yield processes
     finally:
         processes.close()
@@ -96,9 +98,10 @@ class StandingProcesses(Processes[Result]):
         otherwise: DoWork[Result],
         stop: Callable[[], bool] = lambda: False,
         report: Callable[[str], None] = lambda _: None,
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(opening, count=count, otherwise=otherwise, patience=0.0)
-        self._stop, self._report = stop, report
+        self._stop, self._report, self._beat = stop, report, beat
         self._changed = threading.Condition(self._lock)
         self._since: dict[WorkerProcess, float] = {}  # of the idle ones
         self._starting = False  # one, which is not ready yet
@@ -118,9 +121,18 @@ class StandingProcesses(Processes[Result]):
             for _ in range(_TRIES):
                 if (result := seat.work(entries)) is not None:
                     return [(entries, result)]
-            return [([entry], _work_alone(seat, entry)) for entry in entries]
+            return [([entry], self._work_alone(seat, entry)) for entry in entries]
         finally:
             seat.leave()
+
+    def _work_alone(self, seat: Seat[Result], entry: Entry) -> Result:
+        """Work on an input, and leave it unread if it ends its process each time."""
+        for _ in range(_TRIES):
+            if (result := seat.work([entry])) is not None:
+                return result
+        while (unread := seat.work([entry], (0,))) is None:
+            self._note_failure("they end, whatever they are asked")  # nothing was read
+        return unread
 
     def _start_all(self) -> None:
         """Start the first process."""
@@ -150,7 +162,7 @@ class StandingProcesses(Processes[Result]):
                     self._since.pop(process, None)
                     return process
                 if self._starting or not self._may_grow():
-                    self._changed.wait()
+                    self._changed.wait(_PAUSE_SECONDS)
                     continue
                 if monotonic() < self._failed + pause:
                     if not self._all:
@@ -177,7 +189,7 @@ class StandingProcesses(Processes[Result]):
         ready = self._failure = None
         try:
             process = self._start()
-            if process is not None and process.wait():
+            if process is not None and self._is_ready_in_time(process):
                 ready = process
             elif process is not None:
                 self._failure = process.failure
@@ -186,27 +198,54 @@ class StandingProcesses(Processes[Result]):
         finally:
             with self._changed:
                 self._starting = False
-                self._failed = float("-inf") if ready is not None else monotonic()
                 self._changed.notify_all()
-            if not self._closed and not self._stop():
-                self._report("" if ready is not None else self._describe_failure())
+            if ready is None:
+                self._note_failure(str(self._failure) if self._failure else "it ends as it starts")
 
-    def _describe_failure(self) -> str:
-        reason = f": {self._failure}" if self._failure else ""
-        return f"no process can be started to score in{reason}; it is tried again"
+    def _is_ready_in_time(self, process: WorkerProcess) -> bool:
+        """Wait until a process is ready; end it where that takes too long, or the command is to stop."""
+        over, end = threading.Event(), monotonic() + _START_SECONDS
+
+        def watch() -> None:
+            while not over.wait(_LOOK_SECONDS):
+                if self._closed or self._stop() or monotonic() > end:
+                    return process.kill()
+
+        watching = threading.Thread(target=watch, name="wetread-start", daemon=True)
+        try:
+            watching.start()
+        except RuntimeError as error:  # the system allows no further thread
+            process.failure = error
+            return False
+        try:
+            return process.wait()
+        finally:
+            over.set()
+            watching.join()
+
+    def _note_failure(self, reason: str) -> None:
+        """Let starts rest for a while, and say so where no process is left that does the work."""
+        with self._changed:
+            self._failed, is_alone = monotonic(), not self._all
+        if is_alone and not self._closed and not self._stop():
+            self._report(f"no process can be started to score in: {reason}; it is tried again")
 
     def start_again(self) -> WorkerProcess:
         """Return a process in place of one that ended, as soon as one can be started. Raises StoppedError."""
-        while (process := self._take(_PAUSE_SECONDS)) is None:
+        while True:
+            if self._closed or self._stop():
+                raise StoppedError
+            self._beat()
+            if (process := self._take(_PAUSE_SECONDS)) is not None:
+                return process
             with self._changed:
-                if self._closed or self._stop():
-                    raise StoppedError
                 self._changed.wait(_PAUSE_SECONDS)
-        return process
 
     def give_back(self, process: WorkerProcess) -> None:
         """Let another thread use a process that has answered."""
+        self._report("")
         with self._changed:
+            self._failed = float("-inf")
             self._idle.append(process)
             self._since[process] = monotonic()
             self._changed.notify()
@@ -234,13 +273,3 @@ class StandingProcesses(Processes[Result]):
         super().close()
         with self._changed:
             self._changed.notify_all()
-
-
-def _work_alone(seat: Seat[Result], entry: Entry) -> Result:
-    """Work on an input, and leave it unread if it ends its process each time."""
-    for _ in range(_TRIES):
-        if (result := seat.work([entry])) is not None:
-            return result
-    while (unread := seat.work([entry], (0,))) is None:
-        pass  # something else ended the process, in which nothing was read
-    return unread

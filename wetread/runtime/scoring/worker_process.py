@@ -21,11 +21,10 @@ import numpy as np
 
 from wetread.runtime.entries import Entry
 
-_LENGTHS, _LENGTH = struct.Struct("<QQ"), struct.Struct("<Q")
+_MARK, _HEAD, _LENGTH = b"wetread:", struct.Struct("<8sQQ"), struct.Struct("<Q")
 
 
 _LOOK_SECONDS = 5.0
-_LONGEST = 1 << 40
 
 
 class Work(Protocol):
@@ -118,7 +117,7 @@ def send(stream: BinaryIO, message: object) -> None:
 
 def send_pickled(stream: BinaryIO, data: bytes, arrays: Collection[pickle.PickleBuffer] = ()) -> None:
     """Write a message that was pickled before."""
-    stream.write(_LENGTHS.pack(len(data), len(arrays)))
+    stream.write(_HEAD.pack(_MARK, len(data), len(arrays)))
     stream.write(data)
     for array in arrays:
         content = array.raw()
@@ -128,10 +127,12 @@ def send_pickled(stream: BinaryIO, data: bytes, arrays: Collection[pickle.Pickle
 
 
 def receive(stream: BinaryIO) -> Any:
-    """Read a message; None where the stream has ended, also in the middle of one."""
-    if (head := _read_whole(stream, _LENGTHS.size)) is None:
+    """Read a message; None where the stream has ended, also in the middle of one. Raises ValueError."""
+    if (head := _read_whole(stream, _HEAD.size)) is None:
         return None
-    length, count = _LENGTHS.unpack(head)
+    mark, length, count = _HEAD.unpack(head)
+    if mark != _MARK:
+        raise ValueError("it answers with what is no message; perhaps something prints when Python starts")
     if (data := _read_whole(stream, length)) is None:
         return None
     arrays = []
@@ -145,8 +146,6 @@ def receive(stream: BinaryIO) -> Any:
 
 
 def _read_whole(stream: BinaryIO, length: int) -> memoryview | None:
-    """Read so many bytes, without the interpreter's lock; None where there are fewer. Raises ValueError."""
-    if length > _LONGEST:
-        raise ValueError("it answers with what is no message; perhaps something prints when Python starts")
+    """Read so many bytes, without the interpreter's lock; None where there are fewer."""
     found = np.empty(length, np.uint8).data if length else memoryview(b"")
     return found if not length or stream.readinto(found) == length else None  # type: ignore[attr-defined]

@@ -154,6 +154,7 @@ class GrowingRows:
                     workers=how.workers,
                     stop=self._calls.stop,
                     report=lambda text: self.faults.say("processes", text),
+                    beat=self.heartbeat.beat,
                 ) as self._standing:
                     yield self
             finally:

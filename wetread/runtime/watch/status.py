@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import Any
@@ -50,14 +51,16 @@ class Heartbeat:
         self._supervisor = Supervisor(clock=clock)
         self._next = clock()
         self._errors: dict[str, Any] = {}
+        self._lock = threading.Lock()
 
     def beat(self) -> None:
-        """Write the file if it is time, or if a fault began or ended. Call it often, from the main loop."""
-        self._supervisor.say_alive()
-        if self._path is not None:
-            errors = self._faults.describe()
-            if self._clock() >= self._next or errors != self._errors:
-                self._write("running")
+        """Write the file if it is time, or if a fault began or ended. Call it often, from any thread."""
+        with self._lock:
+            self._supervisor.say_alive()
+            if self._path is not None:
+                errors = self._faults.describe()
+                if self._clock() >= self._next or errors != self._errors:
+                    self._write("running")
 
     def start(self) -> None:
         """Say that the command is at work."""
