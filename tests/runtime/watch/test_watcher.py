@@ -194,7 +194,8 @@ def test_a_file_that_ends_its_process_is_its_row_and_the_others_go_on(scene, mon
     with scene.watching(isolated=True, failed=str(failed)):
         scene.put("kills.jpg", draw_image(1))
         scene.put("good.jpg", draw_image(2))
-        scene.wait(lambda: len(scene.rows()) == 2)
+        # Ten processes are started: five at each of the two tries that a file without a score has.
+        scene.wait(lambda: len(scene.rows()) == 2, seconds=180)
         scene.wait(lambda: (failed / "kills.jpg").exists())
         scene.put("later.jpg", draw_image(3))
         scene.wait(lambda: len(scene.rows()) == 3)
