@@ -8,6 +8,7 @@ import stat
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -218,14 +219,14 @@ def test_what_is_done_leaves_the_store_and_is_still_known(start, tmp_path, retai
 
 
 def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_path, monkeypatch):
-    whole, is_short = Path.read_bytes, [True]
+    whole, is_short = os.open, [True]
 
-    def read(path: Path) -> bytes:
-        if is_short and path.name == "1.2.3.1.dcm":
+    def open_file(path: str, *more: Any, **others: Any) -> int:
+        if is_short and str(path).endswith("/1.2.3.1.dcm"):
             raise OSError(errno.EMFILE, "Too many open files")
-        return whole(path)
+        return whole(path, *more, **others)
 
-    monkeypatch.setattr(Path, "read_bytes", read)
+    monkeypatch.setattr(os, "open", open_file)
     with start(retain="delete") as node:
         assert node.send(make_image(1), make_image(2)) == [0, 0]
         until(lambda: len(node.rows()) == 1 and node.said)

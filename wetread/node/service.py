@@ -9,7 +9,6 @@ UID, where a kill comes between the archive's answer and the note of it.
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import warnings
@@ -30,6 +29,7 @@ from wetread.node.store import LEDGER_SUFFIX, Store, key_name
 from wetread.runtime.allocator import share_one_arena
 from wetread.runtime.entries import Entry
 from wetread.runtime.files.disk_queue import DiskQueue
+from wetread.runtime.files.reading import read_local
 from wetread.runtime.scoring.batches import Chunk
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import Stop, Tally, Watch
@@ -247,15 +247,14 @@ class _Node:
         if number is None:
             return True
         try:
-            self.store.check()
+            is_gone = self.store.is_gone(name)
         except OSError as error:
             self._unread[name] = error.strerror or str(error)
-        else:
-            # One that is there again was not for a moment, such as while its disk was mounted anew.
-            if number == errno.ENOENT and not self.store.has(name):
-                self._gone.add(name)
-            else:
-                self._unread[name] = os.strerror(number)
+            return False
+        if is_gone:
+            self._gone.add(name)
+        else:  # or there again: its disk may have been away for a moment
+            self._unread[name] = os.strerror(number)
         return False
 
     def _finish(self, chunk: Chunk) -> None:
@@ -325,10 +324,4 @@ def read_stored(entry: Entry) -> bytes:
             "Another object came earlier under the same SOP Instance UID: that one counts. "
             "Ask the sender which of the two is right.",
         )
-    try:
-        return Path(entry.name).read_bytes()
-    except OSError as error:
-        number = error.errno or errno.EIO
-        raise ImageError(
-            Status.UNREADABLE, f"It cannot be read: {os.strerror(number)}.", errno=number
-        ) from error
+    return read_local(entry.name)

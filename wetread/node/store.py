@@ -284,13 +284,10 @@ class Store:
             self._marker.check()
             raise
 
-    def check(self) -> None:
-        """Raise OSError where the folder is not the store, but what is left where its disk is not mounted."""
+    def is_gone(self, name: str) -> bool:
+        """Whether somebody removed an object's file. Raises OSError where the store's disk is not mounted."""
         self._marker.check()
-
-    def has(self, name: str) -> bool:
-        """Whether the file of an object is there."""
-        return (self.folder / name).exists()
+        return not (self.folder / name).exists()
 
     def list_sent(self, name: str) -> frozenset[str]:
         """Tell which of the results that are asked for are out of an object, as `note_sent` was told."""

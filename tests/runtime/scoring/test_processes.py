@@ -18,7 +18,7 @@ from tests.conftest import draw_image
 from tests.runtime.scoring.process_run import only_processes
 from wetread.errors import SlowImageWarning, SourceError
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring import processes
+from wetread.runtime.scoring import processes, run
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
 from wetread.runtime.scoring.worker_process import Answer, _make_portable
@@ -145,9 +145,7 @@ def test_threads_score_for_the_one_session_of_a_gpu(toy_model, options, monkeypa
     classifier = Classifier(toy_model, device="cpu")
     whole = score(classifier, options)
     monkeypatch.setattr(classifier, "device", "cuda")
-    monkeypatch.setattr(processes, "count_processors", lambda: 2)
-    monkeypatch.setattr(processes, "LONG_SECONDS", 0)
-    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    monkeypatch.setattr(run, "use_processes", lambda *_, **__: pytest.fail("processes were prepared"))
     assert score(classifier, replace(options, overwrite=True)) == whole
 
 

@@ -198,7 +198,7 @@ def test_a_chunk_whose_process_ended_waits_until_one_can_be_started(monkeypatch,
 
     held = hold(monkeypatch, make, count=1, report=said.append, beat=lambda: beats.append(1))
     assert work(held) == ["a"]
-    text = "no process can be started to score in: [Errno 24] Too many open files; it is tried again"
+    text = "no worker process can be used: [Errno 24] Too many open files; it is tried again"
     assert said == ["", *[text] * 4, ""] and beats
     held.close()
 
@@ -234,7 +234,7 @@ def test_processes_that_end_whatever_they_are_asked_are_started_now_and_then(mon
         work(held)
     assert 5 < len(made) < 12
     assert set(filter(None, said)) == {
-        "no process can be started to score in: they end, whatever they are asked; it is tried again"
+        "no worker process can be used: each ends, whatever it is asked; it is tried again"
     }
     held.close()
 

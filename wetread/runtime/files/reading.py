@@ -71,7 +71,8 @@ def _require_regular(descriptor: int) -> os.stat_result:
 
 def _explain(error: OSError | ValueError) -> ImageError:
     reason = getattr(error, "strerror", None) or str(error)
-    return ImageError(Status.UNREADABLE, f"The file cannot be read: {reason}.")
+    number = getattr(error, "errno", None)
+    return ImageError(Status.UNREADABLE, f"The file cannot be read: {reason}.", errno=number)
 
 
 def _read_whole(descriptor: int, *, size: int) -> bytes:

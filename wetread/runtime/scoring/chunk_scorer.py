@@ -23,7 +23,7 @@ from wetread.runtime.scoring.batches import (
 from wetread.runtime.scoring.dicom_columns import Tagging
 from wetread.runtime.scoring.row_encoding import Encoder, Rows
 from wetread.runtime.scoring.scope_columns import refuse_outside
-from wetread.runtime.scoring.worker_process import Work
+from wetread.runtime.scoring.worker_process import Opening, Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ class Division(Generic[Result]):
     """
 
     work: Work
-    opening: Callable[[], Work]
+    opening: Opening
     finish: Callable[[list[Entry], Any], Result]
 
 

@@ -31,7 +31,7 @@ PATIENCE_SECONDS, LONG_SECONDS = 1.0, 10.0
 # A worker that has just started holds 97 MB with a model of 954 kB; images come on top.
 WORKER_BYTES = 256 << 20
 _GOODBYE_SECONDS = 5.0
-_TRIES = 2
+TRIES = 2
 # What asks the whole group of processes to stop is the main process's to answer, from the first line on.
 _CODE = """
 import signal, sys
@@ -83,7 +83,6 @@ class WorkerProcess:
         )
         self._requests = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
-        _widen(self._answers)
         self._opening = opening
         self.failure: BaseException | None = None
         self.ready = False
@@ -95,7 +94,7 @@ class WorkerProcess:
             answer = receive(self._answers)
         except OSError:  # of the pipe: it ended
             return False
-        except Exception as error:  # noqa: BLE001 - also what Python's start-up printed, read as a length
+        except Exception as error:  # noqa: BLE001 - also of what is no message: Python's start-up may print
             self.failure = error
             return False
         if isinstance(answer, Answer):
@@ -145,15 +144,6 @@ class WorkerProcess:
                 stream.close()
 
 
-def _widen(stream: BinaryIO) -> None:
-    """Let a pipe hold a megabyte, for the pixels of a chunk: Linux gives it 64 kB, and a writer waits."""
-    if sys.platform == "linux":
-        import fcntl
-
-        with suppress(OSError):  # a user may have only so many of them
-            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, 1 << 20)
-
-
 class Processes(Generic[Result]):
     """`count` worker processes, one for each processor, for as many threads that call `work`, or more.
 
@@ -200,7 +190,7 @@ class Processes(Generic[Result]):
             return None
         try:
             process = WorkerProcess(self._opening)
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._failure = error
             return None
         with self._lock:
@@ -322,7 +312,7 @@ class Seat(Generic[Result]):
 
 def _work_on_survivors(seat: Seat[Result], entries: list[Entry]) -> Result:
     """Work on a chunk without those of its images that end a process each time."""
-    alone = [any(seat.work([entry]) for _ in range(_TRIES)) for entry in entries]
+    alone = [any(seat.work([entry]) for _ in range(TRIES)) for entry in entries]
     result = seat.work(entries, tuple(at for at, survived in enumerate(alone) if not survived))
     if result is None:
         raise MachineError(

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Generic, Protocol, TypeVar
 
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring.processes import DoWork, Processes, Seat, WorkerProcess, is_python
+from wetread.runtime.scoring.processes import TRIES, DoWork, Processes, Seat, WorkerProcess, is_python
 from wetread.runtime.scoring.worker_process import Opening
 from wetread.runtime.threads import count_processors
 
@@ -22,7 +22,6 @@ IDLE_SECONDS = 600.0
 # After a start that failed: before a thread that has nothing else tries again, and before others do.
 _PAUSE_SECONDS, _REST_SECONDS = 2.0, 60.0
 _START_SECONDS, _LOOK_SECONDS = 120.0, 0.2
-_TRIES = 2
 Result = TypeVar("Result")
 # Some neighbouring entries, and what became of them.
 Part = tuple[list[Entry], Result]
@@ -118,7 +117,7 @@ class StandingProcesses(Processes[Result]):
             return [(entries, self._otherwise(entries))]
         seat: Seat[Result] = Seat(self, process)
         try:
-            for _ in range(_TRIES):
+            for _ in range(TRIES):
                 if (result := seat.work(entries)) is not None:
                     return [(entries, result)]
             return [([entry], self._work_alone(seat, entry)) for entry in entries]
@@ -127,11 +126,11 @@ class StandingProcesses(Processes[Result]):
 
     def _work_alone(self, seat: Seat[Result], entry: Entry) -> Result:
         """Work on an input, and leave it unread if it ends its process each time."""
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             if (result := seat.work([entry])) is not None:
                 return result
         while (unread := seat.work([entry], (0,))) is None:
-            self._note_failure("they end, whatever they are asked")  # nothing was read
+            self._note_failure("each ends, whatever it is asked")  # nothing was read
         return unread
 
     def _start_all(self) -> None:
@@ -228,7 +227,7 @@ class StandingProcesses(Processes[Result]):
         with self._changed:
             self._failed, is_alone = monotonic(), not self._all
         if is_alone and not self._closed and not self._stop():
-            self._report(f"no process can be started to score in: {reason}; it is tried again")
+            self._report(f"no worker process can be used: {reason}; it is tried again")
 
     def start_again(self) -> WorkerProcess:
         """Return a process in place of one that ended, as soon as one can be started. Raises StoppedError."""

@@ -22,8 +22,6 @@ import numpy as np
 from wetread.runtime.entries import Entry
 
 _MARK, _HEAD, _LENGTH = b"wetread:", struct.Struct("<8sQQ"), struct.Struct("<Q")
-
-
 _LOOK_SECONDS = 5.0
 
 
