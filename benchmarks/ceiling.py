@@ -22,6 +22,7 @@ from math import isnan, nan
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
+from unittest.mock import patch
 
 from ceiling_stub import Stub, decoding_by
 
@@ -89,6 +90,8 @@ def measure_runs(
     measured: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
         for kind, stub, workers in product(KINDS, STUBS, arguments.workers):
+            if kind == "processes" and workers < 2:  # one worker stays a thread
+                continue
             run = KINDS[kind]
             seconds = run(STUBS[stub], folder, scratch / "scores.csv", workers)
             measured.setdefault((kind, stub, workers), []).append(seconds)
@@ -107,9 +110,8 @@ def measure_runs(
 
 def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
     """Score the folder once by threads; return seconds by the clock, and of processor time."""
-    processes.PATIENCE_SECONDS = processes.LONG_SECONDS = 3600.0
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
-    with decoding_by(stub):
+    with decoding_by(stub), patch.multiple(processes, PATIENCE_SECONDS=3600.0, LONG_SECONDS=3600.0):
         return time_once(lambda: score_to_file(stub, options))  # type: ignore[arg-type]
 
 
@@ -134,11 +136,15 @@ class ReadyProcesses(processes.Processes):
 
 def run_processes(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
     """Score the folder once by processes; return seconds by the clock while they were there, and nan."""
-    processes.PATIENCE_SECONDS = processes.LONG_SECONDS = 0.0
-    processes.count_processors = lambda: workers
-    processes.Processes = ReadyProcesses  # type: ignore[misc]
     options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
-    score_to_file(stub, options)  # type: ignore[arg-type]
+    at_once = {
+        "PATIENCE_SECONDS": 0.0,
+        "LONG_SECONDS": 0.0,
+        "count_processors": lambda: workers,
+        "Processes": ReadyProcesses,
+    }
+    with patch.multiple(processes, **at_once):
+        score_to_file(stub, options)  # type: ignore[arg-type]
     return ReadyProcesses.span[1] - ReadyProcesses.span[0], nan
 
 

@@ -1,6 +1,7 @@
 """Train the packaged model: one small network that learned from the answers of five.
 
     python benchmarks/make_model.py DATA --work FOLDER [--output wetread/models] [--seed 0]
+    python benchmarks/make_model.py DATA --work FOLDER --hold-out second-series
 
 DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 2018): NORMAL and PNEUMONIA.
 
@@ -18,6 +19,10 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 5. Export as int8 and as float32; verify both, and evaluate them on the patients held out. The int8 file is
    the packaged one; the float32 file, three times as large, stays in the folder of work.
 6. Give the packaged file its scope (scope_packaged.py): its probabilities stay as they are.
+
+With `--hold-out second-series` (or `first-series`) it judges the recipe and makes no packaged file: it holds
+out a whole series of NORMAL images instead, and a fifth of the patients with PNEUMONIA, and ends after 5.
+`shifts.py DATA FOLDER/chest-xray-int8.onnx --split FOLDER/student-all/splits.csv` then says how it does.
 
 Killed, it goes on where it was, once its trainings have ended as well. docs/results/packaged-model.md says
 what else was tried.
@@ -51,6 +56,8 @@ from wetread.train.splits import assign_folds, hash_name
 ROOT = Path(__file__).parents[1]
 NAME = "chest-xray"
 FOLDS, HELD_OUT = 5, 0.1
+# A series of NORMAL images, and the remainder by 5 of the numbers of the patients with PNEUMONIA beside it.
+SERIES = {"second-series": ("NORMAL2-IM-", 0), "first-series": ("IM-", 1)}
 CALIBRATING = (0, 1)  # the folds without which students are trained, to fit bias, temperature and threshold
 SIZE = 96
 # Multiples of 16: onnxruntime's int8 kernels compute 24 filters no faster than 32.
@@ -130,12 +137,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="links, runs and reports go here")
     parser.add_argument("--output", type=Path, default=ROOT / "wetread" / "models")
     parser.add_argument("--seed", type=int, default=0, help="of the networks' initial weights and views")
+    parser.add_argument("--hold-out", choices=("lowest", *SERIES), default="lowest")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    plan = make_plan(arguments.data.absolute(), arguments.work.absolute(), seed=arguments.seed)
+    places = arguments.data.absolute(), arguments.work.absolute()
+    plan = make_plan(*places, seed=arguments.seed, judges=arguments.hold_out)
     run = calibrate(plan, train_all(plan))
     packaged, _ = (publish(run, precision) for precision in ("int8", "float32"))
-    give_scope(plan.source, packaged, arguments.output / f"{NAME}.onnx")
+    if arguments.hold_out == "lowest":
+        give_scope(plan.source, packaged, arguments.output / f"{NAME}.onnx")
 
 
 def train_all(plan: Plan) -> Path:
@@ -172,11 +182,11 @@ def give_scope(source: Path, model: Path, output: Path) -> None:
     subprocess.run([sys.executable, str(here / "scope_packaged.py"), str(source), *places], check=True)
 
 
-def make_plan(source: Path, work: Path, *, seed: int = 0) -> Plan:
+def make_plan(source: Path, work: Path, *, seed: int = 0, judges: str = "lowest") -> Plan:
     places = {"data": str(source), "output": str(work / "all"), "cache": str(work / "cache")}
     config = TrainConfig(**places, **{**XRAY, "size": SIZE})
     data = load_dataset(config)
-    held_out = hold_out(data)
+    held_out = hold_out(data) if judges == "lowest" else hold_out_series(data, *SERIES[judges])
     kept = np.flatnonzero(~held_out)
     folds = np.full(len(held_out), -1)
     folds[kept] = assign_folds(
@@ -190,10 +200,7 @@ def make_plan(source: Path, work: Path, *, seed: int = 0) -> Plan:
 
 def hold_out(data: Dataset) -> np.ndarray:
     """Choose the patients with the lowest numbers, a tenth of each series' images. Returns bool (N,)."""
-    first: dict[str, tuple[str, int]] = {}  # the series and lowest number of each group of patients
-    for name, group in zip(data.names, data.groups, strict=True):
-        key = find_number(name)
-        first[group] = min(first.get(group, key), key)
+    first = find_first(data)
     series = defaultdict(list)
     for index, group in enumerate(data.groups):
         series[first[group][0]].append((first[group][1], group, index))
@@ -203,6 +210,26 @@ def hold_out(data: Dataset) -> np.ndarray:
         last = images[int(HELD_OUT * len(images))][:2]
         chosen[[index for number, group, index in images if (number, group) <= last]] = True
     return chosen
+
+
+def hold_out_series(data: Dataset, series: str, remainder: int) -> np.ndarray:
+    """Choose a series of NORMAL images and every fifth patient with PNEUMONIA. Returns bool (N,)."""
+    first = find_first(data)
+    chosen = {
+        group
+        for group, (kind, number) in first.items()
+        if kind == series or (kind == "person" and number % 5 == remainder)
+    }
+    return np.array([group in chosen for group in data.groups])
+
+
+def find_first(data: Dataset) -> dict[str, tuple[str, int]]:
+    """The series and the lowest number of each group of patients."""
+    first: dict[str, tuple[str, int]] = {}
+    for name, group in zip(data.names, data.groups, strict=True):
+        key = find_number(name)
+        first[group] = min(first.get(group, key), key)
+    return first
 
 
 def find_number(name: str) -> tuple[str, int]:

@@ -2,13 +2,14 @@
 
     python benchmarks/recipes.py DATA --policy benchmarks/packaged.toml --stages 24 44 64
     python benchmarks/recipes.py DATA [--equalize histogram] [--kinds] [--mix 0.3] [--size 96]
-    python benchmarks/recipes.py DATA --split series [--pretrain 30]
+    python benchmarks/recipes.py DATA --split series [--pretrain 30] [--known 0]
 
 A fifth of the patients is kept from training and judges: those with the lowest numbers (`--split number`),
 or a whole series of NORMAL images, the second or the first, beside every fifth patient with PNEUMONIA
 (`--split series` or `first-series`: a NORMAL image is then of an acquisition that training never saw).
 `--kinds` learns bacterial and viral apart, as the names tell them, and adds the two up; `--mix` is mixup's
-alpha. `--pretrain`: epochs in which it first learns without labels, as `wetread pretrain` does.
+alpha. `--pretrain`: epochs in which it first learns without labels, as `wetread pretrain` does. `--known 0`
+(or `1`): the other half of the patients that judge is trained on as well, so that the acquisition is known.
 docs/results/packaged-model.md says what came of it.
 """
 
@@ -64,16 +65,17 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true")
     parser.add_argument("--mix", type=float, default=0.0)
     parser.add_argument("--pretrain", type=int, default=0, metavar="EPOCHS")
+    parser.add_argument("--known", type=int, choices=(0, 1))
     options = parser.parse_args()
     recipe = PixelRecipe(height=options.size, width=options.size, equalize=options.equalize)
-    images = read_images(options.data, recipe, split=options.split)
+    images = read_images(options.data, recipe, split=options.split, known=options.known)
     start = perf_counter()
     model = train(images, options)
     print(f"{model.count_params():,} parameters, {perf_counter() - start:.0f} s")
     judge(model, images, recipe)
 
 
-def read_images(data: str, recipe: PixelRecipe, *, split: str) -> Images:
+def read_images(data: str, recipe: PixelRecipe, *, split: str, known: int | None = None) -> Images:
     listing = list_images(data)
     names = [image.name for image in listing.images]
     pictures = [read_picture(Path(image.entry.name).read_bytes(), recipe)[..., 0] for image in listing.images]
@@ -87,6 +89,8 @@ def read_images(data: str, recipe: PixelRecipe, *, split: str) -> Images:
     else:
         last = {kind: np.quantile(order[series == kind], FIFTH) for kind in set(series)}
         judges = order <= np.array([last[kind] for kind in series])
+    if known is not None:
+        judges &= order // 5 % 2 == known
     positive = series == "person"
     kinds = np.where(positive, [1 + ("virus" in name) for name in names], 0)
     pixels = np.stack([resize(np.ascontiguousarray(picture)[..., None], recipe) for picture in pictures])
