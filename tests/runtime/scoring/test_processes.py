@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import random
@@ -165,8 +166,9 @@ def test_processes_are_used_soon_where_processors_are_many(workers, processors, 
     made = []
     monkeypatch.setattr(processes, "count_processors", lambda: processors)
     monkeypatch.setattr(processes.Processes, "close", lambda self: made.append(self))
-    with processes.use_processes(print, None, workers=workers) as work:
-        assert (work is not print) == (count > 0)
+    with processes.use_processes(print, None, workers=workers) as working:
+        assert (working.work is not print) == (count > 0)
+        assert working.most() == 0
     found = [(each._count, each._starter.interval) for each in made]
     assert found == ([(count, patience)] if count else [])
 
@@ -221,6 +223,16 @@ def test_a_chunk_keeps_the_process_that_is_started_for_it(monkeypatch):
     held = hold(first, monkeypatch, second)
     assert held.work([Entry("a.jpg")]) is rows
     assert first.closed and held._all == held._idle == [second]
+
+
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 256), (0.05, 64), (2.0, 1)])
+def test_a_process_is_given_as_much_as_it_does_in_a_tenth_of_a_second(seconds, most, monkeypatch):
+    worker, clock = Worker([Answer(object())]), itertools.count(0.0, seconds)
+    held = hold(worker, monkeypatch)
+    monkeypatch.setattr(processes, "monotonic", lambda: next(clock))
+    assert held.most == 0
+    held.work([Entry(f"{index}.jpg") for index in range(32)])
+    assert held.most == most
 
 
 def test_a_process_that_prints_before_it_serves_is_not_used(monkeypatch):

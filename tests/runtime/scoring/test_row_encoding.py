@@ -140,7 +140,9 @@ def test_chunks_that_workers_encode_are_those_of_their_predictions(kind, workers
             max_memory=MAX_MEMORY,
         )
         work = ChunkScorer(model, how, read=read_flat).score
-        rows = list(map_chunks(work, entries(50), workers=workers, batch_size=8))
+        rows = [
+            each for found in map_chunks(work, entries(50), workers=workers, batch_size=8) for each in found
+        ]
         whole = [
             encode_chunk(chunk, model.spec.labels, kind=kind, optional=optional)
             for chunk in score_chunks(model, entries(50), read=read_flat, workers=workers, batch_size=8)
@@ -155,6 +157,23 @@ def test_an_input_that_ends_processes_is_not_read():
         kind="csv", optional=(), dicom_tags=(), refuse_outside=False, batch_size=8, max_memory=MAX_MEMORY
     )
     scorer = ChunkScorer(Mean(), how, read=read_flat)
-    first, second, third = scorer.score(entries(3), fatal=(1,)).data.splitlines()
-    assert [first, third] == scorer.score(entries(3)).data.splitlines()[::2]
+    (whole,), (found,) = scorer.score(entries(3)), scorer.score(entries(3), fatal=(1,))
+    first, second, third = found.data.splitlines()
+    assert [first, third] == whole.data.splitlines()[::2]
     assert second.startswith(b'dark1,unreadable,,,,,"It ended the process that read it,')
+
+
+def test_joined_chunks_are_scored_as_each_alone():
+    how = RowOptions(
+        kind="csv", optional=(), dicom_tags=(), refuse_outside=False, batch_size=4, max_memory=MAX_MEMORY
+    )
+    scorer, listed = ChunkScorer(model := Mean(), how, read=read_flat), entries(10)
+    found = scorer.score(listed, fatal=(1, 9))
+    assert max(model.batches) <= 4
+    alone = (
+        scorer.score(listed[:4], fatal=(1,))
+        + scorer.score(listed[4:8])
+        + scorer.score(listed[8:], fatal=(1,))
+    )
+    assert [each.describe() for each in found] == [each.describe() for each in alone]
+    assert [each.size for each in found] == [4, 4, 2]

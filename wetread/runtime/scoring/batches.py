@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from wetread.runtime.scoring.rows import (
     make_predictions,
 )
 from wetread.runtime.scoring.scope_columns import AttributeCheck, judge_scope
-from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries
+from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries, join_chunks
 from wetread.runtime.threads import count_processors, map_in_order
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Seconds:
+class Seconds(NamedTuple):
     """Worker seconds that one chunk took, by stage."""
 
     read: float
@@ -170,11 +169,23 @@ def map_chunks(
     batch_size: int = DEFAULT_BATCH,
 ) -> Iterator[Result]:
     """Yield what `work`, on a worker, makes of each chunk of entries. Otherwise as `score_chunks`."""
+    yield from map_joined(work, entries, workers=workers, batch_size=batch_size)
+
+
+def map_joined(
+    work: Callable[[list[Entry]], Result],
+    entries: Iterable[Entry],
+    *,
+    workers: int | None = None,
+    batch_size: int = DEFAULT_BATCH,
+    most: Callable[[], int] = lambda: 0,
+) -> Iterator[Result]:
+    """Yield what `work` makes of a chunk, or of neighbouring ones with at most `most()` entries."""
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
         if value < 1:
             raise UsageError(f"{name} must be 1 or more, not {value}.")
-    chunks = group_entries(entries, batch_size=batch_size)
+    chunks = join_chunks(group_entries(entries, batch_size=batch_size), most=most)
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 
 

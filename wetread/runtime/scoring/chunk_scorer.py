@@ -24,6 +24,7 @@ from wetread.runtime.scoring.dicom_columns import Tagging
 from wetread.runtime.scoring.row_encoding import Encoder, Rows
 from wetread.runtime.scoring.scope_columns import refuse_outside
 from wetread.runtime.scoring.worker_process import Opening, Work
+from wetread.runtime.sources.chunks import group_entries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -131,7 +132,7 @@ class ChunkPredictor(_Worker[Chunk]):
         return self._refuse_outside(make_chunk(self._model, self._compute(entries, decoded)))
 
 
-class ChunkScorer(_Worker[Rows]):
+class ChunkScorer(_Worker[list[Rows]]):
     """Scores chunks with one model, from bytes to encoded rows. It may be shared between threads."""
 
     def __init__(self, model: Model, options: RowOptions, *, read: ReadFile) -> None:
@@ -140,9 +141,19 @@ class ChunkScorer(_Worker[Rows]):
             model, kind=options.kind, optional=options.optional, finish=self._refuse_outside
         )
 
-    def finish(self, entries: list[Entry], decoded: Decoded) -> Rows:
+    def score(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> list[Rows]:
+        """Score neighbouring chunks, one after the other. `fatal`: as in `ChunkDecoder.decode`."""
+        found: list[Rows] = []
+        first = 0
+        for chunk in group_entries(entries, batch_size=self._options.batch_size):
+            inside = [at - first for at in fatal if first <= at < first + len(chunk)]
+            found += super().score(chunk, fatal=inside)
+            first += len(chunk)
+        return found
+
+    def finish(self, entries: list[Entry], decoded: Decoded) -> list[Rows]:
         """Encode the rows of a chunk that was decoded."""
-        return self._encoder.encode(self._compute(entries, decoded))
+        return [self._encoder.encode(self._compute(entries, decoded))]
 
 
 def _open_scoring(

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, BinaryIO, Generic, TypeVar, cast
 
@@ -43,21 +44,33 @@ from wetread.runtime.scoring.worker_process import serve
 serve()
 """
 
+# What a process is given at a time takes it so long, or is one chunk: each request costs the main process as
+# much as the listing of 50 files. Ctrl-C, and the last processes at the end, wait for one of them.
+_REQUEST_SECONDS, _MOST_ENTRIES = 0.1, 256
+
 Result = TypeVar("Result")
 DoWork = Callable[[list[Entry]], Result]
 
 
+@dataclass(frozen=True)
+class Working(Generic[Result]):
+    """What works on a chunk, or on neighbouring ones: `most` says how many entries it should be given."""
+
+    work: DoWork[Result]
+    most: Callable[[], int] = lambda: 0
+
+
 @contextmanager
-def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> Iterator[DoWork[Result]]:
-    """Return what works on a chunk in a process, or `work` itself where processes do not pay."""
+def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> Iterator[Working[Result]]:
+    """Work on chunks in processes, or by `work` itself where processes do not pay."""
     count = min(workers, count_processors())
     if count < 2 or not is_locked() or not is_python():
-        yield work
+        yield Working(work)
         return
     patience = PATIENCE_SECONDS if count >= MANY_WORKERS else LONG_SECONDS
     processes = Processes(opening, count=count, otherwise=work, patience=patience)
     try:
-        yield processes.work
+        yield Working(processes.work, lambda: processes.most)
     finally:
         processes.close()
 
@@ -152,6 +165,7 @@ class Processes(Generic[Result]):
     """
 
     ended_by: tuple[type[BaseException], ...] = ()
+    most = 0  # entries that a call of `work` should be given; 0 for one chunk
 
     def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float) -> None:
         self._opening, self._count, self._otherwise = pickle.dumps(opening), count, otherwise
@@ -255,10 +269,13 @@ class Processes(Generic[Result]):
         if process is None:
             return self._otherwise(entries)
         seat: Seat[Result] = Seat(self, process)
+        start = monotonic()
         try:
             return seat.work(entries) or seat.work(entries) or _work_on_survivors(seat, entries)
         finally:
             seat.leave()
+            pace = len(entries) / max(monotonic() - start, 1e-9)
+            self.most = min(_MOST_ENTRIES, int(pace * _REQUEST_SECONDS))
 
     def close(self) -> None:
         """End all processes."""

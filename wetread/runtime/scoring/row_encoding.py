@@ -11,8 +11,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +43,8 @@ _UNFIT = re.compile("[\r\ud800-\udfff]")
 _OTHERWISE = np.float32(1e-4)
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The encoded rows of neighbouring inputs, in listing order.
+class Rows(NamedTuple):
+    """The encoded rows of neighbouring inputs, in listing order. A tuple pickles faster than a dataclass.
 
     `data`: CSV, or JSON Lines also for Parquet; `size`: their number; `counts`, `scope`: rows by status and
     by scope; `marks`: eight characters an input, of `mark_entries`; `checksum`: the CRC-32 of `data`.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,14 +14,14 @@ from wetread.errors import OutputError, Status, UsageError, WetreadError
 from wetread.packages import RESULT_PACKAGES, find_versions
 from wetread.runtime.entries import Entry, Source, require_inputs
 from wetread.runtime.images.limits import MAX_MEMORY
-from wetread.runtime.scoring.batches import Chunk, map_chunks
+from wetread.runtime.scoring.batches import Chunk, Seconds, map_joined
 from wetread.runtime.scoring.chunk_scorer import ChunkScorer, RowOptions
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
-from wetread.runtime.scoring.processes import DoWork, use_processes
+from wetread.runtime.scoring.processes import Working, use_processes
 from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import (
     check_band,
@@ -129,7 +130,7 @@ class Tally:
         for found, total in ((chunk.counts, self.counts), (chunk.scope, self.scope)):
             for word, count in found.items():
                 total[word] = total.get(word, 0) + count
-        for stage, seconds in asdict(chunk.seconds).items():
+        for stage, seconds in zip(Seconds._fields, chunk.seconds, strict=True):
             self.add_seconds(stage, seconds)
 
     def add_seconds(self, stage: str, seconds: float) -> None:
@@ -316,13 +317,19 @@ def score_source(
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
     workers = options.workers or count_processors()
-    apart: AbstractContextManager[DoWork[Rows]] = nullcontext(scorer.score)
+    apart: AbstractContextManager[Working[list[Rows]]] = nullcontext(Working(scorer.score))
     if classifier.device == "cpu":  # another device has one session, which the threads share
         division = scorer.divide(classifier, read=source.read_file)
         apart = use_processes(scorer.score, division.opening, workers=workers)
-    with apart as work:
-        entries = source.read_ahead(entries)
-        yield from map_chunks(work, entries, workers=workers, batch_size=options.batch_size)
+    with apart as working:
+        joined = map_joined(
+            working.work,
+            source.read_ahead(entries),
+            workers=workers,
+            batch_size=options.batch_size,
+            most=working.most,
+        )
+        yield from chain.from_iterable(joined)
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:

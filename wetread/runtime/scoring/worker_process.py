@@ -14,8 +14,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,8 +36,7 @@ class Work(Protocol):
 Opening = Callable[[], Work]
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What was made of a chunk, or the error that ended it; and the warnings, each its class and words."""
 
     result: object

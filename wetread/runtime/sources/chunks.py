@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
+from wetread.errors import WetreadError
 from wetread.runtime.entries import Entry
 
 DEFAULT_BATCH = 32
@@ -25,3 +26,17 @@ def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list
             chunk, size = [], 0
     if chunk:
         yield chunk
+
+
+def join_chunks(chunks: Iterable[list[Entry]], *, most: Callable[[], int]) -> Iterator[list[Entry]]:
+    """Join neighbouring chunks up to `most()` entries; `group_entries` cuts them at the same places again."""
+    following = iter(chunks)
+    for joined in following:
+        size = len(joined)
+        try:
+            while len(joined) + size <= most() and (more := next(following, None)):
+                joined += more
+        except WetreadError:
+            yield joined  # what was listed before the error
+            raise
+        yield joined
