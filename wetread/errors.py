@@ -69,7 +69,8 @@ class Status(StrEnum):
 class ImageError(WetreadError):
     """One input has no pixels; `status` is the word that its row carries, any but OK.
 
-    `errno`: the system's number of the error, where a local file could not be read now and may be later.
+    `errno`: the system's number of the error, where an input could not be read now and may be later: a local
+    file, or one for which there was no memory (ENOMEM).
     """
 
     def __init__(self, status: Status, message: str, *, errno: int | None = None) -> None:

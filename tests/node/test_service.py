@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from tests.node.conftest import associate, make_image, until
@@ -240,6 +242,23 @@ def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_pa
         "objects in the store cannot be read: Too many open files; they stay, and are tried again"
     )
     assert over.startswith("over at ")
+
+
+def test_an_object_for_which_there_is_no_memory_stays_and_is_read_later(start, tmp_path, monkeypatch):
+    whole, is_short = cv2.resize, [True]
+
+    def resize(*given: Any, **more: Any) -> Any:
+        return whole(np.zeros((2, 2), np.uint8), (1 << 22, 1 << 22)) if is_short else whole(*given, **more)
+
+    monkeypatch.setattr(cv2, "resize", resize)
+    with start(retain="delete") as node:
+        assert node.send(make_image(1)) == [0]
+        until(lambda: node.said)
+        assert node.rows() == [] and (tmp_path / "store" / "1.2.3.1.dcm").exists()
+        is_short.clear()
+        until(lambda: len(node.said) == 2)
+    assert ",ok," in node.rows()[0]
+    assert node.said[0].startswith("objects in the store cannot be read: Cannot allocate memory; they stay")
 
 
 def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, monkeypatch):

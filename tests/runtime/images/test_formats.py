@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -162,6 +164,16 @@ def test_memory_that_runs_out_is_too_large(monkeypatch):
 
     monkeypatch.setattr("simplejpeg.decode_jpeg", refuse)
     assert read_status(CORPUS["jpeg"]) == "too_large"
+
+
+@pytest.mark.parametrize(("size", "number"), [((1 << 22, 1 << 22), errno.ENOMEM), ((0, 0), None)])
+def test_an_error_of_memory_may_be_over_later_and_one_of_size_is_not(size, number, monkeypatch):
+    """OpenCV's own errors: it cannot allocate 16 TiB, and nothing helps where there are no pixels."""
+    tiny, resize = np.zeros((2, 2), np.uint8), cv2.resize
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *_, **__: resize(tiny, size))
+    with pytest.raises(ImageError) as caught:
+        read_pixels(CORPUS["jpeg"], WHOLE)
+    assert (caught.value.status, caught.value.errno) == ("too_large", number)
 
 
 def check_cuts(name: str, *, end: bytes, step: int) -> None:

@@ -7,6 +7,7 @@ use `read_input`, which is `read_pixels` with a check for blank images.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -88,10 +89,12 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
             return read(data, header, recipe)
         except (MemoryError, cv2.error) as error:
             # Errors of the data are caught in the formats' modules: memory and OpenCV's limits remain.
+            is_short = isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem
             raise ImageError(
                 Status.TOO_LARGE,
                 f"An image of {header.width:,} x {header.height:,} pixels does not fit in memory, or exceeds "
                 "OpenCV's limits.",
+                errno=errno.ENOMEM if is_short else None,
             ) from error
     except (WetreadError, MemoryError):
         raise
