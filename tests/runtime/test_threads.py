@@ -44,6 +44,26 @@ def test_an_error_stands_in_its_place_and_the_threads_end():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ends")]
 
 
+@pytest.mark.parametrize("allowed", [0, 1, 2])
+def test_where_no_further_thread_starts_the_caller_works_too(allowed, monkeypatch):
+    """As under a limit on a user's processes (ulimit -u), which counts threads."""
+    start, started = threading.Thread.start, []
+
+    def start_few(thread: threading.Thread) -> None:
+        if len(started) == allowed:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+        started.append(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_few)
+    slow = lambda item: (time.sleep(0.001), 2 * item)[1]  # noqa: E731 - so that no thread is idle
+    assert list(map_in_order(slow, range(50), threads=4, ahead=8, name="few")) == list(range(0, 100, 2))
+    results = map_in_order(lambda x: 6 // x, [1, 0], threads=2, ahead=2, name="few")
+    assert next(results) == 6
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_an_error_of_the_items_stands_behind_what_came_before_it(threads):
     def fail() -> Iterator[int]:

@@ -27,7 +27,8 @@ def map_in_order(
     The threads take their items from `items` themselves, one at a time: if the caller's thread did, it would
     compete with each of them for the interpreter's lock. An error of `work` or `items` is raised at its
     item's position. When the caller stops, the threads are waited for, unless `items` has not answered for a
-    second. `name`: the prefix of the threads' names.
+    second. Where the system allows no further thread, those that there are do the work, and the caller's.
+    `name`: the prefix of the threads' names.
     """
     queue: _Queue[Item, Result] = _Queue(work, iter(items))
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
@@ -35,7 +36,10 @@ def map_in_order(
     try:
         while not queue.is_over:
             under_way.append(queue.add())
-            pool.submit(queue.serve)
+            try:
+                pool.submit(queue.serve)
+            except RuntimeError:  # "can't start new thread"
+                queue.serve()
             if len(under_way) >= ahead:
                 yield from _take_first(under_way)
         while under_way:
@@ -74,6 +78,8 @@ class _Queue(Generic[Item, Result]):
     def serve(self) -> None:
         """Take the next item, and work on it."""
         with self._lock:
+            if not self._places:  # what a failed start left behind
+                return
             place = self._places.popleft()
             try:
                 item = self._next()

@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,16 @@ def test_threads_score_where_no_process_starts(classifier, options, tmp_path, mo
     monkeypatch.setattr(processes, "LONG_SECONDS", 0)
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
     assert score(classifier, replace(options, output=str(tmp_path / "again.csv"))) == whole
+
+
+def test_where_no_thread_starts_the_main_one_scores(classifier, options, tmp_path, monkeypatch):
+    def refuse(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    whole = score(classifier, options)
+    monkeypatch.setattr(processes, "count_processors", lambda: 2)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert score(classifier, replace(options, output=str(tmp_path / "alone.csv"))) == whole
 
 
 @pytest.mark.parametrize(

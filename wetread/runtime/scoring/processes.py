@@ -12,8 +12,8 @@ import subprocess
 import sys
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -24,7 +24,7 @@ from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
 from wetread.runtime.scoring.worker_process import Answer, Opening, receive, send, send_pickled
-from wetread.runtime.threads import MANY_WORKERS, count_processors, is_locked
+from wetread.runtime.threads import MANY_WORKERS, count_processors, is_locked, map_in_order
 
 # After the first chunk of files, with many workers and with fewer: by then the processes, half a second of
 # processor time each, are less than what they gain if the run goes on for as long again.
@@ -182,14 +182,15 @@ class Processes(Generic[Result]):
         with self._lock:
             first, self._begun = not self._begun and not self._closed, True
         if first:
-            self._starter.start()
+            with suppress(RuntimeError):  # the system allows no further thread: those that there are score
+                self._starter.start()
 
     def _start_all(self) -> None:
         """Start the processes at once; each is used as soon as it is ready."""
         started = list(filter(None, [self._start() for _ in range(self.count_fitting())]))
-        if started:
-            with ThreadPoolExecutor(len(started), thread_name_prefix="wetread-start") as pool:
-                list(pool.map(self._make_ready, started))
+        if count := len(started):
+            ready = map_in_order(self._make_ready, started, threads=count, ahead=count, name="wetread-start")
+            deque(ready, maxlen=0)
 
     def count_fitting(self) -> int:
         """Return how many more processes fit into memory, `count` at most."""
@@ -288,7 +289,7 @@ class Processes(Generic[Result]):
         until = monotonic() + _GOODBYE_SECONDS
         for process in left:
             process.close(until=until)
-        if self._begun:
+        if self._starter.ident is not None:  # it was started
             self._starter.join()
 
 
