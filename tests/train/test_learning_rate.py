@@ -69,7 +69,17 @@ def test_the_suggestion_is_near_the_rate_that_trains_best(data: Path, tmp_path: 
 def test_it_leaves_a_picture_and_a_table_and_no_run(data: Path, tmp_path: Path, capsys) -> None:
     """The command and the function find the same; the run is then trained in that directory."""
     names = ["--architecture", "tests.train.networks:plain", "--size", "20", "--color", "gray"]
-    names += ["--augment", "none", "--batch-size", "16", "--epochs", "1", "--no-near-identical"]
+    names += [
+        "--augment",
+        "none",
+        "--batch-size",
+        "16",
+        "--epochs",
+        "1",
+        "--no-near-identical",
+        "--project",
+        "payer",
+    ]
     command = ["train", str(data), "--output", str(tmp_path / "run"), *names, "--quiet"]
     assert run([*command, "--find-learning-rate"]) == 0
     shown = capsys.readouterr().out
@@ -92,7 +102,7 @@ def test_it_leaves_a_picture_and_a_table_and_no_run(data: Path, tmp_path: Path, 
     assert [float(row["loss"]) for row in rows] == pytest.approx(found.losses, rel=1e-5)
     assert float(rows[0]["learning_rate"]) == LOWEST == found.rates[0]
     used = shown.split("use it")[1].split("wetread ")[1].split()
-    assert used[-2:] != ["--learning-rate", "None"] and "--no-near-identical" in used
+    assert used[-2:] == ["--project", "payer"] and "--no-near-identical" in used
     assert run([*used, "--quiet"]) == 0
     assert (tmp_path / "run" / "model.keras").is_file()
     with pytest.raises(OutputError, match="finished run"):

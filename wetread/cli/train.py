@@ -299,7 +299,8 @@ def _print_rate(found: RateSearch, values: dict[str, Any]) -> None:
     from wetread.train.tune import write_command
 
     asked = RateKeywords(**values).configure()
-    command = write_command(replace(asked, learning_rate=found.rate), output=values["output"])
+    best, project = replace(asked, learning_rate=found.rate), values.get("project")
+    command = write_command(best, output=values["output"], project=project)
     rows = [("learning rate", f"{found.rate:g}"), ("reason", found.reason), ("picture", str(found.picture))]
     print_rows([*rows, ("use it", command)])
 

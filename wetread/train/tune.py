@@ -258,8 +258,11 @@ def _list_rows(trials: list[Trial]) -> Iterator[tuple[Any, ...]]:
         yield (one.number, one.state, value, one.epochs, *(getattr(one.config, name) for name in CHOSEN))
 
 
-def write_command(config: TrainConfig, *, output: str) -> str:
-    """Write the `wetread train` command of a configuration, leaving out options with default values."""
+def write_command(config: TrainConfig, *, output: str, project: str | None = None) -> str:
+    """Write the `wetread train` command of a configuration, leaving out options with default values.
+
+    `project`: the one that pays for requests, which no configuration holds.
+    """
     words = ["wetread", "train", config.data, "--output", output]
     for name, value in asdict(config).items():
         default = TrainConfig.__dataclass_fields__[name].default
@@ -268,4 +271,5 @@ def write_command(config: TrainConfig, *, output: str) -> str:
         option = name.replace("_", "-")
         words += [f"--{option}" if value else f"--no-{option}"] if isinstance(value, bool) else []
         words += [] if isinstance(value, bool) else [f"--{option}", str(value)]
+    words += ["--project", project] if project else []
     return shlex.join(words)
