@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor as Pool
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,6 +63,48 @@ def test_where_no_further_thread_starts_the_caller_works_too(allowed, monkeypatc
     assert next(results) == 6
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_alone_the_caller_leaves_nothing_behind_and_is_interrupted_at_once(monkeypatch):
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    begun: list[int] = []
+
+    def interrupt(item: int) -> int:
+        begun.append(item)
+        if item == 5:
+            raise KeyboardInterrupt
+        return item
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    made = []
+    monkeypatch.setattr(
+        threads, "ThreadPoolExecutor", lambda *a, **k: made.append(pool := Pool(*a, **k)) or pool
+    )
+    with pytest.raises(KeyboardInterrupt):
+        list(map_in_order(interrupt, range(50), threads=4, ahead=8, name="alone"))
+    assert begun == [0, 1, 2, 3, 4, 5]
+    assert made[0]._work_queue.qsize() <= 2  # the first call, and what shutdown adds
+
+
+@pytest.mark.parametrize("taken", [0, 3, 20])
+def test_the_generator_of_items_is_closed_with_its_reader(taken):
+    closed_by: list[str] = []
+
+    def list_items() -> Iterator[int]:
+        try:
+            yield from range(20)
+        finally:
+            closed_by.append(threading.current_thread().name)
+
+    items = list_items()  # held here, so that no reference count closes it
+    results = map_in_order(str, items, threads=2, ahead=4, name="closes")
+    for _ in range(taken):
+        next(results)
+    results.close()
+    assert len(closed_by) == (taken > 0)
+    assert next(items, "closed") == ("closed" if taken else 0)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

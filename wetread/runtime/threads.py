@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -33,22 +33,42 @@ def map_in_order(
     queue: _Queue[Item, Result] = _Queue(work, iter(items))
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     under_way: deque[Future[tuple[Result] | None]] = deque()
+    submit = _Submit(pool)
     try:
         while not queue.is_over:
             under_way.append(queue.add())
-            try:
-                pool.submit(queue.serve)
-            except RuntimeError:  # "can't start new thread"
+            if not submit(queue.serve):
                 queue.serve()
             if len(under_way) >= ahead:
                 yield from _take_first(under_way)
         while under_way:
             yield from _take_first(under_way)
     finally:
-        pool.shutdown(wait=queue.stop(_PATIENCE_SECONDS), cancel_futures=True)
+        is_idle = queue.stop(_PATIENCE_SECONDS)
+        pool.shutdown(wait=is_idle, cancel_futures=True)
+        if is_idle:
+            queue.close()
 
 
 _PATIENCE_SECONDS = 1.0
+
+
+class _Submit:
+    """Submits calls to a pool; says whether a thread was there for it, or could be started."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool, self._has_thread, self._is_refused = pool, False, False
+
+    def __call__(self, call: Callable[[], None]) -> bool:
+        if self._is_refused and not self._has_thread:
+            return False  # each call would stay in the pool's queue, and nobody takes it out
+        try:
+            self._pool.submit(call)
+        except RuntimeError:  # "can't start new thread"
+            self._is_refused = True
+            return False
+        self._has_thread = True
+        return True
 
 
 def _take_first(under_way: deque[Future[tuple[Result] | None]]) -> Iterator[Result]:
@@ -93,8 +113,11 @@ class _Queue(Generic[Item, Result]):
             return
         try:
             place.set_result((self._work(item[0]),))
-        except BaseException as error:  # noqa: BLE001 - raised at its place in the order
+        except Exception as error:  # noqa: BLE001 - raised at its place in the order
             place.set_exception(error)
+        except BaseException as error:  # such as Ctrl-C, where the caller's thread serves
+            place.set_exception(error)
+            raise
         finally:
             del place, item  # an error holds this frame
 
@@ -116,6 +139,11 @@ class _Queue(Generic[Item, Result]):
         if answers:
             self._lock.release()
         return answers
+
+    def close(self) -> None:
+        """Close a generator of items, here: the garbage collector would, in a thread that holds its locks."""
+        if isinstance(self._items, Generator):
+            self._items.close()
 
 
 # Measured with benchmarks/ceiling.py: with fewer workers, or processors for them, processes gain a tenth, and

@@ -94,6 +94,33 @@ def test_processes_write_the_rows_of_threads(classifier, options, tmp_path):
     assert not any(map(is_alive, started))
 
 
+def test_processes_are_given_several_chunks_at_a_time(classifier, options, tmp_path, monkeypatch):
+    whole, work, given = score(classifier, options), processes.Processes.work, []
+
+    def note(self: processes.Processes, entries: list[Entry]) -> object:
+        given.append(len(entries))
+        return work(self, entries)
+
+    monkeypatch.setattr(processes.Processes, "work", note)
+    with only_processes():
+        assert score(classifier, replace(options, output=str(tmp_path / "joined.csv"))) == whole
+    assert given[0] == 4 < max(given) and sum(given) == 60
+
+
+def test_the_threads_end_before_the_processes(classifier, options, images, monkeypatch):
+    """Else they would begin further chunks themselves."""
+    close, left = processes.Processes.close, []
+
+    def note(self: processes.Processes) -> None:
+        left.append([thread.name for thread in threading.enumerate() if thread.name.startswith("wetread_")])
+        close(self)
+
+    monkeypatch.setattr(processes.Processes, "close", note)
+    with only_processes():
+        score_to_file(classifier, replace(options, overwrite=True), stop=lambda: True)
+    assert left == [[]]
+
+
 def test_an_image_that_ends_its_process_loses_its_row_alone(classifier, options, images, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
@@ -179,7 +206,7 @@ def test_processes_are_used_soon_where_processors_are_many(workers, processors, 
     monkeypatch.setattr(processes.Processes, "close", lambda self: made.append(self))
     with processes.use_processes(print, None, workers=workers) as working:
         assert (working.work is not print) == (count > 0)
-        assert working.most() == 0
+        assert working.most_entries() == 0
     found = [(each._count, each._starter.interval) for each in made]
     assert found == ([(count, patience)] if count else [])
 
@@ -236,14 +263,14 @@ def test_a_chunk_keeps_the_process_that_is_started_for_it(monkeypatch):
     assert first.closed and held._all == held._idle == [second]
 
 
-@pytest.mark.parametrize(("seconds", "most"), [(0.0, 256), (0.05, 64), (2.0, 1)])
+@pytest.mark.parametrize(("seconds", "most"), [(0.0, 128), (0.05, 64), (2.0, 1)])
 def test_a_process_is_given_as_much_as_it_does_in_a_tenth_of_a_second(seconds, most, monkeypatch):
     worker, clock = Worker([Answer(object())]), itertools.count(0.0, seconds)
     held = hold(worker, monkeypatch)
     monkeypatch.setattr(processes, "monotonic", lambda: next(clock))
-    assert held.most == 0
+    assert held.most_entries == 0
     held.work([Entry(f"{index}.jpg") for index in range(32)])
-    assert held.most == most
+    assert held.most_entries == most
 
 
 def test_a_process_that_prints_before_it_serves_is_not_used(monkeypatch):

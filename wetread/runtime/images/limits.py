@@ -7,6 +7,7 @@ measured table.
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 from wetread.errors import ImageError, Status
@@ -32,6 +33,15 @@ def check_memory(needed: int, allowed: int, *, about: str) -> None:
             f"Decoding {about} needs {-(-needed >> 20):,} MiB of memory, and {allowed >> 20:,} MiB are "
             "allowed. Raise --max-memory to read it.",
         )
+
+
+def lack_memory() -> ImageError:
+    """Return the error of an input for which there is no memory, now: 'too_large', with ENOMEM."""
+    return ImageError(
+        Status.TOO_LARGE,
+        "There is too little memory to read it: use fewer --workers, or end other programs.",
+        errno=errno.ENOMEM,
+    )
 
 
 def check_scans(pixels: int) -> None:

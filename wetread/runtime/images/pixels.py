@@ -7,7 +7,6 @@ use `read_input`, which is `read_pixels` with a check for blank images.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -23,7 +22,7 @@ from wetread.runtime.images.conversion import STRIP_BYTES, STRIP_PIXELS, convert
 from wetread.runtime.images.formats import Header, JpegHeader, PngHeader, Samples, Stored, read_header
 from wetread.runtime.images.framing import frame_picture
 from wetread.runtime.images.kernel_sums import count_kernel_memory, scale_by_kernel
-from wetread.runtime.images.limits import MAX_MEMORY, check_memory
+from wetread.runtime.images.limits import MAX_MEMORY, check_memory, lack_memory
 from wetread.runtime.images.recipe import PixelRecipe, find_family
 from wetread.runtime.images.resampling import PARTS, Span, count_memory, scale
 
@@ -87,17 +86,18 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
         _check_memory(len(data), header, recipe, max_memory, whole=read is _read_whole)
         try:
             return read(data, header, recipe)
-        except (MemoryError, cv2.error) as error:
+        except cv2.error as error:
             # Errors of the data are caught in the formats' modules: memory and OpenCV's limits remain.
-            is_short = isinstance(error, MemoryError) or getattr(error, "code", 0) == cv2.Error.StsNoMem
+            if getattr(error, "code", 0) == cv2.Error.StsNoMem:
+                raise MemoryError from error
             raise ImageError(
                 Status.TOO_LARGE,
-                f"An image of {header.width:,} x {header.height:,} pixels does not fit in memory, or exceeds "
-                "OpenCV's limits.",
-                errno=errno.ENOMEM if is_short else None,
+                f"An image of {header.width:,} x {header.height:,} pixels exceeds OpenCV's limits.",
             ) from error
-    except (WetreadError, MemoryError):
+    except WetreadError:
         raise
+    except MemoryError as error:
+        raise lack_memory() from error
     except Exception as error:
         raise make_fault(error) from error
 

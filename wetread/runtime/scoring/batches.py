@@ -8,7 +8,7 @@ files, or of bytes, so that large images are spread over the workers), never on 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import ImageError, SlowImageWarning, UsageError, WetreadError, make_fault
 from wetread.runtime.entries import Entry
-from wetread.runtime.images.limits import MAX_MEMORY
+from wetread.runtime.images.limits import MAX_MEMORY, lack_memory
 from wetread.runtime.images.pixels import read_input
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import (
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from wetread.runtime.images.dicom.values import DicomObject
 
 _CHUNKS_AHEAD = 2
+_JOIN_SECONDS = 0.1  # no chunk waits longer for a slow listing to be joined with the next
 _SLOW_SECONDS = 60.0
 _NOTHING = np.empty((0, 0), np.float32)
 Result = TypeVar("Result")
@@ -178,14 +179,18 @@ def map_joined(
     *,
     workers: int | None = None,
     batch_size: int = DEFAULT_BATCH,
-    most: Callable[[], int] = lambda: 0,
-) -> Iterator[Result]:
-    """Yield what `work` makes of a chunk, or of neighbouring ones with at most `most()` entries."""
+    most_entries: Callable[[], int] = lambda: 0,
+) -> Generator[Result, None, None]:
+    """Yield what `work` makes of each chunk, or of neighbouring ones at once: at most `most_entries()`.
+
+    In progress are at most two of these for each worker.
+    """
     workers = count_processors() if workers is None else workers
     for name, value in (("--workers", workers), ("--batch-size", batch_size)):
         if value < 1:
             raise UsageError(f"{name} must be 1 or more, not {value}.")
-    chunks = join_chunks(group_entries(entries, batch_size=batch_size), most=most)
+    chunks = group_entries(entries, batch_size=batch_size)
+    chunks = join_chunks(chunks, most_entries=most_entries, seconds=_JOIN_SECONDS)
     yield from map_in_order(work, chunks, threads=workers, ahead=workers * _CHUNKS_AHEAD, name="wetread")
 
 
@@ -258,8 +263,9 @@ def decode_chunk(spec: ModelSpec, entries: list[Entry], read: Read, *, max_memor
             )
             breaches.append(check.find_breaches(data) if has_rules else "")
             failures.append(None)
-        except ImageError as error:
-            failures.append(make_failure(entry.name, error))
+        except (ImageError, MemoryError) as error:
+            why = error if isinstance(error, ImageError) else lack_memory()
+            failures.append(make_failure(entry.name, why))
         reading += middle - start
         taken = perf_counter() - middle
         decoding += taken

@@ -44,9 +44,10 @@ from wetread.runtime.scoring.worker_process import serve
 serve()
 """
 
-# What a process is given at a time takes it so long, or is one chunk: each request costs the main process as
-# much as the listing of 50 files. Ctrl-C, and the last processes at the end, wait for one of them.
-_REQUEST_SECONDS, _MOST_ENTRIES = 0.1, 256
+# A process is given as many entries at a time as it did in so many seconds when it was asked last, or one
+# chunk: each request costs the main process as much as listing 50 files. Not many more than a chunk has: the
+# next ones may take longer, and Ctrl-C waits for them.
+_REQUEST_SECONDS, _MOST_ENTRIES = 0.1, 128
 
 Result = TypeVar("Result")
 DoWork = Callable[[list[Entry]], Result]
@@ -54,10 +55,10 @@ DoWork = Callable[[list[Entry]], Result]
 
 @dataclass(frozen=True)
 class Working(Generic[Result]):
-    """What works on a chunk, or on neighbouring ones: `most` says how many entries it should be given."""
+    """What works on a chunk, or on neighbouring ones that together have at most `most_entries()` entries."""
 
     work: DoWork[Result]
-    most: Callable[[], int] = lambda: 0
+    most_entries: Callable[[], int] = lambda: 0
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> It
     patience = PATIENCE_SECONDS if count >= MANY_WORKERS else LONG_SECONDS
     processes = Processes(opening, count=count, otherwise=work, patience=patience)
     try:
-        yield Working(processes.work, lambda: processes.most)
+        yield Working(processes.work, lambda: processes.most_entries)
     finally:
         processes.close()
 
@@ -165,7 +166,7 @@ class Processes(Generic[Result]):
     """
 
     ended_by: tuple[type[BaseException], ...] = ()
-    most = 0  # entries that a call of `work` should be given; 0 for one chunk
+    most_entries = 0  # that one call of `work` should be given; 0 for one chunk
 
     def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float) -> None:
         self._opening, self._count, self._otherwise = pickle.dumps(opening), count, otherwise
@@ -223,17 +224,19 @@ class Processes(Generic[Result]):
 
     def start_again(self) -> WorkerProcess:
         """Start a process in place of one that ended. Raises MachineError if that is impossible."""
-        process = self._start()
-        if process is None or not process.wait():
-            reason = process.failure if process is not None else None
+        reason: BaseException | None = None
+        for _ in range(TRIES):  # what ended the last one may end it as it starts
+            process = self._start()
+            if process is not None and process.wait():
+                return process
             if process is not None:
+                reason = process.failure
                 self.discard(process)
-            why = f" ({reason})" if reason else ""
-            raise MachineError(
-                f"A worker process ended, and none can be started in its place{why}. Perhaps memory is "
-                "short: use fewer --workers."
-            )
-        return process
+        why = f" ({reason})" if reason else ""
+        raise MachineError(
+            f"A worker process ended, and none can be started in its place{why}. Perhaps memory is "
+            "short: use fewer --workers."
+        )
 
     def take(self) -> WorkerProcess | None:
         """Return a process that is ready, for `give_back` or `discard`; None where there is none."""
@@ -258,7 +261,7 @@ class Processes(Generic[Result]):
         process.close()
 
     def work(self, entries: list[Entry]) -> Result:
-        """Work on a chunk in a process, or on this thread while none is ready, and for objects of a bucket.
+        """Work on neighbouring chunks in a process; on this thread while none is ready, and for a bucket's.
 
         A chunk whose process ends is tried again, and then each of its images alone. Those that end a
         process alone, too, are not read any more. Raises MachineError if that does not help.
@@ -276,7 +279,7 @@ class Processes(Generic[Result]):
         finally:
             seat.leave()
             pace = len(entries) / max(monotonic() - start, 1e-9)
-            self.most = min(_MOST_ENTRIES, int(pace * _REQUEST_SECONDS))
+            self.most_entries = min(_MOST_ENTRIES, int(pace * _REQUEST_SECONDS))
 
     def close(self) -> None:
         """End all processes."""

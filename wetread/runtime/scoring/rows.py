@@ -34,9 +34,9 @@ class Prediction:
 
     `path`: the input's name as listed. `probabilities`: K floats, 0 to 1, in the order of the model's labels,
     each the shortest decimal that is read back as the model's float32. Unless `status` is OK, it is empty,
-    and `label` and `probability` are None. `error`: what is wrong; `errno`: the system's number of
-    it, where a local file could not be read. `optional`: the known values of the columns after `error`, by
-    name; a float that is not finite is written as no value.
+    and `label` and `probability` are None. `error`: what is wrong; `errno`: the system's number of it, where
+    a local file could not be read, or there was no memory for it. `optional`: the known values of the
+    columns after `error`, by name; a float that is not finite is written as no value.
     """
 
     path: str

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import chain
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -327,9 +326,11 @@ def score_source(
             source.read_ahead(entries),
             workers=workers,
             batch_size=options.batch_size,
-            most=working.most,
+            most_entries=working.most_entries,
         )
-        yield from chain.from_iterable(joined)
+        with closing(joined):  # the threads end before the processes do
+            for found in joined:
+                yield from found
 
 
 def _list_inputs(source: Source, tally: Tally, options: ScoreOptions) -> Iterator[Entry]:

@@ -37,7 +37,7 @@ Opening = Callable[[], Work]
 
 
 class Answer(NamedTuple):
-    """What was made of a chunk, or the error that ended it; and the warnings, each its class and words."""
+    """What was made of a request, or the error that ended it; and the warnings, each its class and words."""
 
     result: object
     error: BaseException | None = None

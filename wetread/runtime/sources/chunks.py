@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
 
 from wetread.errors import WetreadError
 from wetread.runtime.entries import Entry
@@ -28,15 +29,32 @@ def group_entries(entries: Iterable[Entry], *, batch_size: int) -> Iterator[list
         yield chunk
 
 
-def join_chunks(chunks: Iterable[list[Entry]], *, most: Callable[[], int]) -> Iterator[list[Entry]]:
-    """Join neighbouring chunks up to `most()` entries; `group_entries` cuts them at the same places again."""
-    following = iter(chunks)
-    for joined in following:
-        size = len(joined)
-        try:
-            while len(joined) + size <= most() and (more := next(following, None)):
-                joined += more
-        except WetreadError:
+def join_chunks(
+    chunks: Iterable[list[Entry]], *, most_entries: Callable[[], int], seconds: float
+) -> Iterator[list[Entry]]:
+    """Join neighbouring chunks; `group_entries` cuts them at the same places again.
+
+    There are at most `most_entries()` entries in joined chunks, and as many bytes as in one. After `seconds`
+    of waiting for the listing, no more is waited for.
+    """
+    joined: list[Entry] = []
+    size, end = 0, 0.0
+    try:
+        for chunk in chunks:
+            more = sum(CHUNK_BYTES if entry.size is None else entry.size for entry in chunk)
+            if joined and (len(joined) + len(chunk) > most_entries() or size + more > CHUNK_BYTES):
+                yield joined
+                joined = []
+            if not joined:
+                size, end = 0, monotonic() + seconds
+            joined = joined + chunk
+            size += more
+            if len(joined) + len(chunk) > most_entries() or size >= CHUNK_BYTES or monotonic() > end:
+                yield joined
+                joined = []
+    except WetreadError:
+        if joined:
             yield joined  # what was listed before the error
-            raise
+        raise
+    if joined:
         yield joined

@@ -74,7 +74,7 @@ def decode_frame(data: bytes, syntax: str, form: PixelFormat) -> Frame:
         )
     try:
         return decoder(data, form)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except (struct.error, IndexError) as error:
         raise damaged("a frame's header ends early") from error

@@ -182,6 +182,8 @@ def _parse_attributes(stream: Stream) -> tuple[Attributes, PixelElement | None]:
 
     try:
         dataset = read_dataset(body, stream.implicit, stream.little, stop_when=stop)
+    except MemoryError:
+        raise
     except Exception as error:  # noqa: BLE001 - pydicom meets damaged bytes with errors of every kind
         if body.reads > _MAX_READS:
             raise _too_many() from None
