@@ -22,7 +22,7 @@ DATA is the training folder of Kermany, Zhang and Goldbaum (Mendeley Data v2, 20
 
 With `--hold-out second-series` (or `first-series`) it judges the recipe and makes no packaged file: it holds
 out a whole series of NORMAL images instead, and a fifth of the patients with PNEUMONIA, and ends after 5.
-`shifts.py DATA FOLDER/chest-xray-int8.onnx --split FOLDER/student-all/splits.csv` then says how it does.
+`shifts.py FOLDER/data FOLDER/chest-xray-int8.onnx --split FOLDER/student-all/splits.csv` says how it does.
 
 Killed, it goes on where it was, once its trainings have ended as well. docs/results/packaged-model.md says
 what else was tried.
