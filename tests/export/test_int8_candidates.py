@@ -46,8 +46,8 @@ def judge(float32_model, images):
     return Judge(toy_spec(), images, keras.astype(np.float64), Gate())
 
 
-def unbalance(model: onnx.ModelProto, *, factor: float) -> onnx.ModelProto:
-    """Make one channel `factor` times the others, and undo it in the next layer: the same network."""
+def unbalance(model: onnx.ModelProto, channel: int, *, factor: float) -> onnx.ModelProto:
+    """Make one channel `factor` times as large, and undo it in the next layer: the same network."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     arrays = {t.name: t for t in copy.graph.initializer}
@@ -58,9 +58,9 @@ def unbalance(model: onnx.ModelProto, *, factor: float) -> onnx.ModelProto:
         array[index] *= by
         arrays[name].CopyFrom(numpy_helper.from_array(array, name))
 
-    change(first.input[1], np.s_[0], factor)
-    change(first.input[2], np.s_[0], factor)
-    change(second.input[1], np.s_[:, 0], 1 / factor)
+    change(first.input[1], np.s_[channel], factor)
+    change(first.input[2], np.s_[channel], factor)
+    change(second.input[1], np.s_[:, channel], 1 / factor)
     return copy
 
 
@@ -87,21 +87,30 @@ def test_exact_integers_leave_no_layer_before_the_last_in_float(float32_model, j
 
 
 def test_a_network_that_quantizes_badly_is_reverted_or_refused(float32_model, judge):
-    """One channel a thousand times the others leaves the others no steps; never is a bad file the result."""
-    bad = unbalance(onnx.load(float32_model), factor=1000.0)
-    assert np.abs(judge.measure(bad, "float32").max_difference) < 1e-3  # the same network in float
+    """One channel a thousand times the others leaves the others no steps; never is a bad file the result.
+
+    Some channels carry the answer alone, and some are always 0: which ones, training decides, and it ends
+    otherwise on another processor.
+    """
     strict = dataclasses.replace(judge, gate=Gate(max_flips=0.0, max_auc_change=0.0005))
-    told: list[str] = []
-    try:
-        model, rows = search_int8(bad, strict, on_progress=told.append)
-    except GateError as error:
-        assert not any(row.holds for row in error.candidates[1:])
-        return
-    (chosen,) = [row for row in rows if row.chosen]
-    assert (chosen.flips - chosen.near_flips, chosen.holds) == (0, True)
-    assert chosen.floats
-    again = judge.measure(model, "again")
-    assert again.flips == again.near_flips == chosen.near_flips
+    bad_forms = 0
+    for channel in range(16):
+        bad = unbalance(onnx.load(float32_model), channel, factor=1000.0)
+        assert np.abs(judge.measure(bad, "float32").max_difference) < 1e-3  # the same network in float
+        try:
+            model, rows = search_int8(bad, strict)
+        except GateError as error:
+            assert not any(row.holds for row in error.candidates[1:])
+            bad_forms += 1
+            continue
+        (chosen,) = [row for row in rows if row.chosen]
+        assert (chosen.flips - chosen.near_flips, chosen.holds) == (0, True)
+        again = judge.measure(model, "again")
+        assert again.flips == again.near_flips == chosen.near_flips
+        if not rows[1].holds:
+            assert chosen.name != rows[1].name
+            bad_forms += 1
+    assert bad_forms
 
 
 def test_reverting_goes_on_until_the_gate_holds(float32_model, judge, monkeypatch):
