@@ -23,7 +23,7 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from make_model import build_member, find_number
+from make_model import SERIES, build_member, find_number
 from shifts import SHIFTS
 from sklearn.metrics import roc_auc_score
 
@@ -36,6 +36,7 @@ from wetread.train.network import make_optimizer
 from wetread.train.views import ViewLearner
 
 FIFTH = 0.2
+SPLITS = {"series": SERIES["second-series"], "first-series": SERIES["first-series"]}
 RATE, DECAY, SMOOTHING, AVERAGE = 2e-3, 1e-2, 0.05, 0.995
 
 
@@ -59,7 +60,7 @@ def main() -> None:
     parser.add_argument("--stages", type=int, nargs=3, default=(32, 64, 96))
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--equalize", choices=("none", "histogram"), default="none")
-    parser.add_argument("--split", choices=("number", "series", "first-series"), default="number")
+    parser.add_argument("--split", choices=("number", *SPLITS), default="number")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", action="store_true")
@@ -82,10 +83,9 @@ def read_images(data: str, recipe: PixelRecipe, *, split: str, known: int | None
     numbers = [find_number(name) for name in names]
     series = np.array([kind for kind, _ in numbers])
     order = np.array([number for _, number in numbers])
-    if split == "series":
-        judges = (series == "NORMAL2-IM-") | ((series == "person") & (order % 5 == 0))
-    elif split == "first-series":
-        judges = (series == "IM-") | ((series == "person") & (order % 5 == 1))
+    if split in SPLITS:
+        normal, remainder = SPLITS[split]
+        judges = (series == normal) | ((series == "person") & (order % 5 == remainder))
     else:
         last = {kind: np.quantile(order[series == kind], FIFTH) for kind in set(series)}
         judges = order <= np.array([last[kind] for kind in series])

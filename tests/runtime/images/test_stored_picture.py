@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
@@ -83,6 +84,15 @@ def test_broken_and_huge_files_have_their_status():
     with pytest.raises(ImageError) as large:
         read_stored(draw_image(1, height=900, width=900, suffix=".png"), max_memory=1 << 20)
     assert large.value.status == Status.TOO_LARGE
+
+
+def test_memory_that_runs_out_is_told_from_a_picture_that_is_too_large(monkeypatch):
+    """OpenCV's own error: it cannot allocate 16 TiB."""
+    tiny, resize = np.zeros((2, 2), np.uint8), cv2.resize
+    monkeypatch.setattr("cv2.imdecode", lambda *_: resize(tiny, (1 << 22, 1 << 22)))
+    with pytest.raises(ImageError, match="too little memory") as caught:
+        read_stored(draw_image(1, suffix=".png"))
+    assert (caught.value.status, caught.value.errno) == (Status.TOO_LARGE, errno.ENOMEM)
 
 
 def test_a_picture_that_is_too_large_for_a_page_shrinks_by_averages():

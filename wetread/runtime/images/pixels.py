@@ -20,6 +20,7 @@ from wetread.errors import ImageError, Status, WetreadError, make_fault
 from wetread.runtime.images.blank import check_content
 from wetread.runtime.images.conversion import STRIP_BYTES, STRIP_PIXELS, convert_samples
 from wetread.runtime.images.formats import Header, JpegHeader, PngHeader, Samples, Stored, read_header
+from wetread.runtime.images.formats.header import is_short_of_memory
 from wetread.runtime.images.framing import frame_picture
 from wetread.runtime.images.kernel_sums import count_kernel_memory, scale_by_kernel
 from wetread.runtime.images.limits import MAX_MEMORY, check_memory, lack_memory
@@ -88,7 +89,7 @@ def _guard(data: bytes | DicomObject, recipe: PixelRecipe, max_memory: int, read
             return read(data, header, recipe)
         except cv2.error as error:
             # Errors of the data are caught in the formats' modules: memory and OpenCV's limits remain.
-            if getattr(error, "code", 0) == cv2.Error.StsNoMem:
+            if is_short_of_memory(error):
                 raise MemoryError from error
             raise ImageError(
                 Status.TOO_LARGE,

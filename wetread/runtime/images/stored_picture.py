@@ -19,7 +19,8 @@ from wetread.errors import ImageError, Status, WetreadError, make_fault
 from wetread.runtime.images.conversion import find_top, to_eight_bits
 from wetread.runtime.images.formats import Header, JpegHeader, Samples, Stored, read_header
 from wetread.runtime.images.formats.dicom import DicomHeader
-from wetread.runtime.images.limits import MAX_MEMORY, check_memory
+from wetread.runtime.images.formats.header import is_short_of_memory
+from wetread.runtime.images.limits import MAX_MEMORY, check_memory, lack_memory
 from wetread.runtime.images.pixels import Pixels, orient, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
 
@@ -76,9 +77,13 @@ def read_stored(
         header = read_header(data, max_memory=max_memory)
         _check_memory(header, len(data), max_memory)
         found = _read_dicom(header) if isinstance(header, DicomHeader) else _read_gray(data, header, recipe)
-    except (WetreadError, MemoryError):
+    except WetreadError:
         raise
+    except MemoryError as error:
+        raise lack_memory() from error
     except cv2.error as error:
+        if is_short_of_memory(error):
+            raise lack_memory() from error
         raise ImageError(Status.TOO_LARGE, "The image exceeds OpenCV's limits.") from error
     except Exception as error:
         raise make_fault(error) from error

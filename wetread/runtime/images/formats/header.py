@@ -108,6 +108,11 @@ def apply_palette(indices: NDArray[np.uint8], table: NDArray[np.uint8]) -> NDArr
     return image
 
 
+def is_short_of_memory(error: cv2.error) -> bool:
+    """Whether OpenCV could not allocate memory; its other errors come of an image that it does not take."""
+    return bool(getattr(error, "code", 0) == cv2.Error.StsNoMem)
+
+
 def decode_by_opencv(data: bytes) -> Stored:
     """Decode a file as it is stored: (H, W) or (H, W, C) in OpenCV's order. Raises ImageError('malformed').
 
@@ -116,7 +121,7 @@ def decode_by_opencv(data: bytes) -> Stored:
     try:
         image: Stored | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
-        if "CV_IO_MAX" in str(error) or error.code == cv2.Error.STS_NO_MEM:
+        if "CV_IO_MAX" in str(error) or is_short_of_memory(error):
             raise
         image = None
     if image is None:
