@@ -13,16 +13,18 @@ from typing import Any
 from wetread.packages import importing
 
 
+@lru_cache(maxsize=1)
 def import_pynetdicom() -> Any:
     """Import pynetdicom, and keep its own messages quiet. Raises MissingExtraError."""
     with importing("pynetdicom", extra="node"):
         import pynetdicom
-        from pynetdicom import timer
+        from pynetdicom import _config, timer
     # Its timeouts follow the time of day: a clock that is set back would keep dead peers, and one that is set
     # ahead would break off those that are at work.
     vars(timer)["time"] = SimpleNamespace(time=monotonic)
     # Its messages name what the objects hold; what matters is said by the node, in one line.
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    _config.LOG_HANDLER_LEVEL = "none"  # nor are they put together
     return pynetdicom
 
 

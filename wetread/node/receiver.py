@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from wetread.errors import SetupError
+from wetread.node.association_waiting import wait_for_events
 from wetread.node.options import ANY, NodeOptions, TlsFiles
 from wetread.node.pynetdicom_entity import close_always, import_pynetdicom, make_entity
 from wetread.node.results.source_image import is_own_result
@@ -108,13 +109,14 @@ class Receiver:
         return entity
 
     def _guard(self, event: Event) -> None:
-        """Break an association off where its peer breaks the protocol, or states a PDU that is too long.
+        """Let an association wait; break it off where its peer breaks the protocol, or states a long PDU.
 
         pynetdicom would end its thread by an exception, or believe the length and set memory aside.
         """
         link: Any = event.assoc.dul
         connection, machine = link.socket, link.state_machine
         close_always(connection)
+        wait_for_events(event.assoc)
         act = machine.do_action
 
         def read_bounded(count: int) -> memoryview:
