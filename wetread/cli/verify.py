@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 import typer
 
@@ -38,7 +39,8 @@ def verify(
     with bill_project(project):
         report = verify_model(choose_model(model), device=device, public_key=public_key)
     if as_json:
-        print(json.dumps({**asdict(report), "passed": report.passed}, indent=2))
+        values = _replace_no_numbers({**asdict(report), "passed": report.passed})
+        print(json.dumps(values, indent=2, allow_nan=False))
     else:
         print_rows(
             [
@@ -50,3 +52,12 @@ def verify(
         print_table(("check", "", "expected", "received"), rows)
         print("this machine may use it" if report.passed else "this machine must not use it")
     raise typer.Exit(0 if report.passed else 1)
+
+
+def _replace_no_numbers(value: Any) -> Any:
+    """Replace what is no finite number by None: JSON has neither NaN nor infinity."""
+    if isinstance(value, dict):
+        return {key: _replace_no_numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_replace_no_numbers(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -15,6 +15,7 @@ from tests.models import build_model, toy_spec
 from wetread.cli import run
 from wetread.errors import ConfigError, MachineError, ModelError, ProviderError, TamperedModelError
 from wetread.runtime.machine import Processor
+from wetread.runtime.model import verify
 from wetread.runtime.model.golden_inputs import EVEN_INTENSITIES, JPEG, draw_inputs
 from wetread.runtime.model.spec import METADATA_KEY, Golden, ModelSpec, extract_spec, stamp_digest
 from wetread.runtime.model.verify import check_machine, describe_processor, run_self_test, verify_model
@@ -91,6 +92,24 @@ def test_no_number_is_not_agreement(good):
         check_machine(spec, lambda images: np.full((4, 2), np.nan, np.float32), name="x", provider="y")
 
 
+def test_a_provider_that_leaves_a_step_of_unlike_out_is_named(good):
+    """OpenVINO gives five distances for each image in place of the largest."""
+    spec = extract_spec(good, name="good")
+    golden = dataclasses.replace(spec.golden, unlike=(1.0,) * 4, unlike_tolerance=0.01)
+    spec = dataclasses.replace(spec, golden=golden)
+    classify = Classifier(good, device="cpu").classify
+
+    def check(shape: tuple[int, ...]) -> None:
+        answer = np.ones(shape, np.float32)
+        check_machine(spec, classify, name="x", provider="y", judge=lambda images: (classify(images), answer))
+
+    check((4,))
+    with pytest.raises(MachineError, match=r"'unlike' with y on .* is not one number for each image: .*cpu"):
+        check((4, 5))
+    with pytest.raises(ModelError, match="There must be 3 golden answers of 'unlike', not 4"):
+        check((3,))
+
+
 def test_other_pixels_are_refused():
     with pytest.raises(MachineError, match="image libraries decode or resize differently"):
         Classifier(with_golden(pixels="0" * 64), device="cpu")
@@ -154,6 +173,15 @@ def test_verify_blames_the_file_where_changed_bytes_do_not_start(good, tmp_path,
     assert json.loads(capsys.readouterr().out)["provider"] is None
     with pytest.raises(ConfigError, match="--device must be"):
         verify_model(path, device="abacus")
+
+
+def test_verify_prints_json_where_the_machine_computes_no_numbers(good, tmp_path, capsys, monkeypatch):
+    (tmp_path / "good.onnx").write_bytes(good)
+    none = np.full((4, 2), np.nan, np.float32)
+    monkeypatch.setattr(verify, "_compute_golden", lambda *_: (none, ()))
+    assert run(["verify", str(tmp_path / "good.onnx"), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda word: pytest.fail(word))
+    assert found["self_test"]["exact"] == [None] * 4 and not found["passed"]
 
 
 def test_verify_blames_the_machine_where_good_bytes_do_not_start(good, tmp_path):
