@@ -5,7 +5,8 @@
 Everything but decoding and inference runs as in `wetread score`: listing, reading, rows, the output and its
 state. The two are replaced by nothing, or by sleeping for as long as they take for a 224-pixel X-ray and
 model-3 (75 and 235 microseconds), which costs no processor time and holds no lock: a machine with a processor
-for each worker. Rows a second are those of the fastest round, processor time is the least.
+for each worker. `device` sleeps as long to decode, and 10 microseconds an image to compute, one batch at a
+time: a GPU. Rows a second are those of the fastest round, processor time is the least.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import product
 from math import isnan, nan
 from pathlib import Path
@@ -32,12 +34,23 @@ from wetread.runtime.scoring.output_opening import make_output
 from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.run import ScoreOptions, open_options, score_source, score_to_file
 
-DECODE, INFER = 75e-6, 235e-6
+DECODE, INFER, DEVICE = 75e-6, 235e-6, 10e-6
 FOLDERS, FILE_BYTES = 10, 6_500
 _TIMER_SLACK = 29  # Linux: PR_SET_TIMERSLACK
 
 
-STUBS = {"nothing": Stub(), "sleeping": Stub(DECODE, INFER)}
+STUBS = {
+    "nothing": Stub(),
+    "sleeping": Stub(DECODE, INFER),
+    "device": Stub(DECODE, DEVICE, device="cuda"),
+}
+
+
+def find_bound(stub: str, workers: int) -> float | None:
+    """Return how many rows a second the stub alone allows."""
+    if stub == "device":
+        return min(workers / DECODE, 1 / DEVICE)
+    return workers / (DECODE + INFER) if stub == "sleeping" else None
 
 
 def main() -> None:
@@ -62,6 +75,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--stubs", choices=STUBS, nargs="+", default=list(STUBS))
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument(
+        "--side", type=int, default=64, help="pixels of an image's side (default: %(default)s)"
+    )
     parser.add_argument("--scratch", type=Path, help="where the files are made (default: the system's)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser.parse_args()
@@ -89,15 +107,15 @@ def measure_runs(
     """Measure whole runs, the stubs and the numbers of workers in turn."""
     measured: dict[tuple[str, str, int], list[tuple[float, float]]] = {}
     for _ in range(arguments.rounds):
-        for kind, stub, workers in product(KINDS, STUBS, arguments.workers):
+        for kind, stub, workers in product(KINDS, arguments.stubs, arguments.workers):
             if kind == "processes" and workers < 2:  # one worker stays a thread
                 continue
-            run = KINDS[kind]
-            seconds = run(STUBS[stub], folder, scratch / "scores.csv", workers)
+            options = make_options(folder, scratch, workers=workers, batch_size=arguments.batch_size)
+            seconds = KINDS[kind](replace(STUBS[stub], side=arguments.side), options)
             measured.setdefault((kind, stub, workers), []).append(seconds)
     for (kind, stub, workers), each in measured.items():
         wall, cpu = (min(seconds) / arguments.files for seconds in zip(*each, strict=True))
-        bound = workers / (DECODE + INFER) if stub == "sleeping" else None
+        bound = find_bound(stub, workers)
         yield {
             "stub": stub,
             "kind": kind,
@@ -108,9 +126,13 @@ def measure_runs(
         }
 
 
-def run_once(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
+def make_options(folder: Path, scratch: Path, **how: Any) -> ScoreOptions:
+    """Options of a run over the folder, whose output replaces that of the last one."""
+    return ScoreOptions(sources=(str(folder),), output=str(scratch / "scores.csv"), overwrite=True, **how)
+
+
+def run_once(stub: Stub, options: ScoreOptions) -> tuple[float, float]:
     """Score the folder once by threads; return seconds by the clock, and of processor time."""
-    options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
     with decoding_by(stub), patch.multiple(processes, PATIENCE_SECONDS=3600.0, LONG_SECONDS=3600.0):
         return time_once(lambda: score_to_file(stub, options))  # type: ignore[arg-type]
 
@@ -121,9 +143,9 @@ class ReadyProcesses(processes.Processes):
     span = (0.0, 0.0)
 
     def __init__(
-        self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, patience: float
+        self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, **how: Any
     ) -> None:
-        super().__init__(opening, count=count, otherwise=otherwise, patience=patience)
+        super().__init__(opening, count=count, otherwise=otherwise, **how)
         self.begin()
         self._starter.join()
         ReadyProcesses.span = (perf_counter(), 0.0)
@@ -134,16 +156,15 @@ class ReadyProcesses(processes.Processes):
         super().close()
 
 
-def run_processes(stub: Stub, folder: Path, output: Path, workers: int) -> tuple[float, float]:
+def run_processes(stub: Stub, options: ScoreOptions) -> tuple[float, float]:
     """Score the folder once by processes; return seconds by the clock while they were there, and nan."""
-    options = ScoreOptions(sources=(str(folder),), output=str(output), workers=workers, overwrite=True)
     at_once = {
         "PATIENCE_SECONDS": 0.0,
         "LONG_SECONDS": 0.0,
-        "count_processors": lambda: workers,
+        "count_processors": lambda: options.workers,
         "Processes": ReadyProcesses,
     }
-    with patch.multiple(processes, **at_once):
+    with decoding_by(stub), patch.multiple(processes, **at_once):
         score_to_file(stub, options)  # type: ignore[arg-type]
     return ReadyProcesses.span[1] - ReadyProcesses.span[0], nan
 
@@ -163,7 +184,7 @@ def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]
 
     What is left of a run with one worker is the rest: batches, threads, the tally.
     """
-    options = ScoreOptions(sources=(str(folder),), output=str(scratch / "scores.csv"), overwrite=True)
+    options = make_options(folder, scratch)
     source = open_options(options)
     entries = list(source.entries())
     with decoding_by(STUBS["nothing"]):
@@ -174,7 +195,7 @@ def measure_stages(folder: Path, scratch: Path, rounds: int) -> dict[str, float]
         "write": lambda: write_chunks(chunks, scratch / "alone.csv"),
     }
     found = {name: min(time_once(work)[1] for _ in range(rounds)) for name, work in stages.items()}
-    whole = min(run_once(STUBS["nothing"], folder, scratch / "scores.csv", 1)[1] for _ in range(rounds))
+    whole = min(run_once(STUBS["nothing"], replace(options, workers=1))[1] for _ in range(rounds))
     found |= {"rest": whole - sum(found.values()), "whole": whole}
     return {name: round(1e6 * seconds / len(entries), 1) for name, seconds in found.items()}
 

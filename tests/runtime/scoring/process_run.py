@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -45,9 +46,9 @@ def only_processes() -> Iterator[list[int]]:
 
     class Ready(processes.Processes):
         def __init__(
-            self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, patience: float
+            self, opening: processes.Opening, *, count: int, otherwise: processes.DoWork, **how: Any
         ) -> None:
-            super().__init__(opening, count=count, otherwise=otherwise, patience=patience)
+            super().__init__(opening, count=count, otherwise=otherwise, **how)
             self.begin()
             self._starter.join()
             started.extend(process._process.pid for process in self._all)
@@ -61,6 +62,7 @@ def only_processes() -> Iterator[list[int]]:
         patch.setattr(processes, "PATIENCE_SECONDS", 0.0)
         patch.setattr(processes, "Processes", Ready)
         patch.setattr(chunk_scorer.ChunkScorer, "score", refuse)
+        patch.setattr(chunk_scorer.ChunkDecoder, "decode", refuse)
         patch.setattr(Chain, "read_file", property(lambda _: read_here))
         yield started
 

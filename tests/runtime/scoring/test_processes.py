@@ -11,18 +11,21 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import draw_image
 from tests.runtime.scoring.process_run import only_processes
 from wetread.errors import SlowImageWarning, SourceError
 from wetread.runtime.entries import Entry
-from wetread.runtime.scoring import processes, run
+from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
+from wetread.runtime.scoring.shared_memory import Lease, can_share
 from wetread.runtime.scoring.worker_process import Answer, _make_portable
 
 LINUX = pytest.mark.skipif(
@@ -166,16 +169,101 @@ def test_an_error_that_cannot_be_pickled_is_a_fault_with_its_traceback():
 def test_a_small_job_starts_no_process(classifier, options, monkeypatch):
     monkeypatch.setattr(processes, "count_processors", lambda: 2)
     monkeypatch.setattr(processes, "LONG_SECONDS", 3600)
-    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    monkeypatch.setattr(processes, "WorkerProcess", lambda *_: pytest.fail("a process was started"))
     assert score(classifier, options).count(b"\n") == 61
 
 
-def test_threads_score_for_the_one_session_of_a_gpu(toy_model, options, monkeypatch):
+class Device:
+    """Stands for a session on a GPU: notes the shapes that it gets, and how many batches at a time."""
+
+    def __init__(self, classifier: Classifier, monkeypatch) -> None:
+        self._classify, self._lock, self._now = classifier.classify, threading.Lock(), 0
+        self.shapes, self.threads, self.most = set(), set(), 0
+        monkeypatch.setattr(classifier, "device", "cuda")
+        monkeypatch.setattr(classifier, "classify", self)
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        with self._lock:
+            self._now += 1
+            self.most = max(self.most, self._now)
+            self.shapes.add(images.shape)
+            self.threads.add(threading.current_thread())
+        time.sleep(0.01)
+        found = self._classify(images)
+        with self._lock:
+            self._now -= 1
+        return found
+
+
+def note_views(monkeypatch) -> list[int]:
+    """Return the lengths of the arrays that come through shared memory from now on."""
+    view, lengths = Lease.view, []
+
+    def note(self: Lease, at: int, length: int) -> memoryview:
+        lengths.append(length)
+        return view(self, at, length)
+
+    monkeypatch.setattr(Lease, "view", note)
+    return lengths
+
+
+@pytest.mark.parametrize("apart", ["", "pipes", "shared"])
+def test_a_gpu_has_one_session_for_which_all_decode(toy_model, options, images, tmp_path, apart, monkeypatch):
     classifier = Classifier(toy_model, device="cpu")
-    whole = score(classifier, options)
-    monkeypatch.setattr(classifier, "device", "cuda")
-    monkeypatch.setattr(run, "use_processes", lambda *_, **__: pytest.fail("processes were prepared"))
-    assert score(classifier, replace(options, overwrite=True)) == whole
+    how = replace(options, workers=3, dicom_tags=("Modality",))
+    whole = score(classifier, how)
+    device, shared = Device(classifier, monkeypatch), note_views(monkeypatch)
+    if apart == "pipes":
+        monkeypatch.setattr(processes, "can_share", lambda: False)
+    with only_processes() if apart else nullcontext([]) as started:
+        assert score(classifier, replace(how, output=str(tmp_path / "x.csv"))) == whole
+    assert len(shared) == (15 if apart == "shared" and can_share() else 0)
+    assert len(started) == (3 if apart else 0) and not any(map(is_alive, started))
+    assert device.shapes == {(4, *classifier.spec.pixels.shape)}
+    assert device.most == 2 and len(device.threads) > 2
+
+
+def test_a_gpu_computes_while_the_processes_are_busy(toy_model, options, tmp_path, monkeypatch):
+    """A process that has decoded is free for the next chunk before the device has answered."""
+    classifier = Classifier(toy_model, device="cpu")
+    device = Device(classifier, monkeypatch)
+    work, busy, seen = processes.Processes.work, [], []
+    compute = device.__call__
+
+    def note_work(self: processes.Processes, entries: list[Entry]) -> object:
+        busy.append(entries)
+        try:
+            return work(self, entries)
+        finally:
+            busy.remove(entries)
+
+    def note_computing(images: np.ndarray) -> np.ndarray:
+        seen.append(len(busy))
+        return compute(images)
+
+    monkeypatch.setattr(processes.Processes, "work", note_work)
+    monkeypatch.setattr(classifier, "classify", note_computing)
+    monkeypatch.setenv("WETREAD_TEST_SLOW", "0.005")
+    with only_processes():
+        score(classifier, replace(options, output=str(tmp_path / "x.csv"), workers=2))
+    assert max(seen) == 2
+
+
+def test_an_image_that_ends_its_process_loses_its_row_alone_beside_a_gpu(
+    toy_model, options, images, tmp_path, monkeypatch
+):
+    (folder := tmp_path / "images").mkdir()
+    for index in range(10):
+        os.link(images / f"i{index:02d}.jpg", folder / f"i{index:02d}.jpg")
+    classifier = Classifier(toy_model, device="cpu")
+    Device(classifier, monkeypatch)
+    expected = score(classifier, replace(options, sources=(str(folder),))).splitlines()
+    (folder / "kills.jpg").write_bytes(draw_image(1))
+    with only_processes():
+        rows = score(classifier, replace(options, sources=(str(folder),), output=str(tmp_path / "x.csv")))
+    *others, last = rows.splitlines()
+    assert others == expected
+    assert last.startswith(os.fsencode(f"{folder}/kills.jpg") + b',unreadable,,,,,"It ended the process that')
 
 
 def test_threads_score_where_no_process_starts(classifier, options, tmp_path, monkeypatch):
@@ -236,7 +324,7 @@ class Worker:
 def hold(worker: Worker, monkeypatch, *others: Worker) -> processes.Processes:
     """Return processes of which `worker` is ready, and that start `others` afterwards."""
     left = list(others)
-    monkeypatch.setattr(processes, "WorkerProcess", lambda _: left.pop(0))
+    monkeypatch.setattr(processes, "WorkerProcess", lambda *_: left.pop(0))
     held = processes.Processes(
         None, count=1, patience=0.0, otherwise=lambda _: pytest.fail("a thread scored")
     )
@@ -284,7 +372,7 @@ def test_a_process_that_prints_before_it_serves_is_not_used(monkeypatch):
 def test_no_process_starts_for_objects_of_a_bucket_or_without_memory(monkeypatch):
     monkeypatch.setattr(processes, "LONG_SECONDS", 0)
     monkeypatch.setattr(processes, "read_free_memory", lambda: 100 << 20)
-    monkeypatch.setattr(processes, "WorkerProcess", lambda _: pytest.fail("a process was started"))
+    monkeypatch.setattr(processes, "WorkerProcess", lambda *_: pytest.fail("a process was started"))
     held = processes.Processes(None, count=8, patience=0.0, otherwise=lambda entries: len(entries))
     assert held.work([Entry("gs://b/a.jpg")]) == 1 and not held._starter.is_alive()
     assert held.work([Entry("a.jpg")]) == 1

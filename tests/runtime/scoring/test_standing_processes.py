@@ -64,7 +64,7 @@ def workers(monkeypatch) -> type[Worker]:
 
 
 def hold(monkeypatch, make: object, *, count: int, **more: object) -> StandingProcesses[object]:
-    monkeypatch.setattr(processes, "WorkerProcess", make)
+    monkeypatch.setattr(processes, "WorkerProcess", lambda opening, _: make(opening))
     held: StandingProcesses[object] = StandingProcesses(
         None,
         count=count,
@@ -292,9 +292,9 @@ def test_predictions_are_those_of_threads_whoever_is_killed(classifier, tmp_path
     division = scorer.divide(classifier, read=read_here)
 
     def join(parts: list[Part[Any]]) -> list[Prediction]:
-        return [row for part in parts for row in division.finish(*part).predictions]
+        return [row for part in parts for chunk in division.finish(*part) for row in chunk.predictions]
 
-    wanted = scorer.score(entries).predictions
+    wanted = [row for chunk in scorer.score(entries) for row in chunk.predictions]
     with stand_by(lambda _: pytest.fail("a thread scored"), division.opening, workers=1, **QUIET) as standing:
         for _ in range(3):
             assert join(standing.work_on(entries)) == wanted

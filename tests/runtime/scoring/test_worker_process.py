@@ -42,7 +42,7 @@ from wetread.runtime.scoring import processes, worker_process
 from tests.runtime.scoring.test_worker_process import open_endless
 from wetread.runtime.entries import Entry
 import pickle
-process = processes.WorkerProcess(pickle.dumps(open_endless))
+process = processes.WorkerProcess(pickle.dumps((open_endless, None)))
 assert process.wait()
 print("ready", flush=True)
 process.ask([Entry("a.jpg")], ())

@@ -29,6 +29,7 @@ from wetread.runtime.scoring.rows import (
     make_predictions,
 )
 from wetread.runtime.scoring.scope_columns import AttributeCheck, judge_scope
+from wetread.runtime.scoring.shared_memory import Allocate
 from wetread.runtime.sources.chunks import DEFAULT_BATCH, group_entries, join_chunks
 from wetread.runtime.threads import count_processors, map_in_order
 
@@ -243,11 +244,17 @@ def make_chunk(model: Model, scored: Scored) -> Chunk:
     return Chunk(scored.entries, ordered, scored.seconds)
 
 
-def decode_chunk(spec: ModelSpec, entries: list[Entry], read: Read, *, max_memory: int) -> Decoded:
-    """Read and decode a chunk of entries for a model of this spec. `read`, `max_memory` as `score_chunks`."""
+def decode_chunk(
+    spec: ModelSpec, entries: list[Entry], read: Read, *, max_memory: int, allocate: Allocate | None = None
+) -> Decoded:
+    """Read and decode a chunk of entries for a model of this spec. `read`, `max_memory` as `score_chunks`.
+
+    `allocate`: makes the array of the pixels.
+    """
     check = AttributeCheck(spec, max_memory=max_memory)
     has_rules = check.has_rules
-    batch = np.empty((len(entries), *spec.pixels.shape), np.uint8)
+    shape = (len(entries), *spec.pixels.shape)
+    batch = np.empty(shape, np.uint8) if allocate is None else allocate(shape)
     failures: list[Prediction | None] = []
     breaches: list[str] = []
     reading = decoding = 0.0

@@ -23,6 +23,7 @@ from wetread.environment import name_python
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
+from wetread.runtime.scoring.shared_memory import Trays, can_share
 from wetread.runtime.scoring.worker_process import Answer, Opening, receive, send, send_pickled
 from wetread.runtime.threads import MANY_WORKERS, count_processors, is_locked, map_in_order
 
@@ -48,6 +49,8 @@ serve()
 # chunk: each request costs the main process as much as listing 50 files. Not many more than a chunk has: the
 # next ones may take longer, and Ctrl-C waits for them.
 _REQUEST_SECONDS, _MOST_ENTRIES = 0.1, 128
+# More trays than processes: of chunks that come back while the main process still computes others.
+_SPARE_TRAYS = 4
 
 Result = TypeVar("Result")
 DoWork = Callable[[list[Entry]], Result]
@@ -62,14 +65,19 @@ class Working(Generic[Result]):
 
 
 @contextmanager
-def use_processes(work: DoWork[Result], opening: Opening, *, workers: int) -> Iterator[Working[Result]]:
-    """Work on chunks in processes, or by `work` itself where processes do not pay."""
+def use_processes(
+    work: DoWork[Result], opening: Opening, *, workers: int, tray: int = 0
+) -> Iterator[Working[Result]]:
+    """Work on chunks in processes, or by `work` itself where processes do not pay.
+
+    `tray`: bytes of memory to share with a process for the arrays of an answer.
+    """
     count = min(workers, count_processors())
     if count < 2 or not is_locked() or not is_python():
         yield Working(work)
         return
     patience = PATIENCE_SECONDS if count >= MANY_WORKERS else LONG_SECONDS
-    processes = Processes(opening, count=count, otherwise=work, patience=patience)
+    processes = Processes(opening, count=count, otherwise=work, patience=patience, tray=tray)
     try:
         yield Working(processes.work, lambda: processes.most_entries)
     finally:
@@ -84,7 +92,8 @@ def is_python() -> bool:
 class WorkerProcess:
     """One worker process. It is ready to work when `wait` has returned true; `failure`: why it is not."""
 
-    def __init__(self, opening: bytes) -> None:
+    def __init__(self, opening: bytes, trays: Trays | None = None) -> None:
+        self._trays = trays
         self._process = subprocess.Popen(
             [*name_python(), "-c", _CODE.format(path=list(map(str, sys.path)))],
             stdin=subprocess.PIPE,
@@ -92,6 +101,7 @@ class WorkerProcess:
             stderr=subprocess.DEVNULL,  # errors and warnings come in answers
             # Ctrl-C on a terminal is the main process's to answer.
             start_new_session=True,
+            pass_fds=[] if trays is None else [trays.descriptor],
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
             | getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
@@ -121,11 +131,17 @@ class WorkerProcess:
 
         After any error the process must not be asked again: its next answer may be to this request.
         """
+        lease = None if self._trays is None else self._trays.lend()
+        answer: Answer | None = None
         try:
-            send(self._requests, ([tuple(entry) for entry in entries], fatal))
-            answer: Answer | None = receive(self._answers)
+            tray = None if lease is None else lease.number
+            send(self._requests, ([tuple(entry) for entry in entries], fatal, tray))
+            answer = receive(self._answers, lease)
         except (OSError, ValueError):  # ValueError: the pipes are being closed
             return None
+        finally:
+            if answer is None and lease is not None:
+                lease.withdraw()
         return answer
 
     @property
@@ -168,8 +184,12 @@ class Processes(Generic[Result]):
     ended_by: tuple[type[BaseException], ...] = ()
     most_entries = 0  # that one call of `work` should be given; 0 for one chunk
 
-    def __init__(self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float) -> None:
-        self._opening, self._count, self._otherwise = pickle.dumps(opening), count, otherwise
+    def __init__(
+        self, opening: Opening, *, count: int, otherwise: DoWork[Result], patience: float, tray: int = 0
+    ) -> None:
+        self._trays = _make_trays(count, tray)
+        self._opening = pickle.dumps((opening, self._trays))
+        self._count, self._otherwise = count, otherwise
         self._lock = threading.Lock()
         self._all: list[WorkerProcess] = []
         self._idle: list[WorkerProcess] = []
@@ -205,7 +225,7 @@ class Processes(Generic[Result]):
         if self._closed:
             return None
         try:
-            process = WorkerProcess(self._opening)
+            process = WorkerProcess(self._opening, self._trays)
         except (OSError, MemoryError) as error:
             self._failure = error
             return None
@@ -294,6 +314,17 @@ class Processes(Generic[Result]):
             process.close(until=until)
         if self._starter.ident is not None:  # it was started
             self._starter.join()
+        if self._trays is not None:
+            self._trays.close()
+
+
+def _make_trays(count: int, size: int) -> Trays | None:
+    """Return memory to share; None where none is wanted, or there: answers then come through pipes."""
+    if not size or not can_share():
+        return None
+    with suppress(OSError, ValueError):
+        return Trays(count + _SPARE_TRAYS, size)
+    return None
 
 
 class Seat(Generic[Result]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -20,7 +20,7 @@ from wetread.runtime.scoring.dicom_columns import check_tags
 from wetread.runtime.scoring.input_digest import check_inputs, skip_written
 from wetread.runtime.scoring.output import Output, check_free, check_identity, open_output
 from wetread.runtime.scoring.output_opening import make_output
-from wetread.runtime.scoring.processes import Working, use_processes
+from wetread.runtime.scoring.processes import use_processes
 from wetread.runtime.scoring.row_encoding import Rows
 from wetread.runtime.scoring.rows import (
     check_band,
@@ -316,17 +316,14 @@ def score_source(
     )
     scorer = ChunkScorer(classifier, how, read=source.read)
     workers = options.workers or count_processors()
-    apart: AbstractContextManager[Working[list[Rows]]] = nullcontext(Working(scorer.score))
-    if classifier.device == "cpu":  # another device has one session, which the threads share
-        division = scorer.divide(classifier, read=source.read_file)
-        apart = use_processes(scorer.score, division.opening, workers=workers)
-    with apart as working:
+    division = scorer.divide(classifier, read=source.read_file)
+    with use_processes(division.work, division.opening, workers=workers, tray=division.tray) as working:
         joined = map_joined(
-            working.work,
+            division.complete(working.work, workers=workers),
             source.read_ahead(entries),
-            workers=workers,
+            workers=workers + division.beside,
             batch_size=options.batch_size,
-            most_entries=working.most_entries,
+            most_entries=lambda: min(working.most_entries(), division.most_entries),
         )
         with closing(joined):  # the threads end before the processes do
             for found in joined:

@@ -19,16 +19,21 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 import numpy as np
 
 from wetread.runtime.entries import Entry
+from wetread.runtime.scoring.shared_memory import Filling, Lease
 
-_MARK, _HEAD, _LENGTH = b"wetread:", struct.Struct("<8sQQ"), struct.Struct("<Q")
+_MARK, _HEAD, _ARRAY = b"wetread:", struct.Struct("<8sQQ"), struct.Struct("<Qq")
+_HERE = -1  # an array's bytes follow: it lies in no tray
 _LOOK_SECONDS = 5.0
 
 
 class Work(Protocol):
     """What is done with a chunk of inputs, such as `ChunkScorer.score`."""
 
-    def __call__(self, entries: list[Entry], *, fatal: Collection[int] = ()) -> Any:
-        """Do it. `fatal`: positions of inputs that are not read, because they end the process."""
+    def __call__(self, entries: list[Entry], *arguments: Any, **how: Any) -> Any:
+        """Do it. `fatal`, a keyword: positions of inputs that are not read, because they end the process.
+
+        `allocate`, where trays are lent: makes the arrays that are sent back.
+        """
         ...
 
 
@@ -70,23 +75,28 @@ def _end_with_the_main_process() -> None:
 
 
 def _serve(requests: BinaryIO, answers: BinaryIO) -> None:
-    opening = receive(requests)
-    if opening is None:
+    if (opened := receive(requests)) is None:
         return
+    opening, trays = opened
     try:
         work = opening()
     except Exception as error:  # noqa: BLE001 - the main process says it
         return send(answers, Answer(None, _make_portable(error)))
     send(answers, os.getpid())
     while (request := receive(requests)) is not None:
-        send(answers, _answer(work, *request))
+        entries, fatal, tray = request
+        filling = None if tray is None else trays.fill(tray)
+        send(answers, _answer(work, entries, fatal, filling), filling)
 
 
-def _answer(work: Work, entries: list[tuple[Any, ...]], fatal: tuple[int, ...]) -> Answer:
+def _answer(
+    work: Work, entries: list[tuple[Any, ...]], fatal: tuple[int, ...], filling: Filling | None
+) -> Answer:
+    how = {} if filling is None else {"allocate": filling.allocate}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            result, error = work([Entry(*entry) for entry in entries], fatal=fatal), None
+            result, error = work([Entry(*entry) for entry in entries], fatal=fatal, **how), None
         except Exception as raised:  # noqa: BLE001 - it ends the run, as it would in a thread
             result, error = None, _make_portable(raised)
     return Answer(result, error, tuple((each.category, str(each.message)) for each in caught))
@@ -104,26 +114,38 @@ def _make_portable(error: Exception) -> Exception:
     return error
 
 
-def send(stream: BinaryIO, message: object) -> None:
-    """Write a message: two lengths, its pickle, and the bytes of its arrays, each after its length."""
+def send(stream: BinaryIO, message: object, filling: Filling | None = None) -> None:
+    """Write a message: two lengths, its pickle, and its arrays: each its length, its place, and its bytes.
+
+    Of an array that lies in the tray of `filling`, the place there stands for the bytes.
+    """
     arrays: list[pickle.PickleBuffer] = []
     data = pickle.dumps(message, protocol=5, buffer_callback=arrays.append)
-    send_pickled(stream, data, arrays)
+    send_pickled(stream, data, arrays, filling)
 
 
-def send_pickled(stream: BinaryIO, data: bytes, arrays: Collection[pickle.PickleBuffer] = ()) -> None:
+def send_pickled(
+    stream: BinaryIO,
+    data: bytes,
+    arrays: Collection[pickle.PickleBuffer] = (),
+    filling: Filling | None = None,
+) -> None:
     """Write a message that was pickled before."""
     stream.write(_HEAD.pack(_MARK, len(data), len(arrays)))
     stream.write(data)
     for array in arrays:
-        content = array.raw()
-        stream.write(_LENGTH.pack(content.nbytes))
-        stream.write(content)
+        content, place = array.raw(), None if filling is None else filling.find(array)
+        stream.write(_ARRAY.pack(content.nbytes, _HERE if place is None else place))
+        if place is None:
+            stream.write(content)
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> Any:
-    """Read a message; None where the stream has ended, also in the middle of one. Raises ValueError."""
+def receive(stream: BinaryIO, lease: Lease | None = None) -> Any:
+    """Read a message; None where the stream has ended, also in the middle of one. Raises ValueError.
+
+    `lease`: of the tray that was lent to what answers.
+    """
     if (head := _read_whole(stream, _HEAD.size)) is None:
         return None
     mark, length, count = _HEAD.unpack(head)
@@ -133,9 +155,11 @@ def receive(stream: BinaryIO) -> Any:
         return None
     arrays = []
     for _ in range(count):
-        if (head := _read_whole(stream, _LENGTH.size)) is None:
+        if (head := _read_whole(stream, _ARRAY.size)) is None:
             return None
-        if (array := _read_whole(stream, *_LENGTH.unpack(head))) is None:
+        size, place = _ARRAY.unpack(head)
+        array = _read_whole(stream, size) if place == _HERE or lease is None else lease.view(place, size)
+        if array is None:
             return None
         arrays.append(array)
     return pickle.loads(data, buffers=arrays)

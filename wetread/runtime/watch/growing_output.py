@@ -179,7 +179,7 @@ class GrowingRows:
             return
 
     def _score(self, entries: list[Entry]) -> list[Chunk]:
-        return [self._division.finish(*part) for part in self._standing.work_on(entries)]
+        return [chunk for part in self._standing.work_on(entries) for chunk in self._division.finish(*part)]
 
     def rest(self) -> None:
         """Let go of what nothing needs just now. To be called now and then while nothing comes."""
