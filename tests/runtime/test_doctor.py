@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,21 @@ def test_a_package_that_is_half_installed_is_a_problem(tmp_path, monkeypatch):
 def test_no_package_at_all_is_a_problem_that_names_what_to_install():
     finding = doctor.judge_rivals("onnxruntime", [], advice="pip uninstall all, then install one")
     assert finding == Finding("onnxruntime", PROBLEM, "none installed", "install one")
+
+
+def test_a_folder_that_was_copied_and_not_installed_is_told(monkeypatch):
+    def find(name: str) -> metadata.Distribution:
+        if name == "wetread":
+            raise metadata.PackageNotFoundError(name)
+        return whole(name)
+
+    whole = metadata.Distribution.from_name
+    monkeypatch.undo()  # the extras that all tests here suppose
+    monkeypatch.setattr(metadata.Distribution, "from_name", find)
+    found = {each.topic: each for each in doctor.examine()}
+    assert found["wetread"].level == PROBLEM
+    assert found["extras"].level == NOTE and "was copied, not installed" in found["extras"].found
+    assert found["extras"].advice == "Install its wheel, or its bundle."
 
 
 def test_a_changed_model_is_a_problem(tmp_path, toy_model):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from wetread.environment import keep_home_clean, name_python
@@ -290,7 +291,10 @@ def _try_device(device: str) -> Finding:
 
 
 def list_extras() -> dict[str, tuple[str, ...]]:
-    """List the packages of each of wetread's extras, from its metadata."""
+    """List the packages of each of wetread's extras, from its metadata.
+
+    Raises PackageNotFoundError without metadata: wetread's folder was copied, or put on the path.
+    """
     extras: dict[str, tuple[str, ...]] = {}
     for text in metadata.requires("wetread") or ():
         if found := _REQUIREMENT.match(text):
@@ -299,9 +303,13 @@ def list_extras() -> dict[str, tuple[str, ...]]:
 
 
 def _examine_extras() -> Iterator[Finding]:
-    extras = {
-        name: packages for name, packages in list_extras().items() if not is_from_bundle() or name in _BUNDLED
-    }
+    try:
+        listed = list_extras()
+    except metadata.PackageNotFoundError:
+        found = f"not known: {Path(__file__).parents[1]} was copied, not installed"
+        yield Finding("extras", NOTE, found, "Install its wheel, or its bundle.")
+        return
+    extras = {name: packages for name, packages in listed.items() if not is_from_bundle() or name in _BUNDLED}
     installed = [[package for package in packages if _is_installed(package)] for packages in extras.values()]
     with ThreadPoolExecutor(machine.read_processor().count) as pool:
         broken = list(pool.map(try_imports, installed))
