@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import socket
 import threading
@@ -97,6 +98,19 @@ def test_an_idle_association_looks_seldom(start, monkeypatch):
         time.sleep(1)
         assert 3 <= len(looks) <= 12
         association.release()
+
+
+def test_where_descriptors_run_out_an_association_is_guarded_all_the_same(start, monkeypatch):
+    def refuse() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(association_waiting.socket, "socketpair", refuse)
+    with start() as node:
+        assert node.send(make_image(1)) == [0]
+        with socket.create_connection((HERE, node.port), timeout=10) as peer:
+            peer.sendall(b"\x01\x00\xff\xff\xff\x00" + bytes(64))  # a PDU of 4 GB
+            assert peer.recv(1) == b""
+        until(lambda: len(node.rows()) == 1)
 
 
 def test_no_item_of_a_queue_is_missed(monkeypatch):

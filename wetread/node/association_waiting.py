@@ -16,8 +16,14 @@ _SECONDS = 0.1  # the longest wait: timeouts, and an end that nobody announces, 
 
 
 def wait_for_events(association: Any) -> None:
-    """Let both threads of an association wait. It must have its connection, and not have been started."""
-    _Connection(association.dul)
+    """Let both threads of an association wait. It must have its connection, and not have been started.
+
+    Where the system has no further descriptor, they go on asking.
+    """
+    try:
+        _Connection(association.dul)
+    except OSError:
+        return
     news = _News()
     association.dul.to_user_queue = news.make_queue()
     association.dimse.msg_queue = news.make_queue()

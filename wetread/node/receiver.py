@@ -116,7 +116,6 @@ class Receiver:
         link: Any = event.assoc.dul
         connection, machine = link.socket, link.state_machine
         close_always(connection)
-        wait_for_events(event.assoc)
         act = machine.do_action
 
         def read_bounded(count: int) -> memoryview:
@@ -142,6 +141,8 @@ class Receiver:
                 link.to_user_queue.put(_make_abort() if event.assoc.is_established else None)
 
         connection.recv, machine.do_action = read_bounded, act_or_end
+        # At last: pynetdicom swallows what a handler raises, and goes on without what would follow.
+        wait_for_events(event.assoc)
 
     def _check_caller(self, event: Event) -> None:
         caller = event.assoc.requestor

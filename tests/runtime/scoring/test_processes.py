@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import pickle
@@ -221,6 +222,24 @@ def test_a_gpu_has_one_session_for_which_all_decode(toy_model, options, images, 
     assert len(started) == (3 if apart else 0) and not any(map(is_alive, started))
     assert device.shapes == {(4, *classifier.spec.pixels.shape)}
     assert device.most == 2 and len(device.threads) > 2
+
+
+@pytest.mark.skipif(not can_share(), reason="this system has no memory without a name")
+def test_shared_memory_is_gone_with_the_run(toy_model, options, tmp_path, monkeypatch):
+    def count() -> int:
+        links = (place for place in Path("/proc/self/fd").iterdir())
+        return sum("memfd:wetread" in os.readlink(place) for place in links if place.is_symlink())
+
+    classifier = Classifier(toy_model, device="cpu")
+    Device(classifier, monkeypatch)
+    shared = note_views(monkeypatch)
+    gc.disable()
+    try:
+        with only_processes():
+            score(classifier, replace(options, output=str(tmp_path / "x.csv")))
+        assert shared and count() == 0
+    finally:
+        gc.enable()
 
 
 def test_a_gpu_computes_while_the_processes_are_busy(toy_model, options, tmp_path, monkeypatch):

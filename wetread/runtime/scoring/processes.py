@@ -316,6 +316,7 @@ class Processes(Generic[Result]):
             self._starter.join()
         if self._trays is not None:
             self._trays.close()
+            self._trays = None  # not left to the garbage collector
 
 
 def _make_trays(count: int, size: int) -> Trays | None:
