@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
 import socket
 import threading
 import time
@@ -86,9 +88,9 @@ def test_an_idle_association_looks_seldom(start, monkeypatch):
     looks = []
     wait = association_waiting._Connection._wait
 
-    def note(self: Any, connection: socket.socket) -> None:
+    def note(self: Any, connection: socket.socket, bell: socket.socket) -> None:
         looks.append(connection)
-        wait(self, connection)
+        wait(self, connection, bell)
 
     monkeypatch.setattr(association_waiting._Connection, "_wait", note)
     with start() as node:
@@ -111,6 +113,40 @@ def test_where_descriptors_run_out_an_association_is_guarded_all_the_same(start,
             peer.sendall(b"\x01\x00\xff\xff\xff\x00" + bytes(64))  # a PDU of 4 GB
             assert peer.recv(1) == b""
         until(lambda: len(node.rows()) == 1)
+
+
+def test_many_connections_keep_their_descriptors(start, monkeypatch):
+    """`select` knows 1024: where they become scarce, an association asks as it did."""
+    monkeypatch.setattr(association_waiting, "_LAST_DESCRIPTOR", 0)
+    with start() as node:
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+        with contextlib.ExitStack() as held:
+            for _ in range(5):
+                held.enter_context(socket.create_connection((HERE, node.port), timeout=10))
+            until(lambda: len(find_threads()) >= 10)
+            assert node.send(make_image(1)) == [0]
+            if before:
+                assert len(os.listdir("/proc/self/fd")) <= before + 10 + 1  # both ends are in this process
+        until(lambda: len(node.rows()) == 1)
+
+
+def test_a_thread_that_cannot_start_holds_no_descriptor(start, monkeypatch):
+    def refuse(self: threading.Thread) -> None:
+        if type(self).__name__ == "Association":
+            raise RuntimeError("can't start new thread")
+        whole(self)
+
+    whole, pairs, make = threading.Thread.start, [], socket.socketpair
+    monkeypatch.setattr(association_waiting.socket, "socketpair", lambda: pairs.append(1) or make())
+    with start() as node:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with socket.create_connection((HERE, node.port), timeout=10) as peer:
+                assert peer.recv(1) == b""
+        assert not pairs
+        assert node.send(make_image(1)) == [0]
+        until(lambda: len(node.rows()) == 1)
+    assert pairs
 
 
 def test_no_item_of_a_queue_is_missed(monkeypatch):

@@ -13,17 +13,14 @@ import threading
 from typing import Any
 
 _SECONDS = 0.1  # the longest wait: timeouts, and an end that nobody announces, are looked for as often
+# Waiting takes two descriptors. Higher ones are left to connections: `select`, by which pynetdicom looks,
+# knows 1024 in all.
+_LAST_DESCRIPTOR = 256
 
 
 def wait_for_events(association: Any) -> None:
-    """Let both threads of an association wait. It must have its connection, and not have been started.
-
-    Where the system has no further descriptor, they go on asking.
-    """
-    try:
-        _Connection(association.dul)
-    except OSError:
-        return
+    """Let both threads of an association wait. It must have its connection, and not have been started."""
+    _Connection(association.dul)
     news = _News()
     association.dul.to_user_queue = news.make_queue()
     association.dimse.msg_queue = news.make_queue()
@@ -38,41 +35,49 @@ class _Connection:
 
     def __init__(self, link: Any) -> None:
         self._link, self._look = link, link._is_transport_event
-        self._bell, self._button = socket.socketpair()
-        for end in (self._bell, self._button):
-            end.setblocking(False)
+        self._bell: socket.socket | None = None
+        self._button: socket.socket | None = None
         self._run, self._send, self._kill = link.run, link.send_pdu, link.kill_dul
         link._is_transport_event = self.look
         link.run, link.send_pdu, link.kill_dul = self.run, self.send, self.kill
 
     def run(self) -> None:
-        """Do what the thread does."""
+        """Do what the thread does. A thread that cannot be started holds no descriptor."""
         try:
+            bell, button = socket.socketpair()
+        except OSError:  # no descriptor is left: it goes on asking
             self._run()
-        finally:
-            self._bell.close()
-            self._button.close()
+            return
+        with bell, button:
+            if max(bell.fileno(), button.fileno()) < _LAST_DESCRIPTOR:
+                bell.setblocking(False)
+                button.setblocking(False)
+                self._bell, self._button = bell, button
+            else:
+                bell.close()
+                button.close()
+            self._run()
 
     def look(self) -> bool:
         """Wait for the peer, or for something to send; say whether the peer sent anything."""
-        link = self._link
+        link, bell = self._link, self._bell
         connection = link.socket
-        if connection is None or link.state_machine.current_state == "Sta13":
+        if bell is None or connection is None or link.state_machine.current_state == "Sta13":
             return bool(self._look())  # at the end it looks once, and closes the connection
         if connection.ready:
             return bool(self._look())
         # `ready` made an event of a connection that has failed.
         if link.event_queue.empty() and connection.socket is not None:
-            self._wait(connection.socket)
+            self._wait(connection.socket, bell)
             if not link._process_recv_primitive():  # pynetdicom would see what is to be sent a round later
                 return bool(self._look())
         return False
 
-    def _wait(self, connection: socket.socket) -> None:
+    def _wait(self, connection: socket.socket, bell: socket.socket) -> None:
         try:
-            ready, _, _ = select.select([connection, self._bell], [], [], _SECONDS)
-            if self._bell in ready:
-                self._bell.recv(4096)
+            ready, _, _ = select.select([connection, bell], [], [], _SECONDS)
+            if bell in ready:
+                bell.recv(4096)
         except (OSError, ValueError):  # the connection was closed meanwhile, as the next look finds
             return
 
@@ -87,6 +92,8 @@ class _Connection:
         self._ring()
 
     def _ring(self) -> None:
+        if self._button is None:  # the thread looks before it waits
+            return
         try:
             self._button.send(b"!")
         except OSError:  # it rings already, or the thread is over

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -175,25 +176,39 @@ def test_a_small_job_starts_no_process(classifier, options, monkeypatch):
 
 
 class Device:
-    """Stands for a session on a GPU: notes the shapes that it gets, and how many batches at a time."""
+    """Stands for a session on a GPU: notes the shapes that it gets, and how many batches at a time.
+
+    The first one takes until `first` lets it go.
+    """
 
     def __init__(self, classifier: Classifier, monkeypatch) -> None:
-        self._classify, self._lock, self._now = classifier.classify, threading.Lock(), 0
-        self.shapes, self.threads, self.most = set(), set(), 0
+        self._classify, self._lock = classifier.classify, threading.Lock()
+        self.now, self.most, self.shapes = 0, 0, set()
+        self.first: Callable[[Device], object] = lambda _: None
         monkeypatch.setattr(classifier, "device", "cuda")
         monkeypatch.setattr(classifier, "classify", self)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         with self._lock:
-            self._now += 1
-            self.most = max(self.most, self._now)
+            self.now += 1
+            self.most = max(self.most, self.now)
+            is_first = not self.shapes
             self.shapes.add(images.shape)
-            self.threads.add(threading.current_thread())
+        if is_first:
+            self.first(self)
         time.sleep(0.01)
         found = self._classify(images)
         with self._lock:
-            self._now -= 1
+            self.now -= 1
         return found
+
+
+def until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    """Wait for what must happen."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
 
 
 def note_views(monkeypatch) -> list[int]:
@@ -214,6 +229,7 @@ def test_a_gpu_has_one_session_for_which_all_decode(toy_model, options, images, 
     how = replace(options, workers=3, dicom_tags=("Modality",))
     whole = score(classifier, how)
     device, shared = Device(classifier, monkeypatch), note_views(monkeypatch)
+    device.first = lambda _: until(lambda: device.most == 2)
     if apart == "pipes":
         monkeypatch.setattr(processes, "can_share", lambda: False)
     with only_processes() if apart else nullcontext([]) as started:
@@ -221,7 +237,7 @@ def test_a_gpu_has_one_session_for_which_all_decode(toy_model, options, images, 
     assert len(shared) == (15 if apart == "shared" and can_share() else 0)
     assert len(started) == (3 if apart else 0) and not any(map(is_alive, started))
     assert device.shapes == {(4, *classifier.spec.pixels.shape)}
-    assert device.most == 2 and len(device.threads) > 2
+    assert device.most == 2
 
 
 @pytest.mark.skipif(not can_share(), reason="this system has no memory without a name")
@@ -247,21 +263,18 @@ def test_a_gpu_computes_while_the_processes_are_busy(toy_model, options, tmp_pat
     classifier = Classifier(toy_model, device="cpu")
     device = Device(classifier, monkeypatch)
     work, busy, seen = processes.Processes.work, [], []
-    compute = device.__call__
+    device.first = lambda _: until(lambda: 2 in seen)
 
     def note_work(self: processes.Processes, entries: list[Entry]) -> object:
         busy.append(entries)
+        if device.now:
+            seen.append(len(busy))
         try:
             return work(self, entries)
         finally:
             busy.remove(entries)
 
-    def note_computing(images: np.ndarray) -> np.ndarray:
-        seen.append(len(busy))
-        return compute(images)
-
     monkeypatch.setattr(processes.Processes, "work", note_work)
-    monkeypatch.setattr(classifier, "classify", note_computing)
     monkeypatch.setenv("WETREAD_TEST_SLOW", "0.005")
     with only_processes():
         score(classifier, replace(options, output=str(tmp_path / "x.csv"), workers=2))

@@ -122,3 +122,13 @@ def test_where_there_is_no_memory_nothing_stays_open():
     with pytest.raises(OSError):
         Trays(1, 1 << 60)
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_no_standard_stream_takes_the_place_of_the_memory():
+    code = (
+        "import os\nfrom wetread.runtime.scoring.shared_memory import Trays\n"
+        "out = os.dup(1)\n[os.close(number) for number in (0, 1, 2)]\n"
+        "os.write(out, str(Trays(1, 4096).descriptor > 2).encode())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
+    assert done.stdout == b"True"

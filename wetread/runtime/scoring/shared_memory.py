@@ -55,7 +55,7 @@ class Trays:
 
     def __init__(self, count: int, size: int) -> None:
         self.size = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-        self.descriptor = os.memfd_create("wetread", os.MFD_CLOEXEC)
+        self.descriptor = _make_memory()
         self._free = list(range(count))
         try:
             os.ftruncate(self.descriptor, count * self.size)
@@ -91,6 +91,19 @@ class Trays:
     def close(self) -> None:
         """Let no further process have this memory. What holds arrays in it may go on using them."""
         os.close(self.descriptor)
+
+
+def _make_memory() -> int:
+    """Return a descriptor that no standard stream of a process takes the place of. Raises OSError."""
+    made = os.memfd_create("wetread", os.MFD_CLOEXEC)
+    if made > 2:
+        return made
+    import fcntl
+
+    try:
+        return fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(made)
 
 
 class Filling:
