@@ -60,6 +60,7 @@ class Status(StrEnum):
     UNREADABLE = "unreadable"
     UNSUPPORTED = "unsupported"
     BLANK = "blank"
+    NO_ANSWER = "no_answer"
     OUT_OF_SCOPE = "out_of_scope"
 
     def __repr__(self) -> str:
@@ -67,7 +68,7 @@ class Status(StrEnum):
 
 
 class ImageError(WetreadError):
-    """One input has no pixels; `status` is the word that its row carries, any but OK.
+    """One input has no score; `status` is the word that its row carries, any but OK.
 
     `errno`: the system's number of the error, where an input could not be read now and may be later: a local
     file, or one for which there was no memory (ENOMEM).

@@ -155,6 +155,21 @@ def test_the_report_is_json_and_a_table(report, float32_model):
     assert all(len(row) == len(rows[0]) for row in rows)
 
 
+def test_a_model_that_answers_no_probabilities_fails_in_json_too(toy, float32_model, folder, tmp_path):
+    model = onnx.load(float32_model)
+    (layer,) = [node for node in model.graph.node if node.name == "conv2d_1/Conv"]
+    (bias,) = [tensor for tensor in model.graph.initializer if tensor.name == layer.input[2]]
+    bias.CopyFrom(numpy_helper.from_array(np.full_like(numpy_helper.to_array(bias), np.nan), bias.name))
+    spec = extract_spec(float32_model.read_bytes(), name="float32")
+    broken = rewrite(model, tmp_path / "broken.onnx", spec)
+    report = measure_parity(toy.run, models=[broken], images=folder, by_layer=True)
+    assert not report.passed and not report.models[0].passed
+    write_report(report, tmp_path / "report.json")
+    values = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
+    assert values["models"][0]["max_difference"] is None
+    assert "conv2d_1" in describe_report(report)
+
+
 def test_models_of_two_networks_are_not_compared(toy, float32_model, folder, tmp_path):
     spec = extract_spec(float32_model.read_bytes(), name="float32")
     graph, other = onnx.load(float32_model), tmp_path / "other.onnx"

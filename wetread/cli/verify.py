@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,6 +30,7 @@ def verify(
     from dataclasses import asdict
 
     from wetread.cli.tables import print_rows, print_table
+    from wetread.runtime.files.json_text import write_record
     from wetread.runtime.gcs.billing import bill_project
     from wetread.runtime.model.packaged import choose_model
     from wetread.runtime.model.verify import describe_processor, verify_model
@@ -39,8 +38,7 @@ def verify(
     with bill_project(project):
         report = verify_model(choose_model(model), device=device, public_key=public_key)
     if as_json:
-        values = _replace_no_numbers({**asdict(report), "passed": report.passed})
-        print(json.dumps(values, indent=2, allow_nan=False))
+        print(write_record({**asdict(report), "passed": report.passed}), end="")
     else:
         print_rows(
             [
@@ -52,12 +50,3 @@ def verify(
         print_table(("check", "", "expected", "received"), rows)
         print("this machine may use it" if report.passed else "this machine must not use it")
     raise typer.Exit(0 if report.passed else 1)
-
-
-def _replace_no_numbers(value: Any) -> Any:
-    """Replace what is no finite number by None: JSON has neither NaN nor infinity."""
-    if isinstance(value, dict):
-        return {key: _replace_no_numbers(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_no_numbers(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

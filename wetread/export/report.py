@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from wetread.export.layer_by_layer import LIMITS, LayerDifference
 from wetread.export.owner_comparison import Gap, OwnerReport, describe_owner
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
+from wetread.runtime.files.json_text import write_record
 
 _SHOWN_FLIPS = 20
 
@@ -255,6 +255,6 @@ def check_folder(path: str | os.PathLike[str]) -> None:
 def write_report(report: ParityReport, path: str | os.PathLike[str]) -> None:
     """Write all of a report as JSON. Raises ExportError."""
     try:
-        write_file(path, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+        write_file(path, write_record(report.to_dict()).encode())
     except OSError as error:
         raise ExportError(f"{os.fspath(path)} cannot be written: {error.strerror}.") from error

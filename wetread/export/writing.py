@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 
 from wetread.errors import ExportError
 from wetread.export.options import ExportOptions, ExportResult
 from wetread.runtime.files.atomic import write_file
+from wetread.runtime.files.json_text import write_record
 from wetread.runtime.machine import read_processor
 from wetread.runtime.model.signature import sign_model, signature_path
 from wetread.runtime.model.verify import describe_processor
@@ -35,7 +35,7 @@ def write_model(data: bytes, result: ExportResult, options: ExportOptions) -> Ex
             "machine": describe_processor(read_processor()),
             "chosen": result.spec.quantization,
         }
-        _replace(report, (json.dumps({**summary, "candidates": rows}, indent=2) + "\n").encode())
+        _replace(report, write_record({**summary, "candidates": rows}).encode())
     if options.sign is not None:
         signature = companions[1]
         _replace(signature, sign_model(data, key=options.sign))

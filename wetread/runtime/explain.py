@@ -26,6 +26,7 @@ from wetread.runtime.images.dicom.display import Display, read_display
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import Pixels, inner_size, read_input, read_picture
 from wetread.runtime.images.recipe import PixelRecipe
+from wetread.runtime.model.answers import check_answers
 from wetread.runtime.model.scope import INSIDE, OUTSIDE
 from wetread.runtime.scoring.batches import Model
 from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON
@@ -122,9 +123,9 @@ def explain_image(
 ) -> Explanation:
     """Find the parts of an image that speak for a label (default: the predicted one).
 
-    `data`: the bytes of an image file. `method`: 'occlusion' or 'cam'. Raises ImageError if it has no pixels,
-    UsageError for a label that the model does not have, and ModelError for 'cam' if the model was exported
-    without it.
+    `data`: the bytes of an image file. `method`: 'occlusion' or 'cam'. Raises ImageError if it has no pixels
+    or the model no answer, UsageError for a label that the model does not have, and ModelError for 'cam' if
+    the model was exported without it.
     """
     spec = model.spec
     if label is not None and label not in spec.labels:
@@ -133,6 +134,7 @@ def explain_image(
         raise UsageError(f"--method must be {' or '.join(METHODS)}, not {method!r}.")
     pixels = read_input(data, spec.pixels, max_memory=max_memory)
     found = model.classify(pixels[None])
+    check_answers(found)
     answer = int(spec.decide(found)[0])
     column = answer if label is None else spec.labels.index(label)
     patches: tuple[tuple[int, int], ...] = ()
@@ -240,7 +242,9 @@ def _classify_hidden(
         return model.classify(batch)[: len(chosen)]
 
     with ThreadPoolExecutor(count_processors()) as pool:
-        return np.concatenate(list(pool.map(classify, range(0, len(spots), _BATCH))))
+        found = np.concatenate(list(pool.map(classify, range(0, len(spots), _BATCH))))
+    check_answers(found)
+    return found
 
 
 def _log_odds(probabilities: Floats, column: int) -> NDArray[np.float64]:

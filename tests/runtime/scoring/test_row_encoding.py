@@ -30,7 +30,7 @@ NAMES = st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=12)
     min_size=1, max_size=8
 ).map(lambda name: name.decode("utf-8", "surrogateescape"))
 LABELS = (("NORMAL", "PNEUMONIA"), ('a,"b', "50%", "%s", "ünï\\"), ("a\rb", "c"), ("x\ud800", "y"))
-FIRST = st.floats(0, 1, width=32) | st.sampled_from([1e-4, 1e-5, 0.5, 1.0, 5e-8, float("nan")])
+FIRST = st.floats(0, 1, width=32) | st.sampled_from([1e-4, 1e-5, 0.5, 1.0, 5e-8])
 
 
 def keep(chunk: Chunk) -> Chunk:
@@ -63,9 +63,8 @@ def score(names: list[str | None], first: list[float], labels: tuple[str, ...]) 
 )
 def test_both_ways_give_the_same_rows(kind, labels, rows):
     model, scored = score([name for name, _ in rows], [value for _, value in rows], labels)
-    with np.errstate(invalid="ignore"):
-        found = Encoder(model, kind=kind, finish=keep).encode(scored)
-        assert found == encode_chunk(make_chunk(model, scored), labels, kind=kind)
+    found = Encoder(model, kind=kind, finish=keep).encode(scored)
+    assert found == encode_chunk(make_chunk(model, scored), labels, kind=kind)
 
 
 @dataclass
@@ -104,13 +103,12 @@ def test_both_ways_give_the_same_rows_with_a_scope(kind, refuse, rows):
         breaches=[row[3] for row in good],
     )
     finish = refuse_chunk if refuse else keep
-    with np.errstate(invalid="ignore"):
-        found = Encoder(model, kind=kind, optional=SCOPED, finish=finish).encode(scored)
-        whole = finish(make_chunk(model, scored))
-        assert found == encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED)
-        assert json.dumps(found.describe()) == json.dumps(
-            encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED).describe()
-        )
+    found = Encoder(model, kind=kind, optional=SCOPED, finish=finish).encode(scored)
+    whole = finish(make_chunk(model, scored))
+    assert found == encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED)
+    assert json.dumps(found.describe()) == json.dumps(
+        encode_chunk(whole, model.spec.labels, kind=kind, optional=SCOPED).describe()
+    )
 
 
 def test_ordinary_rows_make_no_predictions(monkeypatch):

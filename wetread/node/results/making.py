@@ -16,6 +16,7 @@ from wetread.node.store import Store
 from wetread.runtime.explain import explain_image
 from wetread.runtime.images.limits import MAX_MEMORY
 from wetread.runtime.images.pixels import read_input
+from wetread.runtime.model.answers import check_answers
 from wetread.runtime.model.scope import INSIDE, OUTSIDE
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.rows import SCOPE, SCOPE_REASON, Prediction, make_predictions
@@ -67,13 +68,15 @@ def make_result(
 ) -> Dataset:
     """Score a DICOM file's bytes and make a result, 'sr' or 'sc'.
 
-    Raises ImageError where it has no pixels or lacks what an archive files it by, MissingExtraError without
-    pydicom or highdicom.
+    Raises ImageError where it has no pixels, gets no answer or lacks what an archive files it by,
+    MissingExtraError without pydicom or highdicom.
     """
     origin = read_origin(data, model_digest=classifier.digest)
     spec, name = classifier.spec, Path(classifier.name).stem
     pixels = read_input(data, spec.pixels, max_memory=max_memory)
-    (prediction,) = make_predictions([path], classifier.classify(pixels[None]), spec)
+    found = classifier.classify(pixels[None])
+    check_answers(found)
+    (prediction,) = make_predictions([path], found, spec)
     reason = find_reason(classifier, data, pixels, max_memory=max_memory)
     if reason is not None:
         scope = {SCOPE: OUTSIDE if reason else INSIDE, SCOPE_REASON: reason or None}

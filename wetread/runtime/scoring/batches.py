@@ -20,6 +20,7 @@ from wetread.errors import ImageError, SlowImageWarning, UsageError, WetreadErro
 from wetread.runtime.entries import Entry
 from wetread.runtime.images.limits import MAX_MEMORY, lack_memory
 from wetread.runtime.images.pixels import read_input
+from wetread.runtime.model.answers import are_probabilities, lack_answer
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.rows import (
     Prediction,
@@ -196,7 +197,10 @@ def map_joined(
 
 
 def score_decoded(model: Model, entries: list[Entry], decoded: Decoded, *, batch_size: int) -> Scored:
-    """Compute the probabilities of a chunk of entries that were decoded."""
+    """Compute the probabilities of a chunk of entries that were decoded.
+
+    An image of which the model answers no probabilities is a failure.
+    """
     pixels, start = decoded.pixels, perf_counter()
     count = len(pixels)
     # Some providers tune themselves to each shape, so they get only one: a whole batch, the rest of it black.
@@ -206,15 +210,36 @@ def score_decoded(model: Model, entries: list[Entry], decoded: Decoded, *, batch
     else:
         batch = pixels
     probabilities, unlike = _compute(model, batch) if count else (_NOTHING, None)
-    return Scored(
+    probabilities = probabilities[:count]
+    scored = Scored(
         entries,
         decoded.failures,
         pixels,
-        probabilities[:count],
-        unlike,
+        probabilities,
+        unlike if unlike is None else unlike[:count],
         decoded.breaches,
         Seconds(decoded.reading, decoded.decoding, perf_counter() - start),
         decoded.tags,
+    )
+    fits = are_probabilities(probabilities)
+    return scored if fits.all() else _refuse_answers(scored, fits)
+
+
+def _refuse_answers(scored: Scored, fits: NDArray[np.bool_]) -> Scored:
+    """Make failures of the images whose answers do not fit: boolean, as many as have pixels."""
+    answers = iter(zip(fits, scored.probabilities, strict=True))
+    failures = list(scored.failures)
+    for at, (entry, failure) in enumerate(zip(scored.entries, scored.failures, strict=True)):
+        if failure is None:
+            is_fit, answer = next(answers)
+            failures[at] = None if is_fit else make_failure(entry.name, lack_answer(answer))
+    return replace(
+        scored,
+        failures=failures,
+        pixels=scored.pixels[fits],
+        probabilities=scored.probabilities[fits],
+        unlike=None if scored.unlike is None else scored.unlike[fits],
+        breaches=[breach for breach, is_fit in zip(scored.breaches, fits, strict=True) if is_fit],
     )
 
 

@@ -176,8 +176,8 @@ class Encoder:
 
 
 def _are_ordinary(probabilities: NDArray[np.float32]) -> bool:
-    """Whether all values are finite, and written by numpy as by Python."""
-    return bool(np.isfinite(probabilities).all()) and not (probabilities == _OTHERWISE).any()
+    """Whether all values are written by numpy as by Python."""
+    return not (probabilities == _OTHERWISE).any()
 
 
 def _list_forms(labels: tuple[str, ...], kind: str, optional: tuple[str, ...]) -> list[str]:

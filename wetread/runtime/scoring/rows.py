@@ -125,7 +125,7 @@ def count_scope(predictions: Iterable[Prediction]) -> dict[str, int]:
 
 
 def make_failure(path: str, error: ImageError) -> Prediction:
-    """Make the Prediction of an input that has no pixels."""
+    """Make the Prediction of an input that has no score."""
     return Prediction(path, error.status, error=str(error), errno=error.errno)
 
 
