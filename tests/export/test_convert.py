@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -120,6 +121,32 @@ def test_float16_holds_the_gate(toy, float32_model, tmp_path):
     assert all(candidate.speed > 0 for candidate in result.candidates)
     assert result.size < 0.65 * float32_model.stat().st_size
     assert Classifier(output, device="cpu").spec.precision == "float16"
+
+
+@pytest.mark.parametrize(("factor", "holds"), [(1e6, False), (1e2, True)])
+def test_a_float16_form_that_would_overflow_on_a_gpu_is_refused(toy, tmp_path, factor, holds):
+    """A network that computes the same by larger numbers in between: half precision ends at 65,504."""
+    import keras
+
+    run = tmp_path / "run"
+    shutil.copytree(toy.run, run)
+    model = keras.saving.load_model(run / "model.keras", compile=False)
+    first, second = (model.get_layer(name) for name in ("conv2d", "conv2d_1"))
+    first.set_weights([weight * factor for weight in first.get_weights()])
+    kernel, bias = second.get_weights()
+    second.set_weights([kernel / factor, bias])
+    model.save(run / "model.keras")
+    output, options = tmp_path / "half.onnx", ExportOptions(precision="float16")
+    if holds:
+        assert export_run(run, output=output, options=options).candidates[1].holds
+        return
+    with pytest.raises(
+        GateError, match=r"float16 ends at 65,504, and conv2d\S* reaches [\d.,e+]+ on"
+    ) as caught:
+        export_run(run, output=output, options=options)
+    whole, half = caught.value.candidates
+    assert whole.holds and not half.holds and not half.chosen
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_nothing_appears_when_the_conversion_disagrees(toy, tmp_path, monkeypatch):

@@ -48,3 +48,11 @@ def test_near_ties_are_counted_apart():
     assert (count.flips, count.near, count.far, count.images) == (3, 2, 1, 4)
     three = ModelSpec(labels=("a", "b", "c"))
     assert measure_margins(np.array([[0.2, 0.5, 0.3]]), three) == pytest.approx([0.2])
+
+
+def test_what_is_no_probability_flips_whatever_the_label_and_is_no_near_tie():
+    spec = ModelSpec(labels=("a", "b"))
+    keras = np.array([[0.9, 0.1], [0.51, 0.49], [0.1, 0.9], [0.9, 0.1]])
+    found = np.array([[np.nan, np.nan], [np.nan, np.nan], [0.0, np.inf], [0.9, 0.1]], np.float32)
+    count = count_flips(found, keras, spec)
+    assert (count.flips, count.near, count.far, count.unanswered) == (3, 0, 3, 3)

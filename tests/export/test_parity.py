@@ -166,8 +166,15 @@ def test_a_model_that_answers_no_probabilities_fails_in_json_too(toy, float32_mo
     assert not report.passed and not report.models[0].passed
     write_report(report, tmp_path / "report.json")
     values = json.loads((tmp_path / "report.json").read_text(), parse_constant=pytest.fail)
-    assert values["models"][0]["max_difference"] is None
+    (found,) = values["models"]
+    assert found["max_difference"] is None
+    assert (found["flips"], found["near_flips"], len(found["flipped"])) == (90, 0, 90)
+    assert {flip["label"] for flip in found["flipped"]} == {"no_answer"}
     assert "conv2d_1" in describe_report(report)
+    write_certificate(report, tmp_path / "certificate.json")
+    certificate = json.loads((tmp_path / "certificate.json").read_text(), parse_constant=pytest.fail)
+    assert certificate["statement"]["passed"] is False
+    assert hash_statement(certificate["statement"]) == certificate["statement_sha256"]
 
 
 def test_models_of_two_networks_are_not_compared(toy, float32_model, folder, tmp_path):

@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.errors import Status
 from wetread.export.flips import BAND, allow_flips, measure_margins
 from wetread.export.owner_comparison import Gap, measure_gap
 from wetread.export.predictions import BATCHES, Findings, classify
 from wetread.export.report import Flip, ModelParity
+from wetread.runtime.model.answers import are_probabilities
 from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.classifier import Classifier
 
@@ -60,7 +62,7 @@ def _compare(
     gap = _measure_owner_gap(probabilities, found, spec, limits[1])
     difference = np.abs(probabilities - keras).max(axis=1)
     flips = _find_flips(spec, probabilities, keras, found)
-    near = sum(flip.margin <= BAND for flip in flips)
+    near = sum(flip.margin <= BAND and flip.label != Status.NO_ANSWER for flip in flips)
     within = spec.precision != "float32" or float(difference.max()) <= limits[0]
     return ModelParity(
         path=classifier.name,
@@ -100,18 +102,18 @@ def _find_flips(
 ) -> list[Flip]:
     """The images whose label is another than Keras'."""
     before, after = spec.decide(keras.astype(np.float32)), spec.decide(probabilities)
-    margins = measure_margins(keras, spec)
+    lost, margins = ~are_probabilities(probabilities), measure_margins(keras, spec)
     return [
         Flip(
             path=found.names[index],
             name=found.below[index],
             keras_label=spec.labels[before[index]],
-            label=spec.labels[after[index]],
+            label=Status.NO_ANSWER.value if lost[index] else spec.labels[after[index]],
             keras_probability=float(keras[index, after[index]]),
             probability=float(probabilities[index, after[index]]),
             margin=float(margins[index]),
         )
-        for index in np.flatnonzero(before != after)
+        for index in np.flatnonzero(lost | (before != after))
     ]
 
 

@@ -21,7 +21,7 @@ from wetread.export.activation import attach_activation
 from wetread.export.assumptions import read_run_spec
 from wetread.export.description import PROBES, NetworkDescription, describe_network, draw_probes
 from wetread.export.first_convolution import read_blocks_if_same
-from wetread.export.float16 import halve_graph
+from wetread.export.float16 import LARGEST, find_largest, halve_graph
 from wetread.export.forms.network_files import NetworkSource
 from wetread.export.forms.opening import open_network
 from wetread.export.images import ExportImages, read_folder_images, read_run_images
@@ -41,6 +41,8 @@ from wetread.runtime.model.spec import ModelSpec
 from wetread.runtime.scoring.classifier import Classifier
 
 _TOOLS = ("wetread", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy")
+# Of half precision's range, left for images that are not held out.
+_HEADROOM = 2
 
 
 def export_run(
@@ -170,14 +172,24 @@ def _search(
             exact_integers=options.exact_integers,
             on_progress=options.on_progress,
         )
-    half = halve_graph(model)
+    half, pixels = halve_graph(model), judge.images.validation.pixels
+    layer, largest = find_largest(model, pixels)
     one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
-    speeds = time_forms([model, half], judge)
+    speeds, holds = time_forms([model, half], judge), measured.holds and largest <= LARGEST / _HEADROOM
     rows = (
         dataclasses.replace(one, speed=speeds[0], speedup=1.0),
-        dataclasses.replace(measured, speed=speeds[1], speedup=speeds[1] / speeds[0], chosen=measured.holds),
+        dataclasses.replace(
+            measured, speed=speeds[1], speedup=speeds[1] / speeds[0], holds=holds, chosen=holds
+        ),
     )
-    if not measured.holds:
+    if largest > LARGEST / _HEADROOM:
+        raise GateError(
+            f"float16 ends at {LARGEST:,.0f}, and {layer} reaches {largest:,.6g} on {len(pixels)} images: "
+            "less than half is left for others, and on a GPU the network may overflow. No file was written: "
+            "use float32, or train the network with batch normalization.",
+            candidates=rows,
+        )
+    if not holds:
         raise GateError(
             f"float16 changes too many labels: {measured.flips - measured.near_flips} of {measured.images}, "
             f"besides near ties, where {options.gate.max_flips:.1%} are accepted. No file was written: use "

@@ -14,6 +14,7 @@ from math import exp, floor, lgamma, log
 import numpy as np
 from numpy.typing import NDArray
 
+from wetread.runtime.model.answers import are_probabilities
 from wetread.runtime.model.spec import ModelSpec
 
 # Keras within this of deciding otherwise: a near tie.
@@ -23,11 +24,15 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class FlipCount:
-    """Labels that differ from Keras' among so many images; `near`: those of near ties among them."""
+    """Labels that differ from Keras' among so many images; `near`: those of near ties among them.
+
+    `unanswered`: flips of images for which the form has no probabilities, none of them near.
+    """
 
     flips: int
     near: int
     images: int
+    unanswered: int = 0
 
     @property
     def far(self) -> int:
@@ -37,9 +42,10 @@ class FlipCount:
 
 def count_flips(found: NDArray[np.floating], keras: NDArray[np.floating], spec: ModelSpec) -> FlipCount:
     """Compare the labels that probabilities (N, K) give with Keras' own."""
-    other = spec.decide(found.astype(np.float32)) != spec.decide(keras.astype(np.float32))
-    near = other & (measure_margins(keras, spec) <= BAND)
-    return FlipCount(int(other.sum()), int(near.sum()), len(keras))
+    lost = ~are_probabilities(found.astype(np.float32))
+    other = lost | (spec.decide(found.astype(np.float32)) != spec.decide(keras.astype(np.float32)))
+    near = other & ~lost & (measure_margins(keras, spec) <= BAND)
+    return FlipCount(int(other.sum()), int(near.sum()), len(keras), int(lost.sum()))
 
 
 def measure_margins(probabilities: NDArray[np.floating], spec: ModelSpec) -> NDArray[np.float64]:

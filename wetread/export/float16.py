@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from wetread.export.graph import LOGITS, copy_model, name_nodes, sort_nodes
+from wetread.export.graph import INPUT, LOGITS, add_outputs, copy_model, name_nodes, open_plain, sort_nodes
 
 _HEAD = ("wide", "probabilities")
 # Inputs that stay float32 whatever the data's type is, by operation.
 _FLOAT_INPUTS = {"Resize": (1, 2), "Upsample": (1,)}
+LARGEST = float(np.finfo(np.float16).max)
+_BATCH = 8
 
 
 def halve_graph(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -20,8 +25,7 @@ def halve_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     for tensor in copy.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             array = numpy_helper.to_array(tensor)
-            largest = np.finfo(np.float16).max
-            half = np.clip(array, -largest, largest).astype(np.float16)
+            half = np.clip(array, -LARGEST, LARGEST).astype(np.float16)
             tensor.CopyFrom(numpy_helper.from_array(half, tensor.name))
     for node in copy.graph.node:
         _halve_attributes(node)
@@ -30,6 +34,42 @@ def halve_graph(model: onnx.ModelProto) -> onnx.ModelProto:
     sort_nodes(copy)
     name_nodes(copy)
     return copy
+
+
+def find_largest(model: onnx.ModelProto, images: NDArray[np.uint8]) -> tuple[str, float]:
+    """Find the largest number that a float32 graph, halved, has to hold: its layer or weight, and its size.
+
+    `images`: uint8 (N, H, W, C). They are computed in float32: on a CPU onnxruntime computes a halved graph
+    in float32 as well, and nothing overflows there. Infinite where a number is none.
+    """
+    kept = _float_names(model)
+    found = {
+        tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
+        for tensor in model.graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept
+    }
+    names = {
+        node.output[0]: node.name or node.op_type
+        for node in model.graph.node
+        if node.op_type != "Constant" and node.output[0] not in _HEAD
+    }
+    for name, value in _run_all(model, list(names), images):
+        size = float(np.abs(value).max(initial=0))
+        found[names[name]] = max(found.get(names[name], 0.0), size if np.isfinite(size) else np.inf)
+    return max(found.items(), key=lambda item: item[1])
+
+
+def _run_all(
+    model: onnx.ModelProto, names: list[str], images: NDArray[np.uint8]
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    """Yield the values of tensors that are float32, a few images at a time."""
+    session = open_plain(add_outputs(model, names).SerializeToString())
+    for start in range(0, len(images), _BATCH):
+        for name, value in zip(
+            names, session.run(names, {INPUT: images[start : start + _BATCH]}), strict=True
+        ):
+            if isinstance(value, np.ndarray) and value.dtype == np.float32:
+                yield name, value
 
 
 def _float_names(model: onnx.ModelProto) -> set[str]:

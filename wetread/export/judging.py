@@ -40,7 +40,8 @@ class Candidate:
     `speed` is in images/s on one thread, `speedup` beside the float32 form in the same rounds. `safe` says
     whether no CPU can saturate in it, proven from its bytes; `holds` whether it may be used. `near_flips`: of
     the flips, those on which Keras is within 0.02 of deciding otherwise, which do not count. `confirmed_...`:
-    the flips that count on images that chose nothing.
+    the flips that count on images that chose nothing. `unanswered`: images for which it has no probabilities,
+    such as NaN; it may not be used if there is one.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Candidate:
     near_flips: int = 0
     confirmed_flips: int = 0
     confirmed_images: int = 0
+    unanswered: int = 0
 
 
 class GateError(ExportError):
@@ -87,7 +89,7 @@ class Judge:
         flips = count_flips(found, self.keras, self.spec)
         change = measure_auc_change(found, self.keras, held_out.targets)
         safe = all(proof.holds for proof in prove_layers(data)) and _is_safe_when_fused(model, self.spec)
-        few = flips.far <= allow_flips(len(held_out), self.gate.max_flips)
+        few = flips.far <= allow_flips(len(held_out), self.gate.max_flips) and not flips.unanswered
         holds = few and abs(change or 0) <= self.gate.max_auc_change
         return Candidate(
             name=name,
@@ -101,6 +103,7 @@ class Judge:
             safe=safe,
             holds=holds and safe,
             floats=floats,
+            unanswered=flips.unanswered,
         )
 
     def split(self) -> tuple[Judge, Judge]:

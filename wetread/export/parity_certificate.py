@@ -77,7 +77,7 @@ def _name_owner(report: ParityReport) -> dict[str, Any] | None:
 
 def hash_statement(statement: dict[str, Any]) -> str:
     """SHA-256 of a statement as compact JSON with sorted keys: 64 hex characters."""
-    text = json.dumps(statement, sort_keys=True, separators=(",", ":"))
+    text = json.dumps(statement, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

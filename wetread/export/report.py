@@ -15,7 +15,7 @@ from wetread.export.layer_by_layer import LIMITS, LayerDifference
 from wetread.export.owner_comparison import Gap, OwnerReport, describe_owner
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
-from wetread.runtime.files.json_text import write_record
+from wetread.runtime.files.json_text import replace_no_numbers, write_record
 
 _SHOWN_FLIPS = 20
 
@@ -24,7 +24,8 @@ _SHOWN_FLIPS = 20
 class Flip:
     """One image that a model labels otherwise than Keras does. `margin`: how near Keras was to that.
 
-    `name`: its path below the folder that was given, which is the same wherever the folder stands.
+    `name`: its path below the folder that was given, which is the same wherever the folder stands. `label`:
+    'no_answer' where the model has no probabilities for it; that is no near tie.
     """
 
     path: str
@@ -100,8 +101,9 @@ class ParityReport:
         return all(model.passed for model in self.models) and owner and not self.contradictions
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON takes it."""
-        return {**dataclasses.asdict(self), "passed": self.passed}
+        """All of it as JSON takes it: None stands for NaN and infinity."""
+        found: dict[str, Any] = replace_no_numbers(dataclasses.asdict(self))
+        return {**found, "passed": self.passed}
 
 
 def tabulate(report: ParityReport) -> list[list[str]]:

@@ -12,12 +12,13 @@ def write_record(values: Any) -> str:
 
     JSON has neither (RFC 8259, 6): what Python's `json` writes for them other readers refuse.
     """
-    return json.dumps(_replace_no_numbers(values), indent=2, allow_nan=False) + "\n"
+    return json.dumps(replace_no_numbers(values), indent=2, allow_nan=False) + "\n"
 
 
-def _replace_no_numbers(value: Any) -> Any:
+def replace_no_numbers(value: Any) -> Any:
+    """Return a value of dicts, lists and tuples with None in place of NaN and infinity."""
     if isinstance(value, dict):
-        return {key: _replace_no_numbers(each) for key, each in value.items()}
+        return {key: replace_no_numbers(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_replace_no_numbers(each) for each in value]
+        return type(value)([replace_no_numbers(each) for each in value])
     return None if isinstance(value, float) and not math.isfinite(value) else value
