@@ -69,6 +69,10 @@ def test_predictions_are_read_back(tmp_path: Path, name: str) -> None:
     assert again.groups == found.groups
     with pytest.raises(DatasetError, match="p_<label>"):
         read_held_out(tmp_path, ("NORMAL", "other"))
+    found.probabilities[3] = np.nan
+    write_predictions(tmp_path / name, found, TWO.labels, fold=name == OUT_OF_FOLD)
+    with pytest.raises(DatasetError, match="no probability, such as NaN"):
+        read_held_out(tmp_path, TWO.labels)
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("sensitivity", 0.95), ("specificity", 0.9)])

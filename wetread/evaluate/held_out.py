@@ -25,6 +25,7 @@ from wetread.errors import ConfigError, DatasetError
 from wetread.evaluate.metrics import measure
 from wetread.evaluate.temperature_scaling import apply_temperature, fit_temperature
 from wetread.evaluate.threshold import choose_band, choose_threshold, parse_rule
+from wetread.runtime.model.answers import are_probabilities
 from wetread.runtime.model.spec import ModelSpec
 
 HELD_OUT, OUT_OF_FOLD = "held_out.csv", "oof.csv"
@@ -122,6 +123,8 @@ def _read_table(path: Path, labels: Sequence[str], source: str) -> HeldOut:
         ) from error
     if not rows:
         raise DatasetError(f"{path} has no held-out images.")
+    if not are_probabilities(probabilities.astype(np.float32)).all():
+        raise DatasetError(f"{path} holds what is no probability, such as NaN: nothing can be fitted on it.")
     return HeldOut(probabilities=probabilities, truth=truth, groups=groups, source=source)
 
 
