@@ -239,7 +239,8 @@ def test_an_object_that_cannot_be_read_now_stays_and_is_read_later(start, tmp_pa
     assert [",ok," in row for row in node.rows()] == [True, True]
     said, over = node.said
     assert said == (
-        "objects in the store cannot be read: Too many open files; they stay, and are tried again"
+        "objects in the store cannot be read, 1.2.3.1.dcm first: Too many open files; they stay, and are "
+        "tried again"
     )
     assert over.startswith("over at ")
 
@@ -258,7 +259,7 @@ def test_an_object_for_which_there_is_no_memory_stays_and_is_read_later(start, t
         is_short.clear()
         until(lambda: len(node.said) == 2)
     assert ",ok," in node.rows()[0]
-    assert node.said[0].startswith("objects in the store cannot be read: Cannot allocate memory; they stay")
+    assert node.said[0].startswith("objects in the store cannot be read, 1.2.3.1.dcm first: Cannot alloc")
 
 
 def test_an_object_whose_row_is_a_fault_of_ours_is_not_deleted(start, tmp_path, monkeypatch):
@@ -290,7 +291,7 @@ def test_an_object_that_was_not_there_for_a_moment_is_read_later(start, monkeypa
         assert node.send(make_image(1)) == [0]
         until(lambda: len(node.rows()) == 1)
         until(lambda: len(node.said) == 2)
-    assert node.said[0].startswith("objects in the store cannot be read: No such file")
+    assert node.said[0].startswith("objects in the store cannot be read, 1.2.3.1.dcm first: No such file")
 
 
 def test_an_object_that_ends_its_process_is_its_row_and_stays_and_the_others_go_on(

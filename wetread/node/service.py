@@ -102,6 +102,7 @@ class _Node:
         self._postponed: dict[str, float] = {}
         self._delay, self._next_try = 0.0, 0.0
         self._unread: dict[str, str] = {}  # at this try, and why
+        self._unread_first = ""  # of those that have not been read since
         self._gone: set[str] = set()  # at this try: somebody removed them from the store
         self._news = threading.Condition()
         self._looked: str | None = None
@@ -235,11 +236,12 @@ class _Node:
         if self._unread:
             self._delay = min(most, max(least, 2 * self._delay))
             self._next_try = monotonic() + self._delay
-            reason = next(iter(self._unread.values()))
-            text = f"objects in the store cannot be read: {reason}; they stay, and are tried again"
-            self.rows.faults.say("read", text)
+            name, reason = next(iter(self._unread.items()))
+            self._unread_first = self._unread_first or name  # another name would be another line each time
+            what = f"objects in the store cannot be read, {self._unread_first} first"
+            self.rows.faults.say("read", f"{what}: {reason}; they stay, and are tried again")
         elif not self._postponed:
-            self._delay = 0.0
+            self._delay, self._unread_first = 0.0, ""
             self.rows.faults.say("read", "")
 
     def _is_read(self, name: str, number: int | None) -> bool:
