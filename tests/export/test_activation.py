@@ -56,6 +56,8 @@ def test_it_is_the_dense_layer_at_each_place_as_keras_computes_it(pooled, tmp_pa
     classifier = Classifier(tmp_path / "net.onnx", device="cpu")
     images = draw_probes(classifier.spec)
     found = classifier.activate(images)
+    with pytest.raises(ModelError, match="must be uint8 of shape"):
+        classifier.activate(images[..., 0])
     assert classifier.has_activation and found.shape == (len(images), max(units, 2), 16, 16)
     model = load_network(pooled[units])
     features = keras.Model(model.inputs[0], model.get_layer("last").output)(

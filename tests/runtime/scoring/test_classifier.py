@@ -41,6 +41,8 @@ def test_arrays_of_another_shape_or_type_are_refused(toy_model):
         classifier.classify(np.zeros((1, 32, 64, 1), np.uint8))
     with pytest.raises(ModelError, match="float32"):
         classifier.classify(np.zeros((1, 64, 64, 1), np.float32))
+    with pytest.raises(ModelError, match="int64"):
+        classifier.classify([[1]])
 
 
 def test_score_yields_lazily_in_order_from_the_front_door(toy_model, image_folder):

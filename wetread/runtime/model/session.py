@@ -93,11 +93,7 @@ class ModelSession:
 
     def _run(self, images: NDArray[np.uint8], outputs: list[str]) -> list[NDArray[np.float32]]:
         """Compute outputs, float32 (N, ...) each, of which the first are the probabilities."""
-        if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
-            raise ModelError(
-                f"The images must be uint8 of shape (N, {', '.join(map(str, self.spec.pixels.shape))}), not "
-                f"{images.dtype} {images.shape}. Read files with wetread's read_pixels."
-            )
+        images = self._check_images(images)
         if not len(images):
             return [np.empty((0, len(self.spec.labels)), np.float32), np.empty(0, np.float32)][: len(outputs)]
         at_once = _CPU_BATCH if self.device == "cpu" else len(images)
@@ -106,6 +102,16 @@ class ModelSession:
             for at in range(0, len(images), at_once)
         ]
         return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+    def _check_images(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the images that the model takes. Raises ModelError for other shapes and dtypes."""
+        images = np.asarray(images)  # a list has no dtype to name in the error
+        if images.dtype != np.uint8 or images.shape[1:] != self.spec.pixels.shape:
+            raise ModelError(
+                f"The images must be uint8 of shape (N, {', '.join(map(str, self.spec.pixels.shape))}), not "
+                f"{images.dtype} {images.shape}. Read files with wetread's read_pixels."
+            )
+        return images
 
     @property
     def has_activation(self) -> bool:
@@ -116,14 +122,14 @@ class ModelSession:
         """Compute the class activation maps of the last feature maps, float32 (N, K, h, w).
 
         They are logits, at the model's temperature; the softmax takes their mean over all positions. `images`
-        as in `classify`. Raises ModelError if the model has no such output.
+        as in `classify`. Raises ModelError if the model has no such output, and for another shape or dtype.
         """
         if not self.has_activation:
             raise ModelError(
                 f"{self.name} has no output '{ACTIVATION}', which --method cam needs. Export it with "
                 "--with-activation, or use --method occlusion."
             )
-        result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": images})[0]
+        result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": self._check_images(images)})[0]
         return result
 
 
