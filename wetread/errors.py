@@ -130,7 +130,7 @@ class MachineError(ModelError):
 
 
 class ProviderError(SetupError):
-    """The execution provider that was asked for is not the one in use."""
+    """The execution provider that was asked for is not the one in use, or it fails."""
 
 
 class SourceError(SetupError):

@@ -6,12 +6,17 @@ provider in use is read back from the session.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wetread.environment import switch_telemetry_off, warn_of_telemetry
 from wetread.errors import ConfigError, ProviderError
 from wetread.packages import ONNXRUNTIME_PACKAGES, find_versions, importing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 DEVICES = {
     "cpu": "CPUExecutionProvider",
@@ -44,6 +49,20 @@ class OpenSession:
     provider: str
     reason: str
 
+    def run(self, outputs: list[str], images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        """Compute outputs of images (N, H, W, C). Raises ProviderError where the device fails."""
+        try:
+            found: list[NDArray[np.float32]] = self.session.run(outputs, {"image": images})
+        except Exception as error:
+            if not type(error).__module__.startswith("onnxruntime"):  # such as MemoryError
+                raise
+            reason = " ".join(str(error).split())[:300]
+            raise ProviderError(
+                f"{self.device} failed on a batch of {len(images)}: {reason}. Is its memory short? Give a "
+                "smaller --batch-size, or another --device; `wetread doctor` tries each."
+            ) from error
+        return found
+
 
 def import_onnxruntime() -> Any:
     """Import onnxruntime with its telemetry off: by its variable, and on Windows by its API.
@@ -73,13 +92,17 @@ def installed_packages() -> list[str]:
     return [f"{name} {version}" for name, version in find_versions(ONNXRUNTIME_PACKAGES).items()]
 
 
-def open_session(model: bytes, *, device: str = "auto") -> OpenSession:
+def open_session(
+    model: bytes, *, device: str = "auto", check: Callable[[OpenSession], None] | None = None
+) -> OpenSession:
     """Create a session on a device: auto, cpu, cuda, tensorrt, directml, openvino, coreml.
 
-    It has one intra-op thread without spinning, because the callers' threads run in parallel. Raises
-    ConfigError for an unknown device, and ProviderError, with advice, if another device is in use than the
-    one that was asked for.
+    It has one intra-op thread without spinning, because the callers' threads run in parallel. `check` has it
+    compute something: `auto` passes over a device that raises ProviderError then, such as a GPU that is too
+    old for this onnxruntime, which starts. Raises ConfigError for an unknown device, and ProviderError, with
+    advice, if another device is in use than the one that was asked for.
     """
+    check = check or (lambda _: None)
     onnxruntime = import_onnxruntime()
     if device != "auto":
         if device not in DEVICES:
@@ -87,16 +110,25 @@ def open_session(model: bytes, *, device: str = "auto") -> OpenSession:
         session = _try_session(onnxruntime, model, device)
         if isinstance(session, str):
             raise ProviderError(f"{device} cannot be used: {session}. Try: {_ADVICE[device]}.")
-        return OpenSession(session, device, DEVICES[device], "asked for")
+        opened = OpenSession(session, device, DEVICES[device], "asked for")
+        check(opened)
+        return opened
     passed_over: list[str] = []
     for candidate in _AUTO:
         if DEVICES[candidate] not in onnxruntime.get_available_providers():
             continue
         session = _try_session(onnxruntime, model, candidate)
-        if not isinstance(session, str):
-            reason = "; ".join(passed_over) or "the best that this onnxruntime offers"
-            return OpenSession(session, candidate, DEVICES[candidate], reason)
-        passed_over.append(f"{candidate} did not start: {session}")
+        if isinstance(session, str):
+            passed_over.append(f"{candidate} did not start: {session}")
+            continue
+        reason = "; ".join(passed_over) or "the best that this onnxruntime offers"
+        opened = OpenSession(session, candidate, DEVICES[candidate], reason)
+        try:
+            check(opened)
+        except ProviderError as error:
+            passed_over.append(str(error))
+        else:
+            return opened
     raise ProviderError(f"No device can be used: {'; '.join(passed_over) or 'onnxruntime offers none'}.")
 
 

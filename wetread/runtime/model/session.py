@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +11,10 @@ from numpy.typing import NDArray
 from wetread.errors import ModelError
 from wetread.runtime.model.file_reading import read_model
 from wetread.runtime.model.packaged import choose_model
-from wetread.runtime.model.providers import open_session
+from wetread.runtime.model.providers import OpenSession, open_session
 from wetread.runtime.model.signature import check_signatures, list_required_keys, read_signature
 from wetread.runtime.model.spec import ModelSpec, check_digest, read_spec
 from wetread.runtime.model.verify import check_machine
-
-if TYPE_CHECKING:
-    pass
 
 ACTIVATION, UNLIKE = "activation", "unlike"
 # The activations of this many images fit in a core's cache; with more at once each takes longer.
@@ -65,8 +61,11 @@ class ModelSession:
 
     def _start(self, data: bytes, device: str) -> None:
         """Make the session, and verify this machine."""
-        opened = open_session(data, device=device)
-        self.session = opened.session
+        open_session(data, device=device, check=self._adopt)
+
+    def _adopt(self, opened: OpenSession) -> None:
+        """Use a session that is right. Raises MachineError, and ProviderError where its device fails."""
+        self._opened, self.session = opened, opened.session
         self.device, self.provider, self.reason = opened.device, opened.provider, opened.reason
         _check_interface(self.session, self.spec, self.name)
         check_machine(self.spec, self.classify, name=self.name, provider=self.provider, judge=self.judge)
@@ -75,7 +74,8 @@ class ModelSession:
         """Compute the probabilities of images from `read_pixels`.
 
         `images`: uint8 (N, height, width, channels), 0 to 255. Returns float32 (N, K), rows sum to 1, in the
-        order of `spec.labels`. Raises ModelError for another shape or dtype.
+        order of `spec.labels`. Raises ModelError for another shape or dtype, and ProviderError where the
+        device fails, as when its memory is short.
         """
         return self._run(images, ["probabilities"])[0]
 
@@ -98,8 +98,7 @@ class ModelSession:
             return [np.empty((0, len(self.spec.labels)), np.float32), np.empty(0, np.float32)][: len(outputs)]
         at_once = _CPU_BATCH if self.device == "cpu" else len(images)
         parts: list[list[NDArray[np.float32]]] = [
-            self.session.run(outputs, {"image": images[at : at + at_once]})
-            for at in range(0, len(images), at_once)
+            self._opened.run(outputs, images[at : at + at_once]) for at in range(0, len(images), at_once)
         ]
         return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
 
@@ -129,8 +128,7 @@ class ModelSession:
                 f"{self.name} has no output '{ACTIVATION}', which --method cam needs. Export it with "
                 "--with-activation, or use --method occlusion."
             )
-        result: NDArray[np.float32] = self.session.run([ACTIVATION], {"image": self._check_images(images)})[0]
-        return result
+        return self._opened.run([ACTIVATION], self._check_images(images))[0]
 
 
 def _reopen(data: bytes, name: str) -> ModelSession:

@@ -263,10 +263,15 @@ def _compute(
     opened = open_session(data, device=device)
     result = run_self_test(
         spec,
-        lambda images: opened.session.run(["probabilities"], {"image": images})[0],
-        judge=lambda images: tuple(opened.session.run(["probabilities", "unlike"], {"image": images})),
+        lambda images: opened.run(["probabilities"], images)[0],
+        judge=lambda images: _take_both(opened.run(["probabilities", "unlike"], images)),
     )
     return opened.provider, result, prove_layers(data)
+
+
+def _take_both(found: list[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    probabilities, unlike = found
+    return probabilities, unlike
 
 
 def _check_bytes(data: bytes, name: str) -> Check:
