@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from wetread.runtime.entries import Entry
 from wetread.runtime.scoring import processes
 from wetread.runtime.scoring.classifier import Classifier
 from wetread.runtime.scoring.run import ScoreOptions, score_to_file
-from wetread.runtime.scoring.shared_memory import Lease, can_share
+from wetread.runtime.scoring.shared_memory import Lease, Trays, can_share
 from wetread.runtime.scoring.worker_process import Answer, _make_portable
 
 LINUX = pytest.mark.skipif(
@@ -256,6 +257,28 @@ def test_shared_memory_is_gone_with_the_run(toy_model, options, tmp_path, monkey
         assert shared and count() == 0
     finally:
         gc.enable()
+
+
+def end() -> Callable[..., NoReturn]:
+    """Open the work of a process that ends at its first request."""
+
+    def work(*_: object, **__: object) -> NoReturn:
+        os._exit(9)
+
+    return work
+
+
+@pytest.mark.skipif(not can_share(), reason="this system has no memory without a name")
+def test_the_tray_of_a_process_that_ends_is_lent_again_once_it_has_ended():
+    trays = Trays(1, 4096)
+    for _ in range(3):
+        process = processes.WorkerProcess(pickle.dumps((end, trays)), trays)
+        assert process.wait()
+        assert process.ask([Entry("a.jpg")], ()) is None
+        assert trays.lend() is None  # for all that is known it still writes there
+        process.close()
+        assert trays.lend() is not None
+    trays.close()
 
 
 def test_a_gpu_computes_while_the_processes_are_busy(toy_model, options, tmp_path, monkeypatch):

@@ -80,14 +80,6 @@ def test_a_tray_is_lent_again_when_nothing_of_it_is_left(trays):
     assert trays.lend().number == number
 
 
-def test_a_tray_that_was_withdrawn_is_never_lent_again(trays):
-    lease = trays.lend()
-    lease.withdraw()
-    del lease
-    other = trays.lend()
-    assert other is not None and trays.lend() is None
-
-
 @pytest.mark.parametrize(("at", "length"), [(-1, 4), (SIZE, 1), (0, SIZE + 1), (SIZE - 3, 4), (0, -1)])
 def test_an_answer_cannot_name_what_is_outside_its_tray(trays, at, length):
     lease = trays.lend()

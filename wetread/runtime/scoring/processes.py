@@ -23,7 +23,7 @@ from wetread.environment import name_python
 from wetread.errors import MachineError
 from wetread.runtime.entries import Entry, is_bucket_location
 from wetread.runtime.machine import read_free_memory
-from wetread.runtime.scoring.shared_memory import Trays, can_share
+from wetread.runtime.scoring.shared_memory import Lease, Trays, can_share
 from wetread.runtime.scoring.worker_process import Answer, Opening, receive, send, send_pickled
 from wetread.runtime.threads import MANY_WORKERS, count_processors, is_locked, map_in_order
 
@@ -110,6 +110,7 @@ class WorkerProcess:
         self._opening = opening
         self.failure: BaseException | None = None
         self.ready = False
+        self._lost: Lease | None = None  # of a request without an answer: until it ends it may write there
 
     def wait(self) -> bool:
         """Wait until the model is open; return false if that fails, or the process ended before."""
@@ -140,8 +141,8 @@ class WorkerProcess:
         except (OSError, ValueError):  # ValueError: the pipes are being closed
             return None
         finally:
-            if answer is None and lease is not None:
-                lease.withdraw()
+            if answer is None:
+                self._lost = lease
         return answer
 
     @property
@@ -169,6 +170,7 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._lost = None
         for stream in (self._requests, self._answers):
             with suppress(OSError):
                 stream.close()

@@ -41,10 +41,6 @@ class Lease:
             raise ValueError("an array is not in its tray")
         return memoryview(self._bytes).cast("B")[at : at + length]
 
-    def withdraw(self) -> None:
-        """Never lend this tray again: a process that was not heard of may still write to it."""
-        self._end.detach()
-
 
 class Trays:
     """`count` trays of `size` bytes. It can be pickled for a process that inherits `descriptor`.
