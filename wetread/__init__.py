@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from wetread.export.interface import export, parity
     from wetread.export.options import ExportResult
     from wetread.export.report import ParityReport
+    from wetread.runtime.images.pixels import read_pixels
     from wetread.runtime.images.recipe import PixelRecipe
     from wetread.runtime.model.spec import ModelSpec
     from wetread.runtime.scoring.classifier import Classifier
@@ -61,6 +62,7 @@ __all__ = [
     "find_learning_rate",
     "parity",
     "pretrain",
+    "read_pixels",
     "train",
 ]
 
@@ -86,6 +88,7 @@ _HOMES = {
     "find_learning_rate": "wetread.train.interface",
     "parity": "wetread.export.interface",
     "pretrain": "wetread.train.interface",
+    "read_pixels": "wetread.runtime.images.pixels",
 }
 
 

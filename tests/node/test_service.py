@@ -60,7 +60,10 @@ def test_only_who_is_allowed_may_send(start):
         assert node.send(make_image(1), called="ELSE") == []
         assert node.send(make_image(1)) == [0]
         until(node.rows)
-    assert node.said == ["refused an association of 'OTHER' at 127.0.0.1: --allow does not name it"]
+    assert node.said == [
+        "refused an association of 'OTHER' at 127.0.0.1: --allow does not name it",
+        "refused an association of 'MOD' at 127.0.0.1: it calls 'ELSE', and this is 'WETREAD' (--ae-title)",
+    ]
     with start(allow=(Peer("MOD", "10.0.0.1"), Peer("X", "*"))) as node:
         assert node.send(make_image(2)) == []
         assert node.send(make_image(2), title="X") == [0]

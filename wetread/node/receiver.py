@@ -49,7 +49,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENO
 _PDU, _LONGEST_PDU = 1 << 17, 1 << 20
 _SECONDS = 60.0  # that a peer may be silent
 # PS3.8, 9.3.4: rejected for good, by the service's user.
-_REJECTED, _BY_USER, _UNKNOWN_CALLER = 0x01, 0x01, 0x03
+_REJECTED, _BY_USER, _UNKNOWN_CALLER, _UNKNOWN_CALLED = 0x01, 0x01, 0x03, 0x07
 
 Arrived = Callable[[str], None]
 
@@ -98,7 +98,7 @@ class Receiver:
 
     def _make_entity(self) -> Any:
         entity = make_entity(self._options.ae_title)
-        entity.require_called_aet = True
+        entity.require_called_aet = False  # `_check_caller` does it, and says so: it is the commonest mistake
         entity.maximum_associations = self._options.associations
         entity.maximum_pdu_size = _PDU
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
@@ -148,10 +148,17 @@ class Receiver:
         caller = event.assoc.requestor
         asked = cast("A_ASSOCIATE", caller.primitive)
         title, address = str(asked.calling_ae_title).strip(), str(caller.address)
-        if any(wanted in (ANY, title) and (not hosts or address in hosts) for wanted, hosts in self._allowed):
+        called, own = str(asked.called_ae_title).strip(), self._options.ae_title
+        if called != own:
+            reason, why = _UNKNOWN_CALLED, f"it calls {called!r}, and this is {own!r} (--ae-title)"
+        elif any(
+            wanted in (ANY, title) and (not hosts or address in hosts) for wanted, hosts in self._allowed
+        ):
             return
-        self._report(f"refused an association of {title!r} at {address}: --allow does not name it")
-        event.assoc.acse.send_reject(_REJECTED, _BY_USER, _UNKNOWN_CALLER)
+        else:
+            reason, why = _UNKNOWN_CALLER, "--allow does not name it"
+        self._report(f"refused an association of {title!r} at {address}: {why}")
+        event.assoc.acse.send_reject(_REJECTED, _BY_USER, reason)
         event.assoc.kill()
 
     def _count(self, event: Event) -> None:

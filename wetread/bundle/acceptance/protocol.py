@@ -25,8 +25,10 @@ FORMAT = "wetread acceptance 1"
 NOTICE = "Not a medical device; not for diagnosis."
 _STYLE = (
     "body{font:14px/1.4 sans-serif;margin:2em;max-width:60em}table{border-collapse:collapse;width:100%}"
-    "th,td{text-align:left;vertical-align:top;padding:.3em .8em .3em 0;border-bottom:1px solid #ccc;"
-    "overflow-wrap:anywhere}.FAILED{font-weight:bold}.sign td{height:2.5em;border-bottom:1px solid #000}"
+    "th,td{text-align:left;vertical-align:top;padding:.3em .8em .3em 0;border-bottom:1px solid #ccc}"
+    "th,.step,.result{white-space:nowrap}.facts th,.sign th{width:6em}"
+    "td{overflow-wrap:break-word}.found,.facts td{overflow-wrap:anywhere}"
+    ".FAILED{font-weight:bold}.sign td{height:2.5em;border-bottom:1px solid #000}"
 )
 
 
@@ -131,7 +133,7 @@ def _to_html(protocol: dict[str, Any]) -> str:
     return (
         f"<!doctype html>\n<html lang='en'><head><meta charset='utf-8'><title>{FORMAT}</title>"
         f"<style>{_STYLE}</style></head><body>\n<h1>Acceptance of wetread: {verdict}</h1>\n"
-        f"<table>{''.join(_fact(*fact) for fact in facts)}</table>\n"
+        f"<table class='facts'>{''.join(_fact(*fact) for fact in facts)}</table>\n"
         "<h2>Steps</h2>\n<table><thead><tr><th scope='col'></th><th scope='col'>do</th>"
         "<th scope='col'>expect</th><th scope='col'>found</th><th scope='col'>result</th></tr></thead>"
         f"<tbody>\n{steps}\n</tbody></table>\n"
@@ -145,8 +147,10 @@ def _fact(name: str, value: str) -> str:
 
 def _rows(protocol: dict[str, Any]) -> Iterator[str]:
     for step in protocol["steps"]:
-        cells = "".join(f"<td>{_escape(step[name])}</td>" for name in ("number", "do", "expect", "found"))
-        yield f"<tr>{cells}<td class='{step['result'].split()[0]}'>{_escape(step['result'])}</td></tr>"
+        kinds = {"number": "step", "do": "do", "expect": "expect", "found": "found"}
+        cells = "".join(f"<td class='{kind}'>{_escape(step[name])}</td>" for name, kind in kinds.items())
+        result = step["result"]
+        yield f"<tr>{cells}<td class='result {result.split()[0]}'>{_escape(result)}</td></tr>"
 
 
 def _escape(text: object) -> str:
