@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 
 from wetread.errors import ConfigError
-from wetread.evaluate.patients import DEFAULT_GROUP_REGEX, compile_group_regex, find_group, merge_groups
+from wetread.evaluate.patients import (
+    DEFAULT_GROUP_REGEX,
+    compile_group_regex,
+    count_unmatched,
+    find_group,
+    merge_groups,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +32,9 @@ def test_an_expression_of_ones_own() -> None:
     assert find_group("a/p7-x.png", compile_group_regex(r"p\d+")) == "p7"
     assert find_group("a/p7-x.png", compile_group_regex(r"/(p\d+)-(\w)")) == "p7"
     assert find_group("a/q.png", compile_group_regex(r"p*")) == "a/q.png"
+    assert find_group("a/scan_1.png", compile_group_regex(r"(p\d+)?_")) == "a/scan_1.png"
+    assert find_group("a/p7_1.png", compile_group_regex(r"(p\d+)?_")) == "p7"
+    assert count_unmatched(["scan_1.png", "p7_1.png", "x.png"], r"(p\d+)?_") == 2
     with pytest.raises(ConfigError, match="regular expression"):
         compile_group_regex("(")
 

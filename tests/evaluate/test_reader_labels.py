@@ -106,6 +106,31 @@ def test_what_nobody_looked_at_is_said(site):
     assert [s.labelled for s in found.strata if s.low >= 0.5] == [0] * 5
 
 
+@pytest.mark.parametrize(("status", "kept"), [("ok", 1), ("truncated", 0)])
+def test_of_a_path_with_several_rows_the_last_one_counts(toy_model, tmp_path, status, kept):
+    """As `watch` writes them where a file was replaced."""
+    rows = [
+        "b.png,ok,NORMAL,0.9,0.9,0.1,",
+        "a.png,truncated,,,,,It is cut.",
+        "a.png,ok,NORMAL,0.8,0.8,0.2,",
+        "a.png,ok,PNEUMONIA,0.7,0.3,0.7," if status == "ok" else f"a.png,{status},,,,,It is cut.",
+    ]
+    head = "path,status,label,probability,p_NORMAL,p_PNEUMONIA,error"
+    (tmp_path / "scores.csv").write_text("\n".join([head, *rows, ""]))
+    (tmp_path / "reviews.csv").write_text("path,label\na.png,PNEUMONIA\nb.png,NORMAL\n")
+    found = judge_by_readers(
+        ReadersOptions(
+            reviews=str(tmp_path / "reviews.csv"),
+            scores=str(tmp_path / "scores.csv"),
+            model=str(toy_model),
+            resamples=0,
+        )
+    )
+    assert (found.scored, found.unscored, found.metrics.images) == (1 + kept, 1 - kept, 1 + kept)
+    if kept:
+        assert found.metrics.accuracy == 1.0
+
+
 def test_files_that_do_not_fit_are_refused(site, tmp_path):
     (tmp_path / "other.csv").write_text("path,label\nnowhere.png,NORMAL\n")
     with pytest.raises(DatasetError, match=r"1 reviews are of images that are not in .*'nowhere.png'"):

@@ -322,6 +322,7 @@ def test_labels_that_do_not_fit_their_folder_are_refused(folder: Path, tmp_path:
         ([*rows, "a/person99_gone.png,bar,agree"], "lacks 1 of the .* such as 'a/person99_gone.png'"),
         ([f"x/{row}" for row in rows[:1]] + rows[1:], "lacks .* of the .* images that"),
         ([row for row in rows if "bar" in row], "only one label, .* two or more"),
+        ([*rows, f"./{rows[0].replace('/', '//', 1)}"], "two rows for '.*'. Keep only one"),
         (["a/x.png,,unsure"], "labels no image"),
     ):
         (tmp_path / "other.csv").write_text("path,label,verdict\n" + "\n".join(lines) + "\n")

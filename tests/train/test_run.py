@@ -112,6 +112,16 @@ def test_a_broken_checkpoint_is_refused(tmp_path: Path) -> None:
         runs.load_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("part", range(8))
+def test_a_checkpoint_with_a_wrong_byte_is_refused(tmp_path: Path, part: int) -> None:
+    runs.save_checkpoint(tmp_path, {"0000": np.arange(600, dtype=np.float32)}, [{"epoch": 1, "loss": 0.5}])
+    whole = (tmp_path / runs.CHECKPOINT).read_bytes()
+    at = 200 + part * 250  # in the array's bytes, which have a checksum
+    (tmp_path / runs.CHECKPOINT).write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+    with pytest.raises(OutputError, match="checkpoint"):
+        runs.load_checkpoint(tmp_path)
+
+
 def test_tables_keep_names_as_they_are(tmp_path: Path) -> None:
     names = ["a,b.png", 'q"uote.png', "new\nline.png", b"l\xe4tin.png".decode("utf-8", "surrogateescape")]
     runs.write_table(tmp_path / "t.csv", ("name", "label"), ((name, "x") for name in names))

@@ -128,7 +128,8 @@ class KerasOptions:
     positive: Annotated[
         str | None,
         typer.Option(
-            metavar="LABEL", help="With --keras: the positive one of two labels; default: the last by name."
+            metavar="LABEL",
+            help="With --keras: the positive one of two labels; default: the last given.",
         ),
     ] = None
     threshold: Annotated[

@@ -82,7 +82,11 @@ def list_labelled(data: str, labels: str) -> Listing:
             f"{data} lacks {len(missing):,} of the {len(wanted):,} images that {labels} labels"
             f", such as {missing[0]!r}. Name the folder that was scored."
         )
-    chosen = {below: wanted[path] for path, below in parts.items()}
+    chosen: dict[tuple[str, ...], str] = {}
+    for path, below in parts.items():
+        if below in chosen:
+            raise DatasetError(f"{labels} has two rows for {'/'.join(below)!r}. Keep only one of them.")
+        chosen[below] = wanted[path]
     images = tuple(Image(e, "/".join(p), chosen[p], "") for p, e in entries.items() if p in chosen)
     found = tuple(sorted({image.label for image in images}))
     if len(found) < 2:

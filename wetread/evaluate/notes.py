@@ -67,6 +67,11 @@ def _note_training(
 def _note_known(listing: Listing, run: Run, word: str) -> list[str]:
     """Count the images that a run used in training, by the names in its splits.csv."""
     sides = Counter(run.splits[image.name].split for image in listing.images if image.name in run.splits)
+    if run.splits and not sides:
+        return [
+            f"By their names below {listing.root} none of these images is in splits.csv of the RUN: if they "
+            "are the ones that trained it, name the same DATA as then, and --split."
+        ]
     return [
         f"By splits.csv of the RUN, {sides[side]:,} of these {len(listing.images):,} images {what} ({side}): "
         f"the numbers are too good for new {pluralize(word)}. Evaluate with --split val."

@@ -29,13 +29,17 @@ def compile_group_regex(pattern: str) -> re.Pattern[str]:
 def find_group(name: str, pattern: re.Pattern[str]) -> str:
     """Find the patient in a name below DATA.
 
-    It is the first group of the expression that matched, or the whole match if it has no groups. A name that
-    does not match is a group of its own.
+    It is the first group of the expression that matched, or the whole match if it has no groups. A name in
+    which neither is found is a group of its own.
     """
+    return _search_group(name, pattern) or name
+
+
+def _search_group(name: str, pattern: re.Pattern[str]) -> str:
     match = pattern.search(name)
     if match is None:
-        return name
-    return next(filter(None, match.groups()), match.group()) or name
+        return ""
+    return next(filter(None, match.groups()), "") if pattern.groups else match.group()
 
 
 def name_group(pattern: str, names: Iterable[str], *, of_patients: bool) -> str:
@@ -55,7 +59,7 @@ def name_group(pattern: str, names: Iterable[str], *, of_patients: bool) -> str:
 def count_unmatched(names: Iterable[str], pattern: str) -> int:
     """Count the names in which no patient is found. Raises ConfigError for a malformed expression."""
     compiled = compile_group_regex(pattern)
-    return sum(compiled.search(name) is None for name in names)
+    return sum(not _search_group(name, compiled) for name in names)
 
 
 def merge_groups(

@@ -99,7 +99,10 @@ class Judgement:
 
 @dataclass(frozen=True)
 class _Scored:
-    """The rows with a score: probabilities, float32 (N, K), and the row of each path."""
+    """The rows with a score: probabilities, float32 (N, K), and the row of each path.
+
+    A path may have several rows, as `watch` writes them for a file that was replaced: the last one counts.
+    """
 
     probabilities: NDArray[np.float32]
     places: dict[str, int]
@@ -128,9 +131,7 @@ def judge_by_readers(options: ReadersOptions) -> Judgement:
 
 def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
     names = [f"p_{label}" for label in spec.labels]
-    places: dict[str, int] = {}
-    values: list[list[float]] = []
-    others: set[str] = set()
+    latest: dict[str, list[float] | None] = {}
     for batch in file.read_new():
         missing = [name for name in names if name not in file.columns]
         if missing:
@@ -140,11 +141,13 @@ def _read_scored(file: ScoresFile, spec: ModelSpec) -> _Scored:
             )
         columns = [batch[file.columns.index(name)] for name in ("path", "status", *names)]
         for path, status, *texts in zip(*columns, strict=True):
-            if status != Status.OK:
-                others.add(path)
-            elif places.setdefault(path, len(values)) == len(values):
-                values.append(_read_values(texts, path, file.path))
-    return _Scored(np.array(values, np.float32).reshape(len(values), len(names)), places, others)
+            latest[path] = _read_values(texts, path, file.path) if status == Status.OK else None
+    scored = {path: values for path, values in latest.items() if values is not None}
+    return _Scored(
+        np.array(list(scored.values()), np.float32).reshape(len(scored), len(names)),
+        {path: place for place, path in enumerate(scored)},
+        latest.keys() - scored.keys(),
+    )
 
 
 def _read_values(texts: Sequence[str], path: str, location: str) -> list[float]:

@@ -209,6 +209,11 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
         try:
             wrapped(np.zeros((1, *wrapped.inputs[0].shape[1:]), np.float32), training=False)
             wrapped.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
+        except OSError as error:
+            raise ExportError(
+                f"The network cannot be converted in {folder}: {error.strerror or error}. Make room there, "
+                "or set TMPDIR to another folder."
+            ) from error
         except Exception as error:
             raise ExportError(_explain_conversion(wrapped, messages, error)) from error
         if any(_UNSUPPORTED.search(message) for message in messages):

@@ -168,7 +168,7 @@ def describe_report(report: ParityReport) -> str:
     for model in report.models:
         lines += [
             f"flip in {model.path}: {flip.path}: {flip.keras_label} -> {flip.label} "
-            f"({flip.keras_probability:.4f} -> {flip.probability:.4f})"
+            f"(of {flip.label}: {flip.keras_probability:.4f} -> {flip.probability:.4f})"
             for flip in model.flipped[:_SHOWN_FLIPS]
         ]
         if model.flips > _SHOWN_FLIPS:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -198,7 +199,7 @@ def load_checkpoint(run: Path) -> tuple[Variables, History]:
     try:
         with np.load(path, allow_pickle=False) as saved:
             arrays = dict(saved)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise OutputError(f"The checkpoint {path} cannot be read: {error}. Start a new run.") from error
     history: History = json.loads(arrays.pop("history").tobytes())
     return {name.removeprefix("variable/"): array for name, array in arrays.items()}, history

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_parquet_holds_float32_and_the_bytes_of_names(tmp_path):
     assert table["path_bytes"].to_pylist()[1] == b"caf\xe9.jpg"
     assert table["p_NORMAL"].to_pylist() == [np.float32(0.9).item()] * 3 + [None]
     assert table["label"].to_pylist() == ["NORMAL"] * 3 + [None]
+
+
+def test_a_label_that_is_not_utf_8_is_written_to_parquet_too(tmp_path):
+    labels = ("caf\udce9", "b")
+    rows = [Prediction("a.jpg", "ok", labels[0], 0.9, (0.9, 0.1)), replace(BAD, path="c.jpg")]
+    (tmp_path / "spool").write_bytes(encode_rows(rows, labels, kind="jsonl"))
+    convert_to_parquet(tmp_path / "spool", str(tmp_path / "s.parquet"), labels)
+    table = parquet.read_table(tmp_path / "s.parquet")
+    assert table["label"].to_pylist() == ["caf\ufffd", None]
+    assert table["p_caf\ufffd"].to_pylist() == [np.float32(0.9).item(), None]
+    assert table["p_b"].to_pylist() == [np.float32(0.1).item(), None]
 
 
 def test_format_is_told_by_the_name():

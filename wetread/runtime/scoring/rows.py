@@ -251,13 +251,15 @@ def convert_to_parquet(
     """
     pyarrow, parquet = import_parquet()
     types = _find_types(spool, optional)
-    schema = _parquet_schema(pyarrow, labels, types)
+    names = {name: _parquet_text(name) or "" for name in (f"p_{label}" for label in labels)}
+    schema = _parquet_schema(pyarrow, names.values(), types)
     texts = [name for name, kind in types.items() if kind == "string"]
     with parquet.ParquetWriter(output, schema, compression="zstd") as writer:
         for rows in _read_spool(spool):
             for row in rows:
                 row["path_bytes"] = encode_name(row["path"])
-                row |= {name: _parquet_text(row[name]) for name in ("path", "error", *texts)}
+                row |= {name: _parquet_text(row[name]) for name in ("path", "label", "error", *texts)}
+                row |= {text: row[name] for name, text in names.items()}
             writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
 
 
@@ -303,9 +305,9 @@ def _parquet_text(value: Value) -> str | None:
     return encode_name(str(_write_bool(value))).decode("utf-8", "replace")
 
 
-def _parquet_schema(pyarrow: Any, labels: tuple[str, ...], types: Mapping[str, str]) -> Any:
+def _parquet_schema(pyarrow: Any, names: Iterable[str], types: Mapping[str, str]) -> Any:
     text, real = pyarrow.string(), pyarrow.float32()
-    numbers = [("probability", real), *((f"p_{label}", real) for label in labels)]
+    numbers = [("probability", real), *((name, real) for name in names)]
     fields = [("path", text), ("status", text), ("label", text), *numbers, ("error", text)]
     fields += [(name, getattr(pyarrow, kind)()) for name, kind in types.items()]
     return pyarrow.schema([*fields, ("path_bytes", pyarrow.binary())])
