@@ -476,10 +476,11 @@ def test_a_second_node_and_a_taken_port_are_refused(start, tmp_path):
             pass
         from wetread.node.options import NodeOptions
         from wetread.node.receiver import Receiver
+        from wetread.node.service import run_node
 
         options = NodeOptions(
             ae_title="W",
-            output="x.csv",
+            output=str(tmp_path / "other.csv"),
             store=str(tmp_path / "other"),
             port=node.port,
             host="127.0.0.1",
@@ -487,3 +488,7 @@ def test_a_second_node_and_a_taken_port_are_refused(start, tmp_path):
         )
         with pytest.raises(SetupError, match="cannot listen on port"):
             Receiver(options, None, arrived=print, report=print, faults=Faults(print)).start()  # type: ignore[arg-type]
+        before = sorted(tmp_path.rglob("*"))
+        with pytest.raises(SetupError, match="cannot listen on port"):
+            run_node(None, options, stop=lambda: True)  # type: ignore[arg-type]
+        assert sorted(tmp_path.rglob("*")) == before  # nothing was made for what cannot be

@@ -6,6 +6,7 @@ One association is one thread of pynetdicom's. Success is answered when the obje
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 import threading
@@ -85,10 +86,7 @@ class Receiver:
         try:
             self._server = server.start_server(place, block=False, evt_handlers=handlers, ssl_context=tls)
         except OSError as error:
-            raise SetupError(
-                f"The node cannot listen on port {self._options.port}: {error.strerror}. "
-                "Choose another --port."
-            ) from error
+            raise _lack_port(self._options.port, error) from error
         self.port = self._server.server_address[1]
 
     def stop(self) -> None:
@@ -214,6 +212,24 @@ class Receiver:
             self._faults.say("store", "")
             self._arrived(name)
         return SUCCESS
+
+
+def check_port(options: NodeOptions) -> None:
+    """Before anything is made: can the node listen there? Raises SetupError."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if os.name != "nt":  # there it would share the port with who has it
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((options.host, options.port))
+        except OSError as error:
+            raise _lack_port(options.port, error) from error
+
+
+def _lack_port(port: int, error: OSError) -> SetupError:
+    return SetupError(
+        f"The node cannot listen on port {port}: {error.strerror or error}. Choose another --port."
+    )
 
 
 def _read_whole(connection: socket.socket | None, count: int) -> memoryview:

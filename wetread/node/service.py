@@ -22,7 +22,7 @@ from typing import Any
 from wetread.errors import ImageError, Status
 from wetread.node.known_objects import is_other
 from wetread.node.options import NodeOptions
-from wetread.node.receiver import Receiver
+from wetread.node.receiver import Receiver, check_port
 from wetread.node.results.making import ResultMaker
 from wetread.node.sender import Sender, list_ways
 from wetread.node.store import LEDGER_SUFFIX, Store, key_name
@@ -55,6 +55,7 @@ def run_node(
     `watch` is called after each batch of rows, `report` with what is in the way, `started` with the port.
     Raises OutputError when the output or the store cannot be used, SetupError when the node cannot listen.
     """
+    check_port(options)
     calls = Calls(stop=stop, watch=watch, report=report or (lambda _: None))
     share_one_arena()
     with ExitStack() as held:
