@@ -11,10 +11,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakSet
 
 from wetread.errors import SetupError
 from wetread.node.association_waiting import wait_for_events
+from wetread.node.bounded_connection import BoundedConnection, LateHandshake
 from wetread.node.options import ANY, NodeOptions, TlsFiles
 from wetread.node.pynetdicom_entity import close_always, import_pynetdicom, make_entity
 from wetread.node.results.source_image import is_own_result
@@ -23,8 +26,6 @@ from wetread.runtime.images.dicom.frames import list_syntaxes
 from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:
-    from io import BytesIO
-
     from pynetdicom.dimse_primitives import C_STORE
     from pynetdicom.events import Event
     from pynetdicom.pdu_primitives import A_ASSOCIATE
@@ -45,9 +46,10 @@ CLASSES = (
 REPORTS = "1.2.840.10008.5.1.4.1.1.88.33"
 CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
 VERIFICATION = "1.2.840.10008.1.1"
-SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD, NO_CLASS = 0x0000, 0xA700, 0x0110, 0xC000, 0x0122
+SUCCESS, NO_ROOM, FAILED, NOT_UNDERSTOOD, NO_CLASS, NO_MATCH = 0x0000, 0xA700, 0x0110, 0xC000, 0x0122, 0xA900
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
-_PDU, _LONGEST_PDU = 1 << 17, 1 << 20
+_PDU = 1 << 17
+_INSTANCE_UID, _BEGINNING, _DEFLATED = 0x00080018, 1 << 16, "1.2.840.10008.1.2.1.99"
 _SECONDS = 60.0  # that a peer may be silent
 # PS3.8, 9.3.4: rejected for good, by the service's user.
 _REJECTED, _BY_USER, _UNKNOWN_CALLER, _UNKNOWN_CALLED = 0x01, 0x01, 0x03, 0x07
@@ -66,13 +68,14 @@ class Receiver:
         self._allowed = [(peer.title, _find_hosts(peer.host, peer.find_addresses)) for peer in options.allow]
         self._sizes: dict[int, int] = {}
         self._lock = threading.Lock()
+        self._connections: WeakSet[BoundedConnection] = WeakSet()
         self._server: Any = None
         self.port = 0
 
     def start(self) -> None:
         """Listen. Raises SetupError where the port is taken or a certificate cannot be read."""
         server = self._make_entity()
-        tls = make_tls_context(self._options.tls, server=True) if self._options.tls else None
+        tls = LateHandshake(make_tls_context(self._options.tls, server=True)) if self._options.tls else None
         evt = import_pynetdicom().evt
         handlers = [
             (evt.EVT_CONN_OPEN, self._guard),
@@ -92,6 +95,10 @@ class Receiver:
     def stop(self) -> None:
         """End all associations and stop listening."""
         if self._server is not None:
+            with self._lock:
+                connections = list(self._connections)
+            for connection in connections:  # an association in the middle of a PDU would be waited for
+                connection.break_off()
             self._server.ae.shutdown()
 
     def _make_entity(self) -> Any:
@@ -116,11 +123,6 @@ class Receiver:
         close_always(connection)
         act = machine.do_action
 
-        def read_bounded(count: int) -> memoryview:
-            if count > _LONGEST_PDU:
-                raise OSError(errno.EMSGSIZE, "a PDU that is too long")
-            return _read_whole(connection.socket, count)
-
         is_over = False
 
         def act_or_end(name: str) -> None:
@@ -138,7 +140,9 @@ class Receiver:
                 machine.current_state = "Sta1"
                 link.to_user_queue.put(_make_abort() if event.assoc.is_established else None)
 
-        connection.recv, machine.do_action = read_bounded, act_or_end
+        machine.do_action = act_or_end
+        with self._lock:
+            self._connections.add(BoundedConnection(connection, seconds=_SECONDS))
         # At last: pynetdicom swallows what a handler raises, and goes on without what would follow.
         wait_for_events(event.assoc)
 
@@ -199,7 +203,13 @@ class Receiver:
         try:
             # As `encoded_dataset` would put them together, without a copy of what may be many megabytes.
             header = bytes(128) + b"DICM" + import_pynetdicom().dsutils.encode_file_meta(event.file_meta)
-            with cast("BytesIO", cast("C_STORE", event.request).DataSet).getbuffer() as data:
+            with cast(BytesIO, cast("C_STORE", event.request).DataSet).getbuffer() as data:
+                if (found := _find_uid(header, data, event.context.transfer_syntax)) not in ("", uid):
+                    self._report(
+                        f"refused an object of {event.assoc.requestor.ae_title!r}: it was announced as "
+                        f"{uid}, and its data set is {found!r}"
+                    )
+                    return NO_MATCH
                 received, name = self._store.keep(uid, data, header=header)
         except ValueError:
             self._report(f"refused an object of {event.assoc.requestor.ae_title!r}: its UID is none")
@@ -232,18 +242,24 @@ def _lack_port(port: int, error: OSError) -> SetupError:
     )
 
 
-def _read_whole(connection: socket.socket | None, count: int) -> memoryview:
-    """Read so many bytes, or what comes before the peer ends the connection. Raises OSError.
+def _find_uid(header: bytes, data: memoryview, syntax: str) -> str:
+    """Find the SOP Instance UID of a data set; '' where there is none, or the data cannot be read.
 
-    pynetdicom asks for 4096 at a time: 2,000 calls for an X-ray, each of which waits for the interpreter.
+    pynetdicom joins the pieces of two objects where a sender breaks off one and begins the next: the command
+    of one would stand before the beginning of the other.
     """
-    if connection is None:
-        raise OSError(errno.ENOTCONN, "the connection is closed")
-    found = memoryview(bytearray(count))
-    filled = 0
-    while filled < count and (more := connection.recv_into(found[filled:])):
-        filled += more
-    return found[:filled]
+    from pydicom.filereader import read_partial
+
+    beginning = data if syntax == _DEFLATED else data[:_BEGINNING]
+    try:
+        found = read_partial(
+            BytesIO(header + beginning),
+            stop_when=lambda tag, *_: tag > _INSTANCE_UID,
+            specific_tags=[_INSTANCE_UID],
+        )
+        return str(found.get(_INSTANCE_UID, "") and found[_INSTANCE_UID].value)
+    except Exception:  # noqa: BLE001 - what cannot be read is stored, and its row says why
+        return ""
 
 
 def _make_abort() -> Any:

@@ -16,8 +16,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from wetread.errors import WetreadError, make_fault
+from wetread.node.bounded_connection import BoundedConnection
 from wetread.node.options import NodeOptions, Peer
-from wetread.node.pynetdicom_entity import make_entity
+from wetread.node.pynetdicom_entity import import_pynetdicom, make_entity
 from wetread.node.receiver import make_tls_context
 from wetread.runtime.files.disk_queue import DiskQueue
 from wetread.runtime.images.dicom.file_header import EXPLICIT_LITTLE
@@ -25,11 +26,13 @@ from wetread.runtime.watch.faults import Faults, Report
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+    from pynetdicom.events import Event
 
 _CLASSES = {"sr": "1.2.840.10008.5.1.4.1.1.88.33", "sc": "1.2.840.10008.5.1.4.1.1.7"}
 # Statuses of PS3.4, table B.2-1, and PS3.7, annex C, after which sending the same object again is of no use.
 _REFUSED = frozenset({0x0117, 0x0122, 0x0124, 0x0211, 0x0212})
 _BATCH = 100
+_SECONDS = 30.0  # that an archive may be silent
 _BROKEN = "it broke off"
 
 Make = Callable[[str, str], "Dataset | None"]
@@ -168,14 +171,17 @@ class Sender:
 
     def _associate(self, peer: Peer) -> Any:
         entity = make_entity(self._options.ae_title)
-        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30.0
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
         entity.connection_timeout = 10.0
         for kind in self._options.results:
             entity.add_requested_context(_CLASSES[kind], EXPLICIT_LITTLE)
         tls = None
         if self._options.tls:
             tls = (make_tls_context(self._options.tls, server=False), peer.host)
-        association = entity.associate(peer.host, peer.port, ae_title=peer.title, tls_args=tls)
+        handlers = [(import_pynetdicom().evt.EVT_CONN_OPEN, _bound)]
+        association = entity.associate(
+            peer.host, peer.port, ae_title=peer.title, tls_args=tls, evt_handlers=handlers
+        )
         if not association.is_established:
             raise ConnectionError(
                 "it refuses the association" if association.is_rejected else "it cannot be reached"
@@ -255,6 +261,11 @@ class Sender:
         except Exception as error:  # noqa: BLE001 - the thread goes on, and tries again
             trouble = f"the ledger cannot be written: {_explain(error)}; results that are out are noted later"
         self._faults.say("results in the ledger", trouble)
+
+
+def _bound(event: Event) -> None:
+    """Let an archive that falls silent in the middle of an answer end its association alone."""
+    BoundedConnection(event.assoc.dul.socket, seconds=_SECONDS)
 
 
 def _explain(error: Exception) -> str:
