@@ -6,9 +6,11 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from tests.models import build_model, toy_spec
-from wetread.export.float16 import find_largest
+from wetread.export.float16 import LARGEST, find_largest, halve_graph
+from wetread.runtime.model.answers import are_probabilities
 
 
 def change(values: dict[str, np.ndarray]) -> onnx.ModelProto:
@@ -36,3 +38,13 @@ def test_a_weight_counts_and_what_is_no_number_is_infinite():
     weights[0] = -1e5, 1e5
     assert find_largest(change({"weights": weights}), images[:0]) == ("weights", 1e5)
     assert find_largest(change({"weights": np.full((64, 2), 1e37)}), images) == ("Gemm", np.inf)
+
+
+@pytest.mark.parametrize(("weight", "fits"), [(500.0, True), (1000.0, True), (1100.0, False), (1e5, False)])
+def test_onnx_own_reference_overflows_where_half_precision_ends(weight, fits):
+    """It computes a halved graph in half precision, as a GPU does and onnxruntime on a CPU does not."""
+    images = np.full((2, 64, 64, 1), 255, np.uint8)
+    model = change({"weights": np.full((64, 2), weight), "bias": np.zeros(2)})
+    with np.errstate(over="ignore", invalid="ignore"):
+        (found,) = ReferenceEvaluator(halve_graph(model)).run(["probabilities"], {"image": images})
+    assert bool(are_probabilities(found).all()) is fits is (find_largest(model, images)[1] < LARGEST)

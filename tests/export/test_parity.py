@@ -234,11 +234,11 @@ def test_permuted_labels_agree_with_a_bare_file_alone_and_the_report_says_whence
     statement = make_certificate(report)["statement"]
     assert statement["terms"] == {
         "source": "the model file",
-        "labels": ("right", "left"),
+        "labels": ["right", "left"],
         "positive": "left",
         "pixels": dataclasses.asdict(toy_spec().pixels),
-        "scale": (0.003921568627,),
-        "offset": (0.0,),
+        "scale": [0.003921568627],
+        "offset": [0.0],
         "head": "logits",
         "temperature": 1.0,
     }

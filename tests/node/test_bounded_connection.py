@@ -31,6 +31,7 @@ def test_a_peer_that_is_silent_in_the_middle_gives_its_place_back(start, monkeyp
             peer.sendall(HALVES[what]())
         until(lambda: node.send(make_image(1)) == [0])
         until(lambda: len(node.rows()) == 1)
+    assert ",ok," in node.rows()[0]
 
 
 @pytest.mark.parametrize("what", HALVES)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from wetread.errors import DatasetError
 from wetread.evaluate.metrics import measure_differences
+from wetread.runtime.files.json_text import make_plain
 from wetread.runtime.model.spec import ModelSpec
 
 Floats = NDArray[np.float64]
@@ -72,16 +73,8 @@ class Comparison:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them: NaN becomes None."""
-        plain = asdict(self)
-        plain["delong"] = [_without_nan(test) for test in plain["delong"]]
-        plain["differences"] = {
-            name: [None if math.isnan(x) else x for x in found] for name, found in self.differences.items()
-        }
+        plain: dict[str, Any] = make_plain(asdict(self))
         return plain
-
-
-def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    return {n: None if isinstance(v, float) and math.isnan(v) else v for n, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from wetread.evaluate.weighted_values import (
     rank_images,
     sum_confusion,
 )
+from wetread.runtime.files.json_text import make_plain
 from wetread.runtime.model.spec import ModelSpec
 
 _ROWS, _CELLS = 32, 1 << 19  # of weightings that are computed together
@@ -83,16 +84,8 @@ class Metrics:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values as JSON holds them: NaN becomes None, tuples become lists."""
-        plain: dict[str, Any] = _to_plain(dataclasses.asdict(self))
+        plain: dict[str, Any] = make_plain(dataclasses.asdict(self))
         return plain
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _to_plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_to_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def measure(

@@ -175,14 +175,15 @@ def _search(
     half, pixels = halve_graph(model), judge.images.validation.pixels
     layer, largest = find_largest(model, pixels)
     one, measured = judge.measure(model, "float32"), judge.measure(half, "float16")
-    speeds, holds = time_forms([model, half], judge), measured.holds and largest <= LARGEST / _HEADROOM
+    speeds, overflows = time_forms([model, half], judge), largest > LARGEST / _HEADROOM
+    holds = measured.holds and not overflows
     rows = (
         dataclasses.replace(one, speed=speeds[0], speedup=1.0),
         dataclasses.replace(
             measured, speed=speeds[1], speedup=speeds[1] / speeds[0], holds=holds, chosen=holds
         ),
     )
-    if largest > LARGEST / _HEADROOM:
+    if overflows:
         raise GateError(
             f"float16 ends at {LARGEST:,.0f}, and {layer} reaches {largest:,.6g} on {len(pixels)} images: "
             "less than half is left for others, and on a GPU the network may overflow. No file was written: "

@@ -211,8 +211,8 @@ def convert_network(wrapped: Any) -> onnx.ModelProto:
             wrapped.export(str(path), format="onnx", opset_version=OPSET, verbose=False)
         except OSError as error:
             raise ExportError(
-                f"The network cannot be converted in {folder}: {error.strerror or error}. Make room there, "
-                "or set TMPDIR to another folder."
+                f"The network cannot be converted in {folder}: {error.strerror or error}. If the disk is "
+                "full, make room there, or set TMPDIR to another folder."
             ) from error
         except Exception as error:
             raise ExportError(_explain_conversion(wrapped, messages, error)) from error

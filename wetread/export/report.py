@@ -15,7 +15,7 @@ from wetread.export.layer_by_layer import LIMITS, LayerDifference
 from wetread.export.owner_comparison import Gap, OwnerReport, describe_owner
 from wetread.runtime.entries import is_bucket_location
 from wetread.runtime.files.atomic import write_file
-from wetread.runtime.files.json_text import replace_no_numbers, write_record
+from wetread.runtime.files.json_text import make_plain, write_record
 
 _SHOWN_FLIPS = 20
 
@@ -102,7 +102,7 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON takes it: None stands for NaN and infinity."""
-        found: dict[str, Any] = replace_no_numbers(dataclasses.asdict(self))
+        found: dict[str, Any] = make_plain(dataclasses.asdict(self))
         return {**found, "passed": self.passed}
 
 

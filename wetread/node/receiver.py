@@ -18,6 +18,7 @@ from weakref import WeakSet
 from wetread.errors import SetupError
 from wetread.node.association_waiting import wait_for_events
 from wetread.node.bounded_connection import BoundedConnection, LateHandshake
+from wetread.node.fragments import Fragments
 from wetread.node.options import ANY, NodeOptions, TlsFiles
 from wetread.node.pynetdicom_entity import close_always, import_pynetdicom, make_entity
 from wetread.node.results.source_image import is_own_result
@@ -141,6 +142,8 @@ class Receiver:
                 link.to_user_queue.put(_make_abort() if event.assoc.is_established else None)
 
         machine.do_action = act_or_end
+        messages: Any = event.assoc.dimse
+        messages.receive_primitive = Fragments(messages.receive_primitive).receive
         with self._lock:
             self._connections.add(BoundedConnection(connection, seconds=_SECONDS))
         # At last: pynetdicom swallows what a handler raises, and goes on without what would follow.
@@ -243,11 +246,7 @@ def _lack_port(port: int, error: OSError) -> SetupError:
 
 
 def _find_uid(header: bytes, data: memoryview, syntax: str) -> str:
-    """Find the SOP Instance UID of a data set; '' where there is none, or the data cannot be read.
-
-    pynetdicom joins the pieces of two objects where a sender breaks off one and begins the next: the command
-    of one would stand before the beginning of the other.
-    """
+    """Find the SOP Instance UID of a data set; '' where there is none, or the data cannot be read."""
     from pydicom.filereader import read_partial
 
     beginning = data if syntax == _DEFLATED else data[:_BEGINNING]

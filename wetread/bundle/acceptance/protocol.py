@@ -26,7 +26,7 @@ NOTICE = "Not a medical device; not for diagnosis."
 _STYLE = (
     "body{font:14px/1.4 sans-serif;margin:2em;max-width:60em}table{border-collapse:collapse;width:100%}"
     "th,td{text-align:left;vertical-align:top;padding:.3em .8em .3em 0;border-bottom:1px solid #ccc}"
-    "th,.step,.result{white-space:nowrap}.facts th,.sign th{width:6em}"
+    "th,.number,.result{white-space:nowrap}.facts th,.sign th{width:6em}"
     "td{overflow-wrap:break-word}.found,.facts td{overflow-wrap:anywhere}"
     ".FAILED{font-weight:bold}.sign td{height:2.5em;border-bottom:1px solid #000}"
 )
@@ -147,8 +147,8 @@ def _fact(name: str, value: str) -> str:
 
 def _rows(protocol: dict[str, Any]) -> Iterator[str]:
     for step in protocol["steps"]:
-        kinds = {"number": "step", "do": "do", "expect": "expect", "found": "found"}
-        cells = "".join(f"<td class='{kind}'>{_escape(step[name])}</td>" for name, kind in kinds.items())
+        names = ("number", "do", "expect", "found")
+        cells = "".join(f"<td class='{name}'>{_escape(step[name])}</td>" for name in names)
         result = step["result"]
         yield f"<tr>{cells}<td class='result {result.split()[0]}'>{_escape(result)}</td></tr>"
 

@@ -12,13 +12,13 @@ def write_record(values: Any) -> str:
 
     JSON has neither (RFC 8259, 6): what Python's `json` writes for them other readers refuse.
     """
-    return json.dumps(replace_no_numbers(values), indent=2, allow_nan=False) + "\n"
+    return json.dumps(make_plain(values), indent=2, allow_nan=False) + "\n"
 
 
-def replace_no_numbers(value: Any) -> Any:
-    """Return a value of dicts, lists and tuples with None in place of NaN and infinity."""
+def make_plain(value: Any) -> Any:
+    """Return a value as JSON holds it: None in place of NaN and infinity, lists in place of tuples."""
     if isinstance(value, dict):
-        return {key: replace_no_numbers(each) for key, each in value.items()}
+        return {key: make_plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)([replace_no_numbers(each) for each in value])
+        return [make_plain(each) for each in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
